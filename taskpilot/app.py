@@ -1,0 +1,111 @@
+"""The composition root: settings in, everything wired; the only room that picks concrete classes."""
+
+import time
+
+from taskpilot.context.session import Session
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.facts import RunIdentity
+from taskpilot.domain.runs import LeaseGrant, exit_code
+from taskpilot.domain.specs import JobSpec
+from taskpilot.journal.journal import Journal
+from taskpilot.models.opening import open_model
+from taskpilot.models.prices import Prices
+from taskpilot.operations.attempts import Display
+from taskpilot.operations.house import House
+from taskpilot.operations.planning import RunRequest
+from taskpilot.operations.running import Finished, StepAnswer, resume_run, run_job
+from taskpilot.policy.rego import RegoPolicy
+from taskpilot.ports import Model, Signals
+from taskpilot.runner.runner import Runner
+from taskpilot.settings import Settings
+from taskpilot.signals.decision_log import DecisionLogSignal
+from taskpilot.signals.logs import LogSignal, configure_logs, run_logger
+from taskpilot.spending import Spending
+from taskpilot.store import runs
+from taskpilot.tools.builtin import create_task_tool
+from taskpilot.tools.notify import notify_tool
+from taskpilot.workflow.filing import PendingTasks
+from taskpilot.workflow.workflow import run_workflow
+
+
+class App:
+    """One deployment, ready to be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.house = House(settings)
+
+    def run(self, request: RunRequest, display: Display) -> Finished:
+        """Runs a job with this process as its supervisor."""
+        return run_job(self.house, request, self.run_child, display)
+
+    def resume(self, run_id: str, *, model: str | None, answer: StepAnswer | None, display: Display) -> Finished:
+        """Goes on with a run with this process as its supervisor."""
+        return resume_run(self.house, run_id, model=model, answer=answer, run_child=self.run_child, display=display)
+
+    def run_child(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float) -> int:
+        """One attempt in this process, which was forked for it; gives its exit status."""
+        self.house.store.after_fork()
+        session = self.open_session(spec, grant, seconds_left)
+        outcome = Runner(end=self.house.ledger.end, now=self.house.now).run(session, grant)
+        return int(exit_code(outcome.status, outcome.reason))
+
+    def open_session(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float, *, model: Model | None = None) -> Session:
+        """What one attempt works with: signals, journal, policy, tools, and a model that is opened when it is first asked."""
+        house, settings = self.house, self.house.settings
+        with house.store.read() as connection:
+            run = runs.get_run(connection, grant.run_id)
+        assert run is not None
+        identity = RunIdentity(
+            run_id=run.id,
+            job=run.job,
+            attempt=grant.attempt,
+            trace_id=run.trace_id,
+            root_span_id=run.root_span_id,
+            deployment=house.store.deployment,
+        )
+        configure_logs(
+            settings.state_dir,
+            run_id=run.id,
+            level=settings.log_level,
+            identity=identity,
+            deployment=house.store.deployment,
+            secrets=self._secrets(),
+        )
+        log = run_logger(identity)
+        prices = Prices(settings.prices_file)
+        own = {tool.name: tool for tool in spec.tools}
+        journal = Journal(house.store, run, grant, now=house.now)
+        filing = PendingTasks(journal, run, house.now)
+        return Session(
+            run=run,
+            spec=spec,
+            identity=identity,
+            journal=journal,
+            spending=Spending(
+                run.model or "", lambda name, usage, at: prices.cost_nano(name, usage, at=at, base_url=settings.openai_base_url)
+            ),
+            open_model=lambda: model or self._open_model(run.model, spec),
+            policy=RegoPolicy(files=settings.policy_files, default=settings.policy_default),
+            tools={**own, **{tool.name: tool for tool in (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))}},
+            signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self._secrets())]),
+            now=house.now,
+            log=log,
+            run_dir=house.run_dir(run.id),
+            deadline=time.monotonic() + seconds_left,
+            workflow=run_workflow,
+        )
+
+    def _open_model(self, name: str | None, spec: JobSpec) -> Model:
+        settings = self.house.settings
+        if name is None:
+            raise ConfigurationError(
+                f"job {spec.name} asks a model, and none is named: type --model NAME, set TASKPILOT_MODEL, or give the job model=. "
+                "--model offline needs no key. No token was spent."
+            )
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        return open_model(name, api_key=key, base_url=settings.openai_base_url)
+
+    def _secrets(self) -> tuple[str, ...]:
+        settings = self.house.settings
+        held = (settings.openai_api_key, settings.api_token)
+        return tuple(secret.get_secret_value() for secret in held if secret is not None)

@@ -1,0 +1,1 @@
+"""The command line: one small module a noun; parses, calls operations, prints and exits."""

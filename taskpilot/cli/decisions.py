@@ -1,0 +1,129 @@
+"""`taskpilot decisions`: verdicts on tool calls, and a person's yes or no to them."""
+
+import json
+
+import click
+
+from taskpilot.cli import output, words
+from taskpilot.cli.groups import Noun
+from taskpilot.cli.options import json_option, page_options, person_options
+
+STATUSES = ("final", "pending", "approved", "rejected")
+VERDICTS = ("allow", "deny", "require_approval")
+
+
+@click.group(name="decisions", cls=Noun, alone="list")
+def command() -> None:
+    """Verdicts on tool calls, and your yes or no to them."""
+
+
+@command.command(name="list")
+@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.")
+@click.option("--job", help="Only those of this job.")
+@click.option("--status", type=click.Choice(STATUSES), help="pending: waits for a person.")
+@click.option("--verdict", type=click.Choice(VERDICTS), help="What the policy said.")
+@page_options("decision")
+@json_option
+def list_(
+    *, run_id: str | None, job: str | None, status: str | None, verdict: str | None, limit: int, before: str | None, as_json: bool
+) -> None:
+    """The newest decisions.
+
+    \b
+    Examples:
+      taskpilot decisions --status pending
+      taskpilot decisions list --verdict deny --json
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations import decisions
+    from taskpilot.operations.shapes import decision_json
+    from taskpilot.store.listings import Page
+
+    with opened.house() as house:
+        found = decisions.list_decisions(house, Page(limit, before), run_id=run_id, job=job, status=status, verdict=verdict)
+    if as_json:
+        output.print_json([decision_json(one) for one in found])
+        return
+    cells = [
+        (one.id, words.instant(one.decided_at), one.agent, one.tool, one.verdict.value, one.status.value, "; ".join(one.reasons))
+        for one in found
+    ]
+    output.print_table(("id", "decided", "agent", "tool", "verdict", "status", "why"), cells, empty="there is no such decision")
+    output.tell_of_more(found, limit, f"taskpilot decisions list --before {found[-1].id}" if found else "")
+
+
+@command.command()
+@click.argument("decision_id", metavar="DECISION")
+@json_option
+def show(decision_id: str, *, as_json: bool) -> None:
+    """One decision, with the arguments that it is about.
+
+    \b
+    Example:
+      taskpilot decisions show 0192f0c1-...
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations import decisions
+    from taskpilot.operations.shapes import decision_json
+
+    with opened.house() as house:
+        one = decisions.show_decision(house, decision_id)
+    if as_json:
+        output.print_json(decision_json(one))
+        return
+    output.print_fields(
+        {
+            "decision": one.id,
+            "run": one.run_id,
+            "job": one.job,
+            "agent": one.agent,
+            "tool": one.tool,
+            "verdict": one.verdict.value,
+            "status": one.status.value,
+            "why": "; ".join(one.reasons),
+            "by": f"{one.engine}, {one.path}",
+            "decided": words.instant(one.decided_at),
+            "settled": f"{words.instant(one.settled_at)} by {one.settled_by}" if one.settled_by else "",
+            "note": one.note or "",
+        }
+    )
+    output.say("arguments")
+    output.say(json.dumps(one.arguments, ensure_ascii=False, indent=2))
+    if one.status.value == "pending":
+        output.say(f"next: taskpilot decisions approve {one.id}\n  or: taskpilot decisions reject {one.id}")
+
+
+@command.command()
+@click.argument("decision_id", metavar="DECISION")
+@person_options
+def approve(decision_id: str, *, by: str | None, note: str) -> None:
+    """Allow exactly this call: this tool with these arguments.
+
+    \b
+    Example:
+      taskpilot decisions approve 0192f0c1-... --note "asked the team"
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.approvals import approve_decision
+
+    with opened.house() as house:
+        output.say(approve_decision(house, decision_id, by=name_of(by), note=note))
+
+
+@command.command()
+@click.argument("decision_id", metavar="DECISION")
+@person_options
+def reject(decision_id: str, *, by: str | None, note: str) -> None:
+    """Deny this call.
+
+    \b
+    Example:
+      taskpilot decisions reject 0192f0c1-... --note "not before Monday"
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.approvals import reject_decision
+
+    with opened.house() as house:
+        output.say(reject_decision(house, decision_id, by=name_of(by), note=note))

@@ -1,0 +1,192 @@
+"""How a command ends: each error as one sentence on stderr and an exit code of the table."""
+
+import errno
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, TextIO
+
+import click
+
+from taskpilot.cli.options import GlobalOptions
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.text import one_line
+
+_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+"""What the state dir says when it is full, read-only, a stranger's or broken."""
+_ALWAYS_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+SENTENCE_LIMIT: Final = 2000
+
+
+def prepare_streams() -> None:
+    """A character that the terminal's encoding lacks is escaped, not a crash. Closed streams are left alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            with suppress(OSError, ValueError):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def flush(code: int) -> int:
+    """Empties our streams; the code stays, but a success whose output could not be written is none."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+    except (OSError, ValueError) as error:
+        _discard(sys.stdout)
+        _print(f"taskpilot: the output could not be written: {error}")
+        code = code or ExitCode.FAILED
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    return int(code)
+
+
+def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str]) -> int:
+    """Tells a person what went wrong, and gives the exit code for it."""
+    # Not above: `--help` pays for what stands there.
+    from taskpilot.domain.errors import Stop, TaskPilotError
+
+    match error:
+        case BrokenPipeError():
+            _discard(sys.stdout)
+            return given.exit_code
+        case click.UsageError():
+            _usage(error, typed)
+            return ExitCode.USAGE
+        case click.ClickException():
+            _tell(error.format_message(), given)
+            return ExitCode.USAGE
+        case click.Abort() | KeyboardInterrupt():
+            _tell("interrupted; nothing more was done", given)
+            return ExitCode.SIGINT
+        case TaskPilotError():
+            _tell(str(error), given)
+            if _debug(given):
+                traceback.print_exception(error)
+            return error.exit_code
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else ExitCode.FAILED
+        case OSError() if _is_state(error, given):
+            what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
+            where = f": {error.filename}" if error.filename else ""
+            advice = "nothing was overwritten. Check its space and rights, or give another by --home"
+            _tell(f"the state dir cannot be used: {what}{where}; {advice}", given)
+            return ExitCode.STORE
+        case Exception() | Stop():
+            return _unexpected(error, given)
+        case _:
+            raise error
+
+
+def _usage(error: click.UsageError, typed: Sequence[str]) -> None:
+    if "--quiet" in typed:
+        # The job is among what was typed, and cron's mail is one line.
+        _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
+        return
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        _print(error.format_message())
+        return
+    _print(f"taskpilot: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
+    if error.ctx is not None:
+        path = error.ctx.command_path
+        _print(f"{error.ctx.get_usage()}\nTry `{path} --help`.")
+
+
+def _tell(sentence: str, given: GlobalOptions) -> None:
+    line = one_line(sentence, limit=SENTENCE_LIMIT)
+    subject = one_line(given.subject, limit=80) if given.subject else None
+    _print(f"taskpilot: {subject}: {line}" if subject and subject not in line else f"taskpilot: {line}")
+
+
+def _unexpected(error: BaseException, given: GlobalOptions) -> int:
+    what = one_line(f"{type(error).__name__}: {error}", limit=500)
+    if _debug(given):
+        traceback.print_exception(error)
+        _tell(what, given)
+        return ExitCode.FAILED
+    kept = _keep_traceback(error, given)
+    hint = f"the traceback is in {kept}" if kept else "`taskpilot --log-level debug ...` prints the traceback"
+    _tell(f"{what} (a defect of TaskPilot; {hint})", given)
+    return ExitCode.FAILED
+
+
+def _debug(given: GlobalOptions) -> bool:
+    """Whether tracebacks are wanted; the settings are asked only now, since something went wrong."""
+    if given.log_level:
+        return given.log_level.upper() in {"DEBUG", "TRACE"}
+    level = _setting(given, "log_level")
+    return isinstance(level, str) and level in {"DEBUG", "TRACE"}
+
+
+def _is_state(error: OSError, given: GlobalOptions) -> bool:
+    if error.errno in _ALWAYS_DISK:
+        return True
+    state_dir = _setting(given, "state_dir")
+    inside = error.filename is not None and state_dir is not None and str(error.filename).startswith(str(state_dir))
+    return error.errno in _DISK and inside
+
+
+def _setting(given: GlobalOptions, name: str) -> object:
+    """One of the settings, without asking anybody; None where they cannot be read."""
+    try:
+        from pathlib import Path
+
+        from taskpilot.settings import load
+
+        root, home, jobs = (None if text is None else Path(text) for text in (given.root, given.home, given.jobs))
+        return getattr(load(root=root, home=home, jobs=jobs, log_level=given.log_level), name, None)
+    except Exception:
+        return None
+
+
+def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
+    """Adds the traceback to the log as one ECS line; gives the log's path, or None where that is not possible."""
+    import json
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    state_dir = _setting(given, "state_dir")
+    if state_dir is None:
+        return None
+    path = Path(str(state_dir)) / "logs" / "taskpilot.log"
+    line = {
+        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "log.level": "error",
+        "message": f"A command ended by a defect: {type(error).__name__}",
+        "ecs.version": "8.11.0",
+        "event.action": "command-crashed",
+        "service.name": "taskpilot",
+        "error.type": type(error).__name__,
+        "error.message": str(error),
+        "error.stack_trace": "".join(traceback.format_exception(error)),
+    }
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            # One write of a whole line: other processes append to the same file.
+            os.write(descriptor, (json.dumps(line) + "\n").encode())
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return str(path)
+
+
+def _print(text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr)
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Sends what is still in a stream's buffer nowhere, so that the interpreter does not complain at its exit."""
+    with suppress(OSError, ValueError):
+        if stream is not None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

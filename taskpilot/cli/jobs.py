@@ -1,0 +1,165 @@
+"""`taskpilot jobs`: what is defined, and when it is due."""
+
+from typing import Any
+
+import click
+
+from taskpilot.cli import output, words
+from taskpilot.cli.groups import Noun
+from taskpilot.cli.options import json_option
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.text import one_line
+
+
+@click.group(name="jobs", cls=Noun, alone="list")
+def command() -> None:
+    """What is defined, and when it is due."""
+
+
+@command.command(name="list")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """The jobs, their schedules and how they ran last.
+
+    Files that cannot be loaded are named on stderr; `taskpilot jobs validate` makes them an error.
+
+    \b
+    Example:
+      taskpilot jobs list
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.jobs import line_json, list_jobs
+
+    with opened.house() as house:
+        lines = list_jobs(house)
+        catalog = house.catalog
+    if as_json:
+        output.print_json([line_json(line) for line in lines])
+    else:
+        cells = []
+        for line in lines:
+            schedule = line.spec.schedule
+            cells.append(
+                (
+                    line.spec.name,
+                    schedule.describe() if schedule else "when asked",
+                    words.local(line.next_fire, schedule.zone) if schedule else words.NONE,
+                    words.instant(line.next_fire),
+                    line.last_run.status.value if line.last_run else "never ran",
+                )
+            )
+        output.print_table(("job", "schedule", "next fire", "in utc", "last"), cells, empty=f"{catalog.directory} defines no job")
+    for file in catalog.broken:
+        output.whisper(f"broken: {file}")
+
+
+@command.command()
+@click.argument("job")
+@json_option
+def show(job: str, *, as_json: bool) -> None:
+    """One job: its parameters, limits and tools.
+
+    \b
+    Example:
+      taskpilot jobs show triage
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.jobs import ceilings_in_words, line_json, parameters_json, parameters_of, show_job
+
+    with opened.house() as house:
+        line = show_job(house, job)
+        model = line.spec.model or house.settings.model
+    spec = line.spec
+    if as_json:
+        output.print_json(line_json(line) | {"parameters": parameters_json(line.spec)})
+        return
+    schedule, last = spec.schedule, line.last_run
+    output.print_fields(
+        {
+            "job": spec.name,
+            "file": str(spec.file or ""),
+            "schedule": schedule.describe() if schedule else "when asked",
+            "next fire": f"{words.local(line.next_fire, schedule.zone)} = {words.instant(line.next_fire)}" if schedule else "",
+            "last run": f"{last.status}, {words.instant(last.started_at)}, {last.id}" if last else "never ran",
+            "model": model or "as --model or TASKPILOT_MODEL says",
+            "deadline": words.duration(spec.deadline.total_seconds()),
+            "attempts": str(spec.retry.attempts),
+            "overlap": spec.overlap,
+            "budget": ceilings_in_words(spec.ceilings) + ("" if spec.budget else " (the default)"),
+            "tools": ", ".join(tool.name for tool in spec.tools),
+        }
+    )
+    if spec.description:
+        output.say()
+        output.say(spec.description)
+    parameters = parameters_of(spec)
+    if parameters:
+        output.say()
+        cells = [(one.name, one.type, "required" if one.required else one_line(repr(one.default), limit=60)) for one in parameters]
+        output.print_table(("parameter", "type", "default"), cells, empty="")
+    output.say(f"\nnext: taskpilot run {spec.name}" + "".join(f" -p {one.name}=..." for one in parameters if one.required))
+
+
+@command.command()
+@click.argument("job", required=False)
+@json_option
+def validate(job: str | None, *, as_json: bool) -> int:
+    """Load every job file and compile the policies, without running anything.
+
+    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are pushed for each job, so that a first run is seen as an
+    increase.
+
+    \b
+    Example:
+      taskpilot jobs validate
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.jobs import validate_jobs
+    from taskpilot.operations.metrics import push_quietly
+
+    with opened.house() as house:
+        report = validate_jobs(house, job)
+        pushed = push_quietly(house, job) if report.ok and house.settings.pushgateway_url else None
+    if as_json:
+        broken: list[dict[str, Any]] = [{"file": str(file.path), "line": file.line, "cause": file.cause} for file in report.broken]
+        output.print_json({"ok": report.ok, "jobs": list(report.jobs), "broken": broken, "policy": report.policy_error, "pushed": pushed})
+    else:
+        for name in report.jobs:
+            output.say(f"ok      {name}")
+        for file in report.broken:
+            output.say(f"broken  {file}")
+        output.say(f"broken  policy: {report.policy_error}" if report.policy_error else "ok      policy")
+        if pushed is not None:
+            output.say(f"pushed  {pushed}")
+    if report.ok:
+        return ExitCode.SUCCEEDED
+    wrong = len(report.broken) + (report.policy_error is not None)
+    output.whisper(f"taskpilot: {words.count(wrong, 'file')} cannot be used; correct what is named above, no token was spent")
+    return ExitCode.CONFIGURATION
+
+
+@command.command(name="next")
+@click.argument("job", required=False)
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many fires.")
+@json_option
+def next_(job: str | None, *, count: int, as_json: bool) -> None:
+    """The next fires of one job, or of all together.
+
+    \b
+    Example:
+      taskpilot jobs next triage -n 3
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.jobs import next_fires
+    from taskpilot.operations.shapes import iso
+
+    with opened.house() as house:
+        fires = next_fires(house, job, count)
+    if as_json:
+        zones = {spec.name: spec.schedule.zone for spec, _fire in fires if spec.schedule}
+        output.print_json([{"job": spec.name, "scheduled_for": iso(fire), "zone": zones[spec.name]} for spec, fire in fires])
+        return
+    cells = [
+        (spec.name, words.local(fire, spec.schedule.zone), spec.schedule.zone, words.instant(fire)) for spec, fire in fires if spec.schedule
+    ]
+    output.print_table(("job", "fire", "zone", "in utc"), cells, empty="nothing is due: no schedule, or none of its times is to come")

@@ -1,0 +1,68 @@
+"""`taskpilot metrics`: the numbers as Prometheus reads them."""
+
+import click
+
+from taskpilot.cli import output
+from taskpilot.cli.groups import Noun
+from taskpilot.cli.options import json_option
+from taskpilot.domain.exits import ExitCode
+
+
+@click.group(name="metrics", cls=Noun, alone="show")
+def command() -> None:
+    """The numbers as Prometheus reads them."""
+
+
+@command.command()
+def show() -> None:
+    """Every number of the store in Prometheus's text format.
+
+    \b
+    Example:
+      taskpilot metrics show | grep runs_total
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.metrics import show_metrics
+
+    with opened.house() as house:
+        output.say(show_metrics(house).rstrip("\n"))
+
+
+@command.command()
+@click.argument("job", required=False)
+@json_option
+def push(job: str | None, *, as_json: bool) -> int:
+    """Push every job's numbers, or one's, to the Pushgateway.
+
+    Jobs that never ran are pushed too: their zeros let a first run be seen as an increase.
+
+    \b
+    Example:
+      taskpilot metrics push
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.metrics import push_metrics
+
+    with opened.house() as house:
+        results = list(push_metrics(house, job=job))
+    rows = [
+        {
+            "job": one.job,
+            "outcome": "refused" if one.result is None else "ok" if one.result.delivered else "failed",
+            "owed": one.result is not None and one.result.owed,
+            "why": f"another store ({one.foreign_store}) fills this group: give one of the two another TASKPILOT_DEPLOYMENT"
+            if one.result is None
+            else one.result.error or "",
+        }
+        for one in results
+    ]
+    if as_json:
+        output.print_json(rows)
+    else:
+        cells = [(str(row["job"]), str(row["outcome"]), "yes" if row["owed"] else "no", str(row["why"])) for row in rows]
+        output.print_table(("job", "outcome", "owed", "why"), cells, empty="there is no job to push")
+    refused = [one for one in results if one.result is None]
+    if refused:
+        output.whisper(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
+        return ExitCode.CONFIGURATION
+    return ExitCode.SUCCEEDED if all(one.result is not None and one.result.delivered for one in results) else ExitCode.TEMPORARY

@@ -1,0 +1,53 @@
+"""The options that every command has, and how one says them: no settings are read here, so that `--help` stays cheap."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class GlobalOptions:
+    """What was typed before the command's name, and what is known so far of how the command ends."""
+
+    __slots__ = ("exit_code", "home", "jobs", "log_level", "quiet", "root", "subject")
+
+    def __init__(self, *, root: str | None = None, home: str | None = None, jobs: str | None = None, log_level: str | None = None) -> None:
+        self.root = root
+        self.home = home
+        self.jobs = jobs
+        self.log_level = log_level
+        self.subject: str | None = None
+        """The job that an error is about: named in front of it where the error does not name it itself."""
+        self.quiet = False
+        self.exit_code = 0
+        """How the work ended, set before it is printed: a reader that goes away early does not change it."""
+
+
+def global_options() -> GlobalOptions:
+    """Those of the command that runs."""
+    return click.get_current_context().ensure_object(GlobalOptions)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: the same as JSON."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def page_options(noun: str) -> Callable[[Command], Command]:
+    """`--limit` and `--before`: a page of a list, the newest first."""
+
+    def decorate(command: Command) -> Command:
+        before = click.option("--before", metavar="ID", help=f"Only {noun}s older than this one: the next page.")
+        limit = click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+        return limit(before(command))
+
+    return decorate
+
+
+def person_options(command: Command) -> Command:
+    """`--by` and `--note`: who answers, and why."""
+    by = click.option("--by", metavar="NAME", help="Who answers.  [default: your user name]")
+    note = click.option("--note", default="", metavar="TEXT", help="Why; kept with the answer.")
+    return by(note(command))

@@ -1,0 +1,52 @@
+"""`taskpilot policy`: whether the policies compile and say what they should."""
+
+import click
+
+from taskpilot.cli import output
+from taskpilot.cli.groups import Noun
+from taskpilot.cli.options import json_option
+from taskpilot.domain.exits import ExitCode
+
+
+@click.group(name="policy", cls=Noun, alone="check")
+def command() -> None:
+    """Compile the policies and try them on known calls."""
+
+
+@command.command()
+@json_option
+def check(*, as_json: bool) -> int:
+    """Compile the policies and try them on known calls.
+
+    `expected` is what the default policy says. Files of your own may say otherwise: such a row is marked, and is no error.
+
+    \b
+    Example:
+      taskpilot policy check
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.policy import check_policy
+
+    report = check_policy(opened.settings())
+    rows = [
+        {
+            "name": one.name,
+            "expected": one.expected.value,
+            "got": one.got.value,
+            "differs": one.differs,
+            "reasons": list(one.reasons),
+            "error": one.error,
+        }
+        for one in report.fixtures
+    ]
+    if as_json:
+        output.print_json({"ok": report.ok, "files": list(report.files), "default": report.default, "fixtures": rows})
+    else:
+        output.say(f"compiled: {', '.join(report.files)}")
+        cells = [
+            (one.name, one.expected.value, one.got.value, "differs" if one.differs else "", one.error or "; ".join(one.reasons))
+            for one in report.fixtures
+        ]
+        output.print_table(("call", "expected", "got", "", "why"), cells, empty="there is no known call")
+        output.say("all right" if report.ok else "not all right: see the rows above that differ or name an error")
+    return ExitCode.SUCCEEDED if report.ok else ExitCode.CONFIGURATION

@@ -1,0 +1,73 @@
+"""What a run is doing, on stderr while it runs, where that is a terminal; drawn by whoever runs it, without a thread."""
+
+import sys
+from typing import Any
+
+from taskpilot.cli import words
+from taskpilot.domain.moments import utc_now
+from taskpilot.domain.runs import Run
+from taskpilot.operations.attempts import Display
+
+
+class NoDisplay:
+    """Shows nothing."""
+
+    def update(self, run: Run) -> None:
+        """Takes no notice."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class LiveDisplay:
+    """One line on stderr that is drawn anew at each update and gone at the end."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+
+    def update(self, run: Run) -> None:
+        """Draws how the run stands. A terminal that went away ends the display, never the run."""
+        from rich.text import Text
+
+        try:
+            if self._live is None:
+                self._live = self._start()
+            self._live.update(Text(line_of(run), no_wrap=True, overflow="ellipsis"), refresh=True)
+        except OSError:
+            self._live = None
+
+    def close(self) -> None:
+        """Takes the line away."""
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.stop()
+            except OSError:
+                return
+
+    def _start(self) -> Any:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        # No thread and no stream of ours replaced: the supervisor forks, and draws from its one loop.
+        live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False, transient=True)
+        live.start()
+        return live
+
+
+def display_for(*, quiet: bool) -> Display:
+    """A live line where a person watches stderr, nothing otherwise."""
+    return LiveDisplay() if not quiet and sys.stderr is not None and sys.stderr.isatty() else NoDisplay()
+
+
+def line_of(run: Run) -> str:
+    """How a run stands, in one line."""
+    begun = run.started_at or run.created_at
+    parts = [f"{run.job} {run.status.value}", words.duration((utc_now() - begun).total_seconds())]
+    if run.attempts > 1:
+        parts.append(f"attempt {run.attempts}")
+    if run.progress_done is not None:
+        parts.append(f"{run.progress_done}/{run.progress_total}" if run.progress_total else f"{run.progress_done} done")
+    parts += [words.count(run.spend.llm_calls, "call"), f"{run.spend.usage.total:,} tokens", words.usd(run.spend.cost_nano)]
+    return " · ".join(parts)

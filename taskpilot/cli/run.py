@@ -1,0 +1,76 @@
+"""`taskpilot run`: runs a job now, whoever asks: a person, cron or a timer."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from taskpilot.cli.options import global_options
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    for text in given:
+        if not text.partition("=")[0] or "=" not in text:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+    return tuple((text.partition("=")[0], text.partition("=")[2]) for text in given)
+
+
+@click.command(name="run")
+@click.argument("job")
+@click.option(
+    "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="A parameter of the job. Can be repeated."
+)
+@click.option(
+    "--params-file",
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    metavar="FILE",
+    help="Parameters as a JSON object; -p wins.",
+)
+@click.option("--scheduled-for", metavar="ISO|auto", help="The fire that this run is for; auto: the latest one that is due.")
+@click.option("--model", metavar="NAME", help="The model; `offline` needs no key and no network.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary line alone.")
+@click.option("--quiet", is_flag=True, help="For cron: print nothing but one line where something is wrong.")
+@click.option("--skip-ok", is_flag=True, help="A skipped run (10, 11) ends with 0.")
+def command(
+    job: str,
+    *,
+    parameters: tuple[tuple[str, str], ...],
+    params_file: Path | None,
+    scheduled_for: str | None,
+    model: str | None,
+    as_json: bool,
+    quiet: bool,
+    skip_ok: bool,
+) -> int:
+    """Run a job now and print what it came to.
+
+    The exit code says how it ended: `taskpilot exit-codes`.
+
+    \b
+    Examples:
+      taskpilot run triage --model offline
+      taskpilot run triage -p inbox=other.jsonl --json
+      taskpilot run triage --scheduled-for auto --quiet     (in a crontab)
+    """
+    given = global_options()
+    given.subject, given.quiet = job, quiet
+    from taskpilot.app import App
+    from taskpilot.cli import opened, result_page
+    from taskpilot.cli.progress import display_for
+    from taskpilot.operations.planning import RunRequest
+
+    app = App(opened.settings())
+    try:
+        request = RunRequest(
+            job=job,
+            parameters=parameters,
+            parameters_file=params_file,
+            scheduled_for=scheduled_for,
+            model=model,
+            stdin=getattr(sys.stdin, "buffer", None),
+        )
+        finished = app.run(request, display_for(quiet=quiet))
+        given.exit_code = int(finished.exit_code)
+        return result_page.tell(app.house, finished, as_json=as_json, quiet=quiet, skip_ok=skip_ok)
+    finally:
+        app.house.close()

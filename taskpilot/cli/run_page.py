@@ -1,0 +1,133 @@
+"""One run as a page of text: how it stands, what it made, and the exact commands for what it waits for."""
+
+import json
+from typing import Any
+
+from taskpilot.cli import output, words
+from taskpilot.domain.runs import RESUMABLE, RunStatus
+from taskpilot.domain.steps import Step, StepStatus
+from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.domain.text import one_line
+from taskpilot.domain.usage import Spend
+from taskpilot.operations import shapes
+from taskpilot.operations.runs import RunDetail
+
+TASKS_SHOWN = 50
+_EXPLAINED = frozenset({TaskStatus.REVIEW, TaskStatus.REJECTED, TaskStatus.FAILED})
+"""States of a task whose reason a person wants to read."""
+
+
+def show(detail: RunDetail) -> None:
+    """Prints it all."""
+    run = detail.run
+    progress = f"{run.progress_done} of {run.progress_total}" if run.progress_done is not None and run.progress_total else ""
+    output.print_fields(
+        {
+            "run": run.id,
+            "job": run.job,
+            "status": run.status.value + (f" ({run.reason.value})" if run.reason else ""),
+            "why": run.detail,
+            "trigger": run.trigger.value,
+            "scheduled": words.instant(run.scheduled_for) if run.scheduled_for else "",
+            "started": words.instant(run.started_at) if run.started_at else "",
+            "ended": words.instant(run.ended_at) if run.ended_at else "",
+            "active": f"{words.duration(run.active_micros / 1_000_000)} of {words.duration(run.deadline_micros / 1_000_000)}",
+            "progress": progress,
+            "model": run.model or "",
+            "cost": cost(run.spend, run.model),
+            "parameters": json.dumps(run.parameters, ensure_ascii=False) if run.parameters else "",
+            "steps": ", ".join(f"{number} {kind} {status}" for (kind, status), number in sorted(detail.steps.items())),
+            "trace": run.trace_id,
+            "files": str(detail.folder),
+        }
+    )
+    if run.result is not None:
+        output.say("\nresult")
+        output.say(run.result if isinstance(run.result, str) else json.dumps(run.result, ensure_ascii=False, indent=2))
+    _attempts(detail)
+    if detail.tasks:
+        output.say()
+        tasks_table(detail.tasks, run.id)
+    waiting_for(detail)
+
+
+def waiting_for(detail: RunDetail) -> None:
+    """Prints what the run waits for, each with the command that answers it; nothing where it waits for nothing."""
+    for task in detail.tasks:
+        if task.status is TaskStatus.REVIEW:
+            output.say(f"\nwaits for a yes or no to the task: {one_line(task.title)}")
+            output.say(f"  taskpilot tasks approve {task.id}\n  taskpilot tasks reject {task.id}")
+    for decision in detail.pending:
+        arguments = one_line(json.dumps(decision.arguments, ensure_ascii=False), limit=300)
+        output.say(f"\nwaits for a yes or no to the call {one_line(decision.tool)}({arguments}): {one_line('; '.join(decision.reasons))}")
+        output.say(f"  taskpilot decisions approve {decision.id}\n  taskpilot decisions reject {decision.id}")
+    for step in detail.uncertain:
+        _uncertain(detail.run.id, step)
+    if detail.run.status in RESUMABLE and not detail.pending and not detail.uncertain:
+        open_reviews = any(task.status is TaskStatus.REVIEW for task in detail.tasks)
+        if not open_reviews or detail.run.status is not RunStatus.WAITING:
+            output.say(f"\nnext: taskpilot runs resume {detail.run.id}")
+
+
+def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
+    """Prints the tasks, those first that wait for a person."""
+    ordered = sorted(tasks, key=lambda task: (task.status is not TaskStatus.REVIEW, task.id))
+    cells = [
+        (task.status.value, task.priority.value, task.title, task.reason if task.status in _EXPLAINED else "")
+        for task in ordered[:TASKS_SHOWN]
+    ]
+    output.print_table(("status", "priority", "task", "why"), cells, empty="")
+    if len(ordered) > TASKS_SHOWN:
+        output.say(f"and {len(ordered) - TASKS_SHOWN} more: taskpilot tasks list --run {run_id} --limit 1000")
+
+
+def cost(spend: Spend, model: str | None) -> str:
+    """Money, tokens and calls in one line; says where the model is no real one, and where a price is not known."""
+    if model == "offline":
+        money = "0.00 USD (offline)"
+    elif spend.cost_nano is None:
+        money = "unknown (a call had no price)"
+    else:
+        money = words.usd(spend.cost_nano)
+    calls = f"{words.count(spend.llm_calls, 'LLM call')}, {words.count(spend.tool_calls, 'tool call')}"
+    return f"{money}; tokens {words.tokens(spend.usage)}; {calls}"
+
+
+def as_json(detail: RunDetail) -> dict[str, Any]:
+    """The run with all that belongs to it, as a JSON value."""
+    return shapes.run_json(detail.run) | {
+        "attempt_list": [shapes.attempt_json(attempt) for attempt in detail.attempts],
+        "tasks": [shapes.task_json(task) for task in detail.tasks],
+        "pending_decisions": [shapes.decision_json(decision) for decision in detail.pending],
+        "uncertain_steps": [shapes.step_json(step) for step in detail.uncertain],
+        "folder": str(detail.folder),
+    }
+
+
+def _attempts(detail: RunDetail) -> None:
+    if len(detail.attempts) < 2:
+        return
+    output.say()
+    cells = [
+        (
+            str(one.number),
+            one.status.value,
+            words.instant(one.started_at),
+            words.duration(one.active_micros / 1_000_000),
+            one.detail or one.reason.value,
+        )
+        for one in detail.attempts
+    ]
+    output.print_table(("attempt", "status", "started", "active", "why"), cells, empty="")
+
+
+def _uncertain(run_id: str, step: Step) -> None:
+    arguments = one_line(json.dumps(step.input, ensure_ascii=False), limit=300)
+    call = f"{one_line(step.name)}({arguments})"
+    if step.status is StepStatus.DIVERGED:
+        output.say(f"\nwaits for you: another call is recorded where {call} was asked for. Shall it be made?")
+    else:
+        output.say(f"\nwaits for you: {call} had begun and its end is not known. Did it happen?")
+    output.say(f"  it did:      taskpilot runs resume {run_id} --step {step.id} --done JSON")
+    output.say(f"  it did not:  taskpilot runs resume {run_id} --step {step.id} --again")
+    output.say(f"  give it up:  taskpilot runs resume {run_id} --step {step.id} --fail")

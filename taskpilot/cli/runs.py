@@ -1,0 +1,163 @@
+"""`taskpilot runs`: what ran, how it ended, and what it waits for."""
+
+import click
+
+from taskpilot.cli import output, words
+from taskpilot.cli.groups import Noun
+from taskpilot.cli.options import global_options, json_option, page_options
+
+STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "denied", "budget_exceeded", "lost")
+
+
+@click.group(name="runs", cls=Noun, alone="list")
+def command() -> None:
+    """What ran, how it ended, and what it waits for."""
+
+
+@command.command(name="list")
+@click.option("--job", help="Only those of this job.")
+@click.option(
+    "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only those that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}."
+)
+@page_options("run")
+@json_option
+def list_(*, job: str | None, status: str | None, limit: int, before: str | None, as_json: bool) -> None:
+    """The newest runs.
+
+    \b
+    Examples:
+      taskpilot runs --job triage
+      taskpilot runs list --status waiting --json
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.runs import list_runs
+    from taskpilot.operations.shapes import run_json
+    from taskpilot.store.listings import Page
+
+    with opened.house() as house:
+        found = list_runs(house, Page(limit, before), job=job, status=status)
+    if as_json:
+        output.print_json([run_json(run) for run in found])
+        return
+    cells = [
+        (
+            run.id,
+            run.job,
+            run.status.value,
+            words.instant(run.started_at or run.created_at),
+            words.duration(run.active_micros / 1_000_000),
+            words.usd(run.spend.cost_nano),
+            run.detail or run.reason.value,
+        )
+        for run in found
+    ]
+    output.print_table(("id", "job", "status", "started", "active", "cost", "why"), cells, empty="there is no such run")
+    output.tell_of_more(found, limit, f"taskpilot runs list --before {found[-1].id}" if found else "")
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN")
+@json_option
+def show(run_id: str, *, as_json: bool) -> None:
+    """One run: its attempts, tasks and cost, and what it waits for.
+
+    \b
+    Example:
+      taskpilot runs show 0192f0c1-...
+    """
+    from taskpilot.cli import opened, run_page
+    from taskpilot.operations.runs import show_run
+
+    with opened.house() as house:
+        detail = show_run(house, run_id)
+    if as_json:
+        output.print_json(run_page.as_json(detail))
+    else:
+        run_page.show(detail)
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--output", "of_process", is_flag=True, help="What the job's process printed, instead of the log.")
+@json_option
+def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
+    """What a run logged, or what its process printed.
+
+    \b
+    Examples:
+      taskpilot runs logs 0192f0c1-...
+      taskpilot runs logs 0192f0c1-... --output
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.runs import run_log, run_output
+
+    with opened.house() as house:
+        if of_process:
+            lines = run_output(house, run_id)
+            if as_json:
+                output.print_json(list(lines))
+            else:
+                for text in lines:
+                    output.say_line(text)
+            return
+        entries = run_log(house, run_id)
+        if as_json:
+            output.print_json([{"time": entry.time, "level": entry.level, "message": entry.message} for entry in entries])
+            return
+        for entry in entries:
+            output.say_line(f"{entry.time} {entry.level:<7} {entry.message}" if entry.time else entry.message)
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN")
+def cancel(run_id: str) -> None:
+    """End a run that is queued, running or waiting.
+
+    \b
+    Example:
+      taskpilot runs cancel 0192f0c1-...
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.running import cancel_run
+
+    with opened.house() as house:
+        output.say(cancel_run(house, run_id))
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--model", metavar="NAME", help="Go on with this model.  [default: the run's own]")
+@click.option("--step", "step_id", metavar="ID", help="The uncertain step that one of the next three answers.")
+@click.option("--done", metavar="JSON", help="It happened, and this was its result.")
+@click.option("--again", is_flag=True, help="It did not happen: make it again.")
+@click.option("--fail", is_flag=True, help="Take it as failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary line alone.")
+@click.option("--quiet", is_flag=True, help="Print nothing but one line where it does not succeed.")
+def resume(
+    run_id: str, *, model: str | None, step_id: str | None, done: str | None, again: bool, fail: bool, as_json: bool, quiet: bool
+) -> int:
+    """Go on with a run from its journal: nothing recorded is paid or done again.
+
+    What a run waits for is shown by `taskpilot runs show RUN`.
+
+    \b
+    Examples:
+      taskpilot runs resume 0192f0c1-...
+      taskpilot runs resume 0192f0c1-... --step 0192f0c2-... --done '"TICKET-7"'
+    """
+    from taskpilot.cli import answers, opened, result_page
+    from taskpilot.cli.progress import display_for
+
+    given = global_options()
+    given.quiet, given.subject = quiet, f"run {run_id}"
+    answer = answers.step_answer(step_id, done=done, again=again, fail=fail)
+    settings = opened.settings()
+    from taskpilot.app import App
+
+    app = App(settings)
+    try:
+        finished = app.resume(run_id, model=model, answer=answer, display=display_for(quiet=quiet))
+        given.exit_code = int(finished.exit_code)
+        return result_page.tell(app.house, finished, as_json=as_json, quiet=quiet)
+    finally:
+        app.house.close()

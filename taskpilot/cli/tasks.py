@@ -1,0 +1,143 @@
+"""`taskpilot tasks`: what planners proposed, and a person's yes or no to it."""
+
+from pathlib import Path
+
+import click
+
+from taskpilot.cli import output, words
+from taskpilot.cli.groups import Noun
+from taskpilot.cli.options import json_option, page_options, person_options
+
+STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
+
+
+@click.group(name="tasks", cls=Noun, alone="list")
+def command() -> None:
+    """What the planner proposed, and your yes or no to it."""
+
+
+@command.command(name="list")
+@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.")
+@click.option("--job", help="Only those of this job.")
+@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="review: waits for a person. Can be repeated.")
+@page_options("task")
+@json_option
+def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], limit: int, before: str | None, as_json: bool) -> None:
+    """The newest tasks.
+
+    \b
+    Examples:
+      taskpilot tasks --status review
+      taskpilot tasks list --job triage --json
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations import tasks
+    from taskpilot.operations.shapes import task_json
+    from taskpilot.store.listings import Page
+
+    with opened.house() as house:
+        found = tasks.list_tasks(house, Page(limit, before), run_id=run_id, job=job, statuses=statuses)
+    if as_json:
+        output.print_json([task_json(one) for one in found])
+        return
+    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, one.reason) for one in found]
+    output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task")
+    output.tell_of_more(found, limit, f"taskpilot tasks list --before {found[-1].id}" if found else "")
+
+
+@command.command()
+@click.argument("task_id", metavar="TASK")
+@json_option
+def show(task_id: str, *, as_json: bool) -> None:
+    """One task, with its description.
+
+    \b
+    Example:
+      taskpilot tasks show 0192f0c1-...
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations import tasks
+    from taskpilot.operations.shapes import task_json
+
+    with opened.house() as house:
+        one = tasks.show_task(house, task_id)
+    if as_json:
+        output.print_json(task_json(one))
+        return
+    output.print_fields(
+        {
+            "task": one.id,
+            "run": one.run_id,
+            "job": one.job,
+            "status": one.status.value,
+            "priority": one.priority.value,
+            "title": one.title,
+            "why": one.reason,
+            "created": words.instant(one.created_at),
+            "updated": words.instant(one.updated_at),
+        }
+    )
+    if one.description:
+        output.say()
+        output.say(one.description)
+    if one.status.value == "review":
+        output.say(f"\nnext: taskpilot tasks approve {one.id}\n  or: taskpilot tasks reject {one.id}")
+
+
+@command.command()
+@click.argument("task_id", metavar="TASK")
+@person_options
+def approve(task_id: str, *, by: str | None, note: str) -> None:
+    """Say yes to a task that waits for a person.
+
+    \b
+    Example:
+      taskpilot tasks approve 0192f0c1-... --note "asked the team"
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.approvals import approve_task
+
+    with opened.house() as house:
+        output.say(approve_task(house, task_id, by=name_of(by), note=note))
+
+
+@command.command()
+@click.argument("task_id", metavar="TASK")
+@person_options
+def reject(task_id: str, *, by: str | None, note: str) -> None:
+    """Say no to a task that waits for a person.
+
+    \b
+    Example:
+      taskpilot tasks reject 0192f0c1-... --note "done already"
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.approvals import reject_task
+
+    with opened.house() as house:
+        output.say(reject_task(house, task_id, by=name_of(by), note=note))
+
+
+@command.command()
+@click.option(
+    "--output",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where.  [default: .tasks.json in the state dir]",
+)
+def export(*, target: Path | None) -> None:
+    """Write all tasks into a JSON file.
+
+    \b
+    Example:
+      taskpilot tasks export --output tasks.json
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.tasks import export_tasks
+
+    with opened.house() as house:
+        path, number = export_tasks(house, target)
+    output.say(f"wrote {words.count(number, 'task')} into {path}")

@@ -1,0 +1,178 @@
+"""RunContext: what a job function gets as its first argument."""
+
+import uuid as uuids
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, overload
+
+from pydantic import BaseModel
+
+from taskpilot.context import scope
+from taskpilot.context.artifacts import write_artifact
+from taskpilot.context.asking import Asking
+from taskpilot.context.calling import Calling
+from taskpilot.context.mapping import map_items
+from taskpilot.context.session import Session
+from taskpilot.context.values import digestible, from_json, to_json
+from taskpilot.domain.errors import LeaseLost, RequirementNotMet, StoreBusy, ToolArgumentsInvalid
+from taskpilot.domain.specs import ToolSpec
+from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.tools.arguments import parse_arguments
+from taskpilot.tools.decorator import tool_spec
+from taskpilot.tools.invocation import read_result
+
+Shape = TypeVar("Shape", bound=BaseModel)
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+_PROGRESS_EVERY: Final = 0.5
+"""Seconds between two recorded progress marks; each one is a durable write."""
+
+
+class RunContext:
+    """One run, as its job sees it. Every ask, call, step, now and uuid is journaled: a later attempt gets what is recorded."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._asking = Asking(session)
+        self._calling = Calling(session)
+        self._progress_at: datetime | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, a UUIDv7."""
+        return self._session.run.id
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The fire that started the run, in UTC; None where a person did."""
+        return self._session.run.scheduled_for
+
+    @property
+    def data_interval(self) -> tuple[datetime, datetime] | None:
+        """From the previous fire to this one; None for a run without a fire, or for the first one."""
+        run = self._session.run
+        return None if run.scheduled_for is None or run.previous_fire is None else (run.previous_fire, run.scheduled_for)
+
+    @property
+    def previous_success(self) -> datetime | None:
+        """When a run of this job succeeded last before this one was created, in UTC."""
+        return self._session.run.previous_success
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first start of this run."""
+        return self._session.identity.attempt
+
+    @property
+    def log(self) -> Any:
+        """Log lines of this run: `ctx.log.info("a sentence", field=value)`; also debug, warning and error."""
+        return self._session.log
+
+    def workflow(self, request: Any) -> Any:
+        """Plans, reviews and executes one request; gives a WorkflowResult. Raises ModelError, or Waiting at its end."""
+        assert self._session.workflow is not None
+        return self._session.workflow(self._session, self._asking, self._calling, request)
+
+    @overload
+    def ask(self, agent: str, prompt: str, output: type[Shape], *, system: str = "") -> Shape: ...
+    @overload
+    def ask(self, agent: str, prompt: str, output: None = None, *, system: str = "") -> str: ...
+    def ask(self, agent: str, prompt: str, output: type[BaseModel] | None = None, *, system: str = "") -> Any:
+        """Asks the model in the role of `agent`; with `output` the reply is that pydantic model. Raises ModelError."""
+        if output is None:
+            return self._asking.text(agent, prompt, system=system)
+        return self._asking.structured(agent, prompt, output, system=system)
+
+    def call(self, tool: Callable[..., Result] | str, /, **arguments: Any) -> Result:
+        """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid, or Waiting."""
+        spec = self._tool(tool)
+        parsed = parse_arguments(spec, to_json(arguments))
+        result: Result = read_result(spec, self._calling.call(spec, parsed, agent="job"))
+        return result
+
+    def step(self, name: str, function: Callable[..., Result], /, *args: Any) -> Result:
+        """Runs a named piece of Python once; its result is recorded as JSON and always re-read by its return annotation."""
+        session = self._session
+        place = scope.current().place(StepKind.STEP, name, digestible(args))
+        recorded = session.journal.recorded(place)
+        if recorded is None or recorded.status is not StepStatus.SUCCEEDED:
+            session.seconds_left()
+            try:
+                begun = session.journal.begin(place, value=digestible(args))
+            except LeaseLost as stop:
+                raise session.stopped(stop) from None
+            try:
+                with scope.inside(name):
+                    value = to_json(function(*args))
+            except Exception as error:
+                session.journal.end(begun, StepStatus.FAILED, error=error)
+                raise
+            session.journal.end(begun, StepStatus.SUCCEEDED, result=value)
+        else:
+            scope.current().child_path(name)
+            value = recorded.result
+        result: Result = from_json(function, value)
+        return result
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        concurrency: int = 1,
+        on_error: Literal["raise", "collect"] = "raise",
+    ) -> list[Any]:
+        """Results in the order of the items, `concurrency` at a time in threads; see `on_error` for an item that fails.
+
+        "raise" raises the first item's error; "collect" puts an ItemError in its place.
+        """
+        return map_items(self._session, function, items, concurrency=concurrency, on_error=on_error)
+
+    def now(self) -> datetime:
+        """The time in UTC, the same one in every attempt."""
+        place = scope.current().place(StepKind.NOW, "now", None)
+        return datetime.fromisoformat(self._noted(place, lambda: self._session.now().isoformat()))
+
+    def uuid(self) -> uuids.UUID:
+        """A random UUID, the same one in every attempt."""
+        place = scope.current().place(StepKind.UUID, "uuid", None)
+        return uuids.UUID(self._noted(place, lambda: str(uuids.uuid4())))
+
+    def artifact(self, name: str, data: str | bytes | Any) -> Path:
+        """Writes a file of this run (text, bytes, or JSON of anything else) and gives its path. Raises ValueError for a bad name."""
+        content = data if isinstance(data, str | bytes) else to_json(data)
+        return write_artifact(self._session.run_dir, name, content)
+
+    def progress(self, done: int, total: int | None = None) -> None:
+        """Says how far the run is; shown live and in `taskpilot runs show`."""
+        now = self._session.now()
+        if self._progress_at is None or done == total or (now - self._progress_at).total_seconds() >= _PROGRESS_EVERY:
+            self._progress_at = now
+            try:
+                self._session.journal.progress(done, total)
+            except StoreBusy:
+                self._session.tell("progress-lost", "a progress mark was not recorded: the store is busy", level="debug")
+
+    def require(self, condition: object, why: str) -> None:
+        """Ends the run with exit 15 where a check of its own result fails. Raises RequirementNotMet."""
+        if not condition:
+            raise RequirementNotMet(why)
+
+    def _tool(self, tool: Callable[..., Any] | str) -> ToolSpec:
+        if not isinstance(tool, str):
+            return tool_spec(tool)
+        known = self._session.tools
+        if tool not in known:
+            raise ToolArgumentsInvalid(f"there is no tool {tool!r}; this run has {', '.join(sorted(known))}")
+        return known[tool]
+
+    def _noted(self, place: Any, make: Callable[[], str]) -> str:
+        recorded = self._session.journal.recorded(place)
+        if recorded is None:
+            try:
+                recorded = self._session.journal.note(place, StepStatus.SUCCEEDED, result=make())
+            except LeaseLost as stop:
+                raise self._session.stopped(stop) from None
+        return str(recorded.result)

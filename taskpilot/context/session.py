@@ -1,0 +1,86 @@
+"""What one attempt works with, and what happened in it that its outcome must know."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from taskpilot.domain.decisions import Decision
+from taskpilot.domain.errors import DeadlineExceeded, Stop, Waiting
+from taskpilot.domain.facts import DecisionMade, Event, RunIdentity
+from taskpilot.domain.runs import Run
+from taskpilot.domain.specs import JobSpec, ToolSpec
+from taskpilot.journal.journal import Journal
+from taskpilot.ports import Model, PolicyEngine, Signals
+from taskpilot.spending import Spending
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One attempt's tools and its memory. Threads share it."""
+
+    run: Run
+    spec: JobSpec
+    identity: RunIdentity
+    journal: Journal
+    spending: Spending
+    open_model: Callable[[], Model]
+    """Opens the model at the first call: a run that asks nothing loads no client."""
+    policy: PolicyEngine
+    tools: Mapping[str, ToolSpec]
+    """What a call may name: the built-in tools and the job's own."""
+    signals: Signals
+    now: Callable[[], datetime]
+    log: Any
+    run_dir: Path
+    deadline: float
+    """On the monotonic clock: when the run's active seconds are used up."""
+    workflow: Callable[..., Any] | None = None
+    stops: list[Stop] = field(default_factory=list)
+    """Every stop that was raised, so that a job that swallows one changes nothing."""
+    every_item_failed: Exception | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _model: Model | None = None
+
+    @property
+    def model(self) -> Model:
+        """The one client of this process."""
+        with self._lock:
+            if self._model is None:
+                self._model = self.open_model()
+            return self._model
+
+    def close(self) -> None:
+        """Closes the client, where one was opened."""
+        if self._model is not None:
+            self._model.close()
+
+    def seconds_left(self) -> float:
+        """Active seconds until the deadline. Raises DeadlineExceeded when none are left."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise self.stopped(DeadlineExceeded())
+        return left
+
+    def stopped(self, stop: Stop) -> Stop:
+        """Remembers a stop; gives it back to be raised."""
+        self.stops.append(stop)
+        return stop
+
+    def waiting(self, why: str, action: str, **fields: Any) -> Waiting:
+        """Remembers that a person is asked; gives the stop to be raised."""
+        self.tell(action, why, level="warning", **fields)
+        waiting = Waiting(why)
+        self.stops.append(waiting)
+        return waiting
+
+    def tell(self, action: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Tells the signals what happened."""
+        self.signals.emit(Event(run=self.identity, at=self.now(), action=action, message=message, level=level, fields=fields))
+
+    def tell_decision(self, decision: Decision) -> None:
+        """Tells the signals of a recorded verdict."""
+        self.signals.emit(DecisionMade(run=self.identity, decision=decision))

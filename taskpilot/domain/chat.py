@@ -1,0 +1,88 @@
+"""One exchange with a model: what is asked, and what came back."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from taskpilot.domain.usage import Usage
+
+
+class Role(StrEnum):
+    """Who speaks; the words of the chat completions API."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to call a tool. `arguments` is its raw text: untrusted, parsed by who executes it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSchema:
+    """A tool as a model sees it; `parameters` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSchema:
+    """The shape that a structured reply must have; `schema` is a JSON schema of an object."""
+
+    name: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What one call asks. Either `output` (a structured reply) or `tools`, never both."""
+
+    agent: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSchema, ...] = ()
+    output: OutputSchema | None = None
+    max_output_tokens: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRetry:
+    """One attempt at a call that was given up before a usable answer came, and why."""
+
+    reason: str
+    """A closed set: rate_limit, conflict, timeout, server_error, connection, unsupported."""
+    waited_seconds: float
+    maybe_billed: bool = False
+    """True where the server may have done the work although its answer did not arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What a model answered; every text in it is untrusted."""
+
+    content: str
+    """The text, or the JSON text of a structured reply, however the server was brought to give it."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    refusal: str | None = None
+    usage: Usage | None = None
+    """None where the server did not say."""
+    retries: tuple[ChatRetry, ...] = field(default=())

@@ -1,0 +1,206 @@
+"""A crontab line and a time zone: which minutes of the wall clock it names, and which instants those are."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+MACROS: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+FIELDS: Final = ("minute", "hour", "day-of-month", "month", "day-of-week")
+_LARGEST: Final = (59, 23, 31, 12, 7)
+_REACH: Final = timedelta(days=366 * 50)
+"""How far a next date is looked for; the longest wait that the calendar knows is 40 years (a 29 February on one weekday, over 2100)."""
+_ONE_DAY: Final = timedelta(days=1)
+_ONE_MINUTE: Final = timedelta(minutes=1)
+_ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""cronsim wants a time to start from; only what it parsed is read."""
+
+
+def normalise(expression: object) -> str:
+    """The five fields of a crontab line, in lower case with single spaces. Raises ValueError that names what is wrong."""
+    if not isinstance(expression, str) or not expression.isascii() or not expression.strip():
+        raise ValueError(f'{expression!r} is not a crontab expression; write five fields, like "0 7 * * mon-fri"')
+    parts = expression.lower().split()
+    if parts[0].startswith("@"):
+        return _macro(expression, parts)
+    if len(parts) == 6:
+        raise ValueError(f"{expression!r} has six fields: seconds are not part of crontab's grammar; use five, or every(...) for a period")
+    if len(parts) != 5:
+        raise ValueError(f"{expression!r} has {len(parts)} field(s); a crontab expression has five: {' '.join(FIELDS)}")
+    for name, largest, part in zip(FIELDS, _LARGEST, parts, strict=True):
+        _check_extensions(expression, name, largest, part)
+    line = " ".join(parts)
+    _parse(line)
+    if next(_dates(line, date(2000, 1, 1)), None) is None:
+        raise ValueError(f"{expression!r} names a date that no calendar has: it would never fire")
+    return line
+
+
+def _macro(expression: str, parts: list[str]) -> str:
+    if parts == ["@reboot"]:
+        raise ValueError("@reboot names no time, so no fire can be recorded for it; use a schedule, or start the job from a systemd unit")
+    if len(parts) != 1 or parts[0] not in MACROS:
+        raise ValueError(f"{expression!r} is not known; there are {', '.join(MACROS)}")
+    return MACROS[parts[0]]
+
+
+def _check_extensions(expression: str, name: str, largest: int, part: str) -> None:
+    """Refuses what other crons read in another way, or not at all: an exported line must mean the same there."""
+    for term in part.split(","):
+        if "#" in term or "?" in term or (name.startswith("day") and ("l" in term or "w" in term.replace("wed", ""))):
+            raise ValueError(f"{expression!r}: {term!r} ({name}) is Quartz's grammar (L, W, #, ?), not crontab's")
+        head, slash, step = term.partition("/")
+        if slash and head.isdigit():
+            raise ValueError(f"{expression!r}: crons differ about {term!r} ({name}); write {head}-{largest}/{step}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """What the five fields name."""
+
+    hours: tuple[int, ...]
+    minutes: tuple[int, ...]
+    months: frozenset[int]
+    match_day: Callable[[date], bool]
+    """Day-of-month and day-of-week together; the month is not asked."""
+    elapsed: bool
+    """True where the minute or the hour begins with `*`."""
+
+
+@lru_cache(maxsize=256)
+def _parse(line: str) -> _Fields:
+    """The parsed fields. Of cronsim its grammar and its matching of days are used.
+
+    The way from wall clock to instant is ours: cronsim 2.8 loses fires where a zone shifts by half an hour (Lord Howe), and fires at a
+    midnight that does not exist (Santiago) when it comes from a day that does not match.
+    """
+    from cronsim import CronSim, CronSimError
+
+    try:
+        parsed = CronSim(line, _ANY_TIME)
+    except (CronSimError, ValueError, AssertionError, RecursionError):
+        raise ValueError(_complaint(line)) from None
+    minute, hour = line.split()[:2]
+    return _Fields(
+        hours=tuple(sorted(parsed.hours)),
+        minutes=tuple(sorted(parsed.minutes)),
+        months=frozenset(parsed.months),
+        match_day=parsed.match_day,
+        elapsed=minute.startswith("*") or hour.startswith("*"),
+    )
+
+
+def _complaint(line: str) -> str:
+    """Which of the five fields it is that is wrong, found by trying each alone."""
+    from cronsim import CronSim, CronSimError
+
+    parts = line.split()
+    for index, (name, part) in enumerate(zip(FIELDS, parts, strict=True)):
+        alone = ["*"] * 5
+        alone[index] = part
+        try:
+            CronSim(" ".join(alone), _ANY_TIME)
+        except (CronSimError, ValueError, AssertionError, RecursionError):
+            hint = "; a range does not wrap round, write sat,sun" if name == "day-of-week" and "-" in part else ""
+            return f"{line!r}: {part!r} is not a {name}{hint}"
+    return f"{line!r} names a date that no calendar has: it would never fire"
+
+
+def _dates(line: str, start: date) -> Iterator[date]:
+    """Dates that the line names, from `start` on, for half a century at most."""
+    fields = _parse(line)
+    day, last = start, start + _REACH if start < date.max - _REACH else date.max
+    while day <= last:
+        if day.month not in fields.months:
+            day = (day.replace(day=1) + timedelta(days=32)).replace(day=1) if day.year < date.max.year else last
+            if day == last:
+                return
+            continue
+        if fields.match_day(day):
+            yield day
+        if day == date.max:
+            return
+        day += _ONE_DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Crontab:
+    """A normalised line in a zone.
+
+    A line whose minute or hour begins with `*` follows elapsed time: it fires at each instant whose wall clock it names. Any other line is
+    a fixed time: skipped by the clock, it fires at the first valid instant after; repeated, at its first occurrence (Vixie's rules).
+    """
+
+    line: str
+    zone: str
+
+    def first_after(self, moment: datetime) -> datetime | None:
+        """The first instant after `moment`, in UTC."""
+        best: datetime | None = None
+        try:
+            for day in _dates(self.line, self._date(moment) - 2 * _ONE_DAY):
+                # A day's instants may mix with its neighbour's where the clock is set back over midnight.
+                if best is not None and day > self._date(best) + _ONE_DAY:
+                    break
+                here = _instants(self.line, self.zone, day)
+                at = bisect_right(here, moment)
+                later = here[at : at + 1]
+                best = min([*later, best] if best else later, default=None)
+        except OverflowError:
+            return best
+        return best
+
+    def last_until(self, moment: datetime, *, since: datetime) -> datetime | None:
+        """The last instant in the closed interval [since, moment], in UTC."""
+        best: datetime | None = None
+        day, first = self._date(moment) + 2 * _ONE_DAY, self._date(since) - 2 * _ONE_DAY
+        fields = _parse(self.line)
+        while day >= first and (best is None or day >= self._date(best) - _ONE_DAY):
+            if day.month in fields.months and fields.match_day(day):
+                here = [instant for instant in _instants(self.line, self.zone, day) if since <= instant <= moment]
+                best = max([*here, best] if best else here, default=None)
+            day -= _ONE_DAY
+        return best
+
+    def _date(self, moment: datetime) -> date:
+        return moment.astimezone(ZoneInfo(self.zone)).date()
+
+
+@lru_cache(maxsize=512)
+def _instants(line: str, zone: str, day: date) -> tuple[datetime, ...]:
+    """The instants that the line names on a date it names, ascending, in UTC."""
+    fields = _parse(line)
+    where = ZoneInfo(zone)
+    walls = [datetime.combine(day, time(hour, minute)) for hour in fields.hours for minute in fields.minutes]
+    begin, end = datetime.combine(day, time(0), where), datetime.combine(day + _ONE_DAY, time(0, fold=1), where)
+    offset = begin.utcoffset()
+    if offset == end.utcoffset() and offset is not None:
+        return tuple((wall - offset).replace(tzinfo=UTC) for wall in walls)
+    found = {instant for wall in walls for instant in (_occurrences(wall, where) if fields.elapsed else (_once(wall, where),))}
+    return tuple(sorted(found))
+
+
+def _occurrences(wall: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    """The instants, none to two, at which clocks in the zone show `wall`."""
+    for fold in (0, 1):
+        instant = wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+        if instant.astimezone(zone).replace(tzinfo=None, fold=0) == wall:
+            yield instant
+
+
+def _once(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant at which clocks show `wall`, or else the first whole minute after the gap that swallowed it."""
+    while (instant := next(_occurrences(wall, zone), None)) is None:
+        wall += _ONE_MINUTE
+    return instant

@@ -1,0 +1,151 @@
+"""One tree of errors; each knows its exit code and whether a retry can help."""
+
+from typing import Any, ClassVar
+
+from taskpilot.domain.chat import ChatRetry
+from taskpilot.domain.exits import ExitCode
+
+
+class TaskPilotError(Exception):
+    """Something went wrong in TaskPilot."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+    permanent: ClassVar[bool] = True
+    """True where doing the same again cannot help."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+
+
+class UsageError(TaskPilotError):
+    """The command was given something that it does not know."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigurationError(TaskPilotError):
+    """The configuration is invalid."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class StoreError(TaskPilotError):
+    """The store or the state dir cannot be used."""
+
+    exit_code = ExitCode.STORE
+
+
+class StoreBusy(TaskPilotError):
+    """The store is locked by another process for too long."""
+
+    exit_code = ExitCode.TEMPORARY
+    permanent = False
+
+
+class TransitionRefused(TaskPilotError):
+    """A record cannot go from its state to the one asked for."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NotFound(TaskPilotError):
+    """No such record."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ModelError(TaskPilotError):
+    """A model call did not give a usable answer."""
+
+    def __init__(self, message: str | None = None, *, retries: tuple[ChatRetry, ...] = (), maybe_billed: bool = False) -> None:
+        super().__init__(message)
+        self.retries = retries
+        """The tries that were followed by another one before this."""
+        self.maybe_billed = maybe_billed
+        """True where a server may have done the work of any try although no answer arrived: no chat API can tell."""
+
+
+class ModelUnavailable(ModelError):
+    """The model's server cannot be reached or asks to come back later."""
+
+    exit_code = ExitCode.TEMPORARY
+    permanent = False
+
+
+class ModelRefused(ModelError):
+    """The model's server refused the request and would refuse it again."""
+
+
+class ReplyInvalid(ModelError):
+    """The model's reply does not fit what was asked for, also after one repair turn."""
+
+    permanent = False
+
+
+class ToolFailed(TaskPilotError):
+    """A tool raised an exception, or did not give a usable result."""
+
+    permanent = False
+
+
+class ToolArgumentsInvalid(TaskPilotError):
+    """The arguments do not fit the tool's schema, or there is no such tool."""
+
+
+class Denied(TaskPilotError):
+    """A tool call was denied by policy or by a person."""
+
+    exit_code = ExitCode.DENIED
+
+
+class RequirementNotMet(TaskPilotError):
+    """The job says done, its check says no."""
+
+    exit_code = ExitCode.REQUIREMENT
+
+
+class ItemError(TaskPilotError):
+    """One item of a map failed; stands in the results in the place of its value."""
+
+    def __init__(self, *, index: int, item: Any, cause: Exception) -> None:
+        super().__init__(f"item {index}: {type(cause).__name__}: {cause}")
+        self.index = index
+        self.item = item
+        self.cause = cause
+
+
+class EveryItemFailed(TaskPilotError):
+    """Not one item of a map succeeded."""
+
+    permanent = False
+
+
+class Stop(BaseException):
+    """Leaves the job at once; not an Exception, so that no `except Exception` of a job keeps a stopped run going."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+
+
+class Waiting(Stop):
+    """The run waits for a person."""
+
+
+class BudgetExceeded(Stop):
+    """A call would go past a ceiling of the run's budget."""
+
+    def __init__(self, message: str | None = None, *, scope: str = "run") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class LeaseLost(Stop):
+    """This attempt no longer holds the run's lease: nothing that it does would count."""
+
+
+class DeadlineExceeded(Stop):
+    """The run's active seconds are used up."""
+
+
+class Terminated(Stop):
+    """The supervisor asked the job process to end (SIGTERM)."""

@@ -1,0 +1,34 @@
+"""The exit codes that every command promises."""
+
+from enum import IntEnum
+from typing import Self
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means; the order is that of `taskpilot exit-codes`."""
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> Self:
+        """A member is its number, and knows what it means."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    SUCCEEDED = 0, "succeeded, or nothing to do"
+    FAILED = 1, "failed, or lost with no attempt left"
+    USAGE = 2, "usage error; unknown job or parameter"
+    SKIPPED_OVERLAP = 10, "skipped: another run of the job is active (--skip-ok makes it 0)"
+    SKIPPED = 11, "skipped: paused, or the fire is already claimed (--skip-ok makes it 0)"
+    BUDGET = 12, "stopped by a budget"
+    WAITING = 13, "waits for a person"
+    DENIED = 14, "denied by policy or a person"
+    REQUIREMENT = 15, "ctx.require not met: the job says done, the check says no"
+    CANCELLED = 16, "cancelled by a person"
+    STORE = 74, "the store or the state dir cannot be used: full, read-only, corrupt; nothing was overwritten"
+    TEMPORARY = 75, "temporary: provider unreachable, store locked or away; safe to retry"
+    CONFIGURATION = 78, "configuration invalid (a broken job file too); no token spent"
+    DEADLINE = 124, "deadline exceeded"
+    SIGINT = 130, "SIGINT before the end: cancelled"
+    SIGTERM = 143, "SIGTERM or SIGHUP before the end: the attempt is lost; a retry or resume may go on"

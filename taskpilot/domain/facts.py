@@ -1,0 +1,43 @@
+"""Frozen facts that signals are told as they happen; signals get these, never the engine."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from taskpilot.domain.decisions import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """Which run a fact belongs to."""
+
+    run_id: str
+    job: str
+    attempt: int
+    trace_id: str
+    root_span_id: str
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened: a sentence for people, a stable `action` and fields for machines."""
+
+    run: RunIdentity
+    at: datetime
+    action: str
+    """The stable word, as ECS `event.action`: run-started, step-ended, decision-made, ..."""
+    message: str
+    level: str = "info"
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionMade:
+    """A verdict was recorded."""
+
+    run: RunIdentity
+    decision: Decision
+
+
+Fact = Event | DecisionMade

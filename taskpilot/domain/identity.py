@@ -1,0 +1,25 @@
+"""Ids: time-ordered UUIDs, parsed before they become a path or a query."""
+
+import os
+import time
+import uuid
+
+from taskpilot.domain.errors import UsageError
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562, 5.7) as text: 48 bits of Unix milliseconds, then 74 random bits, so that ids sort by birth."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & (1 << 48) - 1) << 80
+    value |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64
+    value |= 0b10 << 62 | random & (1 << 62) - 1
+    return str(uuid.UUID(int=value))
+
+
+def parse_id(text: str, *, noun: str = "run") -> str:
+    """The canonical text of an id that came from outside. Raises UsageError where it is no UUID."""
+    try:
+        return str(uuid.UUID(text))
+    except (ValueError, AttributeError, TypeError):
+        raise UsageError(f"{str(text)[:64]!r} is not a {noun} id; `taskpilot {noun}s list` shows them") from None

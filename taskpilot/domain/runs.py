@@ -1,0 +1,207 @@
+"""Runs, their attempts and their fires, with the closed sets of words for how they stand."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.usage import Spend
+
+
+class RunStatus(StrEnum):
+    """How a run or an attempt stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    DENIED = "denied"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    LOST = "lost"
+
+
+OPEN: Final = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
+"""A run in one of these has not ended."""
+
+RESUMABLE: Final = frozenset(
+    {RunStatus.WAITING, RunStatus.QUEUED, RunStatus.LOST, RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.BUDGET_EXCEEDED}
+)
+"""`runs resume` goes on from the journal of a run in one of these."""
+
+
+class Reason(StrEnum):
+    """Why a run stands as it does, where its status alone does not say; a sentence follows in `detail`."""
+
+    NONE = ""
+    REQUIREMENT = "requirement"
+    PROVIDER_UNREACHABLE = "provider_unreachable"
+    STORE = "store"
+    CONFIGURATION = "configuration"
+    EXCEPTION = "exception"
+    EVERY_ITEM_FAILED = "every_item_failed"
+    APPROVAL = "approval"
+    UNCERTAIN_STEP = "uncertain_step"
+    DIVERGED_STEP = "diverged_step"
+    BUDGET = "budget"
+    DENIED = "denied"
+    DEADLINE = "deadline"
+    CANCELLED_BY_PERSON = "cancelled"
+    SIGINT = "sigint"
+    SIGTERM = "sigterm"
+    SIGNAL = "signal"
+    EXITED = "exited"
+    LEASE = "lease"
+
+
+class TriggerKind(StrEnum):
+    """What started a run; a value on it, never another code path."""
+
+    MANUAL = "manual"
+    SCHEDULE = "schedule"
+    RESUME = "resume"
+
+
+class FireOutcome(StrEnum):
+    """What became of a fire."""
+
+    STARTED = "started"
+    SKIPPED_OVERLAP = "skipped_overlap"
+    MISSED = "missed"
+    COALESCED = "coalesced"
+    PAUSED = "paused"
+    BLOCKED_BUDGET = "blocked_budget"
+    BLOCKED_CONFIG = "blocked_config"
+    BUFFERED = "buffered"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a lease: enough to see on the same host that the process is gone."""
+
+    host: str
+    boot_id: str
+    pid: int
+    process_start: int
+    """Clock ticks after boot, from /proc: a pid that was given out again has another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a job, as the store has it."""
+
+    id: str
+    job: str
+    status: RunStatus
+    reason: Reason
+    detail: str
+    trigger: TriggerKind
+    scheduled_for: datetime | None
+    previous_fire: datetime | None
+    previous_success: datetime | None
+    parameters: dict[str, Any]
+    model: str | None
+    trace_id: str
+    root_span_id: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    attempts: int
+    attempts_allowed: int
+    active_micros: int
+    deadline_micros: int
+    result: Any
+    spend: Spend
+    cancel_requested: bool
+    progress_done: int | None = None
+    progress_total: int | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a run's process."""
+
+    id: str
+    run_id: str
+    number: int
+    status: RunStatus
+    reason: Reason
+    detail: str
+    started_at: datetime
+    ended_at: datetime | None
+    active_micros: int
+    file_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attempt came to."""
+
+    status: RunStatus
+    reason: Reason = Reason.NONE
+    detail: str = ""
+    result: Any = None
+    retry: bool = False
+    """True where the attempt may be followed by another one, if the run has one left."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """The right to write to a run, until it ends; every write carries the token."""
+
+    run_id: str
+    attempt_id: str
+    attempt: int
+    token: str
+    expires_at: datetime
+
+
+_BY_STATUS: Final = {
+    RunStatus.SUCCEEDED: ExitCode.SUCCEEDED,
+    RunStatus.FAILED: ExitCode.FAILED,
+    RunStatus.LOST: ExitCode.FAILED,
+    RunStatus.TIMED_OUT: ExitCode.DEADLINE,
+    RunStatus.CANCELLED: ExitCode.CANCELLED,
+    RunStatus.DENIED: ExitCode.DENIED,
+    RunStatus.BUDGET_EXCEEDED: ExitCode.BUDGET,
+    RunStatus.WAITING: ExitCode.WAITING,
+    RunStatus.QUEUED: ExitCode.TEMPORARY,
+    RunStatus.RUNNING: ExitCode.TEMPORARY,
+}
+
+_BY_REASON: Final = {
+    Reason.REQUIREMENT: ExitCode.REQUIREMENT,
+    Reason.PROVIDER_UNREACHABLE: ExitCode.TEMPORARY,
+    Reason.STORE: ExitCode.STORE,
+    Reason.CONFIGURATION: ExitCode.CONFIGURATION,
+    Reason.SIGINT: ExitCode.SIGINT,
+    Reason.SIGTERM: ExitCode.SIGTERM,
+}
+
+
+def exit_code(status: RunStatus, reason: Reason) -> ExitCode:
+    """The exit code of a run or attempt that stands so."""
+    return _BY_REASON.get(reason, _BY_STATUS[status])
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run came to, as the JSON summary line of the contract says it."""
+
+    run_id: str | None
+    job: str
+    status: str
+    reason: str
+    result: Any = None
+    attempts: int = 0
+    duration_seconds: float = 0.0
+    tasks: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    cost_usd: float | None = None
+    llm_calls: int = 0
+    tool_calls: int = 0
+    trace_id: str | None = None

@@ -1,0 +1,91 @@
+"""What a job file says: the job, its limits and its tools, before anything runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from taskpilot.domain.schedule import Schedule
+
+Overlap = Literal["skip", "allow_all"]
+DEFAULT_DEADLINE: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How many attempts a run has in all; a later one goes on from the journal."""
+
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Budget:
+    """Ceilings of one run; None is no ceiling of that kind. `usd` is read exactly, from text, an int or a Decimal."""
+
+    usd: Decimal | None = None
+    tokens: int | None = None
+    llm_calls: int | None = None
+    tool_calls: int | None = None
+
+    def __init__(
+        self,
+        *,
+        usd: str | int | Decimal | None = None,
+        tokens: int | None = None,
+        llm_calls: int | None = None,
+        tool_calls: int | None = None,
+    ) -> None:
+        object.__setattr__(self, "usd", None if usd is None else Decimal(usd))
+        object.__setattr__(self, "tokens", tokens)
+        object.__setattr__(self, "llm_calls", llm_calls)
+        object.__setattr__(self, "tool_calls", tool_calls)
+        for name in ("usd", "tokens", "llm_calls", "tool_calls"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"Budget({name}={value}) must not be negative")
+
+
+DEFAULT_BUDGET: Final = Budget(usd=1, llm_calls=200)
+"""Given to a job that names none, so that no job is without a ceiling."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A function that a model may ask for. The function stays callable as it is."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """The JSON schema of its arguments, made from its annotations."""
+    function: Callable[..., Any]
+    idempotent: bool
+    """True where calling it again with the same arguments is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as its decorator describes it."""
+
+    name: str
+    function: Callable[..., Any]
+    description: str
+    schedule: Schedule | None = None
+    deadline: timedelta = DEFAULT_DEADLINE
+    retry: Retry = Retry()
+    overlap: Overlap = "skip"
+    catch_up: Literal["last"] = "last"
+    catch_up_window: timedelta | None = None
+    """None: half the period, between 2 minutes and 12 hours."""
+    budget: Budget | None = None
+    """None: the default budget."""
+    model: str | None = None
+    tools: tuple[ToolSpec, ...] = field(default=())
+    file: Path | None = None
+    file_digest: str = ""
+
+    @property
+    def ceilings(self) -> Budget:
+        """The budget in force: the job's own, or the default one."""
+        return self.budget or DEFAULT_BUDGET

@@ -1,0 +1,79 @@
+"""Journaled units inside a run."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from taskpilot.domain.usage import Usage
+
+
+class StepKind(StrEnum):
+    """What a step does; `ask` is one LLM call, `call` one tool call, `step` one named Python function."""
+
+    ASK = "ask"
+    CALL = "call"
+    STEP = "step"
+    NOW = "now"
+    UUID = "uuid"
+
+
+class StepStatus(StrEnum):
+    """How a step stands; `unknown`: begun, and nobody can tell whether it happened."""
+
+    BEGUN = "begun"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+    DIVERGED = "diverged"
+    """Not made: another call is recorded where this one was asked for; a person has to say what is right."""
+    AGAIN = "again"
+    """It was unknown or diverged and a person said: make it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlace:
+    """Where in the run something is asked, and what is asked there: the identity of a step over attempts."""
+
+    scope: str
+    kind: StepKind
+    name: str
+    ordinal: int
+    """The how many-th of its kind in its scope, from 0."""
+    key: str
+    """Hex digest of scope, kind, name, the input's digest and the count of equal ones before it in the scope."""
+    input_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A recorded step."""
+
+    id: str
+    run_id: str
+    attempt: int
+    scope: str
+    kind: StepKind
+    name: str
+    ordinal: int
+    key: str
+    make: int
+    """0 for the first time it was made; a failed or unknown one that is made anew gets the next number."""
+    status: StepStatus
+    input: Any
+    result: Any
+    error: str | None
+    error_type: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    agent: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    cost_nano: int | None = None
+    reserved_nano: int | None = None
+    reserved_tokens: int = 0
+    retries: tuple[str, ...] = ()
+    diverged: bool = False
+    decision_id: str | None = None
+    idempotent: bool = True

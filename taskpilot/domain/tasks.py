@@ -1,0 +1,79 @@
+"""Work items that a planner proposed, and the ways that they may go."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from taskpilot.domain.errors import TransitionRefused
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    REVIEW = "review"
+    EXECUTED = "executed"
+    FAILED = "failed"
+
+
+class Priority(StrEnum):
+    """How urgent a task is."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class ReviewVerdict(StrEnum):
+    """A reviewer's answer, a closed set; text is never searched for it."""
+
+    APPROVE = "APPROVE"
+    REVIEW = "REVIEW"
+    REJECTED = "REJECTED"
+
+
+TITLE_MAX: Final = 500
+DESCRIPTION_MAX: Final = 10_000
+
+TRANSITIONS: Final = {
+    TaskStatus.PENDING: {TaskStatus.APPROVED, TaskStatus.REJECTED, TaskStatus.REVIEW},
+    TaskStatus.REVIEW: {TaskStatus.APPROVED, TaskStatus.REJECTED},
+    TaskStatus.APPROVED: {TaskStatus.EXECUTED, TaskStatus.FAILED},
+    TaskStatus.FAILED: {TaskStatus.APPROVED},
+    TaskStatus.REJECTED: set(),
+    TaskStatus.EXECUTED: set(),
+}
+
+AFTER_VERDICT: Final = {
+    ReviewVerdict.APPROVE: TaskStatus.APPROVED,
+    ReviewVerdict.REVIEW: TaskStatus.REVIEW,
+    ReviewVerdict.REJECTED: TaskStatus.REJECTED,
+}
+
+
+def check_transition(task_id: str, before: TaskStatus, after: TaskStatus) -> None:
+    """Raises TransitionRefused where a task may not go from `before` to `after`."""
+    if after not in TRANSITIONS[before]:
+        allowed = " or ".join(sorted(TRANSITIONS[before])) or "nothing: it is final"
+        raise TransitionRefused(f"task {task_id} is {before}; it cannot become {after}, only {allowed}")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One work item."""
+
+    id: str
+    run_id: str
+    job: str
+    scope: str
+    title: str
+    priority: Priority
+    description: str
+    status: TaskStatus
+    reason: str
+    """Why it stands where it does, in the words of the reviewer, the policy or the person."""
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,25 @@
+"""Untrusted text on its way out: control and bidirectional characters made visible and harmless."""
+
+import unicodedata
+from typing import Final
+
+_LOUD: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Unicode categories that move a cursor, reorder or hide text: controls, formats (bidi among them), surrogates, separators."""
+
+
+def printable(text: str, *, keep_newlines: bool = False) -> str:
+    """The text with every control, bidi or invisible character written as its escape (`\\x1b`, `\\u202e`)."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        if (character == "\n" and keep_newlines) or unicodedata.category(character) not in _LOUD
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def one_line(text: str, *, limit: int = 200) -> str:
+    """Printable, on one line, at most `limit` characters."""
+    flat = printable(" ".join(text[: limit * 4].split()))
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

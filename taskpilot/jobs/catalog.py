@@ -1,0 +1,60 @@
+"""The jobs that a folder defines, and the files of it that could not be read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from taskpilot.domain.errors import ConfigurationError, UsageError
+from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.text import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenFile:
+    """A job file that defines nothing, or a name that is refused, and why."""
+
+    path: Path
+    line: int | None
+    """Where in the file, from 1; None where no line is to blame."""
+    cause: str
+    """One printable line."""
+    names: frozenset[str] = field(default=frozenset(), repr=False)
+    """The jobs that it probably defines: its stem, and the functions in its text."""
+
+    def __str__(self) -> str:
+        """Like `jobs/triage.py:12: SyntaxError: ...`."""
+        where = f"{self.path}:{self.line}" if self.line else str(self.path)
+        return f"{where}: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobCatalog:
+    """What a folder of job files holds."""
+
+    directory: Path
+    jobs: Mapping[str, JobSpec]
+    """By name, in the order of names."""
+    broken: tuple[BrokenFile, ...] = ()
+    """In the order of paths."""
+
+    def get(self, name: str) -> JobSpec:
+        """The job. Raises UsageError where there is none, or ConfigurationError where a broken file seems to define it."""
+        if name in self.jobs:
+            return self.jobs[name]
+        to_blame = [broken for broken in self.broken if name in broken.names]
+        if to_blame:
+            raise ConfigurationError(f"job '{one_line(name)}' cannot be loaded: {'; '.join(map(str, to_blame))}")
+        raise UsageError(f"unknown job '{one_line(name, limit=80)}'{self._advice(name)}")
+
+    def _advice(self, name: str) -> str:
+        close = get_close_matches(name, self.jobs, n=3)
+        if close:
+            advice = f"; did you mean {' or '.join(close)}?"
+        elif self.jobs:
+            advice = f"; there are {one_line(', '.join(self.jobs), limit=400)}"
+        else:
+            advice = f"; {self.directory} defines no job"
+        if self.broken:
+            advice += f" {len(self.broken)} file(s) could not be loaded: {'; '.join(map(str, self.broken))}"
+        return advice

@@ -1,0 +1,193 @@
+"""`@job`: says when a function runs and within which limits; the function stays what it was."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Final, Literal, ParamSpec, TypeVar, cast, overload
+
+from taskpilot.domain.durations import parse_duration
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.specs import DEFAULT_DEADLINE, Budget, JobSpec, Overlap, Retry, ToolSpec
+from taskpilot.domain.text import one_line
+from taskpilot.jobs.signature import check_function
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+SPEC_ATTRIBUTE: Final = "__taskpilot_job__"
+TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
+_TOOL_ATTRIBUTE: Final = "__taskpilot_tool__"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+_LATER_OVERLAPS: Final = ("buffer_one", "buffer_all", "cancel_other", "terminate_other")
+_LATER_CATCH_UPS: Final = ("skip", "all")
+_LATER_OPTIONS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
+    {
+        "start_deadline": (None,),
+        "jitter": (None,),
+        "catch_up_limit": (None,),
+        "catch_up_stagger": (None,),
+        "pause_on_failure": (False, None),
+    }
+)
+"""Options of the contract that this version does not implement, each with the values that mean its absence."""
+
+
+@overload
+def job(function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def job(
+    *,
+    schedule: Schedule | None = None,
+    deadline: str | timedelta | None = None,
+    retry: Retry | None = None,
+    overlap: Overlap = "skip",
+    catch_up: Literal["last"] = "last",
+    catch_up_window: str | timedelta | None = None,
+    budget: Budget | None = None,
+    model: str | None = None,
+    tools: Sequence[Callable[..., Any]] = (),
+    name: str | None = None,
+    **later: object,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def job(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    schedule: Schedule | None = None,
+    deadline: str | timedelta | None = None,
+    retry: Retry | None = None,
+    overlap: Overlap = "skip",
+    catch_up: Literal["last"] = "last",
+    catch_up_window: str | timedelta | None = None,
+    budget: Budget | None = None,
+    model: str | None = None,
+    tools: Sequence[Callable[..., Any]] = (),
+    name: str | None = None,
+    **later: object,
+) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes a function a job: `def triage(ctx: RunContext, inbox: str = "inbox.jsonl") -> str`, with `@job` or `@job(...)` above it.
+
+    schedule: `cron(...)`, `every(...)`, `at(...)` or None. deadline: active time of all attempts, "15m"; 1 hour where none is given.
+    retry: `Retry(attempts=3)`. overlap: "skip" or "allow_all". catch_up: "last", within `catch_up_window` ("2h"; half the period where
+    none is given). budget: `Budget(...)` of one run; 1 USD and 200 calls where none is given. model: a name. tools: functions decorated
+    with `@tool`. name: the function's own where none is given; `[a-z][a-z0-9_]{0,62}`.
+
+    The function stays callable as it is. Raises ConfigurationError that names the option.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        title = getattr(function, "__name__", "") if name is None else name
+        if not isinstance(title, str) or not _NAME.fullmatch(title):
+            raise ConfigurationError(f"'{one_line(str(title))}' is not a job name: a to z, 0 to 9 and _, a letter first, at most 63")
+        check_function(function, title)
+        _check_later(title, later)
+        spec = JobSpec(
+            name=title,
+            function=function,
+            description=inspect.getdoc(function) or "",
+            schedule=_instance(title, "schedule", schedule, Schedule, 'cron("0 7 * * *"), every("15m") or at("2026-12-24T08:00Z")'),
+            deadline=_duration(title, "deadline", deadline) or DEFAULT_DEADLINE,
+            retry=_retry(title, retry),
+            overlap=cast("Overlap", _word(title, "overlap", overlap, ("skip", "allow_all"), _LATER_OVERLAPS)),
+            catch_up=cast('Literal["last"]', _word(title, "catch_up", catch_up, ("last",), _LATER_CATCH_UPS)),
+            catch_up_window=_duration(title, "catch_up_window", catch_up_window),
+            budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
+            model=_model(title, model),
+        )
+        setattr(function, SPEC_ATTRIBUTE, spec)
+        setattr(function, TOOLS_ATTRIBUTE, _tools(title, tools))
+        return function
+
+    return decorate if function is None else decorate(function)
+
+
+def job_spec(function: Callable[..., Any]) -> JobSpec:
+    """The job that a decorated function is, with its tools resolved. Raises ConfigurationError where it is none."""
+    spec = getattr(function, SPEC_ATTRIBUTE, None)
+    if not isinstance(spec, JobSpec):
+        raise ConfigurationError(f"{getattr(function, '__qualname__', function)!r} is not a job; put @job above it")
+    if spec.function is not function:
+        raise ConfigurationError(f"job {spec.name!r}: a decorator above @job would have no effect on its runs; put @job at the top")
+    functions = getattr(function, TOOLS_ATTRIBUTE, ())
+    return replace(spec, tools=_resolved(spec.name, functions)) if functions else spec
+
+
+def _resolved(title: str, functions: Sequence[Callable[..., Any]]) -> tuple[ToolSpec, ...]:
+    # A tool's JSON schema needs pydantic, which a file of jobs without tools shall not pay for.
+    from taskpilot.tools.decorator import tool_spec
+
+    specs = tuple(tool_spec(function) for function in functions)
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"job {title!r} lists two tools with the name {name!r}")
+    return specs
+
+
+def _check_later(title: str, later: Mapping[str, object]) -> None:
+    for option, value in later.items():
+        if option not in _LATER_OPTIONS:
+            raise ConfigurationError(f"job {title!r}: @job has no option '{one_line(option)}'")
+        if not any(value is absent for absent in _LATER_OPTIONS[option]):
+            raise ConfigurationError(f"job {title!r}: {option} is not implemented in this version; leave it out")
+
+
+def _word(title: str, option: str, value: object, known: tuple[str, ...], later: tuple[str, ...]) -> str:
+    if isinstance(value, str) and value in known:
+        return value
+    choice = " or ".join(f'"{word}"' for word in known)
+    shown = one_line(repr(value), limit=80)
+    if value in later:
+        raise ConfigurationError(f"job {title!r}: {option}={shown} is not implemented in this version; use {choice}")
+    raise ConfigurationError(f"job {title!r}: {option}={shown} is not known; use {choice}")
+
+
+def _duration(title: str, option: str, value: str | timedelta | None) -> timedelta | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise ConfigurationError(f"job {title!r}: {option}: {error}") from None
+
+
+def _instance(title: str, option: str, value: T | None, kind: type[Any], example: str) -> T | None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} is not understood; write {example}")
+    return value
+
+
+def _retry(title: str, value: Retry | None) -> Retry:
+    retry = _instance(title, "retry", value, Retry, "Retry(attempts=3)") or Retry()
+    attempts: object = retry.attempts
+    if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+        raise ConfigurationError(
+            f"job {title!r}: Retry(attempts={attempts!r}) must be a whole number, at least 1: the first attempt counts"
+        )
+    return retry
+
+
+def _model(title: str, value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value.strip() == value != "" and value.isprintable()):
+        return value
+    raise ConfigurationError(f'job {title!r}: model={one_line(repr(value), limit=80)} is not a name; write it like "gpt-4o-mini"')
+
+
+def _tools(title: str, tools: object) -> tuple[Callable[..., Any], ...]:
+    if tools is None:
+        return ()
+    if not isinstance(tools, Sequence) or isinstance(tools, str):
+        raise ConfigurationError(f"job {title!r}: tools must be a list of functions")
+    for tool in tools:
+        if not isinstance(tool, ToolSpec) and not hasattr(tool, _TOOL_ATTRIBUTE):
+            shown = getattr(tool, "__qualname__", None) or repr(tool)
+            raise ConfigurationError(f"job {title!r}: {one_line(shown, limit=80)} in tools is not a tool; put @tool above it")
+    return tuple(tools)

@@ -1,0 +1,292 @@
+"""The journal of a run: records steps as they happen, and gives a later attempt what is recorded."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from taskpilot.domain.chat import ChatReply
+from taskpilot.domain.decisions import Decision
+from taskpilot.domain.errors import LeaseLost
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
+from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.runs import LeaseGrant, Run
+from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
+from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.domain.usage import Reservation, Usage
+from taskpilot.journal.counting import CallEnd, call_totals, micros
+from taskpilot.journal.limits import check_budget
+from taskpilot.store import runs, steps, tasks, totals
+from taskpilot.store.database import Record, Store, Transaction
+from taskpilot.store.records import dumps
+
+INPUT_KEPT: Final = 64_000
+"""Characters of a step's input that are kept for people to read; the digest, not this text, identifies a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A step that may now have its effect, until the lease that it was begun under ends."""
+
+    step: Step
+    lease_until: datetime
+
+
+class Journal:
+    """One attempt's view of its run's journal. Every write is refused (LeaseLost) where the run is no longer ours. Threads may share it."""
+
+    def __init__(self, store: Store, run: Run, grant: LeaseGrant, *, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._run = run
+        self._grant = grant
+        self._now = now
+        self._labels: dict[str, str] = {}
+        self._lock = threading.Lock()
+        with store.read() as connection:
+            recorded = steps.steps_of(connection, run.id)
+        self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
+        self._by_place = {(step.scope, step.kind, step.ordinal): step for step in recorded}
+
+    def recorded(self, place: StepPlace) -> Step | None:
+        """What an earlier attempt recorded for exactly this place and input; its newest making."""
+        return self._by_key.get(place.key)
+
+    def displaced(self, place: StepPlace) -> Step | None:
+        """What an earlier attempt recorded at this place for another input, unless a person let it go."""
+        step = self._by_place.get((place.scope, place.kind, place.ordinal))
+        return None if step is None or step.key == place.key or step.status is StepStatus.AGAIN else step
+
+    def begin(
+        self,
+        place: StepPlace,
+        *,
+        value: Any,
+        agent: str | None = None,
+        model: str | None = None,
+        reservation: Reservation = Reservation(),
+        decision: Decision | None = None,
+        decision_id: str | None = None,
+        idempotent: bool = True,
+        diverged: bool = False,
+    ) -> Begun:
+        """Records that a step starts, with the decision that allows it and its reservation, all or nothing.
+
+        Raises LeaseLost or BudgetExceeded; nothing is recorded then.
+        """
+        with self._writing(effect=True) as (connection, row, now):
+            check_budget(row, reservation)
+            if decision is not None:
+                tasks.insert_decision(connection, decision)
+                decision_id = decision.id
+            step = replace(
+                self._step(place, StepStatus.BEGUN, value, now),
+                agent=agent,
+                model=model,
+                reserved_nano=reservation.cost_nano,
+                reserved_tokens=reservation.tokens,
+                diverged=diverged,
+                decision_id=decision_id,
+                idempotent=idempotent,
+            )
+            steps.insert_step(connection, step, input_digest=place.input_digest)
+            if reservation != Reservation():
+                steps.reserve(
+                    connection,
+                    self._run.id,
+                    cost_nano=reservation.cost_nano or 0,
+                    tokens=reservation.tokens,
+                    llm_calls=reservation.llm_calls,
+                    tool_calls=reservation.tool_calls,
+                )
+            return Begun(step=step, lease_until=from_micros(row.lease_expires_at))
+
+    def note(
+        self,
+        place: StepPlace,
+        status: StepStatus,
+        *,
+        value: Any = None,
+        result: Any = None,
+        error: BaseException | None = None,
+        decision: Decision | None = None,
+        idempotent: bool = True,
+    ) -> Step:
+        """Records a step that is whole at once: a reading of the clock, a refusal, a call that a person has to judge."""
+        with self._writing(effect=True) as (connection, _row, now):
+            if decision is not None:
+                tasks.insert_decision(connection, decision)
+            step = replace(
+                self._step(place, status, value, now),
+                result=result,
+                ended_at=now,
+                error=None if error is None else str(error),
+                error_type=None if error is None else type(error).__name__,
+                decision_id=None if decision is None else decision.id,
+                idempotent=idempotent,
+            )
+            steps.insert_step(connection, step, input_digest=place.input_digest)
+            if place.kind is StepKind.CALL and status is StepStatus.DENIED:
+                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=place.name, status=status)])
+            return step
+
+    def decide(self, decision: Decision) -> None:
+        """Records a verdict that nothing else is recorded with."""
+        with self._writing(effect=True) as (connection, _row, _now):
+            tasks.insert_decision(connection, decision)
+
+    def approval(self, place: StepPlace) -> Decision | None:
+        """The question to a person about exactly this call, asked in an earlier attempt."""
+        with self._store.read() as connection:
+            return tasks.approval_of(connection, self._run.id, place.key)
+
+    def end(self, begun: Begun, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
+        """Records the end of a tool call or a named step."""
+        step = begun.step
+        with self._writing() as (connection, _row, now):
+            self._close(connection, step, status, now, result=result, error=error)
+            if step.kind is StepKind.CALL:
+                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=step.name, status=status)])
+
+    def end_ask(
+        self,
+        begun: Begun,
+        *,
+        reply: ChatReply | None,
+        result: Any,
+        cost_nano: int | None,
+        retries: tuple[str, ...],
+        lost: int = 0,
+        error: BaseException | None = None,
+    ) -> None:
+        """Records the end of an LLM call, settles its reservation and counts its tokens and cost.
+
+        A try that no server answered costs nothing; each of the `lost` ones, whose answer did not arrive although it may be billed,
+        is taken at the reserved worst case; an answer without usage keeps its reservation in the budget.
+        """
+        step = begun.step
+        usage = reply.usage if reply is not None else None
+        answered = reply is not None
+        status = StepStatus.SUCCEEDED if answered else StepStatus.UNKNOWN if lost else StepStatus.FAILED
+        known = usage or Usage()
+        unpriced = (answered and cost_nano is None) or (lost > 0 and step.reserved_nano is None)
+        if lost and step.reserved_nano is not None and (cost_nano is not None or not answered):
+            cost_nano = (cost_nano or 0) + lost * step.reserved_nano
+        tokens = (step.reserved_tokens if usage is None else usage.total) if answered else 0
+        with self._writing() as (connection, _row, now):
+            values: dict[str, Any] = {"retries": dumps(list(retries)) if retries else None, "cost_nano": cost_nano}
+            if usage is not None:
+                values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
+            self._close(connection, step, status, now, result=result, error=error, **values)
+            steps.settle(
+                connection,
+                step,
+                cost_nano=cost_nano if answered else cost_nano or 0,
+                unpriced=unpriced,
+                tokens=tokens + lost * step.reserved_tokens,
+                usage=(known.input, known.cached_input, known.output),
+            )
+            end = CallEnd(status, known, cost_nano, unpriced, retries)
+            label = self._agent_label(connection, step.agent or "other")
+            totals.add(connection, self._run.job, call_totals(step, end, agent_label=label, now=now))
+
+    def record_agent(self, agent: str, scope: str, *, succeeded: bool, started_at: datetime) -> None:
+        """Records one invocation of an agent that did something in this attempt."""
+        status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
+        with self._writing() as (connection, _row, now):
+            steps.record_agent(
+                connection,
+                run_id=self._run.id,
+                scope=scope,
+                attempt=self._grant.attempt,
+                agent=agent,
+                status=status,
+                started_at=started_at,
+                ended_at=now,
+            )
+            label = self._agent_label(connection, agent)
+            duration = totals.observed(AGENT_DURATION, micros(now - started_at), agent=label)
+            totals.add(connection, self._run.job, [totals.count(AGENT_INVOCATIONS, agent=label, status=status), *duration])
+
+    def task_at(self, scope: str) -> Task | None:
+        """The task that was proposed at this place, as it stands now."""
+        with self._store.read() as connection:
+            return tasks.task_at(connection, self._run.id, scope)
+
+    def propose(self, task: Task) -> None:
+        """Records a proposed task."""
+        with self._writing(effect=True) as (connection, _row, _now):
+            tasks.insert_task(connection, task)
+
+    def move_task(self, task_id: str, after: TaskStatus, reason: str) -> Task:
+        """Brings a task into another state. Raises TransitionRefused."""
+        with self._writing(effect=True) as (connection, _row, now):
+            return tasks.move_task(connection, task_id, after, reason=reason, now=now)
+
+    def progress(self, done: int, total: int | None) -> None:
+        """Records how far the job says it is."""
+        with self._writing() as (connection, _row, _now):
+            runs.update_run(connection, self._run.id, progress_done=done, progress_total=total)
+
+    @contextmanager
+    def _writing(self, *, effect: bool = False) -> Iterator[tuple[Transaction, Record, datetime]]:
+        """A transaction in which the run is still ours; with `effect` its lease must also not have ended."""
+        with self._store.write() as connection:
+            row = runs.run_row(connection, self._run.id)
+            now = self._now()
+            if row is None or row.lease_token != self._grant.token:
+                raise LeaseLost(f"attempt {self._grant.attempt} no longer holds run {self._run.id}")
+            if effect and row.lease_expires_at <= to_micros(now):
+                raise LeaseLost(f"the lease of run {self._run.id} ended at {from_micros(row.lease_expires_at).isoformat()}")
+            yield connection, row, now
+
+    def _step(self, place: StepPlace, status: StepStatus, value: Any, now: datetime) -> Step:
+        before = self._by_key.get(place.key)
+        kept = value if value is None or len(dumps(value)) <= INPUT_KEPT else {"too_long": dumps(value)[:1000]}
+        return Step(
+            id=new_id(),
+            run_id=self._run.id,
+            attempt=self._grant.attempt,
+            scope=place.scope,
+            kind=place.kind,
+            name=place.name,
+            ordinal=place.ordinal,
+            key=place.key,
+            make=0 if before is None else before.make + 1,
+            status=status,
+            input=kept,
+            result=None,
+            error=None,
+            error_type=None,
+            started_at=now,
+            ended_at=None,
+        )
+
+    def _close(
+        self,
+        connection: Transaction,
+        step: Step,
+        status: StepStatus,
+        now: datetime,
+        *,
+        result: Any,
+        error: BaseException | None,
+        **values: Any,
+    ) -> None:
+        values |= {
+            "status": status,
+            "ended_at": to_micros(now),
+            "result": None if status is not StepStatus.SUCCEEDED else dumps(result),
+            "error": None if error is None else str(error)[:2000],
+            "error_type": None if error is None else type(error).__name__,
+        }
+        if not steps.end_step(connection, step.id, **values):
+            raise LeaseLost(f"step {step.id} of run {self._run.id} has an end already")
+
+    def _agent_label(self, connection: Transaction, agent: str) -> str:
+        with self._lock:
+            if agent not in self._labels:
+                self._labels[agent] = totals.bounded_agent(connection, self._run.job, agent, AGENT_INVOCATIONS.name)
+            return self._labels[agent]

@@ -1,0 +1,1 @@
+"""Fires, claims, overlap, leases and ends: transactions, nothing else."""

@@ -1,0 +1,99 @@
+"""How an attempt ends in the record: its open steps, the run's state, the totals, all in the caller's transaction."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from taskpilot.domain.instruments import BUDGET_STOPS, LLM_CALLS, LLM_COST, LLM_UNPRICED, RUN_DURATION, RUNS, TOOL_CALLS
+from taskpilot.domain.moments import to_micros
+from taskpilot.domain.runs import OPEN, Outcome, RunStatus, exit_code
+from taskpilot.domain.steps import Step, StepKind, StepStatus
+from taskpilot.store import runs, steps, totals
+from taskpilot.store.database import Record, Transaction
+from taskpilot.store.records import dumps
+
+_MAY_FOLLOW: Final = frozenset({RunStatus.LOST, RunStatus.FAILED})
+
+
+def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: datetime, keep_lease: bool) -> RunStatus:
+    """Closes the run's open attempt and sets where the run stands from here on; gives the run's state.
+
+    A run whose attempt may be followed by another one, and has one left, is queued; its lease stays with its supervisor where
+    `keep_lease`. Every step that was begun and has no end becomes unknown.
+    """
+    close_begun_steps(connection, row.id, row.job, now)
+    attempt = runs.open_attempt(connection, row.id)
+    if attempt is not None:
+        runs.close_attempt(
+            connection, attempt.id, status=outcome.status, reason=outcome.reason, detail=outcome.detail, ended_at=to_micros(now)
+        )
+    again = outcome.retry and outcome.status in _MAY_FOLLOW and row.attempts < row.attempts_allowed
+    status = RunStatus.QUEUED if again else outcome.status
+    values: dict[str, Any] = {"status": status, "reason": outcome.reason, "detail": outcome.detail}
+    if status not in OPEN:
+        values["ended_at"] = to_micros(now)
+    if outcome.result is not None:
+        values["result"] = dumps(outcome.result)
+    if not (again and keep_lease):
+        values |= {"lease_token": None, "lease_expires_at": None}
+    runs.update_run(connection, row.id, **values)
+    _count(connection, row.id, status, outcome, now)
+    return status
+
+
+def close_begun_steps(connection: Transaction, run_id: str, job: str, now: datetime) -> None:
+    """Makes every begun step unknown; an LLM call is settled at its reserved worst case, since nobody can tell whether it was billed."""
+    for step in steps.begun_steps(connection, run_id):
+        cost = step.reserved_nano
+        steps.end_step(connection, step.id, status=StepStatus.UNKNOWN, ended_at=to_micros(now), cost_nano=cost)
+        if step.kind is StepKind.ASK:
+            steps.settle(connection, step, cost_nano=cost, unpriced=cost is None, tokens=step.reserved_tokens, usage=(0, 0, 0))
+            totals.add(connection, job, _unknown_call(step))
+        elif step.kind is StepKind.CALL:
+            totals.add(connection, job, [totals.count(TOOL_CALLS, tool=step.name, status=StepStatus.UNKNOWN)])
+
+
+def _unknown_call(step: Step) -> list[totals.Increment]:
+    model = step.model or "other"
+    counted = [totals.count(LLM_CALLS, model=model, status=StepStatus.UNKNOWN)]
+    if step.reserved_nano is None:
+        counted.append(totals.count(LLM_UNPRICED, model=model))
+    else:
+        counted.append(totals.count(LLM_COST, step.reserved_nano, model=model, agent=step.agent or "other"))
+    return counted
+
+
+def _count(connection: Transaction, run_id: str, status: RunStatus, outcome: Outcome, now: datetime) -> None:
+    row = runs.run_row(connection, run_id)
+    assert row is not None
+    if status is RunStatus.QUEUED:
+        totals.touch(connection, row.job)
+        return
+    state: dict[str, Any] = {"last_status": status, "last_exit_code": int(exit_code(status, outcome.reason))}
+    if status not in OPEN:
+        increments = [totals.count(RUNS, status=status), *totals.observed(RUN_DURATION, row.active_micros)]
+        if status is RunStatus.BUDGET_EXCEEDED:
+            increments.append(totals.count(BUDGET_STOPS, scope="run"))
+        totals.add(connection, row.job, increments)
+        state |= {
+            "last_completion": to_micros(now),
+            "last_duration_micros": row.active_micros,
+            "last_cost_nano": None if row.unpriced_calls else row.cost_nano,
+            "last_input_tokens": row.input_tokens,
+            "last_cached_input_tokens": row.cached_input_tokens,
+            "last_output_tokens": row.output_tokens,
+            "last_budget_used_micros": _used_ratio_micros(row),
+        }
+        if status is RunStatus.SUCCEEDED:
+            state["last_success"] = to_micros(now)
+    totals.set_state(connection, row.job, **state)
+
+
+def _used_ratio_micros(row: Record) -> int:
+    """Millionths of the tightest ceiling that the run used."""
+    pairs = (
+        (row.spent_nano, row.ceiling_nano),
+        (row.spent_tokens, row.ceiling_tokens),
+        (row.llm_calls, row.ceiling_llm_calls),
+        (row.tool_calls, row.ceiling_tool_calls),
+    )
+    return max((used * 1_000_000 // ceiling for used, ceiling in pairs if ceiling), default=0)

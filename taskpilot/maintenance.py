@@ -1,0 +1,29 @@
+"""The house's chores for a job of one's own: `from taskpilot import maintenance`. The root is the one that the job runs in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from taskpilot.operations import maintenance as chores
+from taskpilot.operations.house import House
+from taskpilot.settings import load
+
+
+def close_ended_leases() -> list[str]:
+    """Ends the attempts of runs whose process is gone; gives the runs' ids. Raises StoreError or StoreBusy."""
+    with _house() as house:
+        return chores.close_ended_leases(house)
+
+
+def deliver_owed() -> dict[str, int]:
+    """Pushes the metric groups that are owed; gives how many were `delivered` and how many are still `owed`."""
+    with _house() as house:
+        return chores.deliver_owed(house)
+
+
+@contextmanager
+def _house() -> Iterator[House]:
+    house = House(load())
+    try:
+        yield house
+    finally:
+        house.close()

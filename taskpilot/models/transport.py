@@ -1,0 +1,210 @@
+"""HTTP under the openai SDK with what the SDK lacks: an end to the whole exchange, and a size that a reply may not pass.
+
+Imports httpx2 and httpcore2 (they come with openai), so it is itself imported only when the first call is made.
+"""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import httpcore2
+import httpx2
+
+_CONNECT_SECONDS: Final = 10.0
+"""A host that does not even shake hands in this time is away."""
+_IDLE_SECONDS: Final = 4.0
+"""Servers built on uvicorn close an idle connection after 5 s; letting go first avoids the race."""
+
+
+class ReplyRefused(Exception):
+    """The reply's body is larger than allowed, or packed although it was asked for plain."""
+
+
+class _Clock(threading.local):
+    """The end of the exchange that this thread is in; a synchronous pool does all its input and output in the asking thread."""
+
+    def __init__(self) -> None:
+        self.end: float | None = None
+
+    def cut(self, timeout: float | None, late: Callable[[str], Exception]) -> float | None:
+        """The smaller of `timeout` and what is left. Raises `late` where nothing is."""
+        if self.end is None:
+            return timeout
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise late("the exchange took too long")
+        return left if timeout is None else min(timeout, left)
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection whose every read and write ends with the exchange; a read timeout alone would start anew with each dripped byte."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, clock: _Clock) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._clock.cut(timeout, httpcore2.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # In pieces, since each piece gets the time that is then left.
+        for start in range(0, len(buffer), 65_536):
+            self._stream.write(buffer[start : start + 65_536], self._clock.cut(timeout, httpcore2.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        return _Stream(
+            self._stream.start_tls(ssl_context, server_hostname, self._clock.cut(timeout, httpcore2.ConnectTimeout)), self._clock
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _Backend(httpcore2.NetworkBackend):
+    """Connects to each address of a host in turn, all of them within the exchange."""
+
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+        self._sockets = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore2.ConnectError(f"the name {host} was not found: {error}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        failure: Exception = httpcore2.ConnectError(f"the name {host} has no address")
+        for address in addresses:
+            try:
+                stream = self._sockets.connect_tcp(
+                    address, port, self._clock.cut(timeout, httpcore2.ConnectTimeout), local_address, socket_options
+                )
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Stream(stream, self._clock)
+        raise failure
+
+
+@contextmanager
+def _in_words_of_httpx() -> Iterator[None]:
+    """Turns httpcore2's exceptions into those of httpx2 that the SDK knows; which one tells whether the request was sent."""
+    try:
+        yield
+    except (httpcore2.ConnectTimeout, httpcore2.PoolTimeout) as error:
+        raise httpx2.ConnectTimeout(str(error)) from error
+    except httpcore2.TimeoutException as error:
+        raise httpx2.ReadTimeout(str(error)) from error
+    except (httpcore2.ConnectError, httpcore2.ProxyError, httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol) as error:
+        raise httpx2.ConnectError(str(error)) from error
+    except httpcore2.RemoteProtocolError as error:
+        raise httpx2.RemoteProtocolError(str(error)) from error
+    except httpcore2.NetworkError as error:
+        raise httpx2.ReadError(str(error)) from error
+
+
+class _Body(httpx2.SyncByteStream):
+    """A reply's body that stops at `limit` bytes."""
+
+    def __init__(self, chunks: Iterable[bytes], limit: int) -> None:
+        self._chunks = chunks
+        self._limit = limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        with _in_words_of_httpx():
+            for chunk in self._chunks:
+                size += len(chunk)
+                if size > self._limit:
+                    raise ReplyRefused(f"its reply is larger than {self._limit:,} bytes")
+                yield chunk
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+
+class BoundedTransport(httpx2.BaseTransport):
+    """One pool of connections; the `read` timeout of a request bounds its whole exchange, from connecting to the last byte.
+
+    Only the look-up of the host's name is left to the system's own limits.
+    """
+
+    def __init__(self, *, max_reply_bytes: int) -> None:
+        self._max_reply_bytes = max_reply_bytes
+        self._clock = _Clock()
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=httpx2.create_ssl_context(),
+            max_connections=None,
+            keepalive_expiry=_IDLE_SECONDS,
+            network_backend=_Backend(self._clock),
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """One exchange. Raises the exceptions of httpx2, and ReplyRefused."""
+        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
+        whole = timeouts.get("read")
+        self._clock.end = None if whole is None else time.monotonic() + whole
+        if not isinstance(request.stream, httpx2.SyncByteStream):
+            raise TypeError("a synchronous request was expected")
+        with _in_words_of_httpx():
+            response = self._pool.handle_request(
+                httpcore2.Request(
+                    method=request.method,
+                    url=httpcore2.URL(
+                        scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path
+                    ),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        if not isinstance(response.stream, Iterable):
+            raise TypeError("a synchronous response was expected")
+        body = _Body(response.stream, self._max_reply_bytes)
+        headers = httpx2.Headers(response.headers)
+        try:
+            self._look_at(headers)
+        except ReplyRefused:
+            body.close()
+            raise
+        return httpx2.Response(status_code=response.status, headers=headers, stream=body, extensions=response.extensions)
+
+    def _look_at(self, headers: httpx2.Headers) -> None:
+        # A packed body of a few kilobytes may unpack to gigabytes, and we asked for a plain one.
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise ReplyRefused("its reply is compressed although a plain one was asked for")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._max_reply_bytes:
+            raise ReplyRefused(f"its reply is larger than {self._max_reply_bytes:,} bytes")
+
+    def close(self) -> None:
+        """Lets go of all connections."""
+        self._pool.close()
+
+
+def http_client(*, max_reply_bytes: int) -> httpx2.Client:
+    """A client without redirects, proxies or credentials that the environment or the SDK would choose for us."""
+    return httpx2.Client(transport=BoundedTransport(max_reply_bytes=max_reply_bytes), trust_env=False, follow_redirects=False)
+
+
+def timeout_of(seconds: float) -> httpx2.Timeout:
+    """The whole exchange ends after `seconds`."""
+    return httpx2.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))

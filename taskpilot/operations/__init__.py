@@ -1,0 +1,1 @@
+"""The verbs that the command line, the web and the engines share."""

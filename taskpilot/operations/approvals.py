@@ -1,0 +1,59 @@
+"""A person's yes or no: to a task in review, and to a tool call that policy would not allow by itself."""
+
+from taskpilot.domain.decisions import Decision, DecisionStatus
+from taskpilot.domain.errors import TransitionRefused, UsageError
+from taskpilot.domain.identity import parse_id
+from taskpilot.domain.tasks import TaskStatus
+from taskpilot.operations.house import House
+from taskpilot.operations.running import publish_change
+from taskpilot.store import tasks
+from taskpilot.store.totals import touch
+
+
+def approve_task(house: House, task_id: str, *, by: str, note: str) -> str:
+    """Lets a task be executed; gives a sentence and the command that goes on. Raises NotFound or TransitionRefused."""
+    return _move(house, task_id, TaskStatus.APPROVED, by=by, note=note)
+
+
+def reject_task(house: House, task_id: str, *, by: str, note: str) -> str:
+    """Ends a task unexecuted; gives a sentence and the command that goes on. Raises NotFound or TransitionRefused."""
+    return _move(house, task_id, TaskStatus.REJECTED, by=by, note=note)
+
+
+def approve_decision(house: House, decision_id: str, *, by: str, note: str) -> str:
+    """Lets exactly one tool call, with its arguments, be made. Raises UsageError or TransitionRefused."""
+    return _settle(house, decision_id, DecisionStatus.APPROVED, by=by, note=note)
+
+
+def reject_decision(house: House, decision_id: str, *, by: str, note: str) -> str:
+    """Denies exactly one tool call. Raises UsageError or TransitionRefused."""
+    return _settle(house, decision_id, DecisionStatus.REJECTED, by=by, note=note)
+
+
+def _move(house: House, task_id: str, after: TaskStatus, *, by: str, note: str) -> str:
+    parsed = parse_id(task_id, noun="task")
+    reason = f"{after} by {by}" + (f": {note}" if note else "")
+    with house.store.write() as connection:
+        task = tasks.move_task(connection, parsed, after, reason=reason, now=house.now())
+        touch(connection, task.job)
+    publish_change(house, task.job)
+    return f"task {task.id} is {after}; when all is answered: taskpilot runs resume {task.run_id}"
+
+
+def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
+    parsed = parse_id(decision_id, noun="decision")
+    with house.store.write() as connection:
+        decision = tasks.get_decision(connection, parsed)
+        if decision is None:
+            raise UsageError(f"there is no decision {parsed}; `taskpilot decisions list` shows them")
+        _check_pending(decision)
+        tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=house.now())
+        touch(connection, decision.job)
+    publish_change(house, decision.job)
+    return f"{decision.tool} of run {decision.run_id} is {after}; when all is answered: taskpilot runs resume {decision.run_id}"
+
+
+def _check_pending(decision: Decision) -> None:
+    if decision.status is not DecisionStatus.PENDING:
+        what = f"{decision.status} by {decision.settled_by}" if decision.settled_by else "not a question to a person"
+        raise TransitionRefused(f"decision {decision.id} is {what}: there is nothing to answer")

@@ -1,0 +1,161 @@
+"""The supervisor's part of a run: attempt after attempt, until the run stands somewhere for good."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from taskpilot.domain.errors import LeaseLost, TaskPilotError
+from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
+from taskpilot.domain.specs import JobSpec
+from taskpilot.ledger.claims import Claim
+from taskpilot.operations.house import House
+from taskpilot.store import runs
+from taskpilot.supervisor import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
+
+GRACE_SECONDS: Final = 10.0
+_BACKOFF_MAX: Final = 30.0
+"""Seconds between a failed attempt and the next one, at most; a lost one is followed at once."""
+
+_GIVEN_UP: Final = {Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CANCELLED, Cause.DEADLINE, Cause.LEASE_LOST}
+"""After one of these this command starts no further attempt."""
+
+RunChild = Callable[[JobSpec, LeaseGrant, float], int]
+"""(job, lease, active seconds left) -> exit status; runs the attempt in the process that it is called in."""
+
+
+class Display(Protocol):
+    """What a live run is shown on."""
+
+    def update(self, run: Run) -> None:
+        """The run as the record has it now; called about four times a second."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        ...
+
+
+class Attempts:
+    """Supervises one claimed run in this process."""
+
+    def __init__(self, house: House, spec: JobSpec, run_child: RunChild, display: Display, on_start: Callable[[], None]) -> None:
+        self._house = house
+        self._spec = spec
+        self._run_child = run_child
+        self._display = display
+        self._on_start = on_start
+
+    def run(self, claim: Claim, interrupts: Interrupts) -> None:
+        """Attempts, until the run ended, waits, or may not go on here; the record then says where it stands."""
+        grant = claim.grant
+        while True:
+            ending = self._attempt(grant, interrupts)
+            status = self._close(grant, ending)
+            if status is not RunStatus.QUEUED or ending.cause in _GIVEN_UP:
+                return
+            if not self._pause(grant, interrupts):
+                return
+            grant = self._house.ledger.next_attempt(grant, self._spec)
+
+    def _attempt(self, grant: LeaseGrant, interrupts: Interrupts) -> Ending:
+        house = self._house
+        run = self._run(grant.run_id)
+        left = (run.deadline_micros - run.active_micros) / 1_000_000
+        run_dir = house.make_run_dir(grant.run_id)
+        plan = ChildPlan(
+            main=lambda: self._run_child(self._spec, grant, left),
+            root=house.settings.root,
+            output=run_dir / "output.log",
+            drop_environment=house.settings.secrets_for_serve_only,
+        )
+        started = False
+
+        def tick() -> None:
+            nonlocal started
+            if not started:
+                started = True
+                self._on_start()
+            self._display.update(self._run(grant.run_id))
+
+        watch = Watch(
+            deadline_seconds=left,
+            renew=lambda active: house.ledger.renew(grant, active_seconds=active),
+            cancelled=lambda: self._run(grant.run_id).cancel_requested,
+            tick=tick,
+            grace_seconds=GRACE_SECONDS,
+            lease_seconds=house.settings.lease_seconds,
+        )
+        # No connection may be shared with the child.
+        house.store.dispose()
+        return supervise(plan, watch, interrupts=interrupts)
+
+    def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
+        """Writes the attempt's end where the job's process did not; gives where the run stands."""
+        outcome = outcome_of(ending)
+        keep = ending.cause not in _GIVEN_UP
+        try:
+            status = self._house.ledger.end(grant, outcome, active_seconds=ending.active_seconds, keep_lease=keep)
+        except LeaseLost:
+            status = self._run(grant.run_id).status
+            if status is RunStatus.QUEUED and not keep:
+                # The child left the run for another attempt, and then a signal said that there will be none here.
+                self._release(grant, outcome)
+                status = self._run(grant.run_id).status
+        return status
+
+    def _pause(self, grant: LeaseGrant, interrupts: Interrupts) -> bool:
+        """Waits before the attempt after a failed one; False where a signal or a person ended the run meanwhile."""
+        house = self._house
+        run = self._run(grant.run_id)
+        failed = run.reason not in (Reason.SIGNAL, Reason.LEASE)
+        seconds = random.uniform(0.5, 1) * min(2.0 ** (run.attempts - 1), _BACKOFF_MAX) if failed else 0.0  # noqa: S311  no secret
+        until = time.monotonic() + seconds
+        while interrupts.first is None:
+            if self._run(grant.run_id).cancel_requested:
+                self._release(grant, Outcome(RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled by a person"))
+                return False
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            interrupts.wait(min(left, 1.0))
+            house.ledger.renew(grant, active_seconds=0)
+        interrupts.heed()
+        cause = {signal.SIGINT: Cause.SIGINT, signal.SIGHUP: Cause.SIGHUP}.get(interrupts.first, Cause.SIGTERM)
+        self._release(grant, outcome_of(Ending(cause, None, None, 0.0, forced=False)))
+        return False
+
+    def _release(self, grant: LeaseGrant, outcome: Outcome) -> None:
+        try:
+            self._house.ledger.give_up(grant, outcome)
+        except TaskPilotError:
+            # Somebody else has the run: then it is theirs to end.
+            return
+
+    def _run(self, run_id: str) -> Run:
+        with self._house.store.read() as connection:
+            run = runs.get_run(connection, run_id)
+        assert run is not None
+        return run
+
+
+def outcome_of(ending: Ending) -> Outcome:
+    """What an attempt came to whose process did not record its end itself."""
+    match ending.cause:
+        case Cause.DEADLINE:
+            return Outcome(RunStatus.TIMED_OUT, Reason.DEADLINE, "the deadline passed: its process and all of its children were ended")
+        case Cause.CANCELLED:
+            return Outcome(RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled by a person")
+        case Cause.SIGINT:
+            return Outcome(RunStatus.CANCELLED, Reason.SIGINT, "cancelled by SIGINT (Ctrl-C)")
+        case Cause.SIGTERM | Cause.SIGHUP:
+            return Outcome(RunStatus.LOST, Reason.SIGTERM, f"ended by {ending.cause.name}; what is journaled is kept", retry=True)
+        case Cause.LEASE_LOST:
+            return Outcome(RunStatus.LOST, Reason.LEASE, "the lease could not be renewed, so its process was ended", retry=True)
+        case Cause.SIGNALED:
+            name = signal.Signals(ending.signal).name if ending.signal in set(signal.Signals) else f"signal {ending.signal}"
+            return Outcome(RunStatus.LOST, Reason.SIGNAL, f"the job's process was killed by {name}", retry=True)
+        case _:
+            detail = f"the job's process left with status {ending.exit_status} before its end was recorded"
+            return Outcome(RunStatus.FAILED, Reason.EXITED, detail, retry=True)

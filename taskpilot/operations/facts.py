@@ -1,0 +1,48 @@
+"""What the configuration says of a job, for its metrics."""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+from taskpilot.domain.specs import JobSpec
+from taskpilot.operations.house import House
+from taskpilot.signals.job_facts import JobFacts
+from taskpilot.tools.builtin import BUILT_IN
+
+WORKFLOW_AGENTS: Final = ("planner", "reviewer", "executor")
+_LOOK_AHEAD: Final = 20
+"""Fires over which the widest gap is looked for: more than any week of a weekday schedule has."""
+
+
+def facts_of(house: House, spec: JobSpec) -> JobFacts:
+    """The known label values and limits of a job."""
+    now = house.now()
+    return JobFacts(
+        name=spec.name,
+        model=spec.model or house.settings.model,
+        tools=(*BUILT_IN, *(tool.name for tool in spec.tools)),
+        agents=WORKFLOW_AGENTS,
+        deadline_micros=spec.deadline // timedelta(microseconds=1),
+        max_success_gap_micros=_max_success_gap(spec, now),
+        next_fire=None if spec.schedule is None else spec.schedule.next_after(now),
+    )
+
+
+def describe(house: House, job: str) -> JobFacts:
+    """The facts of a job by name; only its name where its file is broken or gone."""
+    spec = house.catalog.jobs.get(job)
+    return JobFacts(name=job, configured=False) if spec is None else facts_of(house, spec)
+
+
+def _max_success_gap(spec: JobSpec, now: datetime) -> int | None:
+    """The widest gap between two coming fires, and the time that a run may take, in microseconds; None without a schedule."""
+    if spec.schedule is None:
+        return None
+    fires: list[datetime] = []
+    moment: datetime | None = now
+    while len(fires) < _LOOK_AHEAD and moment is not None:
+        moment = spec.schedule.next_after(moment)
+        if moment is not None:
+            fires.append(moment)
+    gaps = [later - earlier for earlier, later in pairwise(fires)]
+    return None if not gaps else (max(gaps) + spec.deadline) // timedelta(microseconds=1)

@@ -1,0 +1,60 @@
+"""What every verb needs: the settings, the store, the jobs and a clock, each opened when it is first asked for."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from taskpilot.domain.moments import utc_now
+from taskpilot.domain.runs import Owner
+from taskpilot.jobs.catalog import JobCatalog
+from taskpilot.jobs.loader import load_jobs
+from taskpilot.ledger.ledger import Ledger
+from taskpilot.settings import Settings
+from taskpilot.store.database import Store
+from taskpilot.supervisor.owner import current_owner, is_gone
+
+
+class House:
+    """One root with its settings, store, jobs and clock."""
+
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings
+        self.now = now
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; made at its first use. Raises StoreError, StoreBusy or ConfigurationError."""
+        busy_seconds = min(5.0, self.settings.lease_seconds / 6)
+        return Store.open(self.settings.state_dir, deployment=self.settings.deployment, busy_seconds=busy_seconds)
+
+    @cached_property
+    def catalog(self) -> JobCatalog:
+        """The jobs of the root, and the files that are broken."""
+        return load_jobs(self.settings.jobs_dir)
+
+    @cached_property
+    def owner(self) -> Owner:
+        """This process, as a lease names it."""
+        return current_owner()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Claims, leases and ends of runs."""
+        return Ledger(self.store, owner=self.owner, is_gone=is_gone, lease_seconds=self.settings.lease_seconds, now=self.now)
+
+    def run_dir(self, run_id: str) -> Path:
+        """The folder of a run: its log, output, inputs and artifacts. The id is one of ours, or parsed."""
+        return self.settings.state_dir / "runs" / run_id
+
+    def make_run_dir(self, run_id: str) -> Path:
+        """That folder, made (0700) where it is missing."""
+        folder = self.run_dir(run_id)
+        for each in (folder.parent, folder):
+            each.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def close(self) -> None:
+        """Lets go of the store, where it was opened."""
+        if "store" in self.__dict__:
+            self.store.close()

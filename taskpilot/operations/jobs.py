@@ -1,0 +1,163 @@
+"""What is defined, when it is due, and whether it could run."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.runs import Run
+from taskpilot.domain.specs import Budget, JobSpec
+from taskpilot.jobs.catalog import BrokenFile
+from taskpilot.jobs.signature import is_input, run_parameters
+from taskpilot.operations.house import House
+from taskpilot.operations.policy import compile_policy
+from taskpilot.operations.shapes import iso
+from taskpilot.store.database import FILE
+from taskpilot.store.metrics_queries import last_runs
+from taskpilot.store.records import run_of
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job, when it is due next and what its newest run is."""
+
+    spec: JobSpec
+    next_fire: datetime | None
+    last_run: Run | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What `-p` can give to a job."""
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What was found in the jobs folder and the policies."""
+
+    jobs: tuple[str, ...]
+    broken: tuple[BrokenFile, ...]
+    policy_error: str | None
+
+    @property
+    def ok(self) -> bool:
+        """True where everything that was asked for could run."""
+        return not self.broken and self.policy_error is None
+
+
+def list_jobs(house: House) -> list[JobLine]:
+    """Every job that could be loaded, by name. The store is read where there is one, never made."""
+    specs = list(house.catalog.jobs.values())
+    newest = _last_runs(house, [spec.name for spec in specs])
+    now = house.now()
+    return [JobLine(spec, spec.schedule.next_after(now) if spec.schedule else None, newest.get(spec.name)) for spec in specs]
+
+
+def show_job(house: House, name: str) -> JobLine:
+    """One job. Raises UsageError where it is unknown, ConfigurationError where its file is broken."""
+    spec = house.catalog.get(name)
+    fire = spec.schedule.next_after(house.now()) if spec.schedule else None
+    return JobLine(spec, fire, _last_runs(house, [name]).get(name))
+
+
+def parameters_of(spec: JobSpec) -> list[Parameter]:
+    """The job's parameters, in the order of its function."""
+    return [
+        Parameter(
+            name=one.name,
+            type="file, or - for stdin" if is_input(one.annotation) else inspect.formatannotation(one.annotation),
+            default=None if one.default is one.empty else one.default,
+            required=one.default is one.empty,
+        )
+        for one in run_parameters(spec.function)
+    ]
+
+
+def next_fires(house: House, name: str | None, count: int) -> list[tuple[JobSpec, datetime]]:
+    """The next fires of one job, or of all together, the earliest first. Raises UsageError or ConfigurationError."""
+    specs = list(house.catalog.jobs.values()) if name is None else [house.catalog.get(name)]
+    now = house.now()
+    fires = [(spec, fire) for spec in specs if spec.schedule for fire in islice(_fires(spec, now), count)]
+    return sorted(fires, key=lambda pair: (pair[1], pair[0].name))[:count]
+
+
+def validate_jobs(house: House, name: str | None = None) -> Validation:
+    """Loads every job file, or looks at one job, and compiles the policies. Raises UsageError for an unknown job."""
+    catalog = house.catalog
+    broken = catalog.broken
+    names = tuple(catalog.jobs)
+    if name is not None:
+        broken = tuple(file for file in broken if name in file.names)
+        if not broken:
+            names = (catalog.get(name).name,)
+        else:
+            names = ()
+    try:
+        compile_policy(house.settings)
+    except ConfigurationError as error:
+        return Validation(names, broken, str(error))
+    return Validation(names, broken, None)
+
+
+def line_json(line: JobLine) -> dict[str, Any]:
+    """A job as a JSON value."""
+    spec, ceilings = line.spec, line.spec.ceilings
+    last = line.last_run
+    return {
+        "job": spec.name,
+        "description": spec.description,
+        "file": str(spec.file) if spec.file else None,
+        "schedule": spec.schedule.describe() if spec.schedule else None,
+        "zone": spec.schedule.zone if spec.schedule else None,
+        "next_fire": iso(line.next_fire),
+        "last_run": None if last is None else {"run_id": last.id, "status": last.status.value, "started_at": iso(last.started_at)},
+        "model": spec.model,
+        "deadline_seconds": spec.deadline.total_seconds(),
+        "attempts": spec.retry.attempts,
+        "overlap": spec.overlap,
+        "budget": {
+            "usd": None if ceilings.usd is None else str(ceilings.usd),
+            "tokens": ceilings.tokens,
+            "llm_calls": ceilings.llm_calls,
+            "tool_calls": ceilings.tool_calls,
+        },
+        "tools": [tool.name for tool in spec.tools],
+    }
+
+
+def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
+    """A job's parameters as JSON values; a default as Python writes it."""
+    return [
+        {"name": one.name, "type": one.type, "required": one.required, "default": None if one.required else repr(one.default)}
+        for one in parameters_of(spec)
+    ]
+
+
+def ceilings_in_words(budget: Budget) -> str:
+    """What a run may use at most: "0.50 USD, 60 LLM calls"."""
+    counts = ((budget.tokens, "tokens"), (budget.llm_calls, "LLM calls"), (budget.tool_calls, "tool calls"))
+    parts = [] if budget.usd is None else [f"{budget.usd} USD"]
+    parts += [f"{number:,} {noun}" for number, noun in counts if number is not None]
+    return ", ".join(parts) or "no ceiling"
+
+
+def _fires(spec: JobSpec, start: datetime) -> Iterator[datetime]:
+    fire = spec.schedule.next_after(start) if spec.schedule else None
+    while fire is not None and spec.schedule is not None:
+        yield fire
+        fire = spec.schedule.next_after(fire)
+
+
+def _last_runs(house: House, names: list[str]) -> dict[str, Run]:
+    if not (house.settings.state_dir / FILE).exists():
+        return {}
+    with house.store.read() as connection:
+        return {job: run_of(row) for job, row in last_runs(connection, names).items()}

@@ -1,0 +1,28 @@
+"""Chores that any job may do: end what is lost, deliver what is owed."""
+
+from taskpilot.operations.facts import describe
+from taskpilot.operations.house import House
+from taskpilot.operations.running import publish_change
+from taskpilot.signals.gateway import push_owed
+from taskpilot.store.metrics_queries import owed_jobs
+
+
+def close_ended_leases(house: House) -> list[str]:
+    """Ends the attempts of runs whose process is gone; gives the runs' ids."""
+    closed = house.ledger.reap()
+    for run in closed:
+        publish_change(house, run.job, run_id=run.id)
+    return [run.id for run in closed]
+
+
+def deliver_owed(house: House, *, seconds: float = 30.0) -> dict[str, int]:
+    """Pushes the metric groups that are owed; gives how many were `delivered` and how many are still `owed`."""
+    url = house.settings.pushgateway_url
+    if url is None:
+        return {"delivered": 0, "owed": 0}
+    results = push_owed(
+        house.store, url, house.settings.state_dir, describe=lambda job: describe(house, job), seconds_left=seconds, now=house.now
+    )
+    with house.store.read() as connection:
+        owed = len(owed_jobs(connection, house.now()))
+    return {"delivered": sum(result.delivered for result in results.values()), "owed": owed}

@@ -1,0 +1,78 @@
+"""The numbers of the record: as Prometheus's text, and pushed to the gateway."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from taskpilot.domain.errors import ConfigurationError, TaskPilotError
+from taskpilot.operations.facts import facts_of
+from taskpilot.operations.house import House
+from taskpilot.signals.gateway import PushResult, foreign_store, push_job
+from taskpilot.signals.job_facts import JobFacts
+from taskpilot.signals.metrics import exposition, snapshot_of
+from taskpilot.store.metrics_queries import owed_jobs
+
+PUSH_SECONDS: Final = 5.0
+"""A person waits for the answer, so a push may take longer than the half second that a run gives to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What came of one job's group."""
+
+    job: str
+    result: PushResult | None
+    """None where the group was refused."""
+    foreign_store: str | None = None
+    """The id of the other store that fills this group."""
+
+
+def show_metrics(house: House) -> str:
+    """Every number of the store in Prometheus's text format, with zeros for what is known and did not happen yet."""
+    return exposition(snapshot_of(house.store), _all_facts(house)).decode()
+
+
+def push_metrics(house: House, *, job: str | None = None) -> Iterator[Pushed]:
+    """Pushes the group of one job, or of each, and of each that is owed; a group that another store fills is left alone.
+
+    Raises ConfigurationError where no gateway is set, and GatewayUnreachable where it gives no usable answer.
+    """
+    url = house.settings.pushgateway_url
+    if url is None:
+        raise ConfigurationError("no Pushgateway is set: name it by TASKPILOT_PUSHGATEWAY_URL, or as pushgateway_url in taskpilot.toml")
+    store = house.store
+    facts = {one.name: one for one in _all_facts(house)}
+    if job is not None:
+        facts = {job: facts[house.catalog.get(job).name]}
+    else:
+        # Of a broken file's job only the name is known; what is owed of it is delivered all the same.
+        with store.read() as connection:
+            facts |= {name: JobFacts(name, configured=False) for name in owed_jobs(connection, house.now()) if name not in facts}
+    for name, one in sorted(facts.items()):
+        other = foreign_store(url, store.deployment, name, store.store_id, seconds=PUSH_SECONDS)
+        if other is not None:
+            yield Pushed(name, None, other)
+            continue
+        yield Pushed(name, push_job(store, one, url, house.settings.state_dir, seconds_left=PUSH_SECONDS, now=house.now))
+
+
+def _all_facts(house: House) -> list[JobFacts]:
+    return [facts_of(house, spec) for spec in house.catalog.jobs.values()]
+
+
+def push_quietly(house: House, job: str | None = None) -> str:
+    """Pushes as far as the gateway takes it, and says in one sentence what came of it; a gateway that is away is no error here."""
+    try:
+        results = list(push_metrics(house, job=job))
+    except TaskPilotError as error:
+        if error.permanent:
+            raise
+        return f"nothing: {error}"
+    delivered = [one.job for one in results if one.result is not None and one.result.delivered]
+    others = [one.job for one in results if one.foreign_store is not None]
+    if others:
+        raise ConfigurationError(
+            f"another store fills the gateway's group of {', '.join(others)}: give one of the two deployments another TASKPILOT_DEPLOYMENT"
+        )
+    failed = [f"{one.job} ({one.result.error})" for one in results if one.result is not None and not one.result.delivered]
+    return f"{len(delivered)} of {len(results)} jobs to the gateway" + (f"; owed: {', '.join(failed)}" if failed else "")

@@ -1,0 +1,146 @@
+"""From what a person or a clock asks to a plan that may be claimed; every check that needs no run comes before the claim."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from taskpilot.domain.errors import ConfigurationError, UsageError
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.runs import Run, TriggerKind
+from taskpilot.domain.schedule import catch_up_window
+from taskpilot.domain.specs import DEFAULT_BUDGET, JobSpec
+from taskpilot.domain.text import one_line
+from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file
+from taskpilot.ledger.claims import RunPlan
+from taskpilot.models.offline import OFFLINE
+from taskpilot.models.opening import check_model
+from taskpilot.models.prices import Prices
+from taskpilot.operations.house import House
+from taskpilot.operations.inputs import copy_inputs
+from taskpilot.policy.rego import RegoPolicy
+from taskpilot.store.database import prepare_state_dir
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run as it is asked for."""
+
+    job: str
+    parameters: Sequence[tuple[str, str]] = ()
+    parameters_file: Path | None = None
+    scheduled_for: str | None = None
+    """An ISO time with its zone, or `auto`."""
+    model: str | None = None
+    stdin: BinaryIO | None = None
+
+
+def plan_run(house: House, request: RunRequest) -> RunPlan | str:
+    """The plan, with its input files copied; or, as text, why there is nothing to do (`auto` and no fire in the window).
+
+    Raises UsageError or ConfigurationError; nothing is claimed and no token is spent then.
+    """
+    spec = house.catalog.get(request.job)
+    extra = None
+    if request.parameters_file is not None:
+        extra = read_parameters_file(_read(request.parameters_file), name=str(request.parameters_file))
+    values = parse_parameters(spec, list(request.parameters), extra)
+    model = choose_model(house, spec, request.model)
+    check_configuration(house, spec, model, asked=request.model is not None)
+    scheduled_for = None
+    if request.scheduled_for is not None:
+        found = _fire(spec, request.scheduled_for, house.now())
+        if isinstance(found, str):
+            return found
+        scheduled_for = found
+    run_id = new_id()
+    typed = frozenset(name for name, _ in request.parameters)
+    names = input_parameters(spec, values)
+    if names:
+        prepare_state_dir(house.settings.state_dir)
+        values = copy_inputs(names, values, typed=typed, root=house.settings.root, run_dir=house.make_run_dir(run_id), stdin=request.stdin)
+    return RunPlan(
+        run_id=run_id,
+        spec=spec,
+        parameters=values,
+        model=model,
+        trigger=TriggerKind.MANUAL if scheduled_for is None else TriggerKind.SCHEDULE,
+        scheduled_for=scheduled_for,
+    )
+
+
+def plan_resume(house: House, run: Run, model: str | None) -> RunPlan:
+    """The plan of a further attempt: the run's own parameters, and its own model unless another one is named."""
+    spec = house.catalog.get(run.job)
+    chosen = model or run.model
+    check_configuration(house, spec, chosen, asked=chosen is not None)
+    return RunPlan(
+        run_id=run.id, spec=spec, parameters=run.parameters, model=chosen, trigger=TriggerKind.RESUME, scheduled_for=run.scheduled_for
+    )
+
+
+def choose_model(house: House, spec: JobSpec, asked: str | None) -> str | None:
+    """`--model`, else the job's, else the settings'; None where none is named."""
+    return asked or spec.model or house.settings.model
+
+
+def check_configuration(house: House, spec: JobSpec, model: str | None, *, asked: bool) -> None:
+    """Raises ConfigurationError for what would fail every time: no way to the model, no price for a budget in USD, a broken policy.
+
+    A job that names no model may be one that asks none: its model is looked at when it is asked for the first time.
+    """
+    settings = house.settings
+    if model is not None and (asked or spec.model is not None):
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        check_model(model, key, settings.openai_base_url)
+    if settings.prices_file is not None or (spec.budget is not None and spec.budget.usd is not None):
+        _check_price(house, spec, model)
+    if settings.policy_files:
+        RegoPolicy(files=settings.policy_files, default=settings.policy_default).compile()
+
+
+def budget_note(spec: JobSpec, model: str | None) -> str:
+    """The budget in force, for people."""
+    budget = spec.ceilings
+    named = (("usd", "USD"), ("tokens", "tokens"), ("llm_calls", "LLM calls"), ("tool_calls", "tool calls"))
+    parts = [f"{getattr(budget, field)} {noun}" for field, noun in named if getattr(budget, field) is not None]
+    source = "the default one: the job names none" if budget is DEFAULT_BUDGET else "the job's own"
+    offline = "; offline: embedded rules answered, no model was asked" if model == OFFLINE else ""
+    return f"budget: {', '.join(parts) or 'none'} a run ({source}){offline}"
+
+
+def _check_price(house: House, spec: JobSpec, model: str | None) -> None:
+    prices = Prices(house.settings.prices_file)
+    if spec.budget is None or spec.budget.usd is None or model is None:
+        return
+    if not prices.known(model, base_url=house.settings.openai_base_url):
+        raise ConfigurationError(
+            f"job {spec.name} has a budget of {spec.budget.usd} USD, but the price of {one_line(model)} is not known: add it to "
+            f"{house.settings.root / 'prices.toml'}, or give the budget in tokens or calls. No token was spent."
+        )
+
+
+def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
+    if text == "auto":
+        if spec.schedule is None:
+            raise UsageError(f"job {spec.name} has no schedule, so --scheduled-for auto names no fire")
+        window = catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
+        fire = spec.schedule.latest_at_or_before(now, within=window)
+        if fire is None:
+            return f"no fire of {spec.name} was due in the last {window} ({spec.schedule.describe()})"
+        return fire
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--scheduled-for {one_line(text)}: write it like 2026-12-24T08:00+01:00, or auto") from None
+    if when.tzinfo is None:
+        raise UsageError(f"--scheduled-for {one_line(text)} has no zone: write it like 2026-12-24T08:00+01:00")
+    return when.astimezone(UTC)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--params-file {path}: {error.strerror}") from None

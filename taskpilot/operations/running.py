@@ -1,0 +1,187 @@
+"""Runs, resumes and cancels: from the request to the record, with the signals told at the end."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from taskpilot.domain.errors import TransitionRefused, UsageError
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.identity import parse_id
+from taskpilot.domain.moments import to_micros
+from taskpilot.domain.runs import Run, RunStatus, RunSummary, exit_code
+from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.steps import StepStatus
+from taskpilot.ledger.claims import Claim, Skip
+from taskpilot.operations.attempts import Attempts, Display, RunChild
+from taskpilot.operations.facts import describe, facts_of
+from taskpilot.operations.house import House
+from taskpilot.operations.inputs import forget_run_dir
+from taskpilot.operations.planning import RunRequest, budget_note, plan_resume, plan_run
+from taskpilot.operations.summary import summarize
+from taskpilot.signals.gateway import push_job
+from taskpilot.signals.publish import TOTAL_SECONDS, Targets, publish
+from taskpilot.store import runs, steps, tasks
+from taskpilot.store.records import dumps
+from taskpilot.supervisor import Interrupts
+
+_START_SHARE: Final = 0.2
+"""Seconds of the half second that a push at a run's start may take; it goes on beside the job."""
+
+
+@dataclass(frozen=True)
+class StepAnswer:
+    """What a person says of an uncertain or diverged call."""
+
+    step_id: str
+    kind: Literal["done", "again", "fail"]
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command that ran something prints and exits with."""
+
+    summary: RunSummary
+    exit_code: ExitCode
+    notes: tuple[str, ...]
+
+
+def run_job(house: House, request: RunRequest, run_child: RunChild, display: Display) -> Finished:
+    """Plans, claims and supervises one run. Raises UsageError, ConfigurationError, StoreError or StoreBusy before anything is claimed."""
+    plan = plan_run(house, request)
+    if isinstance(plan, str):
+        summary = RunSummary(run_id=None, job=request.job, status="nothing_due", reason=plan)
+        return Finished(summary, ExitCode.SUCCEEDED, (plan,))
+    with Interrupts() as interrupts:
+        try:
+            claim = house.ledger.claim(plan)
+        except BaseException:
+            forget_run_dir(house.run_dir(plan.run_id))
+            raise
+        if isinstance(claim, Skip):
+            forget_run_dir(house.run_dir(plan.run_id))
+            return _skipped(house, plan.spec, claim)
+        if claim.run.id != plan.run_id:
+            forget_run_dir(house.run_dir(plan.run_id))
+        return _supervised(house, plan.spec, claim, run_child, display, interrupts)
+
+
+def resume_run(
+    house: House, run_id: str, *, model: str | None, answer: StepAnswer | None, run_child: RunChild, display: Display
+) -> Finished:
+    """Goes on with a run from its journal, with a person's answer to a step where one is asked. Raises TransitionRefused or NotFound."""
+    run = find_run(house, run_id)
+    plan = plan_resume(house, run, model)
+    if answer is not None:
+        answer_step(house, run, answer)
+    with Interrupts() as interrupts:
+        claim = house.ledger.resume(run.id, plan.spec, plan)
+        return _supervised(house, plan.spec, claim, run_child, display, interrupts)
+
+
+def cancel_run(house: House, run_id: str) -> str:
+    """Cancels a run; gives a sentence that says how. Raises NotFound, or TransitionRefused where it has ended."""
+    run = find_run(house, run_id)
+    before = house.ledger.cancel(run.id)
+    if find_run(house, run_id).status is RunStatus.CANCELLED:
+        publish_change(house, run.job, run_id=run.id)
+        return f"run {run.id} was {before} and is cancelled"
+    return f"run {run.id} is asked to end: its supervisor sends SIGTERM within a second, and kills what is left after 10 s"
+
+
+def answer_step(house: House, run: Run, answer: StepAnswer) -> None:
+    """Records what a person says of a step that nobody else can judge. Raises UsageError."""
+    step_id = parse_id(answer.step_id, noun="step")
+    now = to_micros(house.now())
+    with house.store.write() as connection:
+        step = steps.get_step(connection, run.id, step_id)
+        if step is None:
+            raise UsageError(f"run {run.id} has no step {step_id}; `taskpilot runs show {run.id}` shows those that wait")
+        if step.status not in (StepStatus.UNKNOWN, StepStatus.DIVERGED, StepStatus.FAILED):
+            raise TransitionRefused(f"step {step_id} is {step.status}: nobody has to say anything of it")
+        if answer.kind == "done":
+            values: dict[str, Any] = {"status": StepStatus.SUCCEEDED, "result": dumps(answer.result), "error": None, "error_type": None}
+        elif answer.kind == "fail":
+            values = {"status": StepStatus.FAILED, "error": "a person said that it failed", "error_type": "ToolFailed", "idempotent": 0}
+        else:
+            values = {"status": StepStatus.AGAIN}
+        steps.answer_step(connection, step_id, ended_at=now, **values)
+
+
+def find_run(house: House, run_id: str) -> Run:
+    """The run of an id that came from outside. Raises UsageError or NotFound."""
+    parsed = parse_id(run_id)
+    with house.store.read() as connection:
+        run = runs.get_run(connection, parsed)
+    if run is None:
+        raise UsageError(f"there is no run {parsed}; `taskpilot runs list` shows them")
+    return run
+
+
+def publish_change(house: House, job: str, *, run_id: str | None = None, seconds: float = TOTAL_SECONDS) -> None:
+    """Tells the signals that the job's ledger changed: files, gateway, collector; quiet, and bounded."""
+    publish(
+        house.store,
+        Targets.of(house.settings),
+        run_id,
+        describe(house, job),
+        describe=lambda name: describe(house, name),
+        total_seconds=seconds,
+        now=house.now,
+    )
+
+
+def _supervised(house: House, spec: JobSpec, claim: Claim, run_child: RunChild, display: Display, interrupts: Interrupts) -> Finished:
+    seconds = TOTAL_SECONDS
+
+    def push_start() -> None:
+        nonlocal seconds
+        url = house.settings.pushgateway_url
+        if url is not None:
+            began = time.monotonic()
+            push_job(house.store, facts_of(house, spec), url, house.settings.state_dir, seconds_left=_START_SHARE, now=house.now)
+            seconds -= min(_START_SHARE, time.monotonic() - began)
+
+    try:
+        Attempts(house, spec, run_child, display, push_start).run(claim, interrupts)
+    finally:
+        display.close()
+    publish_change(house, spec.name, run_id=claim.run.id, seconds=seconds)
+    run = find_run(house, claim.run.id)
+    return Finished(summarize(house.store, run.id), exit_code(run.status, run.reason), _notes(house, spec, run))
+
+
+def _skipped(house: House, spec: JobSpec, skip: Skip) -> Finished:
+    if skip.outcome is not None:
+        publish_change(house, spec.name)
+    status = skip.outcome or "already_claimed"
+    return Finished(RunSummary(run_id=None, job=spec.name, status=status, reason=skip.message), skip.exit_code, (skip.message,))
+
+
+def _notes(house: House, spec: JobSpec, run: Run) -> tuple[str, ...]:
+    """What a person should know after the result, and the next command to type."""
+    notes = [budget_note(spec, run.model)]
+    if run.spend.cost_nano is None:
+        notes.append("cost: unknown, a call had no price or no usage; prices.toml in the root gives a model its price")
+    if run.status is RunStatus.WAITING:
+        notes += _questions(house, run)
+    elif run.status is RunStatus.QUEUED:
+        notes.append(f"taskpilot runs resume {run.id}   goes on from the journal")
+    notes.append(f"taskpilot runs show {run.id}   shows every step")
+    return tuple(notes)
+
+
+def _questions(house: House, run: Run) -> list[str]:
+    with house.store.read() as connection:
+        reviews = [task for task in tasks.tasks_of(connection, run.id) if task.status == "review"]
+        approvals = tasks.pending_decisions(connection, run.id)
+        uncertain = [step for step in steps.steps_of(connection, run.id) if waits_for_person(step.status, idempotent=step.idempotent)]
+    asked = [f"taskpilot tasks approve {task.id}   (or reject)" for task in reviews]
+    asked += [f"taskpilot decisions approve {decision.id}   (or reject)" for decision in approvals]
+    asked += [f"taskpilot runs resume {run.id} --step {step.id} --done JSON|--again|--fail" for step in uncertain]
+    return [*asked, f"taskpilot runs resume {run.id}   goes on from the journal when all is answered"]
+
+
+def waits_for_person(status: StepStatus, *, idempotent: bool) -> bool:
+    """Whether a tool step is one that only a person can judge."""
+    return status is StepStatus.DIVERGED or (status is StepStatus.UNKNOWN and not idempotent)

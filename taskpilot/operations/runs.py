@@ -1,0 +1,129 @@
+"""What ran: lists of runs, one run with all that belongs to it, and what it wrote."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from taskpilot.domain.decisions import Decision
+from taskpilot.domain.errors import NotFound, StoreError
+from taskpilot.domain.identity import parse_id
+from taskpilot.domain.runs import Attempt, Run
+from taskpilot.domain.steps import Step
+from taskpilot.domain.tasks import Task
+from taskpilot.operations.house import House
+from taskpilot.signals.logs import RUN_FILE
+from taskpilot.store import listings, runs, tasks
+from taskpilot.store.listings import Page
+
+OUTPUT_LOG: Final = "output.log"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetail:
+    """A run and what belongs to it."""
+
+    run: Run
+    attempts: tuple[Attempt, ...]
+    tasks: tuple[Task, ...]
+    steps: dict[tuple[str, str], int]
+    """How many steps there are of each kind and state."""
+    pending: tuple[Decision, ...]
+    """Calls that wait for a person's yes or no."""
+    uncertain: tuple[Step, ...]
+    """Calls of which a person has to say whether they happened."""
+    folder: Path
+    """Where its logs and artifacts are."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a run's log; all of it untrusted."""
+
+    time: str
+    level: str
+    message: str
+
+
+def list_runs(house: House, page: Page, *, job: str | None = None, status: str | None = None) -> list[Run]:
+    """A page of runs, the newest first."""
+    with house.store.read() as connection:
+        return listings.runs_page(connection, checked_page(page, "run"), job=job, status=status)
+
+
+def show_run(house: House, run_id: str) -> RunDetail:
+    """One run with its attempts, its tasks and what it waits for. Raises UsageError or NotFound."""
+    run_id = parse_id(run_id)
+    with house.store.read() as connection:
+        run = runs.get_run(connection, run_id)
+        if run is None:
+            raise no_run(run_id)
+        return RunDetail(
+            run=run,
+            attempts=tuple(runs.attempts_of(connection, run_id)),
+            tasks=tuple(tasks.tasks_of(connection, run_id)),
+            steps=listings.step_counts(connection, run_id),
+            pending=tuple(tasks.pending_decisions(connection, run_id)),
+            uncertain=tuple(listings.uncertain_steps(connection, run_id)),
+            folder=house.run_dir(run_id),
+        )
+
+
+def run_log(house: House, run_id: str) -> Iterator[LogLine]:
+    """The run's log, line by line; nothing where it wrote none. Raises UsageError or NotFound."""
+    with _opened(house, run_id, RUN_FILE) as stream:
+        for raw in stream or ():
+            yield _log_line(raw)
+
+
+def run_output(house: House, run_id: str) -> Iterator[str]:
+    """What the job's process printed, line by line; bytes that are no UTF-8 are escaped. Raises UsageError or NotFound."""
+    with _opened(house, run_id, OUTPUT_LOG) as stream:
+        for raw in stream or ():
+            yield raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
+
+
+def no_run(run_id: str) -> NotFound:
+    """The error for an id that no run has."""
+    return NotFound(f"there is no run {run_id}; `taskpilot runs list` shows them")
+
+
+def checked_page(page: Page, noun: str) -> Page:
+    """The page, its id parsed. Raises UsageError."""
+    return page if page.before is None else Page(page.limit, parse_id(page.before, noun=noun))
+
+
+@contextmanager
+def _opened(house: House, run_id: str, name: str) -> Iterator[BinaryIO | None]:
+    run_id = parse_id(run_id)
+    with house.store.read() as connection:
+        if runs.get_run(connection, run_id) is None:
+            raise no_run(run_id)
+    path = house.run_dir(run_id) / name
+    try:
+        # The job can write into this folder: a link that it left there is not followed.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
+
+
+def _log_line(raw: bytes) -> LogLine:
+    text = raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
+    try:
+        entry: Any = json.loads(text)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict):
+        return LogLine("", "", text)
+    level = entry.get("log.level")
+    if level is None and isinstance(entry.get("log"), dict):
+        level = entry["log"].get("level")
+    return LogLine(str(entry.get("@timestamp", "")), str(level or ""), str(entry.get("message", "")))

@@ -1,0 +1,137 @@
+"""Regorus, the embedded Rego engine: one instance for each policy and thread, and its answers in our types."""
+
+import json
+import re
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+from taskpilot.domain.errors import ConfigurationError, Stop
+from taskpilot.domain.text import one_line
+from taskpilot.policy.sources import Policy
+
+PACKAGE: Final = "data.taskpilot.tools"
+ENTRY_POINTS: Final = ("deny", "require_approval", "allow")
+_ENGINES_A_THREAD: Final = 8
+_REASONS: Final = 20
+_LOCATION: Final = re.compile(r"^--> (?P<file>.+):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
+_CAUSE: Final = re.compile(r"^error: (?P<cause>.+)$", re.MULTILINE)
+_NO_RULE: Final = "not a valid rule path"
+
+_local: Final = threading.local()
+"""Of the module, not of a policy: an engine must also be let go of in its own thread, which is what happens when the thread ends."""
+
+
+class PolicyBroken(Exception):
+    """A policy did not give an answer that can be used; the message is short and says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one policy said about one call."""
+
+    allow: bool
+    deny: tuple[str, ...]
+    require_approval: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    rego: Any
+    rules: frozenset[str]
+    """Which of the entry points the policy has."""
+
+
+def ask(policy: Policy, input_json: str) -> Answer:
+    """What the policy says, by the calling thread's own engine. Raises PolicyBroken, and whatever the engine raises."""
+    engine = _engine(policy)
+    try:
+        engine.rego.set_input_json(input_json)
+        said = {rule: engine.rego.eval_rule(f"{PACKAGE}.{rule}") if rule in engine.rules else None for rule in ENTRY_POINTS}
+        engine.rego.take_prints()
+    except BaseException:
+        # A panic may leave the engine half way through something: the next question gets a new one.
+        forget(policy)
+        raise
+    allow = said["allow"]
+    if allow is not None and type(allow) is not bool:
+        raise PolicyBroken("allow is not a boolean")
+    return Answer(allow is True, _reasons("deny", said["deny"]), _reasons("require_approval", said["require_approval"]))
+
+
+def compile_policy(policy: Policy, probes: list[str]) -> None:
+    """Asks every entry point about every probe. Raises ConfigurationError that names the file and the line."""
+    try:
+        engine = _make(policy)
+        for probe in probes:
+            engine.rego.set_input_json(probe)
+            for rule in sorted(engine.rules):
+                engine.rego.eval_rule(f"{PACKAGE}.{rule}")
+    except (KeyboardInterrupt, SystemExit, Stop):
+        raise
+    except BaseException as error:
+        raise ConfigurationError(f"{policy.label} does not compile: {explain(error)}") from None
+
+
+def forget(policy: Policy) -> None:
+    """Lets go of the calling thread's engine for this policy."""
+    getattr(_local, "engines", {}).pop(policy.fingerprint, None)
+
+
+def explain(error: BaseException) -> str:
+    """`file:line: cause` of an engine's error, without its picture of the source and its stack of machine addresses."""
+    text = str(error).split("Stack backtrace")[0].strip()
+    location = _LOCATION.search(text)
+    cause = _CAUSE.search(text)
+    said = cause["cause"] if cause else (text.splitlines() or [type(error).__name__])[0]
+    where = f"{location['file']}:{location['line']}: " if location else ""
+    return one_line(f"{where}{said}", limit=500)
+
+
+def _engine(policy: Policy) -> _Engine:
+    engines: dict[str, _Engine] | None = getattr(_local, "engines", None)
+    if engines is None:
+        engines = _local.engines = {}
+    engine = engines.get(policy.fingerprint)
+    if engine is None:
+        if len(engines) >= _ENGINES_A_THREAD:
+            engines.clear()
+        engine = engines[policy.fingerprint] = _make(policy)
+    return engine
+
+
+def _make(policy: Policy) -> _Engine:
+    import regorus
+
+    rego = regorus.Engine()
+    rego.set_gather_prints(True)
+    for source in policy.sources:
+        rego.add_policy(source.name, source.text)
+    rego.set_input_json("{}")
+    rules = frozenset(rule for rule in ENTRY_POINTS if _has(rego, rule))
+    if not rules:
+        # A file of denials under a misspelt package would otherwise deny nothing, without a word.
+        names = ", ".join(source.name for source in policy.sources)
+        raise PolicyBroken(f"{names}: none of the rules {', '.join(sorted(ENTRY_POINTS))} in `package taskpilot.tools`")
+    return _Engine(rego, rules)
+
+
+def _has(rego: Any, rule: str) -> bool:
+    """Whether the policy defines the rule. Any other error leaves it in, to come again, and deny, where a call is decided."""
+    try:
+        rego.eval_rule(f"{PACKAGE}.{rule}")
+    except Exception as error:
+        return _NO_RULE not in str(error)
+    return True
+
+
+def _reasons(rule: str, said: Any) -> tuple[str, ...]:
+    """Reasons from what a rule came to. A bare `true` counts, as one reason; another type is an error, never a silent no."""
+    if said is None or said is False:
+        return ()
+    if said is True:
+        return (f"a rule of the policy says {rule}",)
+    if isinstance(said, (set, frozenset, list, tuple)):
+        texts = sorted(member if isinstance(member, str) else json.dumps(member, default=str) for member in said)
+        return tuple(one_line(text, limit=500) or rule for text in texts[:_REASONS])
+    raise PolicyBroken(f"{rule} is neither a set of reasons nor a boolean")

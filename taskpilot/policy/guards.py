@@ -1,0 +1,100 @@
+"""What a policy engine is never asked: input that is not plain, small, well-formed JSON is refused before it."""
+
+import json
+import math
+import re
+from typing import Any, Final
+
+from taskpilot.domain.decisions import PolicyInput
+from taskpilot.policy.folding import fold_values
+
+MAX_ARGUMENT_BYTES: Final = 64 * 1024
+"""As JSON in UTF-8. A description may have 10,000 characters of four bytes; nothing that a tool is told needs more than this."""
+MAX_DEPTH: Final = 16
+MAX_NAME: Final = 200
+MAX_TOOLS: Final = 1_000
+_INT64: Final = 1 << 63
+_TOOL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+
+
+class InputRefused(Exception):
+    """The input may not be shown to an engine; the message says why, without repeating what it refuses."""
+
+
+def document(question: PolicyInput) -> dict[str, Any]:
+    """What the policies see of one tool call, as plain JSON. Raises InputRefused."""
+    # A type annotation holds nobody at run time: what arrives here may be anything.
+    tool: Any = question.tool
+    arguments: Any = question.arguments
+    if not isinstance(tool, str) or not _TOOL_NAME.fullmatch(tool):
+        raise InputRefused("the tool's name is not a name")
+    if type(arguments) is not dict:
+        raise InputRefused("the arguments are not an object")
+    _measure(arguments)
+    return {
+        "tool": str.__str__(tool),
+        "arguments": arguments,
+        "folded": fold_values(arguments),
+        "agent": _name(question.agent, "agent"),
+        "job": _name(question.job, "job"),
+        "run_id": _name(question.run_id, "run id"),
+        "job_tools": _names(question.job_tools),
+    }
+
+
+def _measure(arguments: dict[str, Any]) -> None:
+    left = MAX_ARGUMENT_BYTES
+    # A stack of our own: a thousand levels must not meet Python's limit of recursion, and a list that holds itself must end.
+    stack: list[tuple[Any, int]] = [(arguments, 1)]
+    while stack:
+        value, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise InputRefused(f"the arguments nest deeper than {MAX_DEPTH} levels")
+        left -= _weigh(value)
+        if type(value) is dict:
+            for key, item in value.items():
+                if type(key) is not str:
+                    raise InputRefused("a key in the arguments is not text")
+                left -= _weigh(key)
+                stack.append((item, depth + 1))
+        elif type(value) is list:
+            stack.extend((item, depth + 1) for item in value)
+        if left < 0:
+            raise InputRefused(f"the arguments are larger than {MAX_ARGUMENT_BYTES // 1024} kB")
+    if len(json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode("utf-8")) > MAX_ARGUMENT_BYTES:
+        raise InputRefused(f"the arguments are larger than {MAX_ARGUMENT_BYTES // 1024} kB")
+
+
+def _weigh(value: Any) -> int:
+    """The least number of bytes that a value takes by itself. Exact types: a subclass could behave like one thing and print another."""
+    kind = type(value)
+    if kind is str:
+        _check_text(value, "a text in the arguments")
+        return len(value) + 2
+    if kind is int and not -_INT64 <= value < _INT64:
+        raise InputRefused("an integer in the arguments is beyond 64 bits")
+    if kind is float and not math.isfinite(value):
+        raise InputRefused("a number in the arguments is not finite")
+    if kind not in {dict, list, int, float, bool, type(None)}:
+        raise InputRefused("the arguments are not plain JSON")
+    return 1 + (len(value) if kind in {dict, list} else 0)
+
+
+def _check_text(text: str, what: str) -> None:
+    if "\0" in text:
+        raise InputRefused(f"{what} holds a NUL character")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputRefused(f"{what} is not valid Unicode")
+
+
+def _name(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
+        raise InputRefused(f"the {what} is not a name")
+    _check_text(value, f"the {what}")
+    return str.__str__(value)
+
+
+def _names(values: Any) -> list[str]:
+    if not isinstance(values, (tuple, list)) or len(values) > MAX_TOOLS:
+        raise InputRefused("the job's tools are not a list of names")
+    return [_name(value, "name of a job's tool") for value in values]

@@ -1,0 +1,37 @@
+"""Budgets: what a call may cost at worst, and what it did cost."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from taskpilot.domain.chat import ChatRequest
+from taskpilot.domain.usage import Reservation, Usage
+
+_PER_MESSAGE: Final = 16
+"""Tokens that a chat template may add around one message; generous."""
+
+Price = Callable[[str, Usage, datetime], int | None]
+"""(model, usage, when) -> nano-USD, or None where the model has no known price."""
+
+
+class Spending:
+    """Prices calls of one model, before they are made and after."""
+
+    def __init__(self, model: str, price: Price) -> None:
+        self._model = model
+        self._price = price
+
+    def worst_case(self, request: ChatRequest, at: datetime) -> Reservation:
+        """The most that the call can take: every byte of the prompt a token (no tokenizer makes more), and the whole output limit."""
+        prompt = sum(len(message.content.encode()) + _PER_MESSAGE for message in request.messages)
+        prompt += sum(len(call.arguments.encode()) + len(call.name) for message in request.messages for call in message.tool_calls)
+        prompt += sum(len(json.dumps([tool.name, tool.description, tool.parameters])) for tool in request.tools)
+        if request.output is not None:
+            prompt += len(json.dumps(request.output.schema))
+        worst = Usage(input=prompt, output=request.max_output_tokens)
+        return Reservation(cost_nano=self._price(self._model, worst, at), tokens=worst.total, llm_calls=1)
+
+    def cost(self, usage: Usage | None, at: datetime) -> int | None:
+        """Nano-USD of a call that was answered; None where the server gave no usage or the model has no price."""
+        return None if usage is None else self._price(self._model, usage, at)

@@ -1,0 +1,1 @@
+"""Tables, migrations and all queries: the only room with SQL."""

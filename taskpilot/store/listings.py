@@ -1,0 +1,116 @@
+"""Lists for people and monitors: pages of runs, tasks and decisions, the newest first, and what a run waits for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, and_, func, or_, select
+
+from taskpilot.domain.decisions import Decision
+from taskpilot.domain.moments import from_micros
+from taskpilot.domain.runs import Run
+from taskpilot.domain.steps import Step, StepKind, StepStatus
+from taskpilot.domain.tasks import Task
+from taskpilot.store.records import decision_of, run_of, step_of, task_of
+from taskpilot.store.tables import agents, decisions, runs, steps, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list: at most `limit` rows whose ids come before `before`, the id of the last row of the page before."""
+
+    limit: int = 50
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInvocation:
+    """One agent at work, from its start to its end."""
+
+    scope: str
+    attempt: int
+    agent: str
+    status: str
+    started_at: datetime
+    ended_at: datetime
+
+
+def runs_page(connection: Connection, page: Page, *, job: str | None = None, status: str | None = None) -> list[Run]:
+    """Runs of a job, in a state, or all."""
+    return [run_of(row) for row in connection.execute(_paged(runs, page, job=job, status=status))]
+
+
+def tasks_page(
+    connection: Connection, page: Page, *, run_id: str | None = None, job: str | None = None, statuses: Iterable[str] = ()
+) -> list[Task]:
+    """Tasks of a run or a job, in some states, or all."""
+    wanted = _paged(tasks, page, run_id=run_id, job=job, statuses=statuses)
+    return [task_of(row) for row in connection.execute(wanted)]
+
+
+def decisions_page(
+    connection: Connection,
+    page: Page,
+    *,
+    run_id: str | None = None,
+    job: str | None = None,
+    status: str | None = None,
+    verdict: str | None = None,
+) -> list[Decision]:
+    """Decisions of a run or a job, with a verdict, or all."""
+    wanted = _paged(decisions, page, run_id=run_id, job=job, status=status, verdict=verdict)
+    return [decision_of(row) for row in connection.execute(wanted)]
+
+
+def every_task(connection: Connection) -> list[Task]:
+    """All tasks, the oldest first: what an export writes."""
+    return [task_of(row) for row in connection.execute(select(tasks).order_by(tasks.c.id))]
+
+
+def uncertain_steps(connection: Connection, run_id: str) -> list[Step]:
+    """The calls that a person has to answer for: begun without a known end and not harmless to repeat, or diverged."""
+    later = steps.alias("later")
+    remade = select(later.c.id).where(later.c.run_id == steps.c.run_id, later.c.key == steps.c.key, later.c.make > steps.c.make)
+    uncertain = or_(
+        steps.c.status == StepStatus.DIVERGED,
+        and_(steps.c.status == StepStatus.UNKNOWN, steps.c.kind == StepKind.CALL, steps.c.idempotent == 0),
+    )
+    wanted = select(steps).where(steps.c.run_id == run_id, uncertain, ~remade.exists())
+    return [step_of(row) for row in connection.execute(wanted.order_by(steps.c.started_at, steps.c.id))]
+
+
+def agents_of(connection: Connection, run_id: str) -> list[AgentInvocation]:
+    """The agents that were at work in a run, in the order of their beginnings."""
+    wanted = select(agents).where(agents.c.run_id == run_id).order_by(agents.c.started_at, agents.c.scope)
+    return [
+        AgentInvocation(
+            scope=row.scope,
+            attempt=row.attempt,
+            agent=row.agent,
+            status=row.status,
+            started_at=from_micros(row.started_at),
+            ended_at=from_micros(row.ended_at),
+        )
+        for row in connection.execute(wanted)
+    ]
+
+
+def step_counts(connection: Connection, run_id: str) -> dict[tuple[str, str], int]:
+    """How many steps of a run there are of each kind and state."""
+    wanted = select(steps.c.kind, steps.c.status, func.count()).where(steps.c.run_id == run_id).group_by(steps.c.kind, steps.c.status)
+    return {(kind, status): number for kind, status, number in connection.execute(wanted).tuples()}
+
+
+def _paged(table: Table, page: Page, *, statuses: Iterable[str] = (), **equal: str | None) -> Select[Any]:
+    """Rows of a table by what is asked of their columns, by descending id: no page costs more than the first."""
+    wanted = select(table)
+    for name, value in equal.items():
+        if value is not None:
+            wanted = wanted.where(table.c[name] == value)
+    allowed = list(statuses)
+    if allowed:
+        wanted = wanted.where(table.c.status.in_(allowed))
+    if page.before is not None:
+        wanted = wanted.where(table.c.id < page.before)
+    return wanted.order_by(table.c.id.desc()).limit(page.limit)

@@ -1,0 +1,124 @@
+"""Queries over the journal: steps, their reservations, and the agents at work."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from taskpilot.domain.moments import to_micros
+from taskpilot.domain.steps import Step, StepStatus
+from taskpilot.store.records import dumps, step_of
+from taskpilot.store.tables import agents, runs, steps
+
+
+def steps_of(connection: Connection, run_id: str) -> list[Step]:
+    """Every recorded step of a run, in the order of their beginnings."""
+    return [
+        step_of(row) for row in connection.execute(select(steps).where(steps.c.run_id == run_id).order_by(steps.c.started_at, steps.c.id))
+    ]
+
+
+def get_step(connection: Connection, run_id: str, step_id: str) -> Step | None:
+    """One step of a run."""
+    row = connection.execute(select(steps).where(steps.c.run_id == run_id, steps.c.id == step_id)).first()
+    return None if row is None else step_of(row)
+
+
+def begun_steps(connection: Connection, run_id: str) -> list[Step]:
+    """The steps that were begun and have no end."""
+    wanted = select(steps).where(steps.c.run_id == run_id, steps.c.status == StepStatus.BEGUN)
+    return [step_of(row) for row in connection.execute(wanted)]
+
+
+def insert_step(connection: Connection, step: Step, *, input_digest: str) -> None:
+    """Records a step; its run, key and make are unique."""
+    connection.execute(
+        insert(steps).values(
+            id=step.id,
+            run_id=step.run_id,
+            attempt=step.attempt,
+            scope=step.scope,
+            kind=step.kind,
+            name=step.name,
+            ordinal=step.ordinal,
+            key=step.key,
+            make=step.make,
+            status=step.status,
+            agent=step.agent,
+            model=step.model,
+            input_digest=input_digest,
+            input=None if step.input is None else dumps(step.input),
+            result=None if step.result is None else dumps(step.result),
+            error=step.error,
+            error_type=step.error_type,
+            started_at=to_micros(step.started_at),
+            ended_at=None if step.ended_at is None else to_micros(step.ended_at),
+            reserved_nano=step.reserved_nano,
+            reserved_tokens=step.reserved_tokens,
+            diverged=int(step.diverged),
+            decision_id=step.decision_id,
+            idempotent=int(step.idempotent),
+        )
+    )
+
+
+def end_step(connection: Connection, step_id: str, **values: Any) -> bool:
+    """Sets the end of a step that was begun; False where it had one already."""
+    begun = (steps.c.id == step_id) & (steps.c.status == StepStatus.BEGUN)
+    return connection.execute(update(steps).where(begun).values(**values)).rowcount == 1
+
+
+def answer_step(connection: Connection, step_id: str, **values: Any) -> None:
+    """Sets what a person said of an uncertain step."""
+    connection.execute(update(steps).where(steps.c.id == step_id).values(**values))
+
+
+def reserve(connection: Connection, run_id: str, *, cost_nano: int, tokens: int, llm_calls: int, tool_calls: int) -> None:
+    """Takes the worst case of one call from the run's budget."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(
+            reserved_nano=runs.c.reserved_nano + cost_nano,
+            reserved_tokens=runs.c.reserved_tokens + tokens,
+            llm_calls=runs.c.llm_calls + llm_calls,
+            tool_calls=runs.c.tool_calls + tool_calls,
+        )
+    )
+
+
+def settle(connection: Connection, step: Step, *, cost_nano: int | None, unpriced: bool, tokens: int, usage: tuple[int, int, int]) -> None:
+    """Gives a step's reservation back and takes what it came to: `tokens` and `cost_nano` for the budget, `usage` as reported."""
+    reserved_nano = step.reserved_nano or 0
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == step.run_id)
+        .values(
+            reserved_nano=runs.c.reserved_nano - reserved_nano,
+            reserved_tokens=runs.c.reserved_tokens - step.reserved_tokens,
+            spent_nano=runs.c.spent_nano + (reserved_nano if cost_nano is None else cost_nano),
+            spent_tokens=runs.c.spent_tokens + tokens,
+            cost_nano=runs.c.cost_nano + (cost_nano or 0),
+            unpriced_calls=runs.c.unpriced_calls + int(unpriced),
+            input_tokens=runs.c.input_tokens + usage[0],
+            cached_input_tokens=runs.c.cached_input_tokens + usage[1],
+            output_tokens=runs.c.output_tokens + usage[2],
+        )
+    )
+
+
+def record_agent(
+    connection: Connection, *, run_id: str, scope: str, attempt: int, agent: str, status: str, started_at: datetime, ended_at: datetime
+) -> None:
+    """Records one invocation of an agent."""
+    row = {
+        "run_id": run_id,
+        "scope": scope,
+        "attempt": attempt,
+        "agent": agent,
+        "status": status,
+        "started_at": to_micros(started_at),
+        "ended_at": to_micros(ended_at),
+    }
+    connection.execute(upsert(agents).values(row).on_conflict_do_nothing())

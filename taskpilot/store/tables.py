@@ -1,0 +1,227 @@
+"""The schema: times are UTC epoch microseconds, money is integer nano-USD, ids are UUIDv7 text, JSON is text."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, UniqueConstraint
+
+HEAD: Final = "0001"
+"""The revision of the newest migration; a store at another one is refused."""
+
+metadata = MetaData()
+
+store_info = Table(
+    "store_info",
+    metadata,
+    Column("only", Integer, primary_key=True),
+    Column("store_id", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+fires = Table(
+    "fires",
+    metadata,
+    Column("job", Text, nullable=False),
+    Column("scheduled_for", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("run_id", Text),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("recorded_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job", "scheduled_for"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("trigger", Text, nullable=False),
+    Column("scheduled_for", BigInteger),
+    Column("previous_fire", BigInteger),
+    Column("previous_success", BigInteger),
+    Column("parameters", Text, nullable=False),
+    Column("model", Text),
+    Column("trace_id", Text, nullable=False),
+    Column("root_span_id", Text, nullable=False),
+    Column("traceparent", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("attempts_allowed", Integer, nullable=False),
+    Column("active_micros", BigInteger, nullable=False, server_default="0"),
+    Column("deadline_micros", BigInteger, nullable=False),
+    Column("result", Text),
+    Column("progress_done", BigInteger),
+    Column("progress_total", BigInteger),
+    Column("cancel_requested_at", BigInteger),
+    # The lease: who may write to this run, and until when.
+    Column("lease_token", Text),
+    Column("lease_expires_at", BigInteger),
+    Column("owner", Text),
+    # The budget: ceilings as the job's file had them at the claim, what is settled, what calls in flight may still take.
+    Column("ceiling_nano", BigInteger),
+    Column("ceiling_tokens", BigInteger),
+    Column("ceiling_llm_calls", BigInteger),
+    Column("ceiling_tool_calls", BigInteger),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cached_input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cost_nano", BigInteger, nullable=False, server_default="0"),
+    Column("unpriced_calls", BigInteger, nullable=False, server_default="0"),
+    Column("llm_calls", BigInteger, nullable=False, server_default="0"),
+    Column("tool_calls", BigInteger, nullable=False, server_default="0"),
+    Column("spent_nano", BigInteger, nullable=False, server_default="0"),
+    Column("spent_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("reserved_nano", BigInteger, nullable=False, server_default="0"),
+    Column("reserved_tokens", BigInteger, nullable=False, server_default="0"),
+    Index("runs_by_job", "job", "id"),
+    Index("runs_by_status", "status", "job"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("active_micros", BigInteger, nullable=False, server_default="0"),
+    Column("file_digest", Text, nullable=False, server_default=""),
+    Column("traces_written_at", BigInteger),
+    UniqueConstraint("run_id", "number"),
+    Index("attempts_by_traces", "traces_written_at"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("make", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("agent", Text),
+    Column("model", Text),
+    Column("input_digest", Text, nullable=False),
+    Column("input", Text),
+    Column("result", Text),
+    Column("error", Text),
+    Column("error_type", Text),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("cached_input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cost_nano", BigInteger),
+    Column("reserved_nano", BigInteger),
+    Column("reserved_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("retries", Text),
+    Column("diverged", Integer, nullable=False, server_default="0"),
+    Column("decision_id", Text),
+    Column("idempotent", Integer, nullable=False, server_default="1"),
+    UniqueConstraint("run_id", "key", "make"),
+    Index("steps_by_place", "run_id", "scope", "kind", "ordinal"),
+)
+
+agents = Table(
+    "agent_invocations",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run_id", "scope", "attempt"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("job", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("run_id", "scope"),
+    Index("tasks_by_status", "status", "id"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("job", Text, nullable=False),
+    Column("step_key", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    Column("evaluation_nanoseconds", BigInteger, nullable=False, server_default="0"),
+    Column("settled_by", Text),
+    Column("settled_at", BigInteger),
+    Column("note", Text),
+    Index("decisions_by_run", "run_id", "step_key"),
+    Index("decisions_by_status", "status", "id"),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("job", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("value", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job", "metric", "labels"),
+)
+"""Counters, and for histograms one row for each bucket (`<name>_bucket`, not cumulative), `<name>_sum` and `<name>_count`."""
+
+job_state = Table(
+    "job_state",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("last_scheduled", BigInteger),
+    Column("last_start", BigInteger),
+    Column("last_completion", BigInteger),
+    Column("last_success", BigInteger),
+    Column("last_duration_micros", BigInteger),
+    Column("last_status", Text),
+    Column("last_exit_code", Integer),
+    Column("last_cost_nano", BigInteger),
+    Column("last_input_tokens", BigInteger),
+    Column("last_cached_input_tokens", BigInteger),
+    Column("last_output_tokens", BigInteger),
+    Column("last_budget_used_micros", BigInteger),
+    # The gateway's group is owed while `version` is newer than `pushed_version`, or a time-out is younger than 30 s.
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("pushed_version", BigInteger, nullable=False, server_default="0"),
+    Column("push_timed_out_at", BigInteger),
+    Column("push_error", Text),
+)

@@ -1,0 +1,127 @@
+"""Queries over tasks and decisions."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from taskpilot.domain.decisions import Decision, DecisionStatus
+from taskpilot.domain.errors import NotFound
+from taskpilot.domain.instruments import APPROVALS, POLICY_DECISIONS, TASKS
+from taskpilot.domain.moments import to_micros
+from taskpilot.domain.tasks import Task, TaskStatus, check_transition
+from taskpilot.store.records import decision_of, dumps, task_of
+from taskpilot.store.tables import decisions, tasks
+from taskpilot.store.totals import add, count
+
+
+def get_task(connection: Connection, task_id: str) -> Task | None:
+    """One task."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+    return None if row is None else task_of(row)
+
+
+def task_at(connection: Connection, run_id: str, scope: str) -> Task | None:
+    """The task that was proposed at this place of the run."""
+    row = connection.execute(select(tasks).where(tasks.c.run_id == run_id, tasks.c.scope == scope)).first()
+    return None if row is None else task_of(row)
+
+
+def tasks_of(connection: Connection, run_id: str) -> list[Task]:
+    """The run's tasks in the order of their birth."""
+    return [task_of(row) for row in connection.execute(select(tasks).where(tasks.c.run_id == run_id).order_by(tasks.c.id))]
+
+
+def task_counts(connection: Connection, run_id: str) -> dict[str, int]:
+    """How many tasks of a run stand in which state."""
+    wanted = select(tasks.c.status, func.count()).where(tasks.c.run_id == run_id).group_by(tasks.c.status)
+    counts: dict[str, int] = dict(connection.execute(wanted).tuples().all())
+    return {status.value: counts[status] for status in TaskStatus if status in counts}
+
+
+def insert_task(connection: Connection, task: Task) -> None:
+    """Records a proposed task and counts it."""
+    add(connection, task.job, [count(TASKS, status=task.status)])
+    connection.execute(
+        insert(tasks).values(
+            id=task.id,
+            run_id=task.run_id,
+            job=task.job,
+            scope=task.scope,
+            title=task.title,
+            priority=task.priority,
+            description=task.description,
+            status=task.status,
+            reason=task.reason,
+            created_at=to_micros(task.created_at),
+            updated_at=to_micros(task.updated_at),
+        )
+    )
+
+
+def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason: str, now: datetime) -> Task:
+    """Brings a task into another state and counts it. Raises NotFound, or TransitionRefused where it may not go there."""
+    task = get_task(connection, task_id)
+    if task is None:
+        raise NotFound(f"there is no task {task_id}; `taskpilot tasks list` shows them")
+    check_transition(task.id, task.status, after)
+    values = {"status": after, "reason": reason, "updated_at": to_micros(now)}
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
+    add(connection, task.job, [count(TASKS, status=after)])
+    return replace(task, status=after, reason=reason, updated_at=now)
+
+
+def get_decision(connection: Connection, decision_id: str) -> Decision | None:
+    """One decision."""
+    row = connection.execute(select(decisions).where(decisions.c.id == decision_id)).first()
+    return None if row is None else decision_of(row)
+
+
+def approval_of(connection: Connection, run_id: str, step_key: str) -> Decision | None:
+    """The decision that asks, or asked, a person about exactly this call."""
+    asked = decisions.c.status != DecisionStatus.FINAL
+    wanted = select(decisions).where(decisions.c.run_id == run_id, decisions.c.step_key == step_key, asked)
+    row = connection.execute(wanted.order_by(decisions.c.id.desc())).first()
+    return None if row is None else decision_of(row)
+
+
+def decisions_of(connection: Connection, run_id: str) -> list[Decision]:
+    """The run's decisions in the order of their making."""
+    return [decision_of(row) for row in connection.execute(select(decisions).where(decisions.c.run_id == run_id).order_by(decisions.c.id))]
+
+
+def insert_decision(connection: Connection, decision: Decision) -> None:
+    """Records a verdict and counts it."""
+    add(connection, decision.job, [count(POLICY_DECISIONS, engine=decision.engine, decision=decision.verdict)])
+    connection.execute(
+        insert(decisions).values(
+            id=decision.id,
+            run_id=decision.run_id,
+            job=decision.job,
+            step_key=decision.step_key,
+            agent=decision.agent,
+            tool=decision.tool,
+            arguments=dumps(decision.arguments),
+            engine=decision.engine,
+            path=decision.path,
+            verdict=decision.verdict,
+            status=decision.status,
+            reasons=dumps(list(decision.reasons)),
+            input=dumps(decision.input),
+            decided_at=to_micros(decision.decided_at),
+            evaluation_nanoseconds=decision.evaluation_nanoseconds,
+        )
+    )
+
+
+def settle_decision(connection: Connection, decision: Decision, *, status: DecisionStatus, by: str, note: str, now: datetime) -> None:
+    """Records a person's answer and counts it."""
+    values = {"status": status, "settled_by": by, "settled_at": to_micros(now), "note": note}
+    connection.execute(update(decisions).where(decisions.c.id == decision.id).values(**values))
+    add(connection, decision.job, [count(APPROVALS, verdict=status)])
+
+
+def pending_decisions(connection: Connection, run_id: str) -> list[Decision]:
+    """What of a run waits for a person's yes or no."""
+    wanted = select(decisions).where(decisions.c.run_id == run_id, decisions.c.status == DecisionStatus.PENDING)
+    return [decision_of(row) for row in connection.execute(wanted.order_by(decisions.c.id))]

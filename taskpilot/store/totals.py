@@ -1,0 +1,79 @@
+"""Running totals: each recording transaction adds to them, so that pruning history changes no counter."""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from taskpilot.domain.instruments import Instrument
+from taskpilot.store.tables import job_state, totals
+
+AGENTS_MAX: Final = 20
+"""Agents a job may have as label values; a job that invents names gets `other` for the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What one transaction adds to one series."""
+
+    metric: str
+    labels: str
+    amount: int
+
+
+def canonical(labels: dict[str, str]) -> str:
+    """The labels as the key that the totals table has: JSON, sorted, no spaces."""
+    return json.dumps(labels, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def count(instrument: Instrument, amount: int = 1, **labels: str) -> Increment:
+    """An addition to a counter, in 1/scale units."""
+    return Increment(instrument.name, canonical(labels), amount)
+
+
+def observed(instrument: Instrument, value: int, **labels: str) -> tuple[Increment, ...]:
+    """An observation of a histogram: its bucket (each for itself, not cumulative), its sum and its count."""
+    bounds = instrument.buckets
+    position = bisect_left([bound * instrument.scale for bound in bounds], value)
+    bound = repr(bounds[position]) if position < len(bounds) else "+Inf"
+    plain = canonical(labels)
+    return (
+        Increment(f"{instrument.name}_bucket", canonical({**labels, "le": bound}), 1),
+        Increment(f"{instrument.name}_sum", plain, value),
+        Increment(f"{instrument.name}_count", plain, 1),
+    )
+
+
+def add(connection: Connection, job: str, increments: Iterable[Increment]) -> None:
+    """Adds to the job's totals."""
+    rows = [{"job": job, "metric": one.metric, "labels": one.labels, "value": one.amount} for one in increments if one.amount]
+    if rows:
+        statement = insert(totals)
+        statement = statement.on_conflict_do_update(
+            index_elements=["job", "metric", "labels"], set_={"value": totals.c.value + statement.excluded.value}
+        )
+        connection.execute(statement, rows)
+
+
+def touch(connection: Connection, job: str) -> None:
+    """Says that the job's ledger changed: its gateway group is owed from here on."""
+    statement = insert(job_state).values(job=job, version=1)
+    connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_={"version": job_state.c.version + 1}))
+
+
+def set_state(connection: Connection, job: str, **values: object) -> None:
+    """Sets the job's last values, and touches it."""
+    touch(connection, job)
+    if values:
+        connection.execute(update(job_state).where(job_state.c.job == job).values(**values))
+
+
+def bounded_agent(connection: Connection, job: str, agent: str, metric: str) -> str:
+    """The agent's name as a label, or `other` where the job already has its share of agents."""
+    wanted = func.json_extract(totals.c.labels, "$.agent")
+    known = set(connection.execute(select(wanted).distinct().where(totals.c.job == job, totals.c.metric == metric)).scalars())
+    return agent if agent in known or len(known - {"other"}) < AGENTS_MAX else "other"

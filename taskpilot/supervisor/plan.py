@@ -1,0 +1,76 @@
+"""What a supervisor is told, and what it tells at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """What becomes of the forked child."""
+
+    main: Callable[[], int]
+    """Runs in the child; its return value (0 to 255) is the exit status. What it raises is printed to the output, status 70."""
+    root: Path
+    """The child's working folder."""
+    output: Path
+    """Takes stdout and stderr; appended to, made with mode 0600, never reached through a link. Its folder must exist."""
+    drop_environment: tuple[str, ...] = ()
+    """Names that the child's environment must not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Within which limits a child lives, and whom to ask about them.
+
+    The three callables run in the supervisor's only thread, between two looks at the child.
+    """
+
+    deadline_seconds: float
+    """Active seconds that are left; none or less: the child is not started at all."""
+    renew: Callable[[float], bool]
+    """Asked at least every third of the lease, with the attempt's active seconds so far, during the grace too.
+
+    False: the lease is lost. An exception: it could not be renewed, and is tried again until the lease would end.
+    It must give up by itself within a third of the lease: nothing can be killed while it holds the thread.
+    """
+    cancelled: Callable[[], bool]
+    """Asked about every 0.5 s: did a person cancel the run? An exception counts as no."""
+    tick: Callable[[], None]
+    """Called about four times a second, for a progress display; its exceptions are swallowed."""
+    grace_seconds: float = 10.0
+    """From SIGTERM to SIGKILL."""
+    lease_seconds: float = 30.0
+    """How long one renewal holds. The lease counts as fresh when `supervise` is called."""
+
+
+class Cause(StrEnum):
+    """Why a child came to its end."""
+
+    EXITED = "exited"
+    SIGNALED = "signaled"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    LEASE_LOST = "lease_lost"
+    SIGINT = "sigint"
+    SIGTERM = "sigterm"
+    SIGHUP = "sighup"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a child ended; when one has it, the child's whole tree is dead (but for `survivors`)."""
+
+    cause: Cause
+    """What ended it first. LEASE_LOST wins over any other, since nothing may be written then."""
+    exit_status: int | None
+    """Of the child, where it left by itself; also where the supervisor asked it to."""
+    signal: int | None
+    """What killed the child, where a signal did. With `exit_status` None as well the child was never started."""
+    active_seconds: float
+    """From the fork to the child's end; the time that the machine was suspended is not in it."""
+    forced: bool
+    """True where the child itself had to be killed with SIGKILL by the supervisor."""
+    survivors: tuple[int, ...] = ()
+    """Processes that SIGKILL did not end within seconds: stuck in the kernel, or another user's (sudo). Nearly always empty."""

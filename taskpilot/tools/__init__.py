@@ -1,0 +1,20 @@
+"""What a model may ask for: `@tool`, the schemas made from annotations, and the tools that come with the house."""
+
+from taskpilot.tools.arguments import parse_arguments
+from taskpilot.tools.builtin import BUILT_IN, create_task_tool
+from taskpilot.tools.decorator import is_tool, tool, tool_spec
+from taskpilot.tools.invocation import invoke, read_result, result_text
+from taskpilot.tools.notify import notify_tool
+
+__all__ = [
+    "BUILT_IN",
+    "create_task_tool",
+    "invoke",
+    "is_tool",
+    "notify_tool",
+    "parse_arguments",
+    "read_result",
+    "result_text",
+    "tool",
+    "tool_spec",
+]

@@ -1,0 +1,120 @@
+"""From a model's raw text, or a job's values, to arguments in the one form that policy, journal and approval see."""
+
+import json
+from typing import Any, Final
+
+from taskpilot.domain.errors import ToolArgumentsInvalid
+from taskpilot.domain.specs import ToolSpec
+from taskpilot.domain.text import one_line
+from taskpilot.tools.schema import signature_of
+
+MAX_BYTES: Final = 64 * 1024
+"""The same as the policy's guard: what is larger would be denied there."""
+MAX_DEPTH: Final = 16
+_ERRORS_SHOWN: Final = 5
+
+
+def parse_arguments(spec: ToolSpec, arguments: str | dict[str, Any]) -> dict[str, Any]:
+    """The arguments as plain JSON values, defaults filled in: what the tool will be called with, read again from exactly this.
+
+    Text must be one JSON object without a repeated key; nothing at all counts as an empty one. Raises ToolArgumentsInvalid with
+    a short message that a model can act on.
+    """
+    from pydantic import ValidationError
+    from pydantic_core import PydanticSerializationError
+
+    signature = signature_of(spec.function, spec.name)
+    values = _object(spec, arguments) if isinstance(arguments, str) else arguments
+    try:
+        if isinstance(arguments, str):
+            # In JSON's own mode: an array may become a set or a tuple, a text a date.
+            model = signature.model.model_validate_json(json.dumps(values))
+        else:
+            model = signature.model.model_validate(values)
+        text = model.model_dump_json(by_alias=True, warnings="none")
+        canonical: dict[str, Any] = json.loads(text, parse_constant=_no_constant)
+        again = signature.model.model_validate_json(text)
+    except ValidationError as error:
+        raise _invalid(spec, _explain(error)) from None
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise _invalid(spec, f"they cannot be written as JSON ({one_line(str(error), limit=100)})") from None
+    if again != model:
+        raise _invalid(spec, "a value in them does not come back from JSON as it went in (a secret type?)")
+    if len(text.encode("utf-8")) > MAX_BYTES:
+        raise _invalid(spec, f"they are larger than {MAX_BYTES // 1024} kB")
+    if _depth(canonical) > MAX_DEPTH:
+        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels")
+    return canonical
+
+
+def keyword_arguments(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Canonical arguments as the Python values that the function is annotated with. Raises ToolArgumentsInvalid."""
+    from pydantic import ValidationError
+
+    signature = signature_of(spec.function, spec.name)
+    try:
+        model = signature.model.model_validate_json(json.dumps(arguments, allow_nan=False))
+    except ValidationError as error:
+        raise _invalid(spec, _explain(error)) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _invalid(spec, f"they are not plain JSON ({one_line(str(error), limit=100)})") from None
+    return {name: getattr(model, field) for field, name in signature.fields}
+
+
+def _object(spec: ToolSpec, text: str) -> dict[str, Any]:
+    if not text.strip():
+        return {}
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise _invalid(spec, f"they are larger than {MAX_BYTES // 1024} kB")
+    try:
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise _invalid(spec, f"they are not JSON: {error.msg} at character {error.pos}") from None
+    except UnicodeEncodeError:
+        raise _invalid(spec, "they hold half a surrogate pair") from None
+    except ValueError as error:
+        raise _invalid(spec, f"they are not JSON: {one_line(str(error), limit=120)}") from None
+    except RecursionError:
+        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels") from None
+    if not isinstance(value, dict):
+        raise _invalid(spec, "they must be one JSON object with the parameters by name")
+    if _depth(value) > MAX_DEPTH:
+        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        # Two readers of such text would not agree on what was asked, and policy is one of them.
+        raise ValueError("a key stands twice in one object")
+    return value
+
+
+def _depth(value: Any) -> int:
+    deepest, stack = 0, [(value, 1)]
+    while stack and deepest <= MAX_DEPTH:
+        item, level = stack.pop()
+        deepest = max(deepest, level)
+        if isinstance(item, dict):
+            stack.extend((inner, level + 1) for inner in item.values())
+        elif isinstance(item, list):
+            stack.extend((inner, level + 1) for inner in item)
+    return deepest
+
+
+def _explain(error: Any) -> str:
+    """Pydantic's errors in one line, without the values that they are about."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    parts = [f"{one_line('.'.join(map(str, item['loc'])) or 'arguments', limit=64)}: {one_line(item['msg'], limit=120)}" for item in found]
+    more = [f"and {len(parts) - _ERRORS_SHOWN} more"] if len(parts) > _ERRORS_SHOWN else []
+    return "; ".join(parts[:_ERRORS_SHOWN] + more)
+
+
+def _invalid(spec: ToolSpec, why: str) -> ToolArgumentsInvalid:
+    return ToolArgumentsInvalid(f"the arguments do not fit {spec.name}: {why}")

@@ -1,0 +1,102 @@
+"""The executor: works on one approved task by tool calls until it is done or a limit is reached."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from taskpilot.context.asking import Asking
+from taskpilot.context.calling import Calling
+from taskpilot.context.session import Session
+from taskpilot.domain.chat import Message, Role, ToolCall, ToolSchema
+from taskpilot.domain.errors import Denied, ToolArgumentsInvalid, ToolFailed
+from taskpilot.domain.specs import ToolSpec
+from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.domain.text import one_line
+from taskpilot.tools.arguments import parse_arguments
+from taskpilot.tools.builtin import create_task_tool
+from taskpilot.tools.invocation import result_text
+from taskpilot.workflow.prompts import EXECUTOR
+
+ROUNDS_MAX: Final = 8
+"""Model turns for one task; a model that still wants tools then is going in circles."""
+CALLS_MAX: Final = 16
+"""Tool calls that are taken from one reply; the rest are told to come one at a time."""
+AGENT: Final = "executor"
+
+
+class Execution:
+    """One task in work."""
+
+    def __init__(self, session: Session, asking: Asking, calling: Calling, task: Task) -> None:
+        self._session = session
+        self._asking = asking
+        self._calling = calling
+        self._task = task
+        self._effects = 0
+        self._denials: list[str] = []
+        filing = create_task_tool(self._file)
+        self._tools: Mapping[str, ToolSpec] = {**session.tools, filing.name: filing}
+
+    def run(self) -> Task:
+        """The task as it stands afterwards: executed where something was done, failed where nothing was. Raises Waiting, ModelError."""
+        schemas = [ToolSchema(spec.name, spec.description, spec.parameters) for spec in self._tools.values()]
+        about = {"title": self._task.title, "priority": self._task.priority, "description": self._task.description}
+        messages = [Message(Role.SYSTEM, EXECUTOR), Message(Role.USER, json.dumps({"task": about}, ensure_ascii=False))]
+        with self._asking.invocation(AGENT) as invocation:
+            for _round in range(ROUNDS_MAX):
+                reply = self._asking.chat(invocation, messages, tools=schemas)
+                if not reply.tool_calls:
+                    return self._settle(reply.refusal or reply.content or "the model said nothing")
+                messages.append(Message(Role.ASSISTANT, reply.content, tool_calls=reply.tool_calls))
+                for number, call in enumerate(reply.tool_calls):
+                    answer = self._perform(call) if number < CALLS_MAX else f"not called: at most {CALLS_MAX} calls in one reply"
+                    messages.append(Message(Role.TOOL, answer, tool_call_id=call.id))
+        return self._settle(f"the limit of {ROUNDS_MAX} rounds was reached")
+
+    def _perform(self, call: ToolCall) -> str:
+        """The tool's answer to the model. A denial or a failure is an answer too; only a stop leaves."""
+        spec = self._tools.get(call.name)
+        if spec is None:
+            return f"error: there is no tool {one_line(call.name, limit=64)}; there are {', '.join(sorted(self._tools))}"
+        try:
+            arguments = parse_arguments(spec, self._as_reviewed(call))
+            text = result_text(self._calling.call(spec, arguments, agent=AGENT))
+        except ToolArgumentsInvalid as error:
+            self._session.tell("tool-arguments-invalid", one_line(str(error)), level="warning", tool=spec.name)
+            return f"error: {error}"
+        except Denied as error:
+            self._denials.append(str(error))
+            return f"denied: {error}"
+        except ToolFailed as error:
+            return f"error: {error}"
+        self._effects += 1
+        return text
+
+    def _as_reviewed(self, call: ToolCall) -> str | dict[str, Any]:
+        """What was reviewed is what policy decides and what is filed: a model cannot swap title or priority after the review."""
+        if call.name != "create_task":
+            return call.arguments
+        try:
+            wished = json.loads(call.arguments)
+        except (ValueError, RecursionError):
+            return call.arguments
+        if not isinstance(wished, dict):
+            return call.arguments
+        return {**wished, "title": self._task.title, "priority": self._task.priority.value}
+
+    def _file(self, title: str, priority: str, _description: str) -> str:
+        now = self._session.journal.task_at(self._task.scope)
+        if now is not None and now.status is TaskStatus.EXECUTED:
+            return f"{title} is filed already"
+        self._task = self._session.journal.move_task(self._task.id, TaskStatus.EXECUTED, "filed by the executor")
+        return f"filed as {self._task.id}: {title} ({priority})"
+
+    def _settle(self, last_words: str) -> Task:
+        journal = self._session.journal
+        now = journal.task_at(self._task.scope)
+        if now is not None and now.status is TaskStatus.EXECUTED:
+            return now
+        if self._effects:
+            return journal.move_task(self._task.id, TaskStatus.EXECUTED, one_line(last_words))
+        why = self._denials[-1] if self._denials else f"no tool did anything: {last_words}"
+        return journal.move_task(self._task.id, TaskStatus.FAILED, one_line(why))

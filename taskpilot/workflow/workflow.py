@@ -1,0 +1,86 @@
+"""One request from its plan to the end of its tasks."""
+
+import json
+from typing import Any
+
+from taskpilot.context import scope
+from taskpilot.context.asking import Asking
+from taskpilot.context.calling import Calling
+from taskpilot.context.session import Session
+from taskpilot.context.values import to_json
+from taskpilot.domain.errors import ModelError, ModelUnavailable, Waiting
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.tasks import AFTER_VERDICT, Task, TaskStatus
+from taskpilot.domain.text import one_line
+from taskpilot.workflow.execution import Execution
+from taskpilot.workflow.prompts import PLANNER, REVIEWER
+from taskpilot.workflow.shapes import Plan, Proposal, Review, TaskResult, WorkflowResult
+
+
+def run_workflow(session: Session, asking: Asking, calling: Calling, request: Any) -> WorkflowResult:
+    """Plans the request, then reviews and executes its tasks one after the other.
+
+    Raises ModelError where the planner or a reviewer gives nothing usable, and Waiting, after all other tasks are done, where a person
+    is asked about one.
+    """
+    text = request if isinstance(request, str) else json.dumps(to_json(request), ensure_ascii=False, sort_keys=True)
+    with scope.inside("workflow"):
+        plan = asking.structured("planner", text, Plan, system=PLANNER)
+        results: list[TaskResult] = []
+        waits: list[Waiting] = []
+        for proposal in plan.tasks:
+            with scope.inside("task") as here:
+                try:
+                    task = _work_on(session, asking, calling, text, proposal, here.path)
+                except Waiting as waiting:
+                    waits.append(waiting)
+                    continue
+                results.append(TaskResult(task.id, task.title, task.priority, task.status, task.reason))
+        if waits:
+            raise waits[0]
+        return WorkflowResult(request=text, tasks=tuple(results))
+
+
+def _work_on(session: Session, asking: Asking, calling: Calling, request: str, proposal: Proposal, path: str) -> Task:
+    task = session.journal.task_at(path) or _propose(session, proposal, path)
+    if task.status is TaskStatus.PENDING:
+        about = {"title": task.title, "priority": task.priority, "description": task.description}
+        prompt = json.dumps({"request": request, "task": about}, ensure_ascii=False)
+        review = asking.structured("reviewer", prompt, Review, system=REVIEWER)
+        task = session.journal.move_task(task.id, AFTER_VERDICT[review.verdict], one_line(review.reason))
+        session.tell("task-reviewed", f"{task.title}: {review.verdict}", task_id=task.id, verdict=review.verdict)
+    if task.status is TaskStatus.REVIEW:
+        why = f"task {task.id} waits for a person's review: `taskpilot tasks approve {task.id}`"
+        raise session.waiting(why, "review-required", task_id=task.id)
+    if task.status is not TaskStatus.APPROVED:
+        return task
+    try:
+        return Execution(session, asking, calling, task).run()
+    except ModelUnavailable:
+        # The task stays approved: a later attempt goes on with it.
+        raise
+    except ModelError as error:
+        return session.journal.move_task(task.id, TaskStatus.FAILED, one_line(str(error)))
+
+
+def _propose(session: Session, proposal: Proposal, path: str) -> Task:
+    now = session.now()
+    task = Task(
+        id=new_id(),
+        run_id=session.run.id,
+        job=session.run.job,
+        scope=path,
+        title=_storable(proposal.title),
+        priority=proposal.priority,
+        description=_storable(proposal.description),
+        status=TaskStatus.PENDING,
+        reason="proposed by the planner",
+        created_at=now,
+        updated_at=now,
+    )
+    session.journal.propose(task)
+    return task
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,196 @@
+"""Which spans a run's record gives, and what they say."""
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, update
+
+from taskpilot.signals.locks import Waits, held
+from taskpilot.signals.traces.file import write_owed_traces
+from taskpilot.signals.traces.ids import span_id_of
+from taskpilot.store import tables
+from taskpilot.store.database import Store
+from tests.servers.recorded import SECOND, T0, add_agent, add_attempt, add_decision, add_step, finished_run
+
+
+def spans(home: Path) -> dict[str, dict[str, Any]]:
+    """The spans of traces.jsonl by name; a name that stands twice is an error here."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in (home / "traces.jsonl").read_text().splitlines():
+        for resource in json.loads(line)["resourceSpans"]:
+            for scope in resource["scopeSpans"]:
+                for span in scope["spans"]:
+                    assert span["name"] not in found
+                    found[span["name"]] = span
+    return found
+
+
+def attributes(span: dict[str, Any]) -> dict[str, Any]:
+    return {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
+
+
+def a_whole_run(store: Store) -> str:
+    run_id = finished_run(store)
+    add_agent(store, run_id, "planner", "workflow:0/planner")
+    add_agent(store, run_id, "executor", "workflow:0/task:0/executor")
+    usage = {"input_tokens": 1200, "cached_input_tokens": 1024, "output_tokens": 30, "cost_nano": 2_020_000, "retries": '["rate_limit"]'}
+    add_step(store, run_id, "ask", "planner", scope="workflow:0/planner", agent="planner", model="gpt-4o", **usage)
+    decision = add_decision(store, run_id, "the key")
+    call = {"scope": "workflow:0/task:0/executor", "agent": "executor", "key": "the key", "decision_id": decision}
+    add_step(store, run_id, "call", "create_task", **call)
+    add_step(store, run_id, "step", "read_inbox", scope="")
+    add_step(store, run_id, "now", "now", scope="")
+    return run_id
+
+
+def test_the_record_of_a_run_becomes_a_tree(store: Store, home: Path) -> None:
+    run_id = a_whole_run(store)
+    assert not write_owed_traces(store, home, run_id=run_id).failed
+    tree = spans(home)
+    parents = {
+        name: next((other for other, one in tree.items() if one["spanId"] == span.get("parentSpanId")), None) for name, span in tree.items()
+    }
+    assert parents == {
+        "invoke_workflow triage": None,
+        "invoke_agent planner": "invoke_workflow triage",
+        "invoke_agent executor": "invoke_workflow triage",
+        "chat gpt-4o": "invoke_agent planner",
+        "execute_tool create_task": "invoke_agent executor",
+        "policy taskpilot/decision": "invoke_agent executor",
+        "read_inbox": "invoke_workflow triage",
+    }
+    assert {span["traceId"] for span in tree.values()} == {run_id.replace("-", "")}
+
+
+def test_spans_say_what_the_conventions_call_it(store: Store, home: Path) -> None:
+    run_id = a_whole_run(store)
+    write_owed_traces(store, home, run_id=run_id)
+    tree = spans(home)
+    chat = attributes(tree["chat gpt-4o"])
+    assert chat["gen_ai.operation.name"] == "chat"
+    assert chat["gen_ai.provider.name"] == "openai"
+    assert chat["gen_ai.request.model"] == "gpt-4o"
+    assert int(chat["gen_ai.usage.input_tokens"]) == 1200
+    assert int(chat["gen_ai.usage.cache_read.input_tokens"]) == 1024
+    assert int(chat["gen_ai.usage.output_tokens"]) == 30
+    assert int(chat["taskpilot.step.retries"]) == 1
+    assert chat["taskpilot.step.cost_usd"] == 0.00202
+    assert tree["chat gpt-4o"]["startTimeUnixNano"] == str((T0 + SECOND) * 1000)
+    assert tree["chat gpt-4o"]["endTimeUnixNano"] == str((T0 + 2 * SECOND) * 1000)
+    tool = attributes(tree["execute_tool create_task"])
+    assert (tool["gen_ai.operation.name"], tool["gen_ai.tool.name"]) == ("execute_tool", "create_task")
+    root = attributes(tree["invoke_workflow triage"])
+    assert (root["taskpilot.run.id"], root["taskpilot.run.status"], root["taskpilot.run.cost_usd"]) == (run_id, "succeeded", 0.00202)
+    verdict = tree["policy taskpilot/decision"]
+    assert attributes(verdict)["taskpilot.decision.verdict"] == "allow"
+    assert verdict["spanId"] == span_id_of(attributes(verdict)["taskpilot.decision.id"])
+    assert int(verdict["endTimeUnixNano"]) - int(verdict["startTimeUnixNano"]) == 4000
+
+
+def test_no_prompt_argument_or_result_is_in_the_file(store: Store, home: Path) -> None:
+    run_id = a_whole_run(store)
+    add_step(store, run_id, "call", "notify", status="failed", error="the error is private", error_type="ToolFailed")
+    write_owed_traces(store, home, run_id=run_id)
+    assert "private" not in (home / "traces.jsonl").read_text()
+    failed = spans(home)["execute_tool notify"]
+    assert (failed["status"]["code"], failed["status"]["message"]) == (2, "ToolFailed")
+
+
+def test_the_file_is_ours_alone_and_written_once(store: Store, home: Path) -> None:
+    run_id = a_whole_run(store)
+    write_owed_traces(store, home, run_id=run_id)
+    assert stat.S_IMODE((home / "traces.jsonl").stat().st_mode) == 0o600
+    assert not write_owed_traces(store, home, run_id=run_id).spans
+    assert len((home / "traces.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_later_attempt_is_a_span_below_the_root_that_was_written_before(store: Store, home: Path) -> None:
+    run_id = finished_run(store, status="waiting")
+    write_owed_traces(store, home, run_id=run_id)
+    assert list(spans(home)) == ["invoke_workflow triage"]
+    with store.write() as connection:
+        add_attempt(connection, run_id, 2)
+        connection.execute(update(tables.runs).values(status="succeeded", attempts=2))
+    add_step(store, run_id, "step", "after", attempt=2, started_at=T0 + 12 * SECOND, ended_at=T0 + 13 * SECOND)
+    write_owed_traces(store, home, run_id=run_id)
+    tree = spans(home)
+    root, second = tree["invoke_workflow triage"], tree["attempt 2"]
+    assert second["parentSpanId"] == root["spanId"]
+    assert tree["after"]["parentSpanId"] == second["spanId"]
+    assert [link["spanId"] for link in second["links"]] == [root["spanId"]]
+
+
+def test_a_lost_attempt_is_written_with_the_one_that_went_on(store: Store, home: Path) -> None:
+    run_id = finished_run(store, attempts=2)
+    add_step(store, run_id, "ask", "planner", attempt=1, status="unknown", ended_at=None, model="m")
+    with store.write() as connection:
+        connection.execute(update(tables.runs).values(status="running"))
+    assert not write_owed_traces(store, home, run_id=run_id).spans
+    with store.write() as connection:
+        connection.execute(update(tables.runs).values(status="succeeded"))
+    write_owed_traces(store, home, run_id=run_id)
+    tree = spans(home)
+    assert set(tree) == {"invoke_workflow triage", "attempt 2", "chat m"}
+    assert tree["chat m"]["status"]["code"] == 2
+    assert tree["chat m"]["endTimeUnixNano"] == str((T0 + 10 * SECOND) * 1000)
+
+
+def test_what_a_killed_supervisor_left_is_written_by_the_next(store: Store, home: Path) -> None:
+    for _ in range(3):
+        finished_run(store, "left")
+    mine = finished_run(store, "mine")
+    written = write_owed_traces(store, home, run_id=mine)
+    assert [span.name for span in written.spans] == ["invoke_workflow mine", *["invoke_workflow left"] * 3]
+
+
+def test_a_run_that_a_caller_started_hangs_below_the_caller(store: Store, home: Path) -> None:
+    run_id = finished_run(store)
+    trace_id = run_id.replace("-", "")
+    with store.write() as connection:
+        connection.execute(update(tables.runs).values(traceparent=f"00-{trace_id}-00f067aa0ba902b7-01"))
+    write_owed_traces(store, home, run_id=run_id)
+    assert spans(home)["invoke_workflow triage"]["parentSpanId"] == "00f067aa0ba902b7"
+
+
+def test_a_record_that_gives_no_spans_is_left_behind_not_tried_for_ever(store: Store, home: Path) -> None:
+    broken = finished_run(store, trace_id="no hex at all")
+    assert write_owed_traces(store, home, run_id=broken).failed
+    with store.read() as connection:
+        assert connection.execute(select(tables.attempts.c.traces_written_at)).scalar() is not None
+    assert not write_owed_traces(store, home, run_id=broken).failed
+
+
+def test_a_file_that_cannot_be_written_leaves_the_spans_owed(store: Store, home: Path) -> None:
+    run_id = finished_run(store)
+    (home / "traces.jsonl").mkdir()
+    assert write_owed_traces(store, home, run_id=run_id).failed
+    (home / "traces.jsonl").rmdir()
+    assert len(write_owed_traces(store, home).spans) == 1
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(store: Store, home: Path, tmp_path: Path) -> None:
+    run_id = finished_run(store)
+    (home / "traces.jsonl").symlink_to(tmp_path / "elsewhere")
+    assert write_owed_traces(store, home, run_id=run_id).failed
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_one_writer_at_a_time(store: Store, home: Path) -> None:
+    run_id = finished_run(store)
+    with held(home / "locks" / "traces.lock", Waits(1)):
+        assert write_owed_traces(store, home, run_id=run_id, waits=Waits(0.05)).failed
+    assert len(write_owed_traces(store, home, run_id=run_id).spans) == 1
+
+
+def test_a_long_journal_is_written_in_batches(store: Store, home: Path) -> None:
+    run_id = finished_run(store)
+    with store.write() as connection:
+        template = {"run_id": run_id, "attempt": 1, "scope": "", "kind": "step", "status": "succeeded", "make": 0, "input_digest": ""}
+        times = {"started_at": T0, "ended_at": T0 + 1, "ordinal": 0}
+        rows = [{"id": f"s{number}", "key": f"k{number}", "name": f"n{number}", **template, **times} for number in range(1200)]
+        connection.execute(tables.steps.insert(), rows)
+    assert len(write_owed_traces(store, home, run_id=run_id).spans) == 1201
+    assert len((home / "traces.jsonl").read_text().splitlines()) == 3
+    assert len(spans(home)) == 1201

@@ -1,0 +1,57 @@
+"""A supervisor that is told to stop."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Start = Callable[..., Any]
+ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_a_signal_is_the_cause_and_the_job_may_clean_up(play: Start, tmp_path: Path, number: signal.Signals) -> None:
+    played = play("clean_up")
+    played.pid_of("job")
+    played.send(number)
+    ending = played.ending()
+    assert (ending["cause"], ending["exit_status"], ending["forced"]) == (number.name.lower(), 70, False)
+    assert ending["seconds"] < 10
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_a_second_signal_kills_at_once(play: Start) -> None:
+    played = play("ignore_sigterm", grace=60.0)
+    played.pid_of("job")
+    played.send(signal.SIGTERM)
+    time.sleep(0.5)  # two within a tenth of a second are one wish
+    played.send(signal.SIGINT)
+    ending = played.ending()
+    assert (ending["cause"], ending["signal"], ending["forced"]) == ("sigterm", 9, True)
+    assert ending["seconds"] < 20
+
+
+def test_one_signal_delivered_twice_is_one_wish(play: Start, tmp_path: Path) -> None:
+    played = play("clean_up")
+    played.pid_of("job")
+    played.send(signal.SIGINT)
+    played.send(signal.SIGINT)
+    assert played.ending()["forced"] is False
+    assert (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_a_signal_before_the_start_starts_nothing_in_this_attempt_or_the_next(play: Start, tmp_path: Path, number: signal.Signals) -> None:
+    ending = play("look_around", early=int(number)).ending()
+    assert (ending["cause"], ending["exit_status"], ending["signal"]) == (number.name.lower(), None, None)
+    assert not (tmp_path / "facts").exists()
+
+
+def test_nohup_is_honoured(play: Start) -> None:
+    played = play("sleep", nohup=True, deadline=2.0)
+    played.pid_of("job")
+    played.send(signal.SIGHUP)
+    assert played.ending()["cause"] == "deadline"
