@@ -1,10 +1,13 @@
 """The composition root: settings in, everything wired; the only room that picks concrete classes."""
 
 import time
+from collections.abc import Callable
+from datetime import datetime
 
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.facts import RunIdentity
+from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec
 from taskpilot.journal.journal import Journal
@@ -31,8 +34,8 @@ from taskpilot.workflow.workflow import run_workflow
 class App:
     """One deployment, ready to be used."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.house = House(settings)
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+        self.house = House(settings, now=now)
 
     def run(self, request: RunRequest, display: Display) -> Finished:
         """Runs a job with this process as its supervisor."""

@@ -48,7 +48,12 @@ def list_(
         (one.id, words.instant(one.decided_at), one.agent, one.tool, one.verdict.value, one.status.value, "; ".join(one.reasons))
         for one in found
     ]
-    output.print_table(("id", "decided", "agent", "tool", "verdict", "status", "why"), cells, empty="there is no such decision")
+    output.print_table(
+        ("id", "decided", "agent", "tool", "verdict", "status", "why"),
+        cells,
+        empty="there is no such decision",
+        spare=("decided", "agent", "verdict"),
+    )
     output.tell_of_more(found, limit, f"taskpilot decisions list --before {found[-1].id}" if found else "")
 
 

@@ -9,8 +9,13 @@ from taskpilot.domain.text import one_line, printable
 
 CELL_LIMIT: Final = 200
 """Characters of a cell: a title of 500 or a traceback in a reason would hide the rest of the table."""
-_IDS: Final = frozenset({"id", "run", "step", "decision", "task", "code", "fire (utc)"})
-"""Headings of columns that are copied by hand: never cut or folded where they can be whole."""
+_FOLDED: Final = frozenset(
+    {"title", "task", "why", "meaning", "call", "schedule", "next fire", "fire", "in utc", "started", "decided", "default"}
+)
+"""Headings of columns whose cells may take several lines; all others are words and ids that are copied, and stay whole."""
+_FOLDED_MIN: Final = 12
+"""Characters that such a column keeps: a date, or the beginning of a title."""
+_GAP: Final = 2
 _STYLES: Final = {
     "succeeded": "green",
     "executed": "green",
@@ -64,14 +69,17 @@ def print_json_line(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f"))
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """A table on a terminal, aligned text in a pipe, the sentence `empty` on stderr where there is no row."""
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, spare: Sequence[str] = ()) -> None:
+    """A table on a terminal, aligned text in a pipe, the sentence `empty` on stderr where there is no row.
+
+    Columns named in `spare` are left out, in this order, as far as the terminal is too narrow for all.
+    """
     if not rows:
         whisper(empty)
         return
     cells = [[one_line(cell, limit=CELL_LIMIT) for cell in row] for row in rows]
     if on_terminal():
-        _rich_table(headings, cells)
+        _rich_table(headings, cells, spare)
     else:
         for line in aligned([[heading.upper() for heading in headings], *cells]):
             print(line)
@@ -91,19 +99,37 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for heading in headings:
-        whole = heading in _IDS
-        table.add_column(Text(heading.upper()), no_wrap=whole, overflow="fold", min_width=36 if whole and heading != "code" else None)
-    for row in rows:
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    columns = _fitting(dict(zip(headings, zip(*rows, strict=True), strict=True)), spare, console.width)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False)
+    for heading, cells in columns.items():
+        folded = heading in _FOLDED
+        table.add_column(Text(heading.upper()), no_wrap=not folded, overflow="fold", min_width=_least(heading, cells))
+    for row in zip(*columns.values(), strict=True):
         # Text and never str: rich reads markup in a str, `[link=...]` among it.
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(file=sys.stdout, highlight=False, markup=False, emoji=False).print(table)
+    console.print(table)
+
+
+def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], width: int) -> dict[str, tuple[str, ...]]:
+    """The columns that say something, without the spare ones that a terminal of this width has no room for."""
+    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+    for heading in spare:
+        if sum(_least(name, cells) for name, cells in columns.items()) + _GAP * (len(columns) - 1) <= width:
+            break
+        columns.pop(heading, None)
+    return columns
+
+
+def _least(heading: str, cells: Sequence[str]) -> int:
+    """The characters that a column needs."""
+    longest = max(map(len, (heading, *cells)))
+    return min(longest, _FOLDED_MIN) if heading in _FOLDED else longest
 
 
 def tell_of_more(found: Sequence[object], limit: int, command: str) -> None:

@@ -51,7 +51,9 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
         )
         for run in found
     ]
-    output.print_table(("id", "job", "status", "started", "active", "cost", "why"), cells, empty="there is no such run")
+    output.print_table(
+        ("id", "job", "status", "started", "active", "cost", "why"), cells, empty="there is no such run", spare=("cost", "active")
+    )
     output.tell_of_more(found, limit, f"taskpilot runs list --before {found[-1].id}" if found else "")
 
 

@@ -41,7 +41,7 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
         output.print_json([task_json(one) for one in found])
         return
     cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, one.reason) for one in found]
-    output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task")
+    output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task", spare=("job", "priority"))
     output.tell_of_more(found, limit, f"taskpilot tasks list --before {found[-1].id}" if found else "")
 
 

@@ -53,7 +53,7 @@ class _Span:
 
 
 def _inside(attempt: Attempt, agents: list[AgentInvocation], made: list[Step]) -> list[TraceLine]:
-    """What happened in an attempt: each agent with its steps below it, the agents of one workflow together, in the order of their beginnings."""
+    """What happened in an attempt: each agent with its steps below it, the agents of one workflow together, the earliest first."""
     outer = [
         _Span(TraceLine(1, one.agent, one.status, one.started_at, one.ended_at), one.scope)
         for one in agents

@@ -137,9 +137,8 @@ def together(home: Path, url: str, endpoint: str) -> tuple[float, float]:
     arguments = [sys.executable, "-W", "error", "-c", _ONE, str(home), url, endpoint]
     pipe = subprocess.PIPE
     with ExitStack() as stack:
-        every = [
-            stack.enter_context(subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=root)) for _ in range(8)
-        ]
+        start_one = partial(subprocess.Popen, arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=root)
+        every: list[subprocess.Popen[str]] = [stack.enter_context(start_one()) for _ in range(8)]
         for process in every:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -156,7 +155,7 @@ def together(home: Path, url: str, endpoint: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("bad", [dead, hanging, dripping])
 def test_eight_runs_that_end_together_wait_half_a_second_at_most(
-    home: Path, gateway: Pushgateway, bad: Callable[[], AbstractContextManager[Any]], record_property: Callable[[str, object], None]
+    home: Path, gateway: Pushgateway, bad: Callable[[], AbstractContextManager[Any]]
 ) -> None:
     store = opened(home)
     with grpc_collector() as received:
@@ -166,7 +165,7 @@ def test_eight_runs_that_end_together_wait_half_a_second_at_most(
     assert owed(store) == []
     with bad() as server:
         away = together(home, server.url, server.url)
-    record_property("seconds", {"alive": alive, "away": away})
+    print(f"longest publish, and all processes: alive {alive[0]:.2f} {alive[1]:.2f} s, away {away[0]:.2f} {away[1]:.2f} s")  # noqa: T201  seen with -rP
     # The half second is of waiting; a machine that shares its cores among eight processes adds some.
     assert away[1] - alive[1] < 0.9
     assert owed(store) == ["triage"]

@@ -166,9 +166,9 @@ def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
 
 def shout(home: Path, number: int) -> None:
     configure_logs(home)
-    log = run_logger(RUN)
+    shouter = run_logger(RUN)
     for count in range(300):
-        log.info(f"{number}:{count}:{'x' * 5000}")
+        shouter.info(f"{number}:{count}:{'x' * 5000}")
     os._exit(0)
 
 

@@ -1,0 +1,170 @@
+"""For the tests of jobs: a scripted model and a clock set by hand; no network, no key, no store set up by hand."""
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from taskpilot.app import App
+from taskpilot.domain.chat import ChatReply, ChatRequest, ToolCall
+from taskpilot.domain.decisions import Decision
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.moments import utc_now
+from taskpilot.domain.runs import Outcome, Reason, RunStatus, TriggerKind, exit_code
+from taskpilot.domain.steps import Step
+from taskpilot.domain.tasks import Task
+from taskpilot.domain.usage import Usage
+from taskpilot.jobs.decorator import job_spec
+from taskpilot.jobs.parameters import parse_parameters
+from taskpilot.ledger.claims import Claim, RunPlan
+from taskpilot.runner.runner import Runner
+from taskpilot.settings import SETTINGS_FILE, load
+from taskpilot.store import runs, steps, tasks
+
+Reply = str | BaseModel | Mapping[str, Any] | Sequence[ToolCall] | ChatReply | Exception
+"""What a scripted model says: text, a structured reply, tool calls, a whole reply, or an error to raise."""
+
+
+class ScriptedModel:
+    """A model that says what it is told: the replies of a list, one after the other, or what a function makes of each request."""
+
+    def __init__(
+        self, replies: Sequence[Reply] | Callable[[ChatRequest], Reply], *, name: str = "scripted", usage: Usage | None = None
+    ) -> None:
+        self._replies = replies
+        self._name = name
+        self._usage = usage or Usage(input=10, output=5)
+        self._lock = threading.Lock()
+        self.requests: list[ChatRequest] = []
+        """Every request so far."""
+
+    @property
+    def name(self) -> str:
+        """The name in records and metrics."""
+        return self._name
+
+    def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
+        """The next reply. Raises the error that stands in its place, or AssertionError where the script is at its end."""
+        with self._lock:
+            number = len(self.requests)
+            self.requests.append(request)
+        if callable(self._replies):
+            reply = self._replies(request)
+        elif number < len(self._replies):
+            reply = self._replies[number]
+        else:
+            raise AssertionError(f"the script has {len(self._replies)} replies, and {request.agent} asked for one more")
+        return self._reply(reply)
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+    def _reply(self, reply: Reply) -> ChatReply:
+        if isinstance(reply, Exception):
+            raise reply
+        if isinstance(reply, ChatReply):
+            return reply if reply.usage is not None else replace(reply, usage=self._usage)
+        if isinstance(reply, str):
+            return ChatReply(reply, usage=self._usage)
+        if isinstance(reply, BaseModel):
+            return ChatReply(reply.model_dump_json(), usage=self._usage)
+        if isinstance(reply, Mapping):
+            return ChatReply(json.dumps(dict(reply)), usage=self._usage)
+        return ChatReply("", tool_calls=tuple(reply), finish_reason="tool_calls", usage=self._usage)
+
+
+def tool_call(name: str, /, **arguments: Any) -> ToolCall:
+    """A model's wish to call a tool, for a script."""
+    return ToolCall(id=new_id(), name=name, arguments=json.dumps(arguments))
+
+
+class ManualClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = start
+
+    def __call__(self) -> datetime:
+        """The time in UTC."""
+        return self._now
+
+    def advance(self, by: timedelta) -> None:
+        """Moves the clock."""
+        self._now += by
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a job came to in a test."""
+
+    status: RunStatus
+    reason: Reason
+    detail: str
+    result: Any
+    exit_code: ExitCode
+    tasks: tuple[Task, ...]
+    decisions: tuple[Decision, ...]
+    steps: tuple[Step, ...]
+
+
+def run_job(
+    job: Callable[..., Any],
+    *,
+    model: ScriptedModel | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    scheduled_for: datetime | None = None,
+    settings: str = "",
+    now: Callable[[], datetime] = utc_now,
+) -> JobResult:
+    """Runs a job once in this process, against a store in a temporary folder, and gives what the record says of it.
+
+    `settings` is the text of a taskpilot.toml. The environment is not read. Raises UsageError or ConfigurationError.
+    """
+    with tempfile.TemporaryDirectory(prefix="taskpilot-test-") as folder:
+        root = Path(folder)
+        (root / SETTINGS_FILE).write_text(settings, encoding="utf-8")
+        app = App(load(root=root, environ={}), now=now)
+        try:
+            return _run(app, job, model or ScriptedModel([]), parameters or {}, scheduled_for)
+        finally:
+            app.house.close()
+
+
+def _run(
+    app: App, job: Callable[..., Any], model: ScriptedModel, parameters: Mapping[str, Any], scheduled_for: datetime | None
+) -> JobResult:
+    house = app.house
+    spec = job_spec(job)
+    plan = RunPlan(
+        run_id=new_id(),
+        spec=spec,
+        parameters=parse_parameters(spec, [], parameters),
+        model=model.name,
+        trigger=TriggerKind.MANUAL if scheduled_for is None else TriggerKind.SCHEDULE,
+        scheduled_for=scheduled_for,
+    )
+    claim = house.ledger.claim(plan)
+    assert isinstance(claim, Claim)
+    house.make_run_dir(plan.run_id)
+    session = app.open_session(spec, claim.grant, spec.deadline.total_seconds(), model=model)
+    outcome: Outcome = Runner(end=house.ledger.end, now=house.now).run(session, claim.grant)
+    with house.store.read() as connection:
+        run = runs.get_run(connection, plan.run_id)
+        assert run is not None
+        return JobResult(
+            status=outcome.status,
+            reason=outcome.reason,
+            detail=outcome.detail,
+            result=run.result,
+            exit_code=exit_code(outcome.status, outcome.reason),
+            tasks=tuple(tasks.tasks_of(connection, run.id)),
+            decisions=tuple(tasks.decisions_of(connection, run.id)),
+            steps=tuple(steps.steps_of(connection, run.id)),
+        )
