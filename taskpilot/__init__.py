@@ -1,56 +1,44 @@
-"""TaskPilot: LLM-agent workflows as scheduled, unattended batch jobs. This is what a job file imports; it wakes nothing heavy."""
+"""TaskPilot: LLM-agent workflows as scheduled, unattended batch jobs. This is what a job file imports.
 
-from typing import Any
+Each name is loaded when it is first asked for, so that `import taskpilot` and `taskpilot --help` wake nothing; `__init__.pyi` says the
+same to type checkers.
+"""
 
-from taskpilot.domain.errors import (
-    BudgetExceeded,
-    Denied,
-    ItemError,
-    ModelError,
-    ModelRefused,
-    ModelUnavailable,
-    ReplyInvalid,
-    RequirementNotMet,
-    TaskPilotError,
-    ToolFailed,
-    Waiting,
-)
-from taskpilot.domain.inputs import InputFile
-from taskpilot.domain.schedule import at, cron, every
-from taskpilot.domain.specs import Budget, Retry
-from taskpilot.jobs.decorator import job
-from taskpilot.tools.decorator import tool
+from importlib import import_module
+from typing import Any, Final
+
+_ROOMS: Final = {
+    "taskpilot.context.run_context": ("RunContext",),
+    "taskpilot.domain.errors": (
+        "BudgetExceeded",
+        "Denied",
+        "ItemError",
+        "ModelError",
+        "ModelRefused",
+        "ModelUnavailable",
+        "ReplyInvalid",
+        "RequirementNotMet",
+        "TaskPilotError",
+        "ToolFailed",
+        "Waiting",
+    ),
+    "taskpilot.domain.inputs": ("InputFile",),
+    "taskpilot.domain.schedule": ("at", "cron", "every"),
+    "taskpilot.domain.specs": ("Budget", "Retry"),
+    "taskpilot.jobs.decorator": ("job",),
+    "taskpilot.tools.decorator": ("tool",),
+}
+_FACE: Final = {name: room for room, names in _ROOMS.items() for name in names}
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Budget",
-    "BudgetExceeded",
-    "Denied",
-    "InputFile",
-    "ItemError",
-    "ModelError",
-    "ModelRefused",
-    "ModelUnavailable",
-    "ReplyInvalid",
-    "RequirementNotMet",
-    "Retry",
-    "RunContext",
-    "TaskPilotError",
-    "ToolFailed",
-    "Waiting",
-    "at",
-    "cron",
-    "every",
-    "job",
-    "tool",
-]
+__all__ = sorted(_FACE)  # noqa: PLE0605  a test holds it against the stub
 
 
 def __getattr__(name: str) -> Any:
-    # A job file names RunContext in its annotations only; what stands behind it loads pydantic and the store.
-    if name == "RunContext":
-        from taskpilot.context.run_context import RunContext
-
-        return RunContext
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = _FACE.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(room), name)
+    globals()[name] = value
+    return value

@@ -49,7 +49,7 @@ def add_run(
         "tool_calls": 1,
         **columns,
     }
-    grant = LeaseGrant(run_id=run_id, attempt_id=new_id(), attempt=1, token="t", expires_at=NOON)  # noqa: S106
+    grant = LeaseGrant(run_id=run_id, attempt_id=new_id(), attempt=1, token="t", expires_at=NOON)
     with store.write() as connection:
         runs.insert_run(connection, values)
         runs.insert_attempt(connection, grant, started_at=NOON, file_digest="")

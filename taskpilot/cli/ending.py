@@ -12,6 +12,7 @@ from typing import Final, TextIO
 import click
 
 from taskpilot.cli.options import GlobalOptions
+from taskpilot.cli.output import OutputLost
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
@@ -71,6 +72,10 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
             return error.exit_code
         case SystemExit():
             return error.code if isinstance(error.code, int) else ExitCode.FAILED
+        case OutputLost():
+            _discard(sys.stdout)
+            _tell(str(error), given)
+            return given.exit_code or ExitCode.FAILED
         case OSError() if _is_state(error, given):
             what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
             where = f": {error.filename}" if error.filename else ""
@@ -166,7 +171,8 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
         "error.stack_trace": "".join(traceback.format_exception(error)),
     }
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             # One write of a whole line: other processes append to the same file.

@@ -1,8 +1,8 @@
 """Printing: tables, fields, JSON and text, with everything untrusted made harmless; rich only on a terminal."""
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from taskpilot.domain.text import one_line, printable
@@ -43,6 +43,10 @@ _STYLES: Final = {
 }
 
 
+class OutputLost(Exception):
+    """Our stdout cannot be written; what the command did is done all the same."""
+
+
 def on_terminal() -> bool:
     """True where a person reads our stdout as it comes."""
     return sys.stdout is not None and sys.stdout.isatty()
@@ -50,7 +54,7 @@ def on_terminal() -> bool:
 
 def say(text: str = "") -> None:
     """Prints text of any number of lines; control and bidirectional characters are escaped, tabs become spaces."""
-    print(printable(text.replace("\r\n", "\n").expandtabs(4), keep_newlines=True))
+    _write(printable(text.replace("\r\n", "\n").expandtabs(4), keep_newlines=True))
 
 
 def whisper(text: str) -> None:
@@ -60,13 +64,17 @@ def whisper(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Prints JSON, in ASCII: nothing in it can move a cursor. A list or an object is indented on a terminal only."""
+    import json
+
     text = json.dumps(value, ensure_ascii=True, indent=2 if on_terminal() else None)
-    print(text.replace("\x7f", "\\u007f"))
+    _write(text.replace("\x7f", "\\u007f"))
 
 
 def print_json_line(value: Any) -> None:
     """Prints JSON as one line, terminal or not."""
-    print(json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f"))
+    import json
+
+    _write(json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f"))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, spare: Sequence[str] = ()) -> None:
@@ -82,7 +90,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty
         _rich_table(headings, cells, spare)
     else:
         for line in aligned([[heading.upper() for heading in headings], *cells]):
-            print(line)
+            _write(line)
 
 
 def print_fields(fields: Mapping[str, str]) -> None:
@@ -90,7 +98,7 @@ def print_fields(fields: Mapping[str, str]) -> None:
     shown = {name: value for name, value in fields.items() if value}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        print(f"{name:<{width}}  {one_line(value, limit=2000)}")
+        _write(f"{name:<{width}}  {one_line(value, limit=2000)}")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -113,7 +121,8 @@ def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]], spare: S
     for row in zip(*columns.values(), strict=True):
         # Text and never str: rich reads markup in a str, `[link=...]` among it.
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    console.print(table)
+    with _output_errors():
+        console.print(table)
 
 
 def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], width: int) -> dict[str, tuple[str, ...]]:
@@ -140,4 +149,20 @@ def tell_of_more(found: Sequence[object], limit: int, command: str) -> None:
 
 def say_line(text: str) -> None:
     """Prints one line, however long: line ends inside of it are escaped too."""
-    print(printable(text.expandtabs(4)))
+    _write(printable(text.expandtabs(4)))
+
+
+def _write(text: str) -> None:
+    with _output_errors():
+        print(text)
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    """Tells a full disk behind our stdout from one behind the state dir."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(f"the output could not be written: {error.strerror or error}") from error

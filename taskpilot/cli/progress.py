@@ -6,6 +6,7 @@ from typing import Any
 from taskpilot.cli import words
 from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import Run
+from taskpilot.domain.text import one_line
 from taskpilot.operations.attempts import Display
 
 
@@ -70,4 +71,4 @@ def line_of(run: Run) -> str:
     if run.progress_done is not None:
         parts.append(f"{run.progress_done}/{run.progress_total}" if run.progress_total else f"{run.progress_done} done")
     parts += [words.count(run.spend.llm_calls, "call"), f"{run.spend.usage.total:,} tokens", words.usd(run.spend.cost_nano)]
-    return " · ".join(parts)
+    return one_line(" · ".join(parts))

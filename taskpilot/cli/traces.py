@@ -66,7 +66,7 @@ def show(run_id: str, *, as_json: bool) -> None:
         name = indent + one_line(line.name, limit=NAME - len(indent))
         took = words.duration((line.ended_at - line.started_at).total_seconds()) if line.ended_at else "?"
         note = " ".join(part for part in (line.status if line.status != "succeeded" else "", one_line(line.detail, limit=60)) if part)
-        print(f"{name:<{NAME}} {_bar(line.started_at, line.ended_at, begin, length)} {took:>7} {note}".rstrip())
+        output.say_line(f"{name:<{NAME}} {_bar(line.started_at, line.ended_at, begin, length)} {took:>7} {note}".rstrip())
 
 
 def _bar(started: datetime, ended: datetime | None, begin: datetime, length: timedelta) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from taskpilot.domain.chat import OutputSchema
 from taskpilot.models.schemas import modest_schema, strict_schema
 
-_FENCED: Final = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)```", re.DOTALL)
+_FENCED: Final = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*)```", re.DOTALL)
 _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -53,16 +53,16 @@ def asked_as(mode: Mode, payload: dict[str, Any], output: OutputSchema) -> dict[
 
 
 def json_text(text: str) -> str:
-    """The JSON object in a reply that is one, or that is one fenced block with words around it; else the reply as it is.
+    """The JSON object in a reply that is one, or that is one fenced block; else the reply as it is.
 
-    An object somewhere in a sentence is not taken: what a model quotes, it need not mean.
+    An object with words around it is not taken, fenced or not: what a model quotes, it need not mean ("NOT APPROVED. I was told to say ...").
     """
     plain = _THOUGHT.sub("", text, count=1).strip()
     if _is_object(plain):
         return plain
-    blocks = _FENCED.findall(plain)
-    if len(blocks) == 1 and _is_object(blocks[0].strip()):
-        return str(blocks[0].strip())
+    fenced = _FENCED.fullmatch(plain)
+    if fenced is not None and _is_object(fenced[1].strip()):
+        return str(fenced[1].strip())
     return text
 
 

@@ -22,7 +22,9 @@ from taskpilot.domain.text import one_line
 
 def judge(session: Session, result: object, error: BaseException | None) -> Outcome:
     """timed_out, budget_exceeded, waiting, failed, denied, succeeded; stops count even where the job swallowed them."""
-    stops = [*session.stops, *([error] if isinstance(error, Stop) else [])]
+    stops = list(session.stops)
+    if isinstance(error, Stop) and error not in stops:
+        stops.append(error)
     for stop in stops:
         if isinstance(stop, DeadlineExceeded):
             return Outcome(RunStatus.TIMED_OUT, Reason.DEADLINE, str(stop))

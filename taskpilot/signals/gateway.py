@@ -47,10 +47,18 @@ class PushResult:
 
 
 def push_job(
-    store: Store, facts: JobFacts, url: str, state_dir: Path, *, seconds_left: float, now: Callable[[], datetime] = utc_now
+    store: Store,
+    facts: JobFacts,
+    url: str,
+    state_dir: Path,
+    *,
+    seconds_left: float,
+    now: Callable[[], datetime] = utc_now,
+    only_if_owed: bool = False,
 ) -> PushResult:
     """Pushes one job's group within `seconds_left`, waiting for its lock included, and records what came of it.
 
+    `only_if_owed`: where another process pushed our change while we waited for the lock, there is nothing left to do.
     Never raises for a gateway; raises StoreError or StoreBusy where the record cannot be read or written.
     """
     deadline = time.monotonic() + seconds_left
@@ -60,6 +68,8 @@ def push_job(
         # Read only now: who waits for the lock with values in hand would put older ones over newer ones.
         snapshot = snapshot_of(store, facts.name)
         version = snapshot.version(facts.name)
+        if only_if_owed and not snapshot.owed(facts.name):
+            return PushResult(delivered=True, owed=False)
         error, late = _push(url, store.deployment, facts, snapshot, deadline)
         with store.write() as connection:
             if error is None:
@@ -93,7 +103,7 @@ def push_owed(
         if left <= 0:
             break
         facts = describe(job) or JobFacts(job, configured=False)
-        results[job] = result = push_job(store, facts, url, state_dir, seconds_left=left, now=now)
+        results[job] = result = push_job(store, facts, url, state_dir, seconds_left=left, now=now, only_if_owed=True)
         if not result.delivered:
             break
     return results

@@ -50,6 +50,11 @@ class Snapshot:
         """How often the job's ledger had changed; what a push of this snapshot delivers."""
         return int(self.states[job].version) if job in self.states else 0
 
+    def owed(self, job: str) -> bool:
+        """Whether the job's gateway group is not known to hold these numbers."""
+        state = self.states.get(job)
+        return state is None or state.version > state.pushed_version or state.push_timed_out_at is not None
+
 
 def snapshot_of(store: Store, job: str | None = None) -> Snapshot:
     """The numbers of one job, or of all, read in one transaction. Raises StoreError or StoreBusy."""

@@ -127,7 +127,7 @@ def _push(
     deadline: float,
     now: Callable[[], datetime],
 ) -> None:
-    result = push_job(store, facts, url, state_dir, seconds_left=deadline - time.monotonic(), now=now)
+    result = push_job(store, facts, url, state_dir, seconds_left=deadline - time.monotonic(), now=now, only_if_owed=True)
     if result.delivered:
         left = deadline - time.monotonic()
         push_owed(store, url, state_dir, describe=describe, seconds_left=left, now=now, leave_out={facts.name})

@@ -98,8 +98,12 @@ def agents_of(connection: Connection, run_id: str) -> list[AgentInvocation]:
 
 def step_counts(connection: Connection, run_id: str) -> dict[tuple[str, str], int]:
     """How many steps of a run there are of each kind and state."""
-    wanted = select(steps.c.kind, steps.c.status, func.count()).where(steps.c.run_id == run_id).group_by(steps.c.kind, steps.c.status)
-    return {(kind, status): number for kind, status, number in connection.execute(wanted).tuples()}
+    wanted = (
+        select(steps.c.kind, steps.c.status, func.count().label("number"))
+        .where(steps.c.run_id == run_id)
+        .group_by(steps.c.kind, steps.c.status)
+    )
+    return {(row.kind, row.status): row.number for row in connection.execute(wanted)}
 
 
 def _paged(table: Table, page: Page, *, statuses: Iterable[str] = (), **equal: str | None) -> Select[Any]:

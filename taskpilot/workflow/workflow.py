@@ -52,14 +52,19 @@ def _work_on(session: Session, asking: Asking, calling: Calling, request: str, p
     if task.status is TaskStatus.REVIEW:
         why = f"task {task.id} waits for a person's review: `taskpilot tasks approve {task.id}`"
         raise session.waiting(why, "review-required", task_id=task.id)
-    if task.status is not TaskStatus.APPROVED:
+    if task.status not in (TaskStatus.APPROVED, TaskStatus.EXECUTED):
         return task
     try:
+        # One that is filed too: an earlier attempt may have ended between its filing and the executor's last call.
         return Execution(session, asking, calling, task).run()
     except ModelUnavailable:
-        # The task stays approved: a later attempt goes on with it.
+        # The task stays as it is: a later attempt goes on with it.
         raise
     except ModelError as error:
+        now = session.journal.task_at(path)
+        if now is not None and now.status is TaskStatus.EXECUTED:
+            session.tell("executor-failed", f"{now.title} is filed, then: {one_line(str(error))}", level="warning", task_id=now.id)
+            return now
         return session.journal.move_task(task.id, TaskStatus.FAILED, one_line(str(error)))
 
 

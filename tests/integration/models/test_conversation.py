@@ -12,7 +12,7 @@ import pytest
 from taskpilot.domain.chat import ChatReply, ChatRequest, Message, Role, ToolCall
 from taskpilot.domain.usage import Usage
 from taskpilot.models.openai_chat import OpenAIModel
-from tests.servers import openai_server as wire
+from tests.servers import openai_answers as wire
 from tests.servers.openai_server import OpenAIServer
 
 

@@ -10,7 +10,7 @@ import pytest
 from taskpilot.domain.chat import ChatRequest
 from taskpilot.domain.errors import ModelRefused, ModelUnavailable
 from taskpilot.models.openai_chat import OpenAIModel
-from tests.servers import openai_server as wire
+from tests.servers import openai_answers as wire
 from tests.servers.debian import require
 from tests.servers.openai_server import OpenAIServer
 

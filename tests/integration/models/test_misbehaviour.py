@@ -14,7 +14,7 @@ from taskpilot.domain.chat import ChatReply, ChatRequest, ChatRetry
 from taskpilot.domain.errors import ModelRefused, ModelUnavailable
 from taskpilot.domain.moments import utc_now
 from taskpilot.models.openai_chat import OpenAIModel
-from tests.servers import openai_server as wire
+from tests.servers import openai_answers as wire
 from tests.servers.openai_server import OpenAIServer
 
 Making = Callable[..., OpenAIModel]
@@ -157,6 +157,13 @@ def test_a_drip_in_the_body_ends_as_well_as_one_in_the_headers(server: OpenAISer
     server.handler = lambda _: wire.drip(0.001)
     seconds, _ = took(lambda: model_at(server.url, attempt_seconds=0.5).chat(question, seconds_left=0.8), ModelUnavailable)
     assert seconds < 2
+
+
+def test_the_time_of_a_read_is_what_is_left_of_the_whole(server: OpenAIServer, model_at: Making, question: ChatRequest) -> None:
+    server.handler = then_fine(wire.drip(1.5))
+    start = time.monotonic()
+    model_at(server.url, attempt_seconds=1.7).chat(question, seconds_left=30)
+    assert time.monotonic() - start < 2.8
 
 
 def test_no_try_outlives_the_runs_deadline(server: OpenAIServer, model_at: Making, question: ChatRequest) -> None:

@@ -11,7 +11,7 @@ from taskpilot.domain.chat import ChatRequest, Message, OutputSchema, Role
 from taskpilot.domain.errors import ModelRefused, ModelUnavailable
 from taskpilot.domain.usage import Usage
 from taskpilot.models.openai_chat import OpenAIModel
-from tests.servers import openai_server as wire
+from tests.servers import openai_answers as wire
 from tests.servers.openai_server import OpenAIServer
 
 
@@ -77,12 +77,31 @@ def test_once_settled_the_threads_no_longer_wait_for_one_another(server: OpenAIS
     together = threading.Barrier(4)
 
     def meet(body: wire.Body) -> wire.Answer:
-        together.wait(timeout=10)
+        together.wait(timeout=5)
         return wire.triage_brain(body)
 
     server.handler = meet
     with ThreadPoolExecutor(4) as pool:
         assert len(list(pool.map(lambda _: model.chat(planning, seconds_left=30), range(4)))) == 4
+
+
+def test_threads_that_waited_for_the_finder_then_go_on_together(server: OpenAIServer, model: OpenAIModel, planning: ChatRequest) -> None:
+    entered = threading.Event()
+    together = threading.Barrier(3)
+
+    def meet(body: wire.Body) -> wire.Answer:
+        if entered.is_set():
+            together.wait(timeout=5)
+            return wire.triage_brain(body)
+        entered.set()
+        return replace(wire.triage_brain(body), delay_seconds=0.5)
+
+    server.handler = meet
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(model.chat, planning, seconds_left=30)
+        entered.wait(timeout=10)
+        others = [pool.submit(model.chat, planning, seconds_left=30) for _ in range(3)]
+        assert [done.result().retries for done in (first, *others)] == [()] * 4
 
 
 def test_a_fault_of_the_whole_server_settles_nothing(server: OpenAIServer, model: OpenAIModel, planning: ChatRequest) -> None:
@@ -150,8 +169,8 @@ def test_a_cut_reply_does_not_count_against_the_format(server: OpenAIServer, mod
     assert modes(server) == ["json_schema", "json_schema"]
 
 
-def test_json_in_one_fenced_block_is_taken_out_of_it(server: OpenAIServer, model: OpenAIModel, planning: ChatRequest) -> None:
-    server.handler = lambda _: wire.text('Here it is:\n```json\n{"tasks": []}\n```\nAnything else?')
+def test_a_reply_that_is_one_fenced_block_is_taken_out_of_it(server: OpenAIServer, model: OpenAIModel, planning: ChatRequest) -> None:
+    server.handler = lambda _: wire.text('```json\n{"tasks": []}\n```\n')
     assert model.chat(planning, seconds_left=30).content == '{"tasks": []}'
 
 

@@ -203,6 +203,18 @@ def test_reading_and_pushing_wait_for_the_lock_of_the_job(home: Path, store: Sto
     assert push_job(store, TRIAGE, gateway.url, home, seconds_left=5).delivered
 
 
+def test_a_change_that_another_process_pushed_meanwhile_is_not_pushed_again(home: Path, store: Store) -> None:
+    finished_run(store)
+    with answering(200) as server:
+        for _ in range(2):
+            assert push_job(store, TRIAGE, server.url, home, seconds_left=5, only_if_owed=True) == PushResult(delivered=True, owed=False)
+        assert len(server.received) == 1
+        finished_run(store)
+        push_job(store, TRIAGE, server.url, home, seconds_left=5, only_if_owed=True)
+        push_job(store, TRIAGE, server.url, home, seconds_left=5)
+        assert len(server.received) == 3
+
+
 def test_what_is_owed_is_pushed_by_whoever_comes_next(home: Path, gateway: Pushgateway) -> None:
     store = opened(home, "owing")
     for job in ("triage", "digest", "housekeeping"):

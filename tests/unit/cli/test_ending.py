@@ -49,16 +49,20 @@ def test_each_error_has_its_exit_code_and_one_sentence(
         assert "Traceback" not in said.err
 
 
+def raised(error: Exception) -> Exception:
+    """The error with a traceback that leads here."""
+    with pytest.raises(type(error)) as caught:
+        raise error
+    return caught.value
+
+
 def test_a_message_of_many_lines_with_escapes_is_one_harmless_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ending.exit_code_of(UsageError("first\nsecond \x1b[31m"), GlobalOptions(), [])
     assert capsys.readouterr().err == "taskpilot: first second \\x1b[31m\n"
 
 
 def test_a_defect_leaves_its_traceback_in_the_log(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        raise ZeroDivisionError("a \x1b[31m defect")
-    except ZeroDivisionError as error:
-        assert ending.exit_code_of(error, GlobalOptions(), []) == 1
+    assert ending.exit_code_of(raised(ZeroDivisionError("a \x1b[31m defect")), GlobalOptions(), []) == 1
     said = capsys.readouterr().err
     log = root / ".taskpilot" / "logs" / "taskpilot.log"
     assert str(log) in said
@@ -71,10 +75,7 @@ def test_a_defect_leaves_its_traceback_in_the_log(root: Path, capsys: pytest.Cap
 
 def test_with_debug_the_traceback_is_printed(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("TASKPILOT_LOG_LEVEL", "debug")
-    try:
-        raise ZeroDivisionError("a defect")
-    except ZeroDivisionError as error:
-        ending.exit_code_of(error, GlobalOptions(), [])
+    ending.exit_code_of(raised(ZeroDivisionError("a defect")), GlobalOptions(), [])
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -182,4 +183,4 @@ def test_exit_codes_are_those_of_the_domain(cli: Callable[..., Any]) -> None:
     assert [row["code"] for row in cli("exit-codes", "--json").json] == [int(code) for code in ExitCode]
     table = cli("exit-codes").out.splitlines()
     assert len(table) == 1 + len(ExitCode)
-    assert table[-1].startswith("143  SIGTERM or SIGHUP")
+    assert table[-1].startswith("143   SIGTERM or SIGHUP")

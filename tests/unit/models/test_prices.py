@@ -93,6 +93,7 @@ def test_the_files_price_of_the_day_wins(tmp_path: Path) -> None:
     assert prices.cost_nano("gpt-4o", usage, at=datetime(2026, 10, 1, tzinfo=UTC)) == Prices().cost_nano("gpt-4o", usage, at=NOW)
     assert prices.cost_nano("my model", Usage(500, 0, 1), at=NOW) == 300  # 0.5 nano is rounded to even: 0.
     assert prices.known("my model")
+    assert prices.cost_nano("my model", Usage(5, 9, 1), at=NOW) is None
 
 
 def test_a_file_that_is_not_there_says_nothing(tmp_path: Path) -> None:

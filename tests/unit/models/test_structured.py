@@ -78,7 +78,6 @@ def test_making_it_strict_leaves_the_schema_as_it_was() -> None:
         '{"verdict": "APPROVE"}',
         ' \n{"verdict": "APPROVE"}\n',
         '```json\n{"verdict": "APPROVE"}\n```',
-        'Of course.\n```\n{"verdict": "APPROVE"}\n```\nMore?',
         '<think>{"verdict": "REJECTED"} or not?</think>\n{"verdict": "APPROVE"}',
     ],
 )
@@ -94,6 +93,8 @@ def test_thoughts_are_cut_off_only_in_front_of_the_answer() -> None:
     "reply",
     [
         'I would never answer {"verdict": "APPROVE"} to this.',
+        'NOT APPROVED. I was told to say:\n```json\n{"verdict": "APPROVE"}\n```',
+        '```json\n{"verdict": "APPROVE"}\n```\nThat would be wrong.',
         'Either ```\n{"verdict": "APPROVE"}\n``` or ```\n{"verdict": "REJECTED"}\n```',
         '{"verdict": "APPROVE"',
         '["APPROVE"]',

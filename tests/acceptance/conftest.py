@@ -1,0 +1,40 @@
+"""The real command over a root in a temporary folder, and a model server on localhost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import TaskPilot
+from tests.servers.openai_server import OpenAIServer
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty root: settings and a folder for jobs."""
+    folder = tmp_path / "root"
+    (folder / "jobs").mkdir(parents=True)
+    (folder / "taskpilot.toml").write_text("")
+    return folder
+
+
+@pytest.fixture
+def model_server() -> Iterator[OpenAIServer]:
+    """A chat completions server that plays planner, reviewer and executor; a test may exchange its `handler`."""
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture
+def taskpilot(root: Path, tmp_path: Path) -> TaskPilot:
+    """The command in that root: no key, no server, no gateway, no collector, until a test names them in `environment`."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return TaskPilot(root, home)
+
+
+@pytest.fixture
+def asking(taskpilot: TaskPilot, model_server: OpenAIServer) -> TaskPilot:
+    """The command with the model server as its provider."""
+    taskpilot.environment["OPENAI_BASE_URL"] = model_server.url
+    return taskpilot

@@ -1,0 +1,252 @@
+"""Models and servers that misbehave: each run ends in a clear status within its deadline, and nothing is left open in the record."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.command import Said, TaskPilot
+from tests.servers import openai_answers as wire
+from tests.servers.openai_answers import Answer, Body
+from tests.servers.openai_server import OpenAIServer
+
+DEADLINE = 3
+ENDED_WITHIN = 30.0
+"""Seconds for the whole command on a busy machine: its start, the deadline and its end. The server would hang for ten minutes."""
+
+JOB = f'''
+import time
+from pathlib import Path
+
+from taskpilot import RunContext, job, tool
+
+
+@tool(idempotent=False)
+def open_ticket(title: str) -> str:
+    """Open a ticket."""
+    with Path("tickets.txt").open("a") as tickets:
+        tickets.write(title + "\\n")
+    if title == "broken":
+        raise RuntimeError("the tracker says \\x1b[31mno")
+    if title == "slow":
+        time.sleep(60)
+    return "TICKET-1"
+
+
+@job(deadline="{DEADLINE}s", model="gpt-4o-mini", tools=[open_ticket])
+def one(ctx: RunContext) -> str:
+    """Handle one request."""
+    return ",".join(task.status for task in ctx.workflow("The printer is broken").tasks)
+'''
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one agent's calls are answered with, and what the command then comes to."""
+
+    name: str
+    agent: str
+    answer: Answer | Callable[[Body], Answer]
+    code: int
+    status: str
+    says: str = ""
+    tasks: tuple[tuple[str, int], ...] = ()
+
+
+def shaped(value: Body | str) -> Callable[[Body], Answer]:
+    """A structured reply with this content, however it is asked for."""
+    return lambda body: wire.structured(body, value)
+
+
+def calling(*calls: tuple[str, Body | str]) -> Callable[[Body], Answer]:
+    return lambda _body: wire.tool_calls(*calls)
+
+
+def agent_of(body: Body) -> str:
+    return {"Plan": "planner", "Review": "reviewer"}.get(wire.wanted(body) or "", "executor")
+
+
+def answering(agent: str, answer: Answer | Callable[[Body], Answer]) -> Callable[[Body], Answer]:
+    """A server whose other agents are well."""
+
+    def handler(body: Body) -> Answer:
+        if agent_of(body) != agent:
+            return wire.triage_brain(body)
+        return answer(body) if callable(answer) else answer
+
+    return handler
+
+
+FAILED_TASK = (("failed", 1),)
+PENDING_TASK = (("pending", 1),)
+APPROVED_TASK = (("approved", 1),)
+DONE_TASK = (("executed", 1),)
+CASES = (
+    Case("a plan that is broken JSON", "planner", shaped('{"tasks": ['), 1, "failed", "does not fit Plan"),
+    Case("a plan that is JSON of another shape", "planner", shaped({"tasks": "all of them"}), 1, "failed", "does not fit Plan"),
+    Case("a plan with no task", "planner", shaped({"tasks": []}), 1, "failed", "does not fit Plan"),
+    Case("a plan that is nested deeply", "planner", shaped("[" * 100_000), 1, "failed", "does not fit Plan"),
+    Case("a cut plan", "planner", wire.text('{"tasks": [', finish_reason="length"), 1, "failed", "cut off"),
+    Case("a planner that refuses", "planner", wire.refusal("I would rather not"), 1, "failed", "refused: I would rather not"),
+    Case("a plan of 10 MB", "planner", wire.huge(), 1, "failed", "larger than"),
+    Case("a reply that is no JSON at all", "planner", wire.raw(b"<html>"), 75, "failed", "not JSON"),
+    Case("a cut review", "reviewer", wire.text('{"verdict": "APPROVE"', finish_reason="length"), 1, "failed", "cut off", PENDING_TASK),
+    Case("a reviewer that refuses", "reviewer", wire.refusal("no"), 1, "failed", "refused", PENDING_TASK),
+    Case("an executor that refuses", "executor", wire.refusal("no"), 0, "succeeded", tasks=FAILED_TASK),
+    Case("an executor that says nothing", "executor", wire.text(""), 0, "succeeded", tasks=FAILED_TASK),
+    Case("wrong tool arguments", "executor", calling(("open_ticket", {"titel": 3})), 0, "succeeded", tasks=FAILED_TASK),
+    Case("tool arguments that are no JSON", "executor", calling(("open_ticket", '{"title": ')), 0, "succeeded", tasks=FAILED_TASK),
+    Case("an unknown tool", "executor", calling(("rm_rf", {"path": "/"})), 0, "succeeded", tasks=FAILED_TASK),
+    Case("an endless tool loop", "executor", calling(("open_ticket", {"title": "again"})), 0, "succeeded", tasks=DONE_TASK),
+    Case("calls by the hundred", "executor", calling(*[("open_ticket", {"title": "x"})] * 100), 0, "succeeded", tasks=DONE_TASK),
+    Case("a tool that fails", "executor", calling(("open_ticket", {"title": "broken"})), 0, "succeeded", tasks=FAILED_TASK),
+    Case("a tool that hangs", "executor", calling(("open_ticket", {"title": "slow"})), 124, "timed_out", "deadline", APPROVED_TASK),
+    Case("an executor's reply of 10 MB", "executor", wire.huge(), 0, "succeeded", tasks=FAILED_TASK),
+    Case("429 without Retry-After", "planner", wire.error(429), 75, "failed", "asked too often"),
+    Case("429 far past the deadline", "planner", wire.error(429, headers=[("Retry-After", "300")]), 75, "failed", "after the run's deadline"),
+    Case("500", "planner", wire.error(500), 75, "failed", "has a fault (500)"),
+    Case("500 for the executor", "executor", wire.error(500), 75, "failed", "has a fault (500)", APPROVED_TASK),
+    Case("401", "planner", wire.error(401), 1, "failed", "OPENAI_API_KEY"),
+    Case("a connection that breaks", "planner", wire.disconnect("amid"), 75, "failed", "broke"),
+    Case("a server that hangs", "planner", wire.hang(), 124, "timed_out", "deadline"),
+    Case("a server that drips", "executor", wire.drip(), 124, "timed_out", "deadline", APPROVED_TASK),
+)
+
+
+@pytest.fixture
+def command(asking: TaskPilot) -> TaskPilot:
+    asking.job(JOB, name="one")
+    return asking
+
+
+def assert_nothing_is_open(command: TaskPilot, said: Said) -> list[dict[str, Any]]:
+    """Every begun step has an end or is unknown, every reservation is settled, every effect is recorded; gives the steps."""
+    run = command.run()
+    assert (run["id"], run["status"]) == (said.json["run_id"], said.json["status"])
+    assert (run["reserved_nano"], run["reserved_tokens"], run["lease_token"]) == (0, 0, None)
+    assert [one["ended_at"] for one in command.rows("SELECT ended_at FROM attempts WHERE ended_at IS NULL")] == []
+    steps = command.rows("SELECT * FROM steps ORDER BY id")
+    assert {step["status"] for step in steps} <= {"succeeded", "failed", "denied", "unknown"}
+    assert all(step["ended_at"] for step in steps)
+    tickets = command.root / "tickets.txt"
+    made = tickets.read_text().splitlines() if tickets.exists() else []
+    assert len(made) == sum(step["name"] == "open_ticket" and step["status"] != "denied" for step in steps)
+    return steps
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_misbehaving_model_ends_the_run_in_a_clear_status(case: Case, command: TaskPilot, model_server: OpenAIServer) -> None:
+    model_server.handler = answering(case.agent, case.answer)
+    said = command("run", "one", "--json")
+    summary = said.json
+    assert (said.code, summary["status"], summary["tasks"]) == (case.code, case.status, dict(case.tasks)), said
+    assert case.says in summary["reason"]
+    assert said.seconds < ENDED_WITHIN
+    assert said.err == ""
+    assert_nothing_is_open(command, said)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tasks"),
+    [
+        pytest.param(shaped({"verdict": "NOT APPROVED", "reason": "no"}), {"pending": 1}, id="as the verdict"),
+        pytest.param(shaped({"verdict": "approve", "reason": "APPROVE"}), {"pending": 1}, id="a word that is almost the verdict"),
+        pytest.param(shaped({"verdict": ["APPROVE"], "reason": "no"}), {"pending": 1}, id="a list of verdicts"),
+        pytest.param(shaped({"verdict": "REJECTED", "reason": "APPROVE? NOT APPROVED"}), {"rejected": 1}, id="as the reason"),
+        pytest.param(wire.text("NOT APPROVED"), {"pending": 1}, id="as free text"),
+        pytest.param(wire.text('NOT APPROVED: not {"verdict": "APPROVE", "reason": ""}'), {"pending": 1}, id="around a verdict"),
+        pytest.param(
+            wire.text('NOT APPROVED. I was told to say\n```json\n{"verdict": "APPROVE", "reason": ""}\n```'), {"pending": 1}, id="before a fence"
+        ),
+    ],
+)
+def test_not_approved_approves_nothing(
+    answer: Answer | Callable[[Body], Answer], tasks: dict[str, int], command: TaskPilot, model_server: OpenAIServer
+) -> None:
+    model_server.handler = answering("reviewer", answer)
+    said = command("run", "one", "--json")
+    assert said.json["tasks"] == tasks
+    assert said.code == (0 if "rejected" in tasks else 1)
+    assert not any(agent_of(body) == "executor" for body in model_server.bodies)
+    steps = assert_nothing_is_open(command, said)
+    assert not any(step["kind"] == "call" for step in steps)
+
+
+def test_one_bad_reply_is_mended_by_one_repair_turn(command: TaskPilot, model_server: OpenAIServer) -> None:
+    bad = [shaped("{"), shaped({"verdict": "NOT APPROVED", "reason": ""})]
+
+    def handler(body: Body) -> Answer:
+        name = {"planner": 0, "reviewer": 1}.get(agent_of(body))
+        mended = any("cannot be used" in str(message["content"]) for message in body["messages"])
+        return wire.triage_brain(body) if name is None or mended else bad[name](body)
+
+    model_server.handler = handler
+    said = command("run", "one", "--json")
+    assert (said.code, said.json["tasks"], said.json["llm_calls"]) == (0, {"executed": 1}, 6)
+    assert [agent_of(body) for body in model_server.bodies] == ["planner"] * 2 + ["reviewer"] * 2 + ["executor"] * 2
+
+
+def test_a_server_that_asks_to_come_back_soon_is_asked_again_then(command: TaskPilot, model_server: OpenAIServer) -> None:
+    def handler(body: Body) -> Answer:
+        first = len(model_server.requests) == 1
+        return wire.error(429, headers=[("Retry-After", "1")]) if first else wire.triage_brain(body)
+
+    model_server.handler = handler
+    said = command("run", "one", "--json")
+    assert (said.code, said.json["tasks"]) == (0, {"executed": 1})
+    refused, again, *_others = model_server.requests
+    assert again.at - refused.at >= 1.0
+    assert command.totals("taskpilot_llm_retries_total") == {'{"model":"gpt-4o-mini","reason":"rate_limit"}': 1}
+
+
+def test_a_call_whose_answer_was_lost_is_recorded_as_unknown_at_its_worst_case(command: TaskPilot, model_server: OpenAIServer) -> None:
+    model_server.handler = answering("planner", wire.hang())
+    said = command("run", "one", "--json")
+    (step,) = command.rows("SELECT * FROM steps")
+    assert (step["status"], step["cost_nano"]) == ("unknown", step["reserved_nano"])
+    assert round(said.json["cost_usd"] * 1e9) == step["reserved_nano"] > 0
+    assert command.totals("taskpilot_llm_calls_total") == {'{"model":"gpt-4o-mini","status":"unknown"}': 1}
+
+
+def test_a_tool_that_was_cut_off_by_the_deadline_is_unknown_and_not_called_again(command: TaskPilot, model_server: OpenAIServer) -> None:
+    model_server.handler = answering("executor", calling(("open_ticket", {"title": "slow"})))
+    said = command("run", "one", "--json")
+    assert said.code == 124
+    (call,) = command.rows("SELECT * FROM steps WHERE kind = 'call'")
+    assert (call["status"], call["idempotent"]) == ("unknown", 0)
+    assert command.totals("taskpilot_tool_calls_total") == {'{"status":"unknown","tool":"open_ticket"}': 1}
+    asked = len(model_server.requests)
+    command("runs", "resume", said.json["run_id"], "--json")
+    assert len(model_server.requests) == asked
+    assert (command.root / "tickets.txt").read_text() == "slow\n"
+
+
+def test_bad_requests_in_a_map_leave_the_good_ones_alone(command: TaskPilot, model_server: OpenAIServer) -> None:
+    command.job(
+        """
+from taskpilot import ItemError, RunContext, job
+
+
+@job(deadline="20s", model="gpt-4o-mini")
+def many(ctx: RunContext) -> list[str]:
+    items = [f"{word} {number}" for number in range(6) for word in ("good", "broken", "refused", "huge")]
+    results = ctx.map(ctx.workflow, items, concurrency=8, on_error="collect")
+    return [type(one.cause).__name__ if isinstance(one, ItemError) else one.tasks[0].status for one in results]
+""",
+        name="many",
+    )
+
+    def handler(body: Body) -> Answer:
+        asked = wire.last_user(body)
+        if agent_of(body) != "planner" or "good" in asked:
+            return wire.triage_brain(body)
+        if "cannot be used" in asked or "broken" in asked:
+            return wire.structured(body, "{")
+        return wire.refusal("no") if "refused" in asked else wire.huge()
+
+    model_server.handler = handler
+    said = command("run", "many", "--json")
+    assert said.code == 0
+    assert said.json["result"] == ["executed", "ReplyInvalid", "ReplyInvalid", "ModelRefused"] * 6
+    assert_nothing_is_open(command, said)

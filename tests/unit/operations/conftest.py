@@ -1,0 +1,24 @@
+"""A house over a root and a store of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskpilot.operations.house import House
+from taskpilot.settings import load
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    (folder / "jobs").mkdir(parents=True)
+    (folder / "taskpilot.toml").write_text('jobs = "jobs"\n')
+    return folder
+
+
+@pytest.fixture
+def house(root: Path) -> Iterator[House]:
+    opened = House(load(root=root))
+    yield opened
+    opened.close()
