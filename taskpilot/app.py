@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from taskpilot.context.session import Session
-from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.facts import RunIdentity
+from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec
@@ -24,7 +26,7 @@ from taskpilot.settings import Settings
 from taskpilot.signals.decision_log import DecisionLogSignal
 from taskpilot.signals.logs import LogSignal, configure_logs, run_logger
 from taskpilot.spending import Spending
-from taskpilot.store import runs
+from taskpilot.store import runs, totals
 from taskpilot.tools.builtin import create_task_tool
 from taskpilot.tools.notify import notify_tool
 from taskpilot.workflow.filing import PendingTasks
@@ -48,9 +50,18 @@ class App:
     def run_child(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float) -> int:
         """One attempt in this process, which was forked for it; gives its exit status."""
         self.house.store.after_fork()
+        self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
         outcome = Runner(end=self.house.ledger.end, now=self.house.now).run(session, grant)
+        self._count_failures(session)
         return int(exit_code(outcome.status, outcome.reason))
+
+    def _count_failures(self, session: Session) -> None:
+        """Counts what signals could not write; quiet, since the attempt has ended well or not without it."""
+        failures = [totals.count(TELEMETRY_FAILURES, number, sink=sink) for sink, number in session.signals.failures.items()]
+        if failures:
+            with suppress(TaskPilotError), self.house.store.write() as connection:
+                totals.add(connection, session.run.job, failures)
 
     def open_session(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float, *, model: Model | None = None) -> Session:
         """What one attempt works with: signals, journal, policy, tools, and a model that is opened when it is first asked."""

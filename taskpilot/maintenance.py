@@ -1,10 +1,13 @@
-"""The house's chores for a job of one's own: `from taskpilot import maintenance`. The root is the one that the job runs in."""
+"""The house's chores for a job of one's own: `from taskpilot import maintenance`.
+
+In a run they are for the run's own store; elsewhere for that of the root that the current folder is in.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from taskpilot.operations import maintenance as chores
-from taskpilot.operations.house import House
+from taskpilot.operations.house import House, current_house
 from taskpilot.settings import load
 
 
@@ -22,8 +25,10 @@ def deliver_owed() -> dict[str, int]:
 
 @contextmanager
 def _house() -> Iterator[House]:
-    house = House(load())
+    running = current_house()
+    house = running or House(load())
     try:
         yield house
     finally:
-        house.close()
+        if running is None:
+            house.close()

@@ -47,7 +47,10 @@ class Claim:
 class Skip:
     """The run is not to be started, and why."""
 
-    outcome: FireOutcome | None
+    outcome: FireOutcome
+    """What became of the fire; of one that is claimed already, what its claimer recorded."""
     exit_code: ExitCode
     message: str
     run_id: str | None = None
+    recorded: bool = False
+    """True where this skip is a new row of the ledger."""

@@ -179,19 +179,21 @@ class Ledger:
     def _go_on_with_fire(self, connection: Transaction, fire: Record, spec: JobSpec, now: datetime) -> Claim | Skip:
         row = runs.run_row(connection, fire.run_id) if fire.run_id else None
         when = from_micros(fire.scheduled_for).isoformat()
+        outcome = FireOutcome(fire.outcome)
         if row is None:
-            return Skip(None, ExitCode.SKIPPED, f"the fire of {when} is claimed already: {fire.outcome}")
-        claimed = Skip(None, ExitCode.SKIPPED, f"the fire of {when} is claimed already by run {row.id}, which is {row.status}", row.id)
+            return Skip(outcome, ExitCode.SKIPPED, f"the fire of {when} is claimed already: {outcome}")
+        claimed = Skip(outcome, ExitCode.SKIPPED, f"the fire of {when} is claimed already by run {row.id}, which is {row.status}", row.id)
         if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or self._is_alive(row, now):
             return claimed
         if spec.overlap == "skip" and (other := self._active_beside(connection, row, now)) is not None:
-            return Skip(None, ExitCode.SKIPPED_OVERLAP, f"run {other} of {row.job} is active; run {row.id} waits for its end", row.id)
+            return Skip(outcome, ExitCode.SKIPPED_OVERLAP, f"run {other} of {row.job} is active; run {row.id} waits for its end", row.id)
         if self._end_lost(connection, row, now, retry=True) is not RunStatus.QUEUED:
             return Skip(
-                None,
+                outcome,
                 ExitCode.SKIPPED,
                 f"run {row.id} of the fire of {when} is lost and has no attempt left; `taskpilot runs resume {row.id}` goes on with it",
                 row.id,
+                recorded=True,
             )
         grant = self._start_attempt(connection, self._row(connection, row.id), spec, now)
         return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
@@ -203,7 +205,8 @@ class Ledger:
             runs.insert_fire(connection, row.job, plan.scheduled_for, outcome, run_id=None, reason=message, now=now)
             totals.add(connection, row.job, [totals.count(FIRES, outcome=outcome)])
             totals.touch(connection, row.job)
-        return Skip(FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, message, row.id)
+        recorded = plan.scheduled_for is not None
+        return Skip(FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, message, row.id, recorded=recorded)
 
     def _active_beside(self, connection: Transaction, row: Record, now: datetime) -> str | None:
         others = (other for other in runs.active_runs(connection, row.job) if other.id != row.id)

@@ -14,12 +14,12 @@ _LOOK_AHEAD: Final = 20
 """Fires over which the widest gap is looked for: more than any week of a weekday schedule has."""
 
 
-def facts_of(house: House, spec: JobSpec) -> JobFacts:
-    """The known label values and limits of a job."""
+def facts_of(house: House, spec: JobSpec, *, model: str | None = None) -> JobFacts:
+    """The known label values and limits of a job; `model` where a run has another one than its job."""
     now = house.now()
     return JobFacts(
         name=spec.name,
-        model=spec.model or house.settings.model,
+        model=model or spec.model or house.settings.model,
         tools=(*BUILT_IN, *(tool.name for tool in spec.tools)),
         agents=WORKFLOW_AGENTS,
         deadline_micros=spec.deadline // timedelta(microseconds=1),
@@ -28,10 +28,10 @@ def facts_of(house: House, spec: JobSpec) -> JobFacts:
     )
 
 
-def describe(house: House, job: str) -> JobFacts:
+def describe(house: House, job: str, *, model: str | None = None) -> JobFacts:
     """The facts of a job by name; only its name where its file is broken or gone."""
     spec = house.catalog.jobs.get(job)
-    return JobFacts(name=job, configured=False) if spec is None else facts_of(house, spec)
+    return JobFacts(name=job, configured=False) if spec is None else facts_of(house, spec, model=model)
 
 
 def _max_success_gap(spec: JobSpec, now: datetime) -> int | None:

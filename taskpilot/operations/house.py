@@ -14,6 +14,13 @@ from taskpilot.settings import Settings
 from taskpilot.store.database import Store
 from taskpilot.supervisor.owner import current_owner, is_gone
 
+_current: "House | None" = None
+
+
+def current_house() -> "House | None":
+    """The house whose job this process runs, where it runs one."""
+    return _current
+
 
 class House:
     """One root with its settings, store, jobs and clock."""
@@ -53,6 +60,11 @@ class House:
         for each in (folder.parent, folder):
             each.mkdir(mode=0o700, exist_ok=True)
         return folder
+
+    def make_current(self) -> None:
+        """From here on, `taskpilot.maintenance` in this process means this house: a job's process belongs to one."""
+        global _current  # noqa: PLW0603  one process runs one job
+        _current = self
 
     def close(self) -> None:
         """Lets go of the store, where it was opened."""

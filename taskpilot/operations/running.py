@@ -118,13 +118,13 @@ def find_run(house: House, run_id: str) -> Run:
     return run
 
 
-def publish_change(house: House, job: str, *, run_id: str | None = None, seconds: float = TOTAL_SECONDS) -> None:
+def publish_change(house: House, job: str, *, run_id: str | None = None, model: str | None = None, seconds: float = TOTAL_SECONDS) -> None:
     """Tells the signals that the job's ledger changed: files, gateway, collector; quiet, and bounded."""
     publish(
         house.store,
         Targets.of(house.settings),
         run_id,
-        describe(house, job),
+        describe(house, job, model=model),
         describe=lambda name: describe(house, name),
         total_seconds=seconds,
         now=house.now,
@@ -139,22 +139,23 @@ def _supervised(house: House, spec: JobSpec, claim: Claim, run_child: RunChild, 
         url = house.settings.pushgateway_url
         if url is not None:
             began = time.monotonic()
-            push_job(house.store, facts_of(house, spec), url, house.settings.state_dir, seconds_left=_START_SHARE, now=house.now)
+            facts = facts_of(house, spec, model=claim.run.model)
+            push_job(house.store, facts, url, house.settings.state_dir, seconds_left=_START_SHARE, now=house.now)
             seconds -= min(_START_SHARE, time.monotonic() - began)
 
     try:
         Attempts(house, spec, run_child, display, push_start).run(claim, interrupts)
     finally:
         display.close()
-    publish_change(house, spec.name, run_id=claim.run.id, seconds=seconds)
+    publish_change(house, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
     run = find_run(house, claim.run.id)
     return Finished(summarize(house.store, run.id), exit_code(run.status, run.reason), _notes(house, spec, run))
 
 
 def _skipped(house: House, spec: JobSpec, skip: Skip) -> Finished:
-    if skip.outcome is not None:
+    if skip.recorded:
         publish_change(house, spec.name)
-    status = skip.outcome or "already_claimed"
+    status = skip.outcome
     return Finished(RunSummary(run_id=None, job=spec.name, status=status, reason=skip.message), skip.exit_code, (skip.message,))
 
 

@@ -264,12 +264,13 @@ def test_a_fire_that_is_claimed_is_11_and_an_active_run_is_10(taskpilot: Command
         assert b"sleeps cancelled" in out
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert taskpilot("runs", "cancel", run_id).code == 2
 
 
 @pytest.mark.parametrize(("sent", "code", "status"), [(signal.SIGINT, 130, "cancelled"), (signal.SIGTERM, 143, "lost")])
 def test_a_signal_is_recorded_and_told_by_the_exit_code(sent: signal.Signals, code: int, status: str, taskpilot: Command) -> None:
+    assert taskpilot("runs").code == 0
     process = taskpilot.start("run", "sleeps", "--quiet")
     try:
         wait_for_running(taskpilot, "sleeps")
@@ -277,7 +278,7 @@ def test_a_signal_is_recorded_and_told_by_the_exit_code(sent: signal.Signals, co
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert (process.returncode, out) == (code, b"")
     assert len(err.splitlines()) == 1
     assert b"sleeps" in err
@@ -329,6 +330,7 @@ def test_input_comes_from_a_pipe_of_parameters(taskpilot: Command, root: Path) -
 def test_a_live_line_is_drawn_on_a_terminal_and_only_there(taskpilot: Command, root: Path) -> None:
     import pty
 
+    assert taskpilot("runs").code == 0
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "taskpilot", "run", "sleeps"],
@@ -347,10 +349,21 @@ def test_a_live_line_is_drawn_on_a_terminal_and_only_there(taskpilot: Command, r
         out, _ = process.communicate(timeout=30)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
         os.close(ours)
     assert process.returncode == 130
     assert b"\x1b" not in out
+
+
+def test_commands_that_come_first_at_the_same_time_share_one_new_store(taskpilot: Command) -> None:
+    processes = []
+    for _ in range(6):
+        processes.append(taskpilot.start("run", "hello", "--json"))
+        time.sleep(0.06)  # Not a wait for anything: spreads the starts over the making of the store.
+    ended = [process.communicate(timeout=90) for process in processes]
+    assert [err for _out, err in ended] == [b""] * 6
+    assert {process.returncode for process in processes} <= {0, 10}
+    assert 0 in {process.returncode for process in processes}
 
 
 def wait_for_running(taskpilot: Command, job: str) -> None:
