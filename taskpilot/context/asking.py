@@ -13,7 +13,7 @@ from taskpilot.context.session import Session
 from taskpilot.domain.chat import ChatReply, ChatRequest, ChatRetry, Message, OutputSchema, Role, ToolCall, ToolSchema
 from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, ReplyInvalid
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
-from taskpilot.domain.text import one_line
+from taskpilot.domain.text import one_line, storable
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -153,16 +153,11 @@ def _validated(reply: ChatReply, output: type[Shape]) -> Shape:
 
 def _recordable(reply: ChatReply) -> dict[str, Any]:
     return {
-        "content": _storable(reply.content),
-        "tool_calls": [{name: _storable(text) for name, text in asdict(call).items()} for call in reply.tool_calls],
+        "content": storable(reply.content),
+        "tool_calls": [{name: storable(text) for name, text in asdict(call).items()} for call in reply.tool_calls],
         "finish_reason": reply.finish_reason,
-        "refusal": None if reply.refusal is None else _storable(reply.refusal),
+        "refusal": None if reply.refusal is None else storable(reply.refusal),
     }
-
-
-def _storable(text: str) -> str:
-    """A lone surrogate is no UTF-8: it is kept as a question mark."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _reply_of(step: Step) -> ChatReply:

@@ -5,16 +5,26 @@ from typing import Any
 from taskpilot.context import scope
 from taskpilot.context.session import Session
 from taskpilot.domain.decisions import Decision, DecisionStatus, PolicyInput, PolicyResult, Verdict
-from taskpilot.domain.errors import BudgetExceeded, Denied, LeaseLost, TaskPilotError, ToolFailed
+from taskpilot.domain.errors import BudgetExceeded, Denied, LeaseLost, StoreBusy, StoreError, TaskPilotError, ToolFailed
 from taskpilot.domain.identity import new_id
+from taskpilot.domain.runs import Reason
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Reservation
+from taskpilot.journal.journal import ERROR_KEPT
 from taskpilot.tools.invocation import invoke
 
 _ANEW = frozenset({StepStatus.AGAIN})
 _UNCERTAIN = frozenset({StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.DIVERGED})
+
+
+def _as_recorded(error: Exception) -> Exception:
+    """The error in the words and of the kind that a later attempt raises it in; trouble with the store is none of the tool's."""
+    if isinstance(error, StoreError | StoreBusy):
+        return error
+    what = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
+    return ToolFailed(one_line(what, limit=ERROR_KEPT))
 
 
 class Calling:
@@ -51,13 +61,13 @@ class Calling:
         if recorded.status is StepStatus.DENIED:
             raise Denied(recorded.error)
         if recorded.status in _UNCERTAIN:
-            what = (
-                "was started and left no result" if recorded.status is not StepStatus.DIVERGED else "stands where another call is recorded"
-            )
+            diverged = recorded.status is StepStatus.DIVERGED
+            what = "stands where another call is recorded" if diverged else "was started and left no result"
             raise self._session.waiting(
                 f"the tool {recorded.name} {what}, and is not safe to repeat: "
                 f"`taskpilot runs resume {recorded.run_id} --step {recorded.id} --done JSON|--again|--fail`",
                 "step-uncertain",
+                reason=Reason.DIVERGED_STEP if diverged else Reason.UNCERTAIN_STEP,
                 step_id=recorded.id,
             )
         raise ToolFailed(recorded.error)
@@ -70,6 +80,7 @@ class Calling:
             f"the tool {place.name} is asked for where an earlier attempt called {before.name} with other arguments; it was not called: "
             f"`taskpilot runs resume {before.run_id} --step {step.id} --done JSON|--again|--fail`",
             "step-diverged",
+            reason=Reason.DIVERGED_STEP,
             step_id=step.id,
         )
 
@@ -146,13 +157,12 @@ class Calling:
             raise session.stopped(stop) from None
         if new:
             session.tell_decision(decision)
-        if session.now() >= begun.lease_until:
-            # The process stood still between the record and here: the run may be somebody else's by now.
-            raise session.stopped(LeaseLost(f"the lease ended before {spec.name} was called"))
+        session.check_lease(begun, f"{spec.name} was called")
         try:
-            result = invoke(spec, arguments)
+            with scope.entered(scope.current().call_path(place)):
+                result = invoke(spec, arguments)
         except Exception as error:
-            failed = error if isinstance(error, TaskPilotError) else ToolFailed(f"{type(error).__name__}: {error}")
+            failed = _as_recorded(error)
             session.journal.end(begun, StepStatus.FAILED, error=failed)
             session.tell("tool-call-failed", f"{spec.name}: {one_line(str(failed))}", level="error", tool=spec.name, step_id=begun.step.id)
             raise failed from error

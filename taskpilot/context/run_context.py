@@ -88,21 +88,23 @@ class RunContext:
     def call(self, tool: Callable[..., Result] | str, /, **arguments: Any) -> Result:
         """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid, or Waiting."""
         spec = self._tool(tool)
-        parsed = parse_arguments(spec, to_json(arguments))
+        parsed = parse_arguments(spec, to_json(arguments, by_alias=True))
         result: Result = read_result(spec, self._calling.call(spec, parsed, agent="job"))
         return result
 
     def step(self, name: str, function: Callable[..., Result], /, *args: Any) -> Result:
         """Runs a named piece of Python once; its result is recorded as JSON and always re-read by its return annotation."""
         session = self._session
-        place = scope.current().place(StepKind.STEP, name, digestible(args))
+        given = digestible(args)
+        place = scope.current().place(StepKind.STEP, name, given)
         recorded = session.journal.recorded(place)
         if recorded is None or recorded.status is not StepStatus.SUCCEEDED:
             session.seconds_left()
             try:
-                begun = session.journal.begin(place, value=digestible(args))
+                begun = session.journal.begin(place, value=given)
             except LeaseLost as stop:
                 raise session.stopped(stop) from None
+            session.check_lease(begun, f"the step {name} was made")
             try:
                 with scope.inside(name):
                     value = to_json(function(*args))
@@ -113,7 +115,7 @@ class RunContext:
         else:
             scope.current().child_path(name)
             value = recorded.result
-        result: Result = from_json(function, value)
+        result: Result = from_json(function, value, name=name)
         return result
 
     def map(

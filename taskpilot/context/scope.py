@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
+from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.steps import StepKind, StepPlace
 
 
@@ -38,15 +40,33 @@ class Scope:
         with self._lock:
             number = self._children[noun]
             self._children[noun] += 1
-        return f"{self.path}/{noun}.{number}"
+        return f"{self.path}/{quoted(noun)}.{number}"
 
+    def call_path(self, place: StepPlace) -> str:
+        """The path of what a tool call does inside: made of the call's key, since a recorded call is not made and counts nothing."""
+        return f"{self.path}/{quoted(place.name)}[{place.key[:16]}]"
+
+
+_ESCAPED: Final = re.compile(r"[%/\[\]]")
+_ESCAPES: Final = {ord(character): f"%{ord(character):02x}" for character in "%/[]"}
 
 _current: ContextVar[Scope] = ContextVar("taskpilot_scope")
 
 
 def current() -> Scope:
-    """The scope of whoever asks: follows into the threads of a map."""
-    return _current.get()
+    """The scope of whoever asks: follows into the threads of a map. Raises TaskPilotError in a thread of the job's own."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise TaskPilotError(
+            "the context was used in a thread that the job made itself: its place in the run, and so its record, is not known there. "
+            "Use ctx.map(function, items, concurrency=N)"
+        ) from None
+
+
+def quoted(noun: str) -> str:
+    """A name as one part of a path: what separates parts is escaped, so that no name reads like another one's children."""
+    return noun.translate(_ESCAPES) if _ESCAPED.search(noun) else noun
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from taskpilot.domain.decisions import Decision
-from taskpilot.domain.errors import DeadlineExceeded, Stop, Waiting
+from taskpilot.domain.errors import DeadlineExceeded, LeaseLost, Stop, Waiting
 from taskpilot.domain.facts import DecisionMade, Event, RunIdentity
-from taskpilot.domain.runs import Run
+from taskpilot.domain.runs import Reason, Run
 from taskpilot.domain.specs import JobSpec, ToolSpec
-from taskpilot.journal.journal import Journal
+from taskpilot.journal.journal import Begun, Journal
 from taskpilot.ports import Model, PolicyEngine, Signals
 from taskpilot.spending import Spending
 
@@ -65,15 +65,20 @@ class Session:
             raise self.stopped(DeadlineExceeded())
         return left
 
+    def check_lease(self, begun: Begun, what: str) -> None:
+        """Right before an effect. Raises LeaseLost where the process stood still since the begin: the run may be somebody else's."""
+        if self.now() >= begun.lease_until:
+            raise self.stopped(LeaseLost(f"the lease ended before {what}"))
+
     def stopped(self, stop: Stop) -> Stop:
         """Remembers a stop; gives it back to be raised."""
         self.stops.append(stop)
         return stop
 
-    def waiting(self, why: str, action: str, **fields: Any) -> Waiting:
+    def waiting(self, why: str, action: str, *, reason: Reason = Reason.APPROVAL, **fields: Any) -> Waiting:
         """Remembers that a person is asked; gives the stop to be raised."""
         self.tell(action, why, level="warning", **fields)
-        waiting = Waiting(why)
+        waiting = Waiting(why, reason=reason)
         self.stops.append(waiting)
         return waiting
 

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from taskpilot.domain.chat import ChatRetry
 from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.runs import Reason
 
 
 class TaskPilotError(Exception):
@@ -129,6 +130,11 @@ class Stop(BaseException):
 
 class Waiting(Stop):
     """The run waits for a person."""
+
+    def __init__(self, message: str | None = None, *, reason: Reason = Reason.APPROVAL) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """What the person is asked about: an approval, an uncertain step or a diverged one."""
 
 
 class BudgetExceeded(Stop):

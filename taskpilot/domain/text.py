@@ -19,6 +19,11 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
     )
 
 
+def storable(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can say and UTF-8, so the store and the wire, cannot."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def one_line(text: str, *, limit: int = 200) -> str:
     """Printable, on one line, at most `limit` characters."""
     flat = printable(" ".join(text[: limit * 4].split()))

@@ -16,6 +16,7 @@ from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.domain.text import storable
 from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.counting import CallEnd, call_totals, micros
 from taskpilot.journal.limits import check_budget
@@ -25,6 +26,9 @@ from taskpilot.store.records import dumps
 
 INPUT_KEPT: Final = 64_000
 """Characters of a step's input that are kept for people to read; the digest, not this text, identifies a step."""
+
+ERROR_KEPT: Final = 2_000
+"""Characters of an error's text that are recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ class Journal:
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
-        self._by_place = {(step.scope, step.kind, step.ordinal): step for step in recorded}
+        self._by_place: dict[tuple[str, StepKind, int], dict[str, Step]] = {}
+        for step in self._by_key.values():
+            self._by_place.setdefault((step.scope, step.kind, step.ordinal), {})[step.key] = step
 
     def recorded(self, place: StepPlace) -> Step | None:
         """What an earlier attempt recorded for exactly this place and input; its newest making."""
@@ -56,8 +62,8 @@ class Journal:
 
     def displaced(self, place: StepPlace) -> Step | None:
         """What an earlier attempt recorded at this place for another input, unless a person let it go."""
-        step = self._by_place.get((place.scope, place.kind, place.ordinal))
-        return None if step is None or step.key == place.key or step.status is StepStatus.AGAIN else step
+        others = self._by_place.get((place.scope, place.kind, place.ordinal), {})
+        return next((step for step in others.values() if step.key != place.key and step.status is not StepStatus.AGAIN), None)
 
     def begin(
         self,
@@ -122,7 +128,7 @@ class Journal:
                 self._step(place, status, value, now),
                 result=result,
                 ended_at=now,
-                error=None if error is None else str(error),
+                error=None if error is None else storable(str(error)),
                 error_type=None if error is None else type(error).__name__,
                 decision_id=None if decision is None else decision.id,
                 idempotent=idempotent,
@@ -279,7 +285,7 @@ class Journal:
             "status": status,
             "ended_at": to_micros(now),
             "result": None if status is not StepStatus.SUCCEEDED else dumps(result),
-            "error": None if error is None else str(error)[:2000],
+            "error": None if error is None else storable(str(error)[:ERROR_KEPT]),
             "error_type": None if error is None else type(error).__name__,
         }
         if not steps.end_step(connection, step.id, **values):

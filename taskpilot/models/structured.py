@@ -55,7 +55,7 @@ def asked_as(mode: Mode, payload: dict[str, Any], output: OutputSchema) -> dict[
 def json_text(text: str) -> str:
     """The JSON object in a reply that is one, or that is one fenced block; else the reply as it is.
 
-    An object with words around it is not taken, fenced or not: what a model quotes, it need not mean ("NOT APPROVED. I was told to say ...").
+    An object with words around it is not taken, fenced or not: what a model quotes, it need not mean.
     """
     plain = _THOUGHT.sub("", text, count=1).strip()
     if _is_object(plain):

@@ -57,7 +57,11 @@ class Attempts:
                 return
             if not self._pause(grant, interrupts):
                 return
-            grant = self._house.ledger.next_attempt(grant, self._spec)
+            try:
+                grant = self._house.ledger.next_attempt(grant, self._spec)
+            except LeaseLost:
+                # Somebody took the run over while this process stood still: then it is theirs.
+                return
 
     def _attempt(self, grant: LeaseGrant, interrupts: Interrupts) -> Ending:
         house = self._house
@@ -120,7 +124,8 @@ class Attempts:
             if left <= 0:
                 return True
             interrupts.wait(min(left, 1.0))
-            house.ledger.renew(grant, active_seconds=0)
+            if not house.ledger.renew(grant, active_seconds=0):
+                return False
         interrupts.heed()
         cause = {signal.SIGINT: Cause.SIGINT, signal.SIGHUP: Cause.SIGHUP}.get(interrupts.first, Cause.SIGTERM)
         self._release(grant, outcome_of(Ending(cause, None, None, 0.0, forced=False)))
@@ -129,7 +134,7 @@ class Attempts:
     def _release(self, grant: LeaseGrant, outcome: Outcome) -> None:
         try:
             self._house.ledger.give_up(grant, outcome)
-        except TaskPilotError:
+        except (TaskPilotError, LeaseLost):
             # Somebody else has the run: then it is theirs to end.
             return
 

@@ -8,9 +8,9 @@ from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.moments import to_micros
-from taskpilot.domain.runs import Run, RunStatus, RunSummary, exit_code
+from taskpilot.domain.runs import RESUMABLE, Run, RunStatus, RunSummary, exit_code
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.steps import StepStatus
+from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.ledger.claims import Claim, Skip
 from taskpilot.operations.attempts import Attempts, Display, RunChild
 from taskpilot.operations.facts import describe, facts_of
@@ -20,7 +20,7 @@ from taskpilot.operations.planning import RunRequest, budget_note, plan_resume, 
 from taskpilot.operations.summary import summarize
 from taskpilot.signals.gateway import push_job
 from taskpilot.signals.publish import TOTAL_SECONDS, Targets, publish
-from taskpilot.store import runs, steps, tasks
+from taskpilot.store import listings, runs, steps, tasks
 from taskpilot.store.records import dumps
 from taskpilot.supervisor import Interrupts
 
@@ -94,9 +94,14 @@ def answer_step(house: House, run: Run, answer: StepAnswer) -> None:
     step_id = parse_id(answer.step_id, noun="step")
     now = to_micros(house.now())
     with house.store.write() as connection:
+        standing = runs.get_run(connection, run.id)
+        if standing is not None and standing.status not in RESUMABLE | {RunStatus.RUNNING}:
+            raise TransitionRefused(f"run {run.id} is {standing.status}: it waits for no answer")
         step = steps.get_step(connection, run.id, step_id)
         if step is None:
             raise UsageError(f"run {run.id} has no step {step_id}; `taskpilot runs show {run.id}` shows those that wait")
+        if step.kind is not StepKind.CALL:
+            raise TransitionRefused(f"step {step_id} is no tool call: what it left open is made anew by itself")
         if step.status not in (StepStatus.UNKNOWN, StepStatus.DIVERGED, StepStatus.FAILED):
             raise TransitionRefused(f"step {step_id} is {step.status}: nobody has to say anything of it")
         if answer.kind == "done":
@@ -176,13 +181,8 @@ def _questions(house: House, run: Run) -> list[str]:
     with house.store.read() as connection:
         reviews = [task for task in tasks.tasks_of(connection, run.id) if task.status == "review"]
         approvals = tasks.pending_decisions(connection, run.id)
-        uncertain = [step for step in steps.steps_of(connection, run.id) if waits_for_person(step.status, idempotent=step.idempotent)]
+        uncertain = listings.uncertain_steps(connection, run.id)
     asked = [f"taskpilot tasks approve {task.id}   (or reject)" for task in reviews]
     asked += [f"taskpilot decisions approve {decision.id}   (or reject)" for decision in approvals]
     asked += [f"taskpilot runs resume {run.id} --step {step.id} --done JSON|--again|--fail" for step in uncertain]
     return [*asked, f"taskpilot runs resume {run.id}   goes on from the journal when all is answered"]
-
-
-def waits_for_person(status: StepStatus, *, idempotent: bool) -> bool:
-    """Whether a tool step is one that only a person can judge."""
-    return status is StepStatus.DIVERGED or (status is StepStatus.UNKNOWN and not idempotent)

@@ -34,7 +34,7 @@ def judge(session: Session, result: object, error: BaseException | None) -> Outc
     waits = [stop for stop in stops if isinstance(stop, Waiting)]
     if waits:
         more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
-        return Outcome(RunStatus.WAITING, Reason.APPROVAL, f"{waits[0]}{more}")
+        return Outcome(RunStatus.WAITING, waits[0].reason, f"{waits[0]}{more}")
     if error is not None:
         return _failed(error)
     if session.every_item_failed is not None:

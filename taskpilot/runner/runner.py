@@ -30,12 +30,11 @@ class Runner:
         result, error = self._call(session)
         if isinstance(error, Terminated):
             raise error
-        outcome = self._lease_lost(error) or judge(session, result, error)
-        if outcome.reason is not Reason.LEASE:
-            try:
-                self._end(grant, outcome, active_seconds=time.monotonic() - began, keep_lease=True)
-            except LeaseLost as lost:
-                outcome = Outcome(RunStatus.LOST, Reason.LEASE, str(lost))
+        outcome = self._lease_lost(session, error) or judge(session, result, error)
+        try:
+            self._end(grant, outcome, active_seconds=time.monotonic() - began, keep_lease=True)
+        except LeaseLost as lost:
+            outcome = Outcome(RunStatus.LOST, Reason.LEASE, str(lost))
         level = "info" if outcome.status is RunStatus.SUCCEEDED else "warning"
         fields = {"status": outcome.status, "reason": outcome.reason, "exit_code": int(exit_code(outcome.status, outcome.reason))}
         session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job}: {outcome.status} {outcome.detail}", level=level, **fields)
@@ -60,5 +59,7 @@ class Runner:
         finally:
             session.close()
 
-    def _lease_lost(self, error: BaseException | None) -> Outcome | None:
-        return Outcome(RunStatus.LOST, Reason.LEASE, str(error)) if isinstance(error, LeaseLost) else None
+    def _lease_lost(self, session: Session, error: BaseException | None) -> Outcome | None:
+        """Lost, where an effect was refused for the lease, also if the job swallowed that; recorded only where nobody took the run over."""
+        lost = next((stop for stop in (*session.stops, error) if isinstance(stop, LeaseLost)), None)
+        return None if lost is None else Outcome(RunStatus.LOST, Reason.LEASE, str(lost), retry=True)

@@ -6,8 +6,9 @@ import os
 import socket
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
@@ -25,6 +26,8 @@ Record: TypeAlias = Row[Any]
 
 FILE: Final = "taskpilot.db"
 _KEPT: Final = "Nothing was overwritten."
+CREATION_SECONDS: Final = 30.0
+"""Making or upgrading a store takes a second; who waits longer than this for another one's is told so."""
 
 
 class Store:
@@ -51,8 +54,14 @@ class Store:
             _check_file(path)
         engine = _engine(path, busy_seconds)
         try:
-            with _errors(path):
-                store_id, name = _identity(engine, path, deployment)
+            with _errors(path), _file_errors(path):
+                revision = _revision(engine, path)
+                if revision is None:
+                    # Its creation goes on right now, or was killed before the schema was there.
+                    _create(path, busy_seconds)
+                elif revision != tables.HEAD:
+                    raise ConfigurationError(_revision_message(path, revision))
+                store_id, name = _identity(engine, deployment)
         except BaseException:
             engine.dispose()
             raise
@@ -117,12 +126,14 @@ def backup(state_dir: Path, target: Path) -> None:
         raise StoreError(f"there is no store at {path} to back up")
     with _file_errors(target):
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-        source, copy = sqlite3.connect(path), sqlite3.connect(target)
         try:
-            source.backup(copy)
-        finally:
-            source.close()
-            copy.close()
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+        except sqlite3.Error as error:
+            target.unlink()
+            raise StoreError(
+                f"the store {path} could not be copied to {target}: {error}; no copy is left, the store is as it was"
+            ) from error
 
 
 def _engine(path: Path, busy_seconds: float) -> Engine:
@@ -150,23 +161,44 @@ def _engine(path: Path, busy_seconds: float) -> Engine:
 
 
 def _create(path: Path, busy_seconds: float) -> None:
-    """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or an empty file."""
-    for companion in ("-wal", "-journal"):
-        beside = path.with_name(path.name + companion)
-        if not path.exists() and beside.exists() and beside.stat().st_size > 0:
-            raise StoreError(f"{beside} is there but {path} is gone: restore it from a backup, or move {beside.name} away. {_KEPT}")
+    """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or a database without tables."""
     lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _take(lock, path)
+        _refuse_lone_log(path)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         engine = _engine(path, busy_seconds)
         try:
             with _errors(path):
+                revision = _revision(engine, path)
+                if revision is not None and revision > tables.HEAD:
+                    raise ConfigurationError(_revision_message(path, revision))
                 _migrate(engine)
         finally:
             engine.dispose()
     finally:
         os.close(lock)
+
+
+def _take(lock: int, path: Path) -> None:
+    give_up = time.monotonic() + CREATION_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise StoreBusy(f"another process makes or upgrades the store {path}: try again; `fuser {path}.lock` shows who") from None
+            time.sleep(0.02)
+
+
+def _refuse_lone_log(path: Path) -> None:
+    """SQLite deletes a log that it finds beside no database or an empty one, and with it all that was recorded last."""
+    state = "gone" if not path.exists() else "empty" if path.stat().st_size == 0 else "there"
+    # A rollback journal beside an empty file is what a kill in the middle of a creation leaves.
+    for companion in {"gone": ("-wal", "-journal"), "empty": ("-wal",)}.get(state, ()):
+        beside = path.with_name(path.name + companion)
+        if beside.exists() and beside.stat().st_size > 0:
+            raise StoreError(f"{beside} is there but {path} is {state}: restore it from a backup, or move {beside.name} away. {_KEPT}")
 
 
 def _migrate(engine: Engine) -> None:
@@ -196,18 +228,23 @@ def _check_file(path: Path) -> None:
         raise StoreError(f"the store {path} is read-only for us: give us the right to write it. {_KEPT}")
 
 
-def _identity(engine: Engine, path: Path, deployment: str | None) -> tuple[str, str]:
+def _identity(engine: Engine, deployment: str | None) -> tuple[str, str]:
+    with engine.connect() as connection:
+        info = connection.execute(select(tables.store_info)).first() or _introduce(engine, deployment)
+    return info.store_id, info.deployment
+
+
+def _revision(engine: Engine, path: Path) -> str | None:
+    """The schema's revision; None where there is no table yet. Raises StoreError where the tables are somebody else's."""
     with engine.connect() as connection:
         names = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
-        if "alembic_version" not in names:
-            raise StoreError(f"{path} is a database, but not one of TaskPilot's: move it away, or give another TASKPILOT_HOME. {_KEPT}")
-        revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        if revision != tables.HEAD:
-            raise ConfigurationError(_revision_message(path, str(revision)))
-        info = connection.execute(select(tables.store_info)).first()
-    if info is None:
-        info = _introduce(engine, deployment)
-    return info.store_id, info.deployment
+        if not names:
+            return None
+        if {"alembic_version", tables.store_info.name} <= names:
+            revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            if revision is not None:
+                return str(revision)
+    raise StoreError(f"{path} is a database, but not one of TaskPilot's: move it away, or give another TASKPILOT_HOME. {_KEPT}")
 
 
 def _revision_message(path: Path, revision: str) -> str:
@@ -246,8 +283,8 @@ def _errors(path: Path) -> Iterator[None]:
     """Says what is wrong with the store in our own words."""
     try:
         yield
-    except exc.DBAPIError as error:
-        cause = str(error.orig)
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
         if "locked" in cause or "busy" in cause:
             raise StoreBusy(f"the store {path} is locked by another process: try again; `fuser {path}` shows who holds it") from error
         if isinstance(error, exc.IntegrityError):

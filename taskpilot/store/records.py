@@ -11,6 +11,7 @@ from taskpilot.domain.moments import from_micros
 from taskpilot.domain.runs import Attempt, Owner, Reason, Run, RunStatus, TriggerKind
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
+from taskpilot.domain.text import storable
 from taskpilot.domain.usage import Spend, Usage
 
 
@@ -20,8 +21,8 @@ def moment(micros: int | None) -> datetime | None:
 
 
 def dumps(value: Any) -> str:
-    """JSON as the store keeps it: compact, sorted, text as it is."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """JSON as the store keeps it: compact, sorted, text as it is, but for halves of surrogate pairs."""
+    return storable(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
 def loads(text: str | None) -> Any:

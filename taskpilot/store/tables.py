@@ -79,7 +79,8 @@ runs = Table(
     Column("reserved_nano", BigInteger, nullable=False, server_default="0"),
     Column("reserved_tokens", BigInteger, nullable=False, server_default="0"),
     Index("runs_by_job", "job", "id"),
-    Index("runs_by_status", "status", "job"),
+    Index("runs_by_status", "status", "id"),
+    Index("runs_of_job_by_status", "job", "status", "id"),
 )
 
 attempts = Table(
@@ -165,6 +166,7 @@ tasks = Table(
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("run_id", "scope"),
     Index("tasks_by_status", "status", "id"),
+    Index("tasks_by_job", "job", "id"),
 )
 
 decisions = Table(
@@ -190,6 +192,7 @@ decisions = Table(
     Column("note", Text),
     Index("decisions_by_run", "run_id", "step_key"),
     Index("decisions_by_status", "status", "id"),
+    Index("decisions_by_job", "job", "id"),
 )
 
 totals = Table(

@@ -10,6 +10,7 @@ from taskpilot.domain.errors import NotFound
 from taskpilot.domain.instruments import APPROVALS, POLICY_DECISIONS, TASKS
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.tasks import Task, TaskStatus, check_transition
+from taskpilot.domain.text import storable
 from taskpilot.store.records import decision_of, dumps, task_of
 from taskpilot.store.tables import decisions, tasks
 from taskpilot.store.totals import add, count
@@ -34,8 +35,8 @@ def tasks_of(connection: Connection, run_id: str) -> list[Task]:
 
 def task_counts(connection: Connection, run_id: str) -> dict[str, int]:
     """How many tasks of a run stand in which state."""
-    wanted = select(tasks.c.status, func.count()).where(tasks.c.run_id == run_id).group_by(tasks.c.status)
-    counts: dict[str, int] = dict(connection.execute(wanted).tuples().all())
+    wanted = select(tasks.c.status, func.count().label("number")).where(tasks.c.run_id == run_id).group_by(tasks.c.status)
+    counts = {row.status: row.number for row in connection.execute(wanted)}
     return {status.value: counts[status] for status in TaskStatus if status in counts}
 
 
@@ -48,9 +49,9 @@ def insert_task(connection: Connection, task: Task) -> None:
             run_id=task.run_id,
             job=task.job,
             scope=task.scope,
-            title=task.title,
+            title=storable(task.title),
             priority=task.priority,
-            description=task.description,
+            description=storable(task.description),
             status=task.status,
             reason=task.reason,
             created_at=to_micros(task.created_at),
@@ -65,7 +66,7 @@ def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason
     if task is None:
         raise NotFound(f"there is no task {task_id}; `taskpilot tasks list` shows them")
     check_transition(task.id, task.status, after)
-    values = {"status": after, "reason": reason, "updated_at": to_micros(now)}
+    values = {"status": after, "reason": storable(reason), "updated_at": to_micros(now)}
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
     add(connection, task.job, [count(TASKS, status=after)])
     return replace(task, status=after, reason=reason, updated_at=now)
@@ -116,7 +117,7 @@ def insert_decision(connection: Connection, decision: Decision) -> None:
 
 def settle_decision(connection: Connection, decision: Decision, *, status: DecisionStatus, by: str, note: str, now: datetime) -> None:
     """Records a person's answer and counts it."""
-    values = {"status": status, "settled_by": by, "settled_at": to_micros(now), "note": note}
+    values = {"status": status, "settled_by": storable(by), "settled_at": to_micros(now), "note": storable(note)}
     connection.execute(update(decisions).where(decisions.c.id == decision.id).values(**values))
     add(connection, decision.job, [count(APPROVALS, verdict=status)])
 

@@ -75,9 +75,9 @@ def _propose(session: Session, proposal: Proposal, path: str) -> Task:
         run_id=session.run.id,
         job=session.run.job,
         scope=path,
-        title=_storable(proposal.title),
+        title=proposal.title,
         priority=proposal.priority,
-        description=_storable(proposal.description),
+        description=proposal.description,
         status=TaskStatus.PENDING,
         reason="proposed by the planner",
         created_at=now,
@@ -85,7 +85,3 @@ def _propose(session: Session, proposal: Proposal, path: str) -> Task:
     )
     session.journal.propose(task)
     return task
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

@@ -88,7 +88,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("runs_by_job", "runs", ["job", "id"], unique=False)
-    op.create_index("runs_by_status", "runs", ["status", "job"], unique=False)
+    op.create_index("runs_by_status", "runs", ["status", "id"], unique=False)
+    op.create_index("runs_of_job_by_status", "runs", ["job", "status", "id"], unique=False)
     op.create_table(
         "store_info",
         sa.Column("only", sa.Integer(), nullable=False),
@@ -158,6 +159,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("decisions_by_job", "decisions", ["job", "id"], unique=False)
     op.create_index("decisions_by_run", "decisions", ["run_id", "step_key"], unique=False)
     op.create_index("decisions_by_status", "decisions", ["status", "id"], unique=False)
     op.create_table(
@@ -213,4 +215,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run_id", "scope"),
     )
+    op.create_index("tasks_by_job", "tasks", ["job", "id"], unique=False)
     op.create_index("tasks_by_status", "tasks", ["status", "id"], unique=False)
