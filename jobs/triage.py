@@ -5,7 +5,7 @@ import io
 import json
 from pathlib import Path
 
-from taskpilot import InputFile, ItemError, Retry, RunContext, cron, job
+from taskpilot import Budget, InputFile, ItemError, Retry, RunContext, cron, job
 
 SPEAKING = ("title", "subject", "body", "text", "description")
 """Fields in which people write what they want."""
@@ -19,7 +19,8 @@ def read_requests(path: str, kind: str) -> list[str]:
     text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     if kind == ".csv":
         return [as_request(row) for row in csv.DictReader(io.StringIO(text)) if any(row.values())]
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    # Not splitlines: JSON may hold other separators (U+2028) inside of a text.
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if kind in (".jsonl", ".ndjson"):
         return [as_request(parsed(line, number)) for number, line in lines]
     return [line for _number, line in lines]
@@ -36,10 +37,15 @@ def parsed(line: str, number: int) -> object:
 def as_request(value: object) -> str:
     """A request as the planner reads it: text as it is; of an object first what it says, then its other fields, one a line."""
     if not isinstance(value, dict):
-        return str(value)
+        return whole(str(value))
     said = [str(value[key]) for key in SPEAKING if value.get(key)]
     rest = [f"{key}: {part}" for key, part in value.items() if key not in SPEAKING and part not in (None, "")]
-    return "\n\n".join([*said, "\n".join(rest)]).strip()
+    return whole("\n\n".join([*said, "\n".join(rest)]).strip())
+
+
+def whole(text: str) -> str:
+    """The text with each half of a character, which JSON can hold and nothing else can, replaced by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def kind_of(path: str, text_format: str) -> str:
@@ -57,6 +63,8 @@ def kind_of(path: str, text_format: str) -> str:
     schedule=cron("0 7 * * mon-fri", timezone="Europe/Berlin"),
     deadline="15m",
     retry=Retry(attempts=3),
+    # A request takes four calls and more. A model without a price, such as a local one, is held by the calls alone.
+    budget=Budget(usd="1", llm_calls=2_000, unpriced="allow"),
     model="gpt-4o-mini",
 )
 def triage(ctx: RunContext, inbox: InputFile = "jobs/inbox.jsonl", text_format: str = "auto", concurrency: int = 8) -> str:

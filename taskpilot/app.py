@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from typing import Final
 
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
@@ -32,12 +33,16 @@ from taskpilot.tools.notify import notify_tool
 from taskpilot.workflow.filing import PendingTasks
 from taskpilot.workflow.workflow import run_workflow
 
+_SINKS: Final = {"LogSignal": "logs", "DecisionLogSignal": "decision_log"}
+"""What the metric of failures calls a signal."""
+
 
 class App:
     """One deployment, ready to be used."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
         self.house = House(settings, now=now)
+        self._lost_log_lines: Callable[[], int] = lambda: 0
 
     def run(self, request: RunRequest, display: Display) -> Finished:
         """Runs a job with this process as its supervisor."""
@@ -52,13 +57,15 @@ class App:
         self.house.store.after_fork()
         self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
-        outcome = Runner(end=self.house.ledger.end, now=self.house.now).run(session, grant)
+        outcome = Runner(end=self.house.ledger.end, now=self.house.now, mask=self._masked).run(session, grant)
         self._count_failures(session)
         return int(exit_code(outcome.status, outcome.reason))
 
     def _count_failures(self, session: Session) -> None:
         """Counts what signals could not write; quiet, since the attempt has ended well or not without it."""
-        failures = [totals.count(TELEMETRY_FAILURES, number, sink=sink) for sink, number in session.signals.failures.items()]
+        failed = {_SINKS.get(signal, signal): number for signal, number in session.signals.failures.items()}
+        failed["logs"] = failed.get("logs", 0) + self._lost_log_lines()
+        failures = [totals.count(TELEMETRY_FAILURES, number, sink=sink) for sink, number in failed.items() if number]
         if failures:
             with suppress(TaskPilotError), self.house.store.write() as connection:
                 totals.add(connection, session.run.job, failures)
@@ -77,7 +84,7 @@ class App:
             root_span_id=run.root_span_id,
             deployment=house.store.deployment,
         )
-        configure_logs(
+        self._lost_log_lines = configure_logs(
             settings.state_dir,
             run_id=run.id,
             level=settings.log_level,
@@ -113,11 +120,17 @@ class App:
         settings = self.house.settings
         if name is None:
             raise ConfigurationError(
-                f"job {spec.name} asks a model, and none is named: type --model NAME, set TASKPILOT_MODEL, or give the job model=. "
-                "--model offline needs no key. No token was spent."
+                f"job {spec.name} asks a model, and none is named: type --model NAME, set TASKPILOT_MODEL, or give the job model=, "
+                "with OPENAI_API_KEY or OPENAI_BASE_URL set; --model offline needs neither. No token was spent."
             )
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         return open_model(name, api_key=key, base_url=settings.openai_base_url)
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets():
+            # A shorter one would be found in every second word.
+            text = text.replace(secret, "***") if len(secret) >= 4 else text
+        return text
 
     def _secrets(self) -> tuple[str, ...]:
         settings = self.house.settings

@@ -10,6 +10,8 @@ from taskpilot.domain.usage import Reservation, Usage
 
 _PER_MESSAGE: Final = 16
 """Tokens that a chat template may add around one message; generous."""
+_ORDER: Final = 256
+"""Bytes of the sentence that asks for the shape in the prompt, where a server knows no other way."""
 
 Price = Callable[[str, Usage, datetime], int | None]
 """(model, usage, when) -> nano-USD, or None where the model has no known price."""
@@ -25,10 +27,14 @@ class Spending:
     def worst_case(self, request: ChatRequest, at: datetime) -> Reservation:
         """The most that the call can take: every byte of the prompt a token (no tokenizer makes more), and the whole output limit."""
         prompt = sum(len(message.content.encode()) + _PER_MESSAGE for message in request.messages)
-        prompt += sum(len(call.arguments.encode()) + len(call.name) for message in request.messages for call in message.tool_calls)
+        prompt += sum(
+            len(call.arguments.encode()) + len(call.name.encode()) + len(call.id.encode())
+            for message in request.messages
+            for call in message.tool_calls
+        )
         prompt += sum(len(json.dumps([tool.name, tool.description, tool.parameters])) for tool in request.tools)
         if request.output is not None:
-            prompt += len(json.dumps(request.output.schema))
+            prompt += len(json.dumps(request.output.schema)) + _ORDER
         worst = Usage(input=prompt, output=request.max_output_tokens)
         return Reservation(cost_nano=self._price(self._model, worst, at), tokens=worst.total, llm_calls=1)
 

@@ -121,24 +121,31 @@ def run_job(
     parameters: Mapping[str, Any] | None = None,
     scheduled_for: datetime | None = None,
     settings: str = "",
+    attempts: int = 1,
     now: Callable[[], datetime] = utc_now,
 ) -> JobResult:
-    """Runs a job once in this process, against a store in a temporary folder, and gives what the record says of it.
+    """Runs a job in this process, against a store in a temporary folder, and gives what the record says of it.
 
-    `settings` is the text of a taskpilot.toml. The environment is not read. Raises UsageError or ConfigurationError.
+    `settings` is the text of a taskpilot.toml. Where an attempt fails and the job's `retry` allows another one, it follows at once, up to
+    `attempts` in all; each goes on from the journal. The environment is not read. Raises UsageError or ConfigurationError.
     """
     with tempfile.TemporaryDirectory(prefix="taskpilot-test-") as folder:
         root = Path(folder)
         (root / SETTINGS_FILE).write_text(settings, encoding="utf-8")
         app = App(load(root=root, environ={}), now=now)
         try:
-            return _run(app, job, model or ScriptedModel([]), parameters or {}, scheduled_for)
+            return _run(app, job, model or ScriptedModel([]), parameters or {}, scheduled_for, attempts)
         finally:
             app.house.close()
 
 
 def _run(
-    app: App, job: Callable[..., Any], model: ScriptedModel, parameters: Mapping[str, Any], scheduled_for: datetime | None
+    app: App,
+    job: Callable[..., Any],
+    model: ScriptedModel,
+    parameters: Mapping[str, Any],
+    scheduled_for: datetime | None,
+    attempts: int,
 ) -> JobResult:
     house = app.house
     spec = job_spec(job)
@@ -153,11 +160,18 @@ def _run(
     claim = house.ledger.claim(plan)
     assert isinstance(claim, Claim)
     house.make_run_dir(plan.run_id)
-    session = app.open_session(spec, claim.grant, spec.deadline.total_seconds(), model=model)
-    outcome: Outcome = Runner(end=house.ledger.end, now=house.now).run(session, claim.grant)
-    with house.store.read() as connection:
-        run = runs.get_run(connection, plan.run_id)
+    house.make_current()
+    grant = claim.grant
+    while True:
+        session = app.open_session(spec, grant, spec.deadline.total_seconds(), model=model)
+        outcome: Outcome = Runner(end=house.ledger.end, now=house.now).run(session, grant)
+        with house.store.read() as connection:
+            run = runs.get_run(connection, plan.run_id)
         assert run is not None
+        if run.status is not RunStatus.QUEUED or run.attempts >= attempts:
+            break
+        grant = house.ledger.next_attempt(grant, spec)
+    with house.store.read() as connection:
         return JobResult(
             status=outcome.status,
             reason=outcome.reason,

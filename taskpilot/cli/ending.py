@@ -16,8 +16,8 @@ from taskpilot.cli.output import OutputLost
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
-_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
-"""What the state dir says when it is full, read-only, a stranger's or broken."""
+_DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP})
+"""What the state dir says when it is a stranger's, or something stands where a folder or file of ours should be."""
 _ALWAYS_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 SENTENCE_LIMIT: Final = 2000
 

@@ -12,8 +12,10 @@ from taskpilot.context import scope
 from taskpilot.context.session import Session
 from taskpilot.domain.chat import ChatReply, ChatRequest, ChatRetry, Message, OutputSchema, Role, ToolCall, ToolSchema
 from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, ReplyInvalid
-from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
+from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line, storable
+from taskpilot.domain.usage import Usage
+from taskpilot.journal.making import Begun
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -85,29 +87,55 @@ class Asking:
         place = scope.current().place(StepKind.ASK, agent, asked)
         recorded = session.journal.recorded(place)
         if recorded is not None and recorded.status is StepStatus.SUCCEEDED:
-            return _reply_of(recorded)
+            return _reply_of(recorded.result, recorded.usage)
         invocation.live = True
         return self._ask_anew(request, place, asked[1], diverged=recorded is None and session.journal.displaced(place) is not None)
 
     def _ask_anew(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
         session = self._session
-        left = session.seconds_left()
+        begun, left = self._begin(request, place, shown, diverged=diverged)
+        try:
+            if diverged:
+                session.tell("step-diverged", f"{request.agent} is asked something else than in an earlier attempt", level="warning")
+            session.check_lease(begun, f"{request.agent} was asked")
+            return self._settled(request, begun, left)
+        finally:
+            with session.landing:
+                session.in_flight -= 1
+                session.landing.notify_all()
+
+    def _begin(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> tuple[Begun, float]:
+        """The call's begin, recorded with its reservation as soon as that fits beside the calls in flight, and the seconds left for it."""
+        session = self._session
         model = session.model
+        # Held over the refusal and the wait: no call may land unseen between them.
+        with session.landing:
+            while True:
+                left = session.seconds_left()
+                try:
+                    begun = session.journal.begin(
+                        place,
+                        value=shown,
+                        agent=request.agent,
+                        model=model.name,
+                        reservation=session.spending.worst_case(request, session.now()),
+                        diverged=diverged,
+                    )
+                except BudgetExceeded as stop:
+                    if not (stop.in_flight and session.in_flight):
+                        raise session.stopped(stop) from None
+                    session.landing.wait(1.0)
+                except LeaseLost as stop:
+                    raise session.stopped(stop) from None
+                else:
+                    session.in_flight += 1
+                    return begun, left
+
+    def _settled(self, request: ChatRequest, begun: Begun, left: float) -> ChatReply:
+        """The reply to a call that is begun, recorded with what it came to."""
+        session = self._session
         try:
-            begun = session.journal.begin(
-                place,
-                value=shown,
-                agent=request.agent,
-                model=model.name,
-                reservation=session.spending.worst_case(request, session.now()),
-                diverged=diverged,
-            )
-        except (BudgetExceeded, LeaseLost) as stop:
-            raise session.stopped(stop) from None
-        if diverged:
-            session.tell("step-diverged", f"{request.agent} is asked something else than in an earlier attempt", level="warning")
-        try:
-            reply = model.chat(request, seconds_left=left)
+            reply = session.model.chat(request, seconds_left=left)
         except ModelError as error:
             lost = max(sum(retry.maybe_billed for retry in error.retries), int(error.maybe_billed))
             session.journal.end_ask(begun, reply=None, result=None, cost_nano=None, retries=_reasons(error.retries), lost=lost, error=error)
@@ -115,9 +143,11 @@ class Asking:
             raise
         cost = session.spending.cost(reply.usage, session.now())
         lost = sum(retry.maybe_billed for retry in reply.retries)
-        session.journal.end_ask(begun, reply=reply, result=_recordable(reply), cost_nano=cost, retries=_reasons(reply.retries), lost=lost)
+        # What is recorded is what the caller gets, now as in every later attempt.
+        recordable = _recordable(reply)
+        session.journal.end_ask(begun, reply=reply, result=recordable, cost_nano=cost, retries=_reasons(reply.retries), lost=lost)
         session.tell("llm-call-ended", f"{request.agent} got an answer", agent=request.agent, step_id=begun.step.id)
-        return reply
+        return _reply_of(recordable, reply.usage)
 
     def _record(self, invocation: Invocation, *, succeeded: bool) -> None:
         if invocation.live:
@@ -125,8 +155,8 @@ class Asking:
 
 
 def _messages(system: str, prompt: str) -> tuple[Message, ...]:
-    user = Message(Role.USER, prompt)
-    return (Message(Role.SYSTEM, system), user) if system else (user,)
+    user = Message(Role.USER, storable(prompt))
+    return (Message(Role.SYSTEM, storable(system)), user) if system else (user,)
 
 
 def _reasons(retries: tuple[ChatRetry, ...]) -> tuple[str, ...]:
@@ -160,9 +190,8 @@ def _recordable(reply: ChatReply) -> dict[str, Any]:
     }
 
 
-def _reply_of(step: Step) -> ChatReply:
-    value = step.result
+def _reply_of(value: dict[str, Any], usage: Usage | None) -> ChatReply:
     calls = tuple(ToolCall(**call) for call in value["tool_calls"])
     return ChatReply(
-        content=value["content"], tool_calls=calls, finish_reason=value["finish_reason"], refusal=value["refusal"], usage=step.usage
+        content=value["content"], tool_calls=calls, finish_reason=value["finish_reason"], refusal=value["refusal"], usage=usage
     )

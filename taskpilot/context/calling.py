@@ -12,7 +12,7 @@ from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Reservation
-from taskpilot.journal.journal import ERROR_KEPT
+from taskpilot.journal.making import ERROR_KEPT
 from taskpilot.tools.invocation import invoke
 
 _ANEW = frozenset({StepStatus.AGAIN})

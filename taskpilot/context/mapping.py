@@ -4,13 +4,13 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from taskpilot.context import scope
 from taskpilot.context.session import Session
-from taskpilot.domain.errors import BudgetExceeded, DeadlineExceeded, EveryItemFailed, ItemError, LeaseLost, Stop, Waiting
+from taskpilot.domain.errors import BudgetExceeded, DeadlineExceeded, EveryItemFailed, ItemError, LeaseLost, Stop, Terminated, Waiting
 
-_GRAVITY = (LeaseLost, DeadlineExceeded, BudgetExceeded, Waiting)
+_GRAVITY: Final = (Terminated, LeaseLost, DeadlineExceeded, BudgetExceeded, Waiting)
 
 
 def map_items(
@@ -27,7 +27,8 @@ def map_items(
     if on_error not in ("raise", "collect"):
         raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'collect'")
     todo = list(items)
-    path = scope.current().child_path("map")
+    around = scope.current()
+    path = around.child_path("map")
     halt = threading.Event()
     stops: list[Stop] = []
 
@@ -58,7 +59,8 @@ def map_items(
         raise stops[0]
     if errors and on_error == "raise":
         raise errors[0].cause
-    if errors and len(errors) == len(todo):
+    if errors and len(errors) == len(todo) and not around.in_map:
+        # Of the outermost map: what becomes of an item whose own items all failed is for the function over it to say.
         session.every_item_failed = _common_cause(errors)
     return results
 

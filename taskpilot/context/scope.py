@@ -24,6 +24,11 @@ class Scope:
         self._equal: Counter[tuple[StepKind, str, str]] = Counter()
         self._children: Counter[str] = Counter()
 
+    @property
+    def in_map(self) -> bool:
+        """True inside of a map's item."""
+        return bool(_ITEM.search(self.path))
+
     def place(self, kind: StepKind, name: str, value: Any) -> StepPlace:
         """The identity of the next thing of this kind that is asked here."""
         digest = digest_of(value)
@@ -47,6 +52,7 @@ class Scope:
         return f"{self.path}/{quoted(place.name)}[{place.key[:16]}]"
 
 
+_ITEM: Final = re.compile(r"\.\d+\[\d+\]")
 _ESCAPED: Final = re.compile(r"[%/\[\]]")
 _ESCAPES: Final = {ord(character): f"%{ord(character):02x}" for character in "%/[]"}
 

@@ -13,7 +13,8 @@ from taskpilot.domain.errors import DeadlineExceeded, LeaseLost, Stop, Waiting
 from taskpilot.domain.facts import DecisionMade, Event, RunIdentity
 from taskpilot.domain.runs import Reason, Run
 from taskpilot.domain.specs import JobSpec, ToolSpec
-from taskpilot.journal.journal import Begun, Journal
+from taskpilot.journal.journal import Journal
+from taskpilot.journal.making import Begun
 from taskpilot.ports import Model, PolicyEngine, Signals
 from taskpilot.spending import Spending
 
@@ -42,6 +43,9 @@ class Session:
     stops: list[Stop] = field(default_factory=list)
     """Every stop that was raised, so that a job that swallows one changes nothing."""
     every_item_failed: Exception | None = None
+    in_flight: int = 0
+    """LLM calls that are begun and not settled; guarded by `landing`, which is notified when one of them ends."""
+    landing: threading.Condition = field(default_factory=threading.Condition)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _model: Model | None = None
 

@@ -4,7 +4,8 @@ import dataclasses
 import enum
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, Final, get_type_hints
 
@@ -78,7 +79,7 @@ def _plain(value: Any, depth: int) -> Any:
         return _mapping(value, depth)
     if isinstance(value, list | tuple):
         return [_plain(item, depth + 1) for item in value]
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return sorted((_plain(item, depth + 1) for item in value), key=_canonical)
     return _object(value, depth)
 

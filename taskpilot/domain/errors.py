@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from taskpilot.domain.chat import ChatRetry
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.runs import Reason
+from taskpilot.domain.text import said
 
 
 class TaskPilotError(Exception):
@@ -109,7 +110,7 @@ class ItemError(TaskPilotError):
     """One item of a map failed; stands in the results in the place of its value."""
 
     def __init__(self, *, index: int, item: Any, cause: Exception) -> None:
-        super().__init__(f"item {index}: {type(cause).__name__}: {cause}")
+        super().__init__(f"item {index}: {said(cause)}")
         self.index = index
         self.item = item
         self.cause = cause
@@ -140,9 +141,11 @@ class Waiting(Stop):
 class BudgetExceeded(Stop):
     """A call would go past a ceiling of the run's budget."""
 
-    def __init__(self, message: str | None = None, *, scope: str = "run") -> None:
+    def __init__(self, message: str | None = None, *, scope: str = "run", in_flight: bool = False) -> None:
         super().__init__(message)
         self.scope = scope
+        self.in_flight = in_flight
+        """True where only what calls in flight have reserved is in the way: most of it comes back when they end."""
 
 
 class LeaseLost(Stop):

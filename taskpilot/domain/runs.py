@@ -40,6 +40,7 @@ class Reason(StrEnum):
     REQUIREMENT = "requirement"
     PROVIDER_UNREACHABLE = "provider_unreachable"
     STORE = "store"
+    STORE_BUSY = "store_busy"
     CONFIGURATION = "configuration"
     EXCEPTION = "exception"
     EVERY_ITEM_FAILED = "every_item_failed"
@@ -177,6 +178,7 @@ _BY_REASON: Final = {
     Reason.REQUIREMENT: ExitCode.REQUIREMENT,
     Reason.PROVIDER_UNREACHABLE: ExitCode.TEMPORARY,
     Reason.STORE: ExitCode.STORE,
+    Reason.STORE_BUSY: ExitCode.TEMPORARY,
     Reason.CONFIGURATION: ExitCode.CONFIGURATION,
     Reason.SIGINT: ExitCode.SIGINT,
     Reason.SIGTERM: ExitCode.SIGTERM,

@@ -22,12 +22,17 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Budget:
-    """Ceilings of one run; None is no ceiling of that kind. `usd` is read exactly, from text, an int or a Decimal."""
+    """Ceilings of one run; None is no ceiling of that kind. `usd` is read exactly, from text, an int or a Decimal.
+
+    A ceiling in USD cannot hold for a model without a price: such a run is refused, or, with `unpriced="allow"`, held by the other
+    ceilings alone.
+    """
 
     usd: Decimal | None = None
     tokens: int | None = None
     llm_calls: int | None = None
     tool_calls: int | None = None
+    unpriced: Literal["refuse", "allow"] = "refuse"
 
     def __init__(
         self,
@@ -36,18 +41,22 @@ class Budget:
         tokens: int | None = None,
         llm_calls: int | None = None,
         tool_calls: int | None = None,
+        unpriced: Literal["refuse", "allow"] = "refuse",
     ) -> None:
         object.__setattr__(self, "usd", None if usd is None else Decimal(usd))
         object.__setattr__(self, "tokens", tokens)
         object.__setattr__(self, "llm_calls", llm_calls)
         object.__setattr__(self, "tool_calls", tool_calls)
+        object.__setattr__(self, "unpriced", unpriced)
+        if unpriced not in ("refuse", "allow"):
+            raise ValueError(f"Budget(unpriced={unpriced!r}) is neither 'refuse' nor 'allow'")
         for name in ("usd", "tokens", "llm_calls", "tool_calls"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"Budget({name}={value}) must not be negative")
 
 
-DEFAULT_BUDGET: Final = Budget(usd=1, llm_calls=200)
+DEFAULT_BUDGET: Final = Budget(usd=1, llm_calls=200, unpriced="allow")
 """Given to a job that names none, so that no job is without a ceiling."""
 
 

@@ -24,6 +24,15 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def said(error: BaseException) -> str:
+    """Type and words of an error; the type alone where it has no words, or breaks when it is asked for them."""
+    try:
+        words = str(error)
+    except Exception:
+        words = "(an error that cannot be shown)"
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
 def one_line(text: str, *, limit: int = 200) -> str:
     """Printable, on one line, at most `limit` characters."""
     flat = printable(" ".join(text[: limit * 4].split()))

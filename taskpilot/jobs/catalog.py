@@ -56,5 +56,5 @@ class JobCatalog:
         else:
             advice = f"; {self.directory} defines no job"
         if self.broken:
-            advice += f" {len(self.broken)} file(s) could not be loaded: {'; '.join(map(str, self.broken))}"
+            advice += f"{'' if close else '.'} {len(self.broken)} file(s) could not be loaded: {'; '.join(map(str, self.broken))}"
         return advice

@@ -3,40 +3,25 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from taskpilot.domain.chat import ChatReply
 from taskpilot.domain.decisions import Decision
-from taskpilot.domain.errors import LeaseLost
-from taskpilot.domain.identity import new_id
+from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
-from taskpilot.domain.text import storable
 from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.counting import CallEnd, call_totals, micros
 from taskpilot.journal.limits import check_budget
+from taskpilot.journal.making import Begun, error_text, new_step
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
 from taskpilot.store.records import dumps
-
-INPUT_KEPT: Final = 64_000
-"""Characters of a step's input that are kept for people to read; the digest, not this text, identifies a step."""
-
-ERROR_KEPT: Final = 2_000
-"""Characters of an error's text that are recorded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A step that may now have its effect, until the lease that it was begun under ends."""
-
-    step: Step
-    lease_until: datetime
 
 
 class Journal:
@@ -49,6 +34,8 @@ class Journal:
         self._now = now
         self._labels: dict[str, str] = {}
         self._lock = threading.Lock()
+        self.unrecorded: StoreError | StoreBusy | None = None
+        """Why an effect that happened could not be recorded: the run then counts as failed, whatever its job makes of the error."""
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
@@ -128,7 +115,7 @@ class Journal:
                 self._step(place, status, value, now),
                 result=result,
                 ended_at=now,
-                error=None if error is None else storable(str(error)),
+                error=error_text(error, limit=None),
                 error_type=None if error is None else type(error).__name__,
                 decision_id=None if decision is None else decision.id,
                 idempotent=idempotent,
@@ -151,7 +138,7 @@ class Journal:
     def end(self, begun: Begun, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
         """Records the end of a tool call or a named step."""
         step = begun.step
-        with self._writing() as (connection, _row, now):
+        with self._loudly(), self._writing() as (connection, _row, now):
             self._close(connection, step, status, now, result=result, error=error)
             if step.kind is StepKind.CALL:
                 totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=step.name, status=status)])
@@ -181,7 +168,7 @@ class Journal:
         if lost and step.reserved_nano is not None and (cost_nano is not None or not answered):
             cost_nano = (cost_nano or 0) + lost * step.reserved_nano
         tokens = (step.reserved_tokens if usage is None else usage.total) if answered else 0
-        with self._writing() as (connection, _row, now):
+        with self._loudly(), self._writing() as (connection, _row, now):
             values: dict[str, Any] = {"retries": dumps(list(retries)) if retries else None, "cost_nano": cost_nano}
             if usage is not None:
                 values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
@@ -237,6 +224,15 @@ class Journal:
             runs.update_run(connection, self._run.id, progress_done=done, progress_total=total)
 
     @contextmanager
+    def _loudly(self) -> Iterator[None]:
+        """Remembers that something happened and could not be recorded."""
+        try:
+            yield
+        except (StoreError, StoreBusy) as error:
+            self.unrecorded = error
+            raise
+
+    @contextmanager
     def _writing(self, *, effect: bool = False) -> Iterator[tuple[Transaction, Record, datetime]]:
         """A transaction in which the run is still ours; with `effect` its lease must also not have ended."""
         with self._store.write() as connection:
@@ -250,25 +246,7 @@ class Journal:
 
     def _step(self, place: StepPlace, status: StepStatus, value: Any, now: datetime) -> Step:
         before = self._by_key.get(place.key)
-        kept = value if value is None or len(dumps(value)) <= INPUT_KEPT else {"too_long": dumps(value)[:1000]}
-        return Step(
-            id=new_id(),
-            run_id=self._run.id,
-            attempt=self._grant.attempt,
-            scope=place.scope,
-            kind=place.kind,
-            name=place.name,
-            ordinal=place.ordinal,
-            key=place.key,
-            make=0 if before is None else before.make + 1,
-            status=status,
-            input=kept,
-            result=None,
-            error=None,
-            error_type=None,
-            started_at=now,
-            ended_at=None,
-        )
+        return new_step(place, status, value, run_id=self._run.id, attempt=self._grant.attempt, before=before, now=now)
 
     def _close(
         self,
@@ -285,7 +263,7 @@ class Journal:
             "status": status,
             "ended_at": to_micros(now),
             "result": None if status is not StepStatus.SUCCEEDED else dumps(result),
-            "error": None if error is None else storable(str(error)[:ERROR_KEPT]),
+            "error": error_text(error),
             "error_type": None if error is None else type(error).__name__,
         }
         if not steps.end_step(connection, step.id, **values):

@@ -12,13 +12,16 @@ def check_budget(row: Record, wanted: Reservation) -> None:
         if worst > row.ceiling_nano:
             raise BudgetExceeded(
                 f"the budget of {nano_to_usd(row.ceiling_nano)} USD a run: {nano_to_usd(row.spent_nano)} are spent, "
-                f"and with the calls in flight the next one could bring it to {nano_to_usd(worst)}"
+                f"and with the calls in flight the next one could bring it to {nano_to_usd(worst)}",
+                in_flight=row.spent_nano + wanted.cost_nano <= row.ceiling_nano,
             )
     limits = (
-        ("tokens", row.ceiling_tokens, row.spent_tokens + row.reserved_tokens, wanted.tokens),
-        ("LLM calls", row.ceiling_llm_calls, row.llm_calls, wanted.llm_calls),
-        ("tool calls", row.ceiling_tool_calls, row.tool_calls, wanted.tool_calls),
+        ("tokens", row.ceiling_tokens, row.spent_tokens, row.reserved_tokens, wanted.tokens),
+        ("LLM calls", row.ceiling_llm_calls, row.llm_calls, 0, wanted.llm_calls),
+        ("tool calls", row.ceiling_tool_calls, row.tool_calls, 0, wanted.tool_calls),
     )
-    for noun, ceiling, used, more in limits:
+    for noun, ceiling, settled, reserved, more in limits:
+        used = settled + reserved
         if ceiling is not None and more and used + more > ceiling:
-            raise BudgetExceeded(f"the budget of {ceiling} {noun} a run: {used} are used or reserved, the next call needs up to {more}")
+            message = f"the budget of {ceiling} {noun} a run: {used} are used or reserved, the next call needs up to {more}"
+            raise BudgetExceeded(message, in_flight=settled + more <= ceiling)

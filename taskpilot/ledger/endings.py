@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from taskpilot.domain.instruments import BUDGET_STOPS, LLM_CALLS, LLM_COST, LLM_UNPRICED, RUN_DURATION, RUNS, TOOL_CALLS
+from taskpilot.domain.instruments import AGENT_INVOCATIONS, BUDGET_STOPS, LLM_CALLS, LLM_COST, LLM_UNPRICED, RUN_DURATION, RUNS, TOOL_CALLS
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import OPEN, Outcome, RunStatus, exit_code
 from taskpilot.domain.steps import Step, StepKind, StepStatus
@@ -31,8 +31,8 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
     values: dict[str, Any] = {"status": status, "reason": outcome.reason, "detail": outcome.detail}
     if status not in OPEN:
         values["ended_at"] = to_micros(now)
-    if outcome.result is not None:
-        values["result"] = dumps(outcome.result)
+    # None too: what an earlier attempt gave is not what the run came to.
+    values["result"] = None if outcome.result is None else dumps(outcome.result)
     if not (again and keep_lease):
         values |= {"lease_token": None, "lease_expires_at": None}
     runs.update_run(connection, row.id, **values)
@@ -47,18 +47,19 @@ def close_begun_steps(connection: Transaction, run_id: str, job: str, now: datet
         steps.end_step(connection, step.id, status=StepStatus.UNKNOWN, ended_at=to_micros(now), cost_nano=cost)
         if step.kind is StepKind.ASK:
             steps.settle(connection, step, cost_nano=cost, unpriced=cost is None, tokens=step.reserved_tokens, usage=(0, 0, 0))
-            totals.add(connection, job, _unknown_call(step))
+            agent = totals.bounded_agent(connection, job, step.agent or "other", AGENT_INVOCATIONS.name)
+            totals.add(connection, job, _unknown_call(step, agent))
         elif step.kind is StepKind.CALL:
             totals.add(connection, job, [totals.count(TOOL_CALLS, tool=step.name, status=StepStatus.UNKNOWN)])
 
 
-def _unknown_call(step: Step) -> list[totals.Increment]:
+def _unknown_call(step: Step, agent: str) -> list[totals.Increment]:
     model = step.model or "other"
     counted = [totals.count(LLM_CALLS, model=model, status=StepStatus.UNKNOWN)]
     if step.reserved_nano is None:
         counted.append(totals.count(LLM_UNPRICED, model=model))
     else:
-        counted.append(totals.count(LLM_COST, step.reserved_nano, model=model, agent=step.agent or "other"))
+        counted.append(totals.count(LLM_COST, step.reserved_nano, model=model, agent=agent))
     return counted
 
 

@@ -9,10 +9,10 @@ from taskpilot.models.offline import OFFLINE, OfflineModel
 from taskpilot.models.openai_chat import OpenAIModel
 from taskpilot.ports import Model
 
-_THREE_WAYS: Final = """There is no model to ask: no key, no server, not the embedded model. No token was spent. Any of these three helps:
-  OPENAI_API_KEY=sk-...                        a key of OpenAI
-  OPENAI_BASE_URL=http://localhost:8080/v1     any OpenAI-compatible server, such as llama.cpp, vLLM or a proxy
-  --model offline                              the embedded rules: no network, no key, no cost"""
+_THREE_WAYS: Final = (
+    "there is no model to ask: set OPENAI_API_KEY=sk-... (OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any OpenAI-compatible "
+    "server, such as llama.cpp or vLLM), or type --model offline (embedded rules: no network, no key, no cost). No token was spent."
+)
 
 
 def check_model(name: str, api_key: str | None, base_url: str | None) -> None:

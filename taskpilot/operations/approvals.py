@@ -3,20 +3,22 @@
 from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.identity import parse_id
+from taskpilot.domain.instruments import APPROVALS
+from taskpilot.domain.runs import OPEN, RESUMABLE, Run
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.operations.house import House
 from taskpilot.operations.running import publish_change
-from taskpilot.store import tasks
-from taskpilot.store.totals import touch
+from taskpilot.store import runs, tasks
+from taskpilot.store.totals import add, count, touch
 
 
 def approve_task(house: House, task_id: str, *, by: str, note: str) -> str:
-    """Lets a task be executed; gives a sentence and the command that goes on. Raises NotFound or TransitionRefused."""
+    """Lets a task be executed; gives a sentence and the command that goes on. Raises UsageError, NotFound or TransitionRefused."""
     return _move(house, task_id, TaskStatus.APPROVED, by=by, note=note)
 
 
 def reject_task(house: House, task_id: str, *, by: str, note: str) -> str:
-    """Ends a task unexecuted; gives a sentence and the command that goes on. Raises NotFound or TransitionRefused."""
+    """Ends a task unexecuted; gives a sentence and the command that goes on. Raises UsageError, NotFound or TransitionRefused."""
     return _move(house, task_id, TaskStatus.REJECTED, by=by, note=note)
 
 
@@ -34,10 +36,14 @@ def _move(house: House, task_id: str, after: TaskStatus, *, by: str, note: str) 
     parsed = parse_id(task_id, noun="task")
     reason = f"{after} by {by}" + (f": {note}" if note else "")
     with house.store.write() as connection:
+        before = tasks.get_task(connection, parsed)
         task = tasks.move_task(connection, parsed, after, reason=reason, now=house.now())
+        if before is not None and before.status is TaskStatus.REVIEW:
+            add(connection, task.job, [count(APPROVALS, verdict=after)])
         touch(connection, task.job)
+        run = runs.get_run(connection, task.run_id)
     publish_change(house, task.job)
-    return f"task {task.id} is {after}; when all is answered: taskpilot runs resume {task.run_id}"
+    return f"task {task.id} is {after}; {_and_now(task.run_id, run)}"
 
 
 def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
@@ -49,8 +55,15 @@ def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, n
         _check_pending(decision)
         tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=house.now())
         touch(connection, decision.job)
+        run = runs.get_run(connection, decision.run_id)
     publish_change(house, decision.job)
-    return f"{decision.tool} of run {decision.run_id} is {after}; when all is answered: taskpilot runs resume {decision.run_id}"
+    return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(decision.run_id, run)}"
+
+
+def _and_now(run_id: str, run: Run | None) -> str:
+    if run is None or run.status in RESUMABLE or run.status in OPEN:
+        return f"when all is answered: taskpilot runs resume {run_id}"
+    return f"run {run_id} is {run.status} and is not gone on with"
 
 
 def _check_pending(decision: Decision) -> None:

@@ -4,9 +4,10 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
-from taskpilot.domain.errors import LeaseLost, TaskPilotError
+from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.claims import Claim
@@ -51,7 +52,12 @@ class Attempts:
         """Attempts, until the run ended, waits, or may not go on here; the record then says where it stands."""
         grant = claim.grant
         while True:
-            ending = self._attempt(grant, interrupts)
+            try:
+                ending = self._attempt(grant, interrupts)
+            except OSError as error:
+                # Its folder or output cannot be opened, or no process is left: nothing was started, and nobody else waits for its lease.
+                self._release(grant, Outcome(RunStatus.FAILED, Reason.STORE, f"the job's process could not be started: {error}"))
+                raise
             status = self._close(grant, ending)
             if status is not RunStatus.QUEUED or ending.cause in _GIVEN_UP:
                 return
@@ -124,8 +130,10 @@ class Attempts:
             if left <= 0:
                 return True
             interrupts.wait(min(left, 1.0))
-            if not house.ledger.renew(grant, active_seconds=0):
-                return False
+            # Busy for a moment: asked again a second later, long before the lease ends.
+            with suppress(StoreBusy):
+                if not house.ledger.renew(grant, active_seconds=0):
+                    return False
         interrupts.heed()
         cause = {signal.SIGINT: Cause.SIGINT, signal.SIGHUP: Cause.SIGHUP}.get(interrupts.first, Cause.SIGTERM)
         self._release(grant, outcome_of(Ending(cause, None, None, 0.0, forced=False)))

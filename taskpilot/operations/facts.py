@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.operations.house import House
 from taskpilot.signals.job_facts import JobFacts
@@ -29,8 +30,12 @@ def facts_of(house: House, spec: JobSpec, *, model: str | None = None) -> JobFac
 
 
 def describe(house: House, job: str, *, model: str | None = None) -> JobFacts:
-    """The facts of a job by name; only its name where its file is broken or gone."""
-    spec = house.catalog.jobs.get(job)
+    """The facts of a job by name; only its name where its file, or the whole folder, is broken or gone."""
+    try:
+        spec = house.catalog.jobs.get(job)
+    except ConfigurationError:
+        # What happened is recorded by now, and only to be told of.
+        spec = None
     return JobFacts(name=job, configured=False) if spec is None else facts_of(house, spec, model=model)
 
 

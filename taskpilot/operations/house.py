@@ -67,6 +67,9 @@ class House:
         _current = self
 
     def close(self) -> None:
-        """Lets go of the store, where it was opened."""
+        """Lets go of the store, where it was opened, and of being the current one."""
+        global _current  # noqa: PLW0603  as above
+        if _current is self:
+            _current = None
         if "store" in self.__dict__:
             self.store.close()

@@ -18,7 +18,7 @@ from taskpilot.models.offline import OFFLINE
 from taskpilot.models.opening import check_model
 from taskpilot.models.prices import Prices
 from taskpilot.operations.house import House
-from taskpilot.operations.inputs import copy_inputs
+from taskpilot.operations.inputs import copy_inputs, forget_run_dir
 from taskpilot.policy.rego import RegoPolicy
 from taskpilot.store.database import prepare_state_dir
 
@@ -59,7 +59,12 @@ def plan_run(house: House, request: RunRequest) -> RunPlan | str:
     names = input_parameters(spec, values)
     if names:
         prepare_state_dir(house.settings.state_dir)
-        values = copy_inputs(names, values, typed=typed, root=house.settings.root, run_dir=house.make_run_dir(run_id), stdin=request.stdin)
+        run_dir = house.make_run_dir(run_id)
+        try:
+            values = copy_inputs(names, values, typed=typed, root=house.settings.root, run_dir=run_dir, stdin=request.stdin)
+        except BaseException:
+            forget_run_dir(run_dir)
+            raise
     return RunPlan(
         run_id=run_id,
         spec=spec,
@@ -94,8 +99,9 @@ def check_configuration(house: House, spec: JobSpec, model: str | None, *, asked
     if model is not None and (asked or spec.model is not None):
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         check_model(model, key, settings.openai_base_url)
-    if settings.prices_file is not None or (spec.budget is not None and spec.budget.usd is not None):
-        _check_price(house, spec, model)
+    prices = Prices(settings.prices_file)
+    if spec.ceilings.usd is not None and spec.ceilings.unpriced == "refuse" and model is not None:
+        _check_price(house, spec, model, prices)
     if settings.policy_files:
         RegoPolicy(files=settings.policy_files, default=settings.policy_default).compile()
 
@@ -110,13 +116,10 @@ def budget_note(spec: JobSpec, model: str | None) -> str:
     return f"budget: {', '.join(parts) or 'none'} a run ({source}){offline}"
 
 
-def _check_price(house: House, spec: JobSpec, model: str | None) -> None:
-    prices = Prices(house.settings.prices_file)
-    if spec.budget is None or spec.budget.usd is None or model is None:
-        return
+def _check_price(house: House, spec: JobSpec, model: str, prices: Prices) -> None:
     if not prices.known(model, base_url=house.settings.openai_base_url):
         raise ConfigurationError(
-            f"job {spec.name} has a budget of {spec.budget.usd} USD, but the price of {one_line(model)} is not known: add it to "
+            f"job {spec.name} has a budget of {spec.ceilings.usd} USD, but the price of {one_line(model)} is not known: add it to "
             f"{house.settings.root / 'prices.toml'}, or give the budget in tokens or calls. No token was spent."
         )
 
@@ -136,7 +139,10 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
         raise UsageError(f"--scheduled-for {one_line(text)}: write it like 2026-12-24T08:00+01:00, or auto") from None
     if when.tzinfo is None:
         raise UsageError(f"--scheduled-for {one_line(text)} has no zone: write it like 2026-12-24T08:00+01:00")
-    return when.astimezone(UTC)
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"--scheduled-for {one_line(text)} is outside of the calendar") from None
 
 
 def _read(path: Path) -> bytes:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from taskpilot.domain.errors import TransitionRefused, UsageError
+from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.moments import to_micros
@@ -69,7 +69,10 @@ def run_job(house: House, request: RunRequest, run_child: RunChild, display: Dis
 def resume_run(
     house: House, run_id: str, *, model: str | None, answer: StepAnswer | None, run_child: RunChild, display: Display
 ) -> Finished:
-    """Goes on with a run from its journal, with a person's answer to a step where one is asked. Raises TransitionRefused or NotFound."""
+    """Goes on with a run from its journal, with a person's answer to a step where one is asked.
+
+    Raises UsageError, NotFound, ConfigurationError or TransitionRefused.
+    """
     run = find_run(house, run_id)
     plan = plan_resume(house, run, model)
     if answer is not None:
@@ -80,7 +83,7 @@ def resume_run(
 
 
 def cancel_run(house: House, run_id: str) -> str:
-    """Cancels a run; gives a sentence that says how. Raises NotFound, or TransitionRefused where it has ended."""
+    """Cancels a run; gives a sentence that says how. Raises UsageError, NotFound, or TransitionRefused where it has ended."""
     run = find_run(house, run_id)
     before = house.ledger.cancel(run.id)
     if find_run(house, run_id).status is RunStatus.CANCELLED:
@@ -90,7 +93,7 @@ def cancel_run(house: House, run_id: str) -> str:
 
 
 def answer_step(house: House, run: Run, answer: StepAnswer) -> None:
-    """Records what a person says of a step that nobody else can judge. Raises UsageError."""
+    """Records what a person says of a call that nobody else can judge. Raises UsageError or TransitionRefused."""
     step_id = parse_id(answer.step_id, noun="step")
     now = to_micros(house.now())
     with house.store.write() as connection:
@@ -119,7 +122,7 @@ def find_run(house: House, run_id: str) -> Run:
     with house.store.read() as connection:
         run = runs.get_run(connection, parsed)
     if run is None:
-        raise UsageError(f"there is no run {parsed}; `taskpilot runs list` shows them")
+        raise NotFound(f"there is no run {parsed}; `taskpilot runs list` shows them")
     return run
 
 
@@ -168,7 +171,10 @@ def _notes(house: House, spec: JobSpec, run: Run) -> tuple[str, ...]:
     """What a person should know after the result, and the next command to type."""
     notes = [budget_note(spec, run.model)]
     if run.spend.cost_nano is None:
-        notes.append("cost: unknown, a call had no price or no usage; prices.toml in the root gives a model its price")
+        notes.append(
+            "cost: unknown, a call had no price or no usage; the budget then holds by calls and tokens. "
+            "prices.toml in the root gives a model its price"
+        )
     if run.status is RunStatus.WAITING:
         notes += _questions(house, run)
     elif run.status is RunStatus.QUEUED:

@@ -1,5 +1,7 @@
 """What an attempt came to: the first of the contract's statuses that applies."""
 
+from typing import Final
+
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import (
     BudgetExceeded,
@@ -17,7 +19,10 @@ from taskpilot.domain.errors import (
     Waiting,
 )
 from taskpilot.domain.runs import Outcome, Reason, RunStatus
-from taskpilot.domain.text import one_line
+from taskpilot.domain.text import one_line, said
+
+_SHARED: Final = frozenset({Reason.PROVIDER_UNREACHABLE, Reason.CONFIGURATION, Reason.STORE, Reason.STORE_BUSY})
+"""Why all items may have failed that has an exit code of its own."""
 
 
 def judge(session: Session, result: object, error: BaseException | None) -> Outcome:
@@ -35,13 +40,14 @@ def judge(session: Session, result: object, error: BaseException | None) -> Outc
     if waits:
         more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
         return Outcome(RunStatus.WAITING, waits[0].reason, f"{waits[0]}{more}")
+    error = error or session.journal.unrecorded
     if error is not None:
         return _failed(error)
     if session.every_item_failed is not None:
         failed = _failed(session.every_item_failed)
         if failed.status is RunStatus.DENIED:
             return failed
-        reason = failed.reason if failed.reason is Reason.PROVIDER_UNREACHABLE else Reason.EVERY_ITEM_FAILED
+        reason = failed.reason if failed.reason in _SHARED else Reason.EVERY_ITEM_FAILED
         detail = f"every item failed, the first one with: {failed.detail}"
         return Outcome(RunStatus.FAILED, reason, detail, result=result, retry=failed.retry)
     return Outcome(RunStatus.SUCCEEDED, result=result)
@@ -49,7 +55,7 @@ def judge(session: Session, result: object, error: BaseException | None) -> Outc
 
 def _failed(error: BaseException) -> Outcome:
     cause = error.cause if isinstance(error, ItemError) else error
-    detail = one_line(f"{type(cause).__name__}: {cause}", limit=1000)
+    detail = one_line(said(cause), limit=1000)
     retry = not cause.permanent if isinstance(cause, TaskPilotError) else isinstance(cause, Exception)
     if isinstance(cause, Denied):
         return Outcome(RunStatus.DENIED, Reason.DENIED, detail)
@@ -59,8 +65,10 @@ def _failed(error: BaseException) -> Outcome:
         return Outcome(RunStatus.FAILED, Reason.CONFIGURATION, str(cause))
     if isinstance(cause, ModelUnavailable):
         return Outcome(RunStatus.FAILED, Reason.PROVIDER_UNREACHABLE, detail, retry=True)
-    if isinstance(cause, StoreError | StoreBusy):
-        return Outcome(RunStatus.FAILED, Reason.STORE, detail, retry=isinstance(cause, StoreBusy))
+    if isinstance(cause, StoreError):
+        return Outcome(RunStatus.FAILED, Reason.STORE, detail)
+    if isinstance(cause, StoreBusy):
+        return Outcome(RunStatus.FAILED, Reason.STORE_BUSY, detail, retry=True)
     if isinstance(cause, EveryItemFailed):
         return Outcome(RunStatus.FAILED, Reason.EVERY_ITEM_FAILED, detail, retry=True)
     return Outcome(RunStatus.FAILED, Reason.EXCEPTION, detail, retry=retry)

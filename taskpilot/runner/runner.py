@@ -1,8 +1,12 @@
 """Runs one attempt in the process that it is called in: the one place where every trigger ends."""
 
+import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +14,9 @@ from taskpilot.context import scope
 from taskpilot.context.run_context import RunContext
 from taskpilot.context.session import Session
 from taskpilot.context.values import to_json
-from taskpilot.domain.errors import LeaseLost, Stop, Terminated
+from taskpilot.domain.errors import ItemError, LeaseLost, Stop, Terminated
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, RunStatus, exit_code
+from taskpilot.domain.text import said
 from taskpilot.jobs.parameters import bind_parameters
 from taskpilot.runner.judgement import judge
 
@@ -19,18 +24,25 @@ from taskpilot.runner.judgement import judge
 class Runner:
     """Calls a job with its context and records what it came to."""
 
-    def __init__(self, *, end: Callable[..., RunStatus], now: Callable[[], datetime]) -> None:
+    def __init__(self, *, end: Callable[..., RunStatus], now: Callable[[], datetime], mask: Callable[[str], str] = str) -> None:
         self._end = end
         self._now = now
+        self._mask = mask
+        """Takes the secrets that we know out of an error's words: a server may say back the key that it did not like."""
 
     def run(self, session: Session, grant: LeaseGrant) -> Outcome:
         """The attempt's outcome, recorded. Raises Terminated where the supervisor asked the process to end: it records the end itself."""
         began = time.monotonic()
         session.tell("run-started", f"attempt {grant.attempt} of {session.run.job} started", attempt=grant.attempt)
+        process = os.getpid()
         result, error = self._call(session)
+        if os.getpid() != process:
+            raise LeaseLost("a process that the job forked came back from it: only the job's own process ends the attempt")
+        session.close()
         if isinstance(error, Terminated):
             raise error
         outcome = self._lease_lost(session, error) or judge(session, result, error)
+        outcome = replace(outcome, detail=self._mask(outcome.detail))
         try:
             self._end(grant, outcome, active_seconds=time.monotonic() - began, keep_lease=True)
         except LeaseLost as lost:
@@ -45,7 +57,7 @@ class Runner:
         try:
             arguments = bind_parameters(session.spec, session.run.parameters)
             with scope.entered(""):
-                return to_json(session.spec.function(context, **arguments)), None
+                return to_json(session.spec.function(context, **arguments), fallback=_shown), None
         except SystemExit as left:
             # A job that says goodbye with a code other than 0 says that it failed.
             code = left.code
@@ -54,12 +66,19 @@ class Runner:
             return None, stop
         except BaseException as error:
             # The traceback is for `runs logs --output`; the record has the one sentence.
-            traceback.print_exc()
+            # Nowhere to print it to, where the job closed its streams.
+            with suppress(Exception):
+                sys.stderr.write(self._mask(traceback.format_exc()))
             return None, error
-        finally:
-            session.close()
 
     def _lease_lost(self, session: Session, error: BaseException | None) -> Outcome | None:
         """Lost, where an effect was refused for the lease, also if the job swallowed that; recorded only where nobody took the run over."""
         lost = next((stop for stop in (*session.stops, error) if isinstance(stop, LeaseLost)), None)
         return None if lost is None else Outcome(RunStatus.LOST, Reason.LEASE, str(lost), retry=True)
+
+
+def _shown(value: Any) -> Any:
+    """An item that failed, where a job returns what a map collected."""
+    if isinstance(value, ItemError):
+        return {"item": value.index, "error": said(value.cause)}
+    raise TypeError(f"a {type(value).__name__} is no JSON")

@@ -42,11 +42,12 @@ def configure_logs(
     deployment: str | None = None,
     secrets: tuple[str, ...] = (),
     warn: Callable[[str], None] | None = None,
-) -> None:
+) -> Callable[[], int]:
     """From here on this process logs to logs/taskpilot.log, and to runs/<run_id>/run.log where a run is named; never to stderr.
 
     The logging of libraries goes the same way. `secrets` are masked in every line. Where a file cannot be written, lines are counted
-    and `warn` hears one sentence a minute (by default it is printed on stderr). May be called again, as after a fork.
+    and `warn` hears one sentence a minute (by default it is printed on stderr). May be called again, as after a fork. Gives a function
+    that tells how many lines were lost since.
     """
     from loguru import logger
 
@@ -59,6 +60,7 @@ def configure_logs(
     # The sink makes the line from the record: no template ever holds a message, so braces and tags in a model's text are only text.
     logger.add(sink, level=level.upper(), format=_nothing, catch=False, diagnose=False, backtrace=False, colorize=False, enqueue=False)
     _intercept(level.upper())
+    return lambda: lost.total
 
 
 class LogSignal:
@@ -141,9 +143,11 @@ class _Lost:
         self._warn = warn
         self._lines = 0
         self._next = 0.0
+        self.total = 0
 
     def tell(self, path: Path, error: OSError) -> None:
         self._lines += 1
+        self.total += 1
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _WARN_EVERY_SECONDS
             lines, self._lines = self._lines, 0

@@ -1,6 +1,5 @@
 """Opens the store: one SQLite file in the state dir, checked before use and never recreated over data."""
 
-import errno
 import fcntl
 import os
 import socket
@@ -11,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event, exc, func, insert, select, text
+from sqlalchemy import Connection, Engine, Row, create_engine, event, func, insert, select, text
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.moments import to_micros, utc_now
 from taskpilot.store import tables
+from taskpilot.store.refusals import KEPT, file_errors, store_errors
 
 Transaction: TypeAlias = Connection
 """What `Store.write` and `Store.read` give, by a name that other rooms may say."""
@@ -25,7 +26,6 @@ Record: TypeAlias = Row[Any]
 """A row as it is in the store, with the columns that no domain object shows."""
 
 FILE: Final = "taskpilot.db"
-_KEPT: Final = "Nothing was overwritten."
 CREATION_SECONDS: Final = 30.0
 """Making or upgrading a store takes a second; who waits longer than this for another one's is told so."""
 
@@ -47,14 +47,14 @@ class Store:
         (another deployment's name, or a schema that this version does not know).
         """
         path = state_dir / FILE
-        with _file_errors(path):
+        with file_errors(path):
             prepare_state_dir(state_dir)
             if not path.exists() or path.stat().st_size == 0:
                 _create(path, busy_seconds)
             _check_file(path)
         engine = _engine(path, busy_seconds)
         try:
-            with _errors(path), _file_errors(path):
+            with store_errors(path), file_errors(path):
                 revision = _revision(engine, path)
                 if revision is None:
                     # Its creation goes on right now, or was killed before the schema was there.
@@ -76,7 +76,7 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that holds the write lock from its start; all of it is kept, or nothing."""
-        with _errors(self.path), self._engine.connect() as connection:
+        with store_errors(self.path), self._engine.connect() as connection:
             connection.execution_options(taskpilot_write=True)
             with connection.begin():
                 yield connection
@@ -84,7 +84,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view."""
-        with _errors(self.path), self._engine.connect() as connection, connection.begin():
+        with store_errors(self.path), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def dispose(self) -> None:
@@ -101,19 +101,20 @@ class Store:
 
 
 def prepare_state_dir(state_dir: Path) -> None:
-    """Makes the state dir (0700) where it is missing. Raises StoreError where it is a stranger's."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    info = state_dir.stat()
+    """Makes the state dir (0700) where it is missing. Raises StoreError where that cannot be, or it is a stranger's."""
+    with file_errors(state_dir):
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = state_dir.stat()
+        if stat.S_IMODE(info.st_mode) & 0o077 and info.st_uid == os.geteuid():
+            state_dir.chmod(0o700)
     if info.st_uid not in (os.geteuid(), 0):
         raise StoreError(f"the state dir {state_dir} belongs to uid {info.st_uid}, not to us: give another one by TASKPILOT_HOME or --home")
-    if stat.S_IMODE(info.st_mode) & 0o077 and info.st_uid == os.geteuid():
-        state_dir.chmod(0o700)
 
 
 def upgrade(state_dir: Path) -> str:
     """Brings the schema to the newest revision; gives that revision's name."""
     path = state_dir / FILE
-    with _file_errors(path):
+    with file_errors(path):
         prepare_state_dir(state_dir)
         _create(path, 5.0)
     return tables.HEAD
@@ -124,11 +125,14 @@ def backup(state_dir: Path, target: Path) -> None:
     path = state_dir / FILE
     if not path.exists():
         raise StoreError(f"there is no store at {path} to back up")
-    with _file_errors(target):
+    with file_errors(target):
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         try:
-            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+            with closing(_connect(path)) as source, closing(_connect(target)) as copy:
                 source.backup(copy)
+                found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"it is damaged: {found}")
         except sqlite3.Error as error:
             target.unlink()
             raise StoreError(
@@ -138,8 +142,8 @@ def backup(state_dir: Path, target: Path) -> None:
 
 def _engine(path: Path, busy_seconds: float) -> Engine:
     engine = create_engine(
-        f"sqlite+pysqlite:///{path}",
-        connect_args={"timeout": busy_seconds, "check_same_thread": False},
+        "sqlite+pysqlite:///taskpilot.db",
+        creator=lambda: _connect(path, busy_seconds),
         pool_size=16,
         max_overflow=64,
     )
@@ -160,6 +164,11 @@ def _engine(path: Path, busy_seconds: float) -> Engine:
     return engine
 
 
+def _connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
+    """Never makes the file: one that was moved away under us is not replaced by an empty one, which would cost its log."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=busy_seconds, check_same_thread=False)
+
+
 def _create(path: Path, busy_seconds: float) -> None:
     """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or a database without tables."""
     lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -169,7 +178,7 @@ def _create(path: Path, busy_seconds: float) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         engine = _engine(path, busy_seconds)
         try:
-            with _errors(path):
+            with store_errors(path):
                 revision = _revision(engine, path)
                 if revision is not None and revision > tables.HEAD:
                     raise ConfigurationError(_revision_message(path, revision))
@@ -198,7 +207,7 @@ def _refuse_lone_log(path: Path) -> None:
     for companion in {"gone": ("-wal", "-journal"), "empty": ("-wal",)}.get(state, ()):
         beside = path.with_name(path.name + companion)
         if beside.exists() and beside.stat().st_size > 0:
-            raise StoreError(f"{beside} is there but {path} is {state}: restore it from a backup, or move {beside.name} away. {_KEPT}")
+            raise StoreError(f"{beside} is there but {path} is {state}: restore it from a backup, or move {beside.name} away. {KEPT}")
 
 
 def _migrate(engine: Engine) -> None:
@@ -225,7 +234,7 @@ def _check_file(path: Path) -> None:
     if stat.S_IMODE(info.st_mode) & 0o077 and info.st_uid == os.geteuid():
         path.chmod(0o600)
     if not os.access(path, os.W_OK):
-        raise StoreError(f"the store {path} is read-only for us: give us the right to write it. {_KEPT}")
+        raise StoreError(f"the store {path} is read-only for us: give us the right to write it. {KEPT}")
 
 
 def _identity(engine: Engine, deployment: str | None) -> tuple[str, str]:
@@ -244,14 +253,14 @@ def _revision(engine: Engine, path: Path) -> str | None:
             revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             if revision is not None:
                 return str(revision)
-    raise StoreError(f"{path} is a database, but not one of TaskPilot's: move it away, or give another TASKPILOT_HOME. {_KEPT}")
+    raise StoreError(f"{path} is a database, but not one of TaskPilot's: move it away, or give another TASKPILOT_HOME. {KEPT}")
 
 
 def _revision_message(path: Path, revision: str) -> str:
     if revision.isdigit() and revision < tables.HEAD:
         mend = "type `taskpilot db backup`, then `taskpilot db upgrade`"
-        return f"the store {path} has schema {revision}, this version needs {tables.HEAD}: {mend}. {_KEPT}"
-    return f"the store {path} has schema {revision}, newer than this version's {tables.HEAD}: install the TaskPilot that wrote it. {_KEPT}"
+        return f"the store {path} has schema {revision}, this version needs {tables.HEAD}: {mend}. {KEPT}"
+    return f"the store {path} has schema {revision}, newer than this version's {tables.HEAD}: install the TaskPilot that wrote it. {KEPT}"
 
 
 def _introduce(engine: Engine, deployment: str | None) -> Any:
@@ -264,36 +273,3 @@ def _introduce(engine: Engine, deployment: str | None) -> Any:
                 row = {"only": 1, "store_id": store_id, "deployment": name, "created_at": to_micros(utc_now())}
                 connection.execute(insert(tables.store_info).values(row))
             return connection.execute(select(tables.store_info)).one()
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
-        raise StoreError(
-            f"the state dir cannot be used: {what}: {error.filename or path}. "
-            f"Check its rights and space, or give another one by TASKPILOT_HOME or --home. {_KEPT}"
-        ) from error
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Says what is wrong with the store in our own words."""
-    try:
-        yield
-    except (exc.DBAPIError, sqlite3.Error) as error:
-        cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
-        if "locked" in cause or "busy" in cause:
-            raise StoreBusy(f"the store {path} is locked by another process: try again; `fuser {path}` shows who holds it") from error
-        if isinstance(error, exc.IntegrityError):
-            raise
-        advice = {
-            "full": "free some space and try again",
-            "readonly": "give us the right to write it",
-            "malformed": "restore it from a backup (`taskpilot db backup` makes one)",
-            "not a database": "restore it from a backup (`taskpilot db backup` makes one)",
-        }
-        help_text = next((mend for word, mend in advice.items() if word in cause), "look at the disk and the rights of that folder")
-        raise StoreError(f"the store {path} cannot be used: {cause}: {help_text}. {_KEPT}") from error

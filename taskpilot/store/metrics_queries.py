@@ -11,8 +11,11 @@ from sqlalchemy.dialects.sqlite import insert
 
 from taskpilot.domain.decisions import DecisionStatus
 from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.runs import OPEN, RESUMABLE
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.store.tables import decisions, job_state, runs, tasks, totals
+
+_MAY_GO_ON: Final = tuple(sorted(status.value for status in OPEN | RESUMABLE))
 
 LATE_PUSH: Final = timedelta(seconds=30)
 """A push that timed out may still land this much later; only an answer after it is known to be the last word."""
@@ -53,10 +56,14 @@ def states_of(connection: Connection, job: str | None) -> list[Row[Any]]:
 
 
 def pending_approvals(connection: Connection, job: str | None) -> dict[str, int]:
-    """How many decisions and reviews of each job wait for a person; jobs with none are left out."""
+    """How many decisions and reviews of each job wait for a person; jobs with none are left out.
+
+    Those of a run that nothing can go on with, a cancelled one, wait for nobody.
+    """
     waiting: dict[str, int] = {}
     for table, status in ((decisions, DecisionStatus.PENDING), (tasks, TaskStatus.REVIEW)):
-        query = select(table.c.job, func.count()).where(table.c.status == status.value).group_by(table.c.job)
+        query = select(table.c.job, func.count()).join(runs, runs.c.id == table.c.run_id).group_by(table.c.job)
+        query = query.where(table.c.status == status.value, runs.c.status.in_(_MAY_GO_ON))
         if job is not None:
             query = query.where(table.c.job == job)
         for name, count in connection.execute(query):

@@ -34,11 +34,15 @@ class Execution:
         self._task = task
         self._effects = 0
         self._denials: list[str] = []
+        self._filing_denied = False
         filing = create_task_tool(self._file)
         self._tools: Mapping[str, ToolSpec] = {**session.tools, filing.name: filing}
 
     def run(self) -> Task:
-        """The task as it stands afterwards: executed where something was done, failed where nothing was. Raises Waiting, ModelError."""
+        """The task as it stands afterwards: executed where something was done, failed where nothing was or its filing was denied.
+
+        Raises Waiting or ModelError.
+        """
         schemas = [ToolSchema(spec.name, spec.description, spec.parameters) for spec in self._tools.values()]
         about = {"title": self._task.title, "priority": self._task.priority, "description": self._task.description}
         messages = [Message(Role.SYSTEM, EXECUTOR), Message(Role.USER, json.dumps({"task": about}, ensure_ascii=False))]
@@ -66,6 +70,7 @@ class Execution:
             return f"error: {error}"
         except Denied as error:
             self._denials.append(str(error))
+            self._filing_denied = self._filing_denied or spec.name == "create_task"
             return f"denied: {error}"
         except ToolFailed as error:
             return f"error: {error}"
@@ -96,7 +101,7 @@ class Execution:
         now = journal.task_at(self._task.scope)
         if now is not None and now.status is TaskStatus.EXECUTED:
             return now
-        if self._effects:
+        if self._effects and not self._filing_denied:
             return journal.move_task(self._task.id, TaskStatus.EXECUTED, one_line(last_words))
         why = self._denials[-1] if self._denials else f"no tool did anything: {last_words}"
         return journal.move_task(self._task.id, TaskStatus.FAILED, one_line(why))

@@ -1,8 +1,10 @@
 """Models and servers that misbehave: each run ends in a clear status within its deadline, and nothing is left open in the record."""
 
-from collections.abc import Callable
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -19,7 +21,7 @@ JOB = f'''
 import time
 from pathlib import Path
 
-from taskpilot import RunContext, job, tool
+from taskpilot import ItemError, RunContext, job, tool
 
 
 @tool(idempotent=False)
@@ -38,6 +40,13 @@ def open_ticket(title: str) -> str:
 def one(ctx: RunContext) -> str:
     """Handle one request."""
     return ",".join(task.status for task in ctx.workflow("The printer is broken").tasks)
+
+
+@job(deadline="60s", model="gpt-4o-mini", tools=[open_ticket])
+def many(ctx: RunContext, items: list[str]) -> list[str]:
+    """Handle requests, some at a time."""
+    results = ctx.map(ctx.workflow, [f"someone {{item}}" for item in items], concurrency=8, on_error="collect")
+    return [type(one.cause).__name__ if isinstance(one, ItemError) else one.tasks[0].status for one in results]
 '''
 
 
@@ -78,11 +87,20 @@ def answering(agent: str, answer: Answer | Callable[[Body], Answer]) -> Callable
     return handler
 
 
-FAILED_TASK = (("failed", 1),)
+def by_name(agent: str, cases: Mapping[str, tuple[Answer | Callable[[Body], Answer], str]]) -> Callable[[Body], Answer]:
+    """A server that answers `agent` as the case does that the request names."""
+
+    def handler(body: Body) -> Answer:
+        asked = " ".join(str(message["content"]) for message in body["messages"])
+        answer = next(answer for name, (answer, _end) in cases.items() if f"someone {name}" in asked)
+        return answering(agent, answer)(body)
+
+    return handler
+
+
 PENDING_TASK = (("pending", 1),)
 APPROVED_TASK = (("approved", 1),)
-DONE_TASK = (("executed", 1),)
-CASES = (
+CASES: Final = (
     Case("a plan that is broken JSON", "planner", shaped('{"tasks": ['), 1, "failed", "does not fit Plan"),
     Case("a plan that is JSON of another shape", "planner", shaped({"tasks": "all of them"}), 1, "failed", "does not fit Plan"),
     Case("a plan with no task", "planner", shaped({"tasks": []}), 1, "failed", "does not fit Plan"),
@@ -90,28 +108,48 @@ CASES = (
     Case("a cut plan", "planner", wire.text('{"tasks": [', finish_reason="length"), 1, "failed", "cut off"),
     Case("a planner that refuses", "planner", wire.refusal("I would rather not"), 1, "failed", "refused: I would rather not"),
     Case("a plan of 10 MB", "planner", wire.huge(), 1, "failed", "larger than"),
-    Case("a reply that is no JSON at all", "planner", wire.raw(b"<html>"), 75, "failed", "not JSON"),
     Case("a cut review", "reviewer", wire.text('{"verdict": "APPROVE"', finish_reason="length"), 1, "failed", "cut off", PENDING_TASK),
     Case("a reviewer that refuses", "reviewer", wire.refusal("no"), 1, "failed", "refused", PENDING_TASK),
-    Case("an executor that refuses", "executor", wire.refusal("no"), 0, "succeeded", tasks=FAILED_TASK),
-    Case("an executor that says nothing", "executor", wire.text(""), 0, "succeeded", tasks=FAILED_TASK),
-    Case("wrong tool arguments", "executor", calling(("open_ticket", {"titel": 3})), 0, "succeeded", tasks=FAILED_TASK),
-    Case("tool arguments that are no JSON", "executor", calling(("open_ticket", '{"title": ')), 0, "succeeded", tasks=FAILED_TASK),
-    Case("an unknown tool", "executor", calling(("rm_rf", {"path": "/"})), 0, "succeeded", tasks=FAILED_TASK),
-    Case("an endless tool loop", "executor", calling(("open_ticket", {"title": "again"})), 0, "succeeded", tasks=DONE_TASK),
-    Case("calls by the hundred", "executor", calling(*[("open_ticket", {"title": "x"})] * 100), 0, "succeeded", tasks=DONE_TASK),
-    Case("a tool that fails", "executor", calling(("open_ticket", {"title": "broken"})), 0, "succeeded", tasks=FAILED_TASK),
     Case("a tool that hangs", "executor", calling(("open_ticket", {"title": "slow"})), 124, "timed_out", "deadline", APPROVED_TASK),
-    Case("an executor's reply of 10 MB", "executor", wire.huge(), 0, "succeeded", tasks=FAILED_TASK),
-    Case("429 without Retry-After", "planner", wire.error(429), 75, "failed", "asked too often"),
-    Case("429 far past the deadline", "planner", wire.error(429, headers=[("Retry-After", "300")]), 75, "failed", "after the run's deadline"),
-    Case("500", "planner", wire.error(500), 75, "failed", "has a fault (500)"),
-    Case("500 for the executor", "executor", wire.error(500), 75, "failed", "has a fault (500)", APPROVED_TASK),
+    Case(
+        "429 far past the deadline", "planner", wire.error(429, headers=[("Retry-After", "300")]), 75, "failed", "after the run's deadline"
+    ),
     Case("401", "planner", wire.error(401), 1, "failed", "OPENAI_API_KEY"),
-    Case("a connection that breaks", "planner", wire.disconnect("amid"), 75, "failed", "broke"),
     Case("a server that hangs", "planner", wire.hang(), 124, "timed_out", "deadline"),
     Case("a server that drips", "executor", wire.drip(), 124, "timed_out", "deadline", APPROVED_TASK),
 )
+
+EXECUTORS: Final[dict[str, tuple[Answer | Callable[[Body], Answer], str]]] = {
+    "refuses": (wire.refusal("no"), "failed"),
+    "says nothing": (wire.text(""), "failed"),
+    "gives wrong arguments": (calling(("open_ticket", {"titel": 3})), "failed"),
+    "gives arguments that are no JSON": (calling(("open_ticket", '{"title": ')), "failed"),
+    "calls an unknown tool": (calling(("rm_rf", {"path": "/"})), "failed"),
+    "calls for ever": (calling(("open_ticket", {"title": "again"})), "executed"),
+    "calls by the hundred": (calling(*[("open_ticket", {"title": "x"})] * 100), "executed"),
+    "calls a tool that fails": (calling(("open_ticket", {"title": "broken"})), "failed"),
+    "writes 10 MB": (wire.huge(), "failed"),
+    "is well": (wire.triage_brain, "executed"),
+}
+"""What executors do, and what becomes of their task; the run goes on and succeeds."""
+PROVIDERS: Final[dict[str, tuple[Answer | Callable[[Body], Answer], str]]] = {
+    "answers no JSON": (wire.raw(b"<html>"), "ModelUnavailable"),
+    "says 429": (wire.error(429), "ModelUnavailable"),
+    "says 500": (wire.error(500), "ModelUnavailable"),
+    "breaks off": (wire.disconnect("amid"), "ModelUnavailable"),
+    "hangs up": (wire.disconnect("reset"), "ModelUnavailable"),
+}
+"""What a provider does that may be over in a minute; each is tried again for some ten seconds, all at once."""
+REVIEWERS: Final[dict[str, tuple[Answer | Callable[[Body], Answer], str]]] = {
+    "another word": (shaped({"verdict": "NOT APPROVED", "reason": "no"}), "ReplyInvalid"),
+    "almost the word": (shaped({"verdict": "approve", "reason": "APPROVE"}), "ReplyInvalid"),
+    "a list": (shaped({"verdict": ["APPROVE"], "reason": "no"}), "ReplyInvalid"),
+    "only the reason": (shaped({"verdict": "REJECTED", "reason": "APPROVE? NOT APPROVED"}), "rejected"),
+    "free text": (wire.text("NOT APPROVED"), "ReplyInvalid"),
+    "around a verdict": (wire.text('NOT APPROVED: not {"verdict": "APPROVE", "reason": ""}'), "ReplyInvalid"),
+    "before a fence": (wire.text('NOT APPROVED. I was told to say\n```json\n{"verdict": "APPROVE", "reason": ""}\n```'), "ReplyInvalid"),
+}
+"""Where a reviewer says that it does not approve, and what becomes of the request."""
 
 
 @pytest.fixture
@@ -147,30 +185,37 @@ def test_a_misbehaving_model_ends_the_run_in_a_clear_status(case: Case, command:
     assert_nothing_is_open(command, said)
 
 
-@pytest.mark.parametrize(
-    ("answer", "tasks"),
-    [
-        pytest.param(shaped({"verdict": "NOT APPROVED", "reason": "no"}), {"pending": 1}, id="as the verdict"),
-        pytest.param(shaped({"verdict": "approve", "reason": "APPROVE"}), {"pending": 1}, id="a word that is almost the verdict"),
-        pytest.param(shaped({"verdict": ["APPROVE"], "reason": "no"}), {"pending": 1}, id="a list of verdicts"),
-        pytest.param(shaped({"verdict": "REJECTED", "reason": "APPROVE? NOT APPROVED"}), {"rejected": 1}, id="as the reason"),
-        pytest.param(wire.text("NOT APPROVED"), {"pending": 1}, id="as free text"),
-        pytest.param(wire.text('NOT APPROVED: not {"verdict": "APPROVE", "reason": ""}'), {"pending": 1}, id="around a verdict"),
-        pytest.param(
-            wire.text('NOT APPROVED. I was told to say\n```json\n{"verdict": "APPROVE", "reason": ""}\n```'), {"pending": 1}, id="before a fence"
-        ),
-    ],
-)
-def test_not_approved_approves_nothing(
-    answer: Answer | Callable[[Body], Answer], tasks: dict[str, int], command: TaskPilot, model_server: OpenAIServer
-) -> None:
-    model_server.handler = answering("reviewer", answer)
-    said = command("run", "one", "--json")
-    assert said.json["tasks"] == tasks
-    assert said.code == (0 if "rejected" in tasks else 1)
-    assert not any(agent_of(body) == "executor" for body in model_server.bodies)
+def test_an_executor_that_gets_lost_fails_its_task_and_no_other(command: TaskPilot, model_server: OpenAIServer) -> None:
+    model_server.handler = by_name("executor", EXECUTORS)
+    said = command("run", "many", "-p", f"items={json.dumps([*EXECUTORS])}", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert dict(zip(EXECUTORS, said.json["result"], strict=True)) == {name: status for name, (_answer, status) in EXECUTORS.items()}
     steps = assert_nothing_is_open(command, said)
-    assert not any(step["kind"] == "call" for step in steps)
+    made = Counter(json.loads(step["input"])["title"] for step in steps if step["name"] == "open_ticket")
+    # Eight rounds of one call, eight rounds of sixteen calls, and eight times a tool that fails.
+    assert made == {"again": 8, "x": 8 * 16, "broken": 8}
+
+
+def test_a_provider_that_stays_ill_is_temporary(command: TaskPilot, model_server: OpenAIServer) -> None:
+    model_server.handler = by_name("executor", PROVIDERS)
+    said = command("run", "many", "-p", f"items={json.dumps([*PROVIDERS])}", "--json")
+    assert (said.code, said.json["status"]) == (75, "failed")
+    assert said.json["result"] == ["ModelUnavailable"] * len(PROVIDERS)
+    # What was approved stays so: a later attempt goes on there.
+    assert said.json["tasks"] == {"approved": len(PROVIDERS)}
+    lost = {step["status"] for step in assert_nothing_is_open(command, said) if step["agent"] == "executor"}
+    # Where the server never got to an answer it costs nothing; where one may have been paid for, that is unknown.
+    assert lost == {"failed", "unknown"}
+
+
+def test_not_approved_approves_nothing(command: TaskPilot, model_server: OpenAIServer) -> None:
+    model_server.handler = by_name("reviewer", REVIEWERS)
+    said = command("run", "many", "-p", f"items={json.dumps([*REVIEWERS])}", "--json")
+    assert said.code == 0
+    assert dict(zip(REVIEWERS, said.json["result"], strict=True)) == {name: end for name, (_answer, end) in REVIEWERS.items()}
+    assert said.json["tasks"] == {"pending": len(REVIEWERS) - 1, "rejected": 1}
+    assert not any(agent_of(body) == "executor" for body in model_server.bodies)
+    assert not any(step["kind"] == "call" for step in assert_nothing_is_open(command, said))
 
 
 def test_one_bad_reply_is_mended_by_one_repair_turn(command: TaskPilot, model_server: OpenAIServer) -> None:
@@ -178,7 +223,7 @@ def test_one_bad_reply_is_mended_by_one_repair_turn(command: TaskPilot, model_se
 
     def handler(body: Body) -> Answer:
         name = {"planner": 0, "reviewer": 1}.get(agent_of(body))
-        mended = any("cannot be used" in str(message["content"]) for message in body["messages"])
+        mended = wire.last_user(body).startswith("Your reply cannot be used")
         return wire.triage_brain(body) if name is None or mended else bad[name](body)
 
     model_server.handler = handler
@@ -220,33 +265,3 @@ def test_a_tool_that_was_cut_off_by_the_deadline_is_unknown_and_not_called_again
     command("runs", "resume", said.json["run_id"], "--json")
     assert len(model_server.requests) == asked
     assert (command.root / "tickets.txt").read_text() == "slow\n"
-
-
-def test_bad_requests_in_a_map_leave_the_good_ones_alone(command: TaskPilot, model_server: OpenAIServer) -> None:
-    command.job(
-        """
-from taskpilot import ItemError, RunContext, job
-
-
-@job(deadline="20s", model="gpt-4o-mini")
-def many(ctx: RunContext) -> list[str]:
-    items = [f"{word} {number}" for number in range(6) for word in ("good", "broken", "refused", "huge")]
-    results = ctx.map(ctx.workflow, items, concurrency=8, on_error="collect")
-    return [type(one.cause).__name__ if isinstance(one, ItemError) else one.tasks[0].status for one in results]
-""",
-        name="many",
-    )
-
-    def handler(body: Body) -> Answer:
-        asked = wire.last_user(body)
-        if agent_of(body) != "planner" or "good" in asked:
-            return wire.triage_brain(body)
-        if "cannot be used" in asked or "broken" in asked:
-            return wire.structured(body, "{")
-        return wire.refusal("no") if "refused" in asked else wire.huge()
-
-    model_server.handler = handler
-    said = command("run", "many", "--json")
-    assert said.code == 0
-    assert said.json["result"] == ["executed", "ReplyInvalid", "ReplyInvalid", "ModelRefused"] * 6
-    assert_nothing_is_open(command, said)

@@ -142,7 +142,9 @@ def test_the_run_its_summary_and_its_budget_say_the_sum_of_the_calls(books: Book
     assert (run["reserved_nano"], run["reserved_tokens"], run["unpriced_calls"]) == (0, 0, 0)
     assert said["llm_calls"] == len(books.clerk.book) == run["llm_calls"]
     assert said["tool_calls"] == run["tool_calls"] == len(books.command.rows("SELECT id FROM steps WHERE kind = 'call'"))
-    assert said["tasks"] == {row["status"]: row["n"] for row in books.command.rows("SELECT status, count(*) AS n FROM tasks GROUP BY status")}
+    assert said["tasks"] == {
+        row["status"]: row["n"] for row in books.command.rows("SELECT status, count(*) AS n FROM tasks GROUP BY status")
+    }
 
 
 def test_the_running_totals_say_the_same_for_each_agent(books: Books) -> None:

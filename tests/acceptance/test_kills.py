@@ -61,7 +61,10 @@ def test_a_run_that_nobody_kills_makes_exactly_the_calls_that_the_storm_expects(
 def _check_what_the_server_saw(storm: Storm, offset: int) -> None:
     """Each request belongs to a step of its own that was begun before it; so nothing that is recorded was asked a second time."""
     asked = ask_steps(storm.taskpilot)
-    requests = [Event(content_of(seen.body["messages"]), int(seen.at * 1_000_000) + offset) for seen in storm.server.requests]
+    # A client that is killed while it sends leaves half a request, which no server can answer.
+    whole = [seen for seen in storm.server.requests if seen.body]
+    storm.hits["requests cut in half"] = len(storm.server.requests) - len(whole)
+    requests = [Event(content_of(seen.body["messages"]), int(seen.at * 1_000_000) + offset) for seen in whole]
     assert unexplained(requests, asked) == []
     assert all(step["retries"] is None for _, step in asked)
     sent = Counter(event.key for event in requests)

@@ -63,7 +63,7 @@ def check_run(taskpilot: TaskPilot, run_id: str) -> None:
     assert not [step for step in steps if step["status"] == "begun"]
     _check_makings(steps)
     asks = [step for step in steps if step["kind"] == "ask"]
-    calls = [step for step in steps if step["kind"] == "call" and step["status"] not in ("denied", "diverged")]
+    calls = [step for step in steps if step["kind"] == "call" and step["status"] != "denied" and step["decision_id"]]
     columns = ("input_tokens", "cached_input_tokens", "output_tokens", "cost_nano")
     assert {name: run[name] for name in columns} == {name: sum(step[name] or 0 for step in asks) for name in columns}
     assert run["spent_nano"] == run["cost_nano"] + sum(step["reserved_nano"] or 0 for step in asks if step["cost_nano"] is None)
@@ -73,11 +73,17 @@ def check_run(taskpilot: TaskPilot, run_id: str) -> None:
     assert run["tool_calls"] == len(calls)
 
 
-def check_totals(taskpilot: TaskPilot, *, answered: Mapping[str, str] = {}) -> None:
-    """Totals against the sums over all rows. `answered`: what the status of a step was before a person answered for it."""
+def check_totals(taskpilot: TaskPilot, *, answered: Mapping[str, str] = {}, reopened: Mapping[str, int] = {}) -> None:
+    """Totals against the sums over all rows.
+
+    `answered`: what the status of a step was before a person answered for it. `reopened`: ends of runs that a person resumed after
+    them; they stay counted.
+    """
     steps = taskpilot.rows("SELECT * FROM steps")
     asks = [step for step in steps if step["kind"] == "ask"]
-    calls = Counter(answered.get(step["id"], step["status"]) for step in steps if step["kind"] == "call" and step["status"] != "diverged")
+    calls = Counter(answered.get(step["id"], step["status"]) for step in steps if step["kind"] == "call")
+    # Not made, so not counted.
+    del calls["diverged"]
     assert _by(taskpilot, "taskpilot_llm_calls_total", "status") == Counter(step["status"] for step in asks)
     assert _by(taskpilot, "taskpilot_tool_calls_total", "status") == calls
     cost = sum(step["cost_nano"] or 0 for step in asks)
@@ -87,7 +93,7 @@ def check_totals(taskpilot: TaskPilot, *, answered: Mapping[str, str] = {}) -> N
         assert tokens[kind] == sum(step[column] or 0 for step in asks)
     runs = taskpilot.rows("SELECT * FROM runs")
     assert sum(taskpilot.totals("taskpilot_attempts_total").values()) == sum(run["attempts"] for run in runs)
-    ended = Counter(run["status"] for run in runs if run["ended_at"])
+    ended = Counter(run["status"] for run in runs if run["ended_at"]) + Counter(reopened)
     assert _by(taskpilot, "taskpilot_runs_total", "status") == ended
     decided = Counter(row["verdict"] for row in taskpilot.rows("SELECT verdict FROM decisions"))
     assert _by(taskpilot, "taskpilot_policy_decisions_total", "decision") == decided
@@ -95,10 +101,13 @@ def check_totals(taskpilot: TaskPilot, *, answered: Mapping[str, str] = {}) -> N
     assert sum(run["cost_nano"] for run in runs) == cost
 
 
-def check_decided(taskpilot: TaskPilot) -> None:
+def check_decided(taskpilot: TaskPilot, *, never_made: Iterable[str] = ()) -> None:
     """Each tool step that was made has a decision for its own key that allows it and is not later than it."""
     decisions = {row["id"]: row for row in taskpilot.rows("SELECT * FROM decisions")}
-    for step in taskpilot.rows("SELECT * FROM steps WHERE kind = 'call' AND status NOT IN ('denied', 'diverged')"):
+    for step in taskpilot.rows("SELECT * FROM steps WHERE kind = 'call' AND status != 'denied'"):
+        if step["id"] in never_made:
+            assert step["decision_id"] is None
+            continue
         decision = decisions[step["decision_id"]]
         allowed = decision["verdict"] == "allow" or decision["status"] == "approved"
         assert allowed, (step, decision)
@@ -110,6 +119,15 @@ def ask_steps(taskpilot: TaskPilot) -> list[tuple[Content, Row]]:
     """Every LLM step with the content that it asked."""
     rows = taskpilot.rows("SELECT * FROM steps WHERE kind = 'ask'")
     return [(content_of(json.loads(row["input"])), row) for row in rows]
+
+
+def everything(taskpilot: TaskPilot) -> dict[str, list[Row]]:
+    """All rows that say what happened; not those that say who was told."""
+    tables = ("runs", "attempts", "steps", "decisions", "tasks", "totals", "fires")
+    kept = {table: taskpilot.rows(f"SELECT * FROM {table}") for table in tables}
+    for attempt in kept["attempts"]:
+        attempt.pop("traces_written_at")
+    return kept
 
 
 def _check_makings(steps: Sequence[Row]) -> None:

@@ -2,13 +2,12 @@
 
 import json
 import random
+import sqlite3
 import subprocess
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from signal import SIGKILL
 from typing import Any, Final, Literal
 
@@ -27,6 +26,8 @@ ASKS: Final = EQUAL + ORDERS + 1 + TASKS * 4
 """Of a run that nobody kills: the four equal ones, one an order, one plan, and a review and three executor turns a task."""
 CALLS: Final = ORDERS * 2 + TASKS * 3
 """Tool calls of such a run: charge and stamp for each order; create_task, charge and stamp for each task."""
+CODES: Final = {"succeeded": 0, "waiting": 13}
+"""The exit codes of the states in which a command may leave a run of this job."""
 FIRST: Final = datetime(2026, 11, 1, tzinfo=UTC)
 
 JOB: Final = '''
@@ -91,6 +92,8 @@ def storm(ctx: RunContext) -> str:
 
 def brain(body: Body, rng: random.Random) -> Answer:
     """Answers after a few milliseconds; an executor files its task, then charges and stamps, then ends."""
+    if not body:
+        return Answer(400)
     answer = _executor(body) if body.get("tools") and not isinstance(body.get("tool_choice"), dict) else triage_brain(body, tasks=TASKS)
     return replace(answer, delay_seconds=rng.uniform(0.002, 0.03))
 
@@ -119,7 +122,8 @@ class Storm:
     """Step ids whose state a person set, with the state before."""
     landed: int = 0
     fires: int = 0
-    unpaid: list[str] = field(default_factory=list)
+    said: str = ""
+    """What the last command wrote on stderr."""
 
     def __post_init__(self) -> None:
         self.effects_file = self.taskpilot.root / "effects.jsonl"
@@ -134,9 +138,12 @@ class Storm:
         for _ in range(kills):
             code = self._start_and_kill(line, victim)
             run = self._run_of(fire)
+            if code is not None:
+                assert run is not None, self.said
+                assert code == CODES[run["status"]], (run, self.said)
             if run is not None and run["status"] not in ("queued", "running", "waiting"):
                 break
-            line = self._next_line(fire, run, code)
+            line = self._next_line(fire, run)
         self._finish(line, fire)
         run = self._run_of(fire)
         assert run is not None
@@ -148,21 +155,23 @@ class Storm:
             self._wait_for_the_moment(command)
             if command.poll() is not None:
                 self.hits["ended before the kill"] += 1
+                self.said = command.communicate()[1].decode()
                 return command.returncode
             self._kill(command, victim)
-            out, err = command.communicate(timeout=120)
+            _, err = command.communicate(timeout=120)
             assert b"Traceback" not in err, err.decode()
+            self.said = err.decode()
             return None if command.returncode == -SIGKILL else command.returncode
 
     def _wait_for_the_moment(self, command: "subprocess.Popen[bytes]") -> None:
-        """A random moment: after a random number of things that can be seen from outside, and up to 40 ms; or any time after the start."""
+        """A random moment: after a random number of things that can be seen from outside, and up to 0.3 s; or any time after the start."""
         if self.rng.random() < 0.15:
             until = time.monotonic() + self.rng.uniform(0, 4)
             eventually(lambda: command.poll() is not None or time.monotonic() > until, every=0.01)
             return
         wanted = self._seen() + self.rng.randint(0, ASKS + CALLS)
         eventually(lambda: command.poll() is not None or self._seen() >= wanted, every=0.002)
-        time.sleep(self.rng.uniform(0, 0.04))
+        time.sleep(self.rng.uniform(0, self.rng.choice([0.01, 0.04, 0.3])))
 
     def _seen(self) -> int:
         lines = self.effects_file.read_bytes().count(b'"tool"') if self.effects_file.exists() else 0
@@ -181,8 +190,7 @@ class Storm:
             self.landed += 1
             self.hits[before] += 1
         if victim != "job":
-            for pid in jobs:
-                assert eventually(lambda pid=pid: not alive(pid), seconds=5), f"the job process {pid} outlived its supervisor"
+            assert eventually(lambda: not any(map(alive, jobs)), seconds=5), f"a job process of {jobs} outlived its supervisor"
 
     def _in_flight(self) -> str:
         """What the record says is going on."""
@@ -193,11 +201,11 @@ class Storm:
             if not active:
                 return "before the claim or after the end"
             kinds = self.taskpilot.rows("SELECT kind FROM steps WHERE run_id = ? AND status = 'begun'", active[-1]["id"])
-        except Exception:
+        except sqlite3.OperationalError:
             return "store being made"
         return "in " + "+".join(sorted({row["kind"] for row in kinds})) if kinds else "between steps"
 
-    def _next_line(self, fire: str, run: dict[str, Any] | None, code: int | None) -> tuple[str, ...]:
+    def _next_line(self, fire: str, run: dict[str, Any] | None) -> tuple[str, ...]:
         """How a person, or cron, goes on."""
         if run is None:
             return ("run", "storm", "--scheduled-for", fire)
@@ -232,7 +240,7 @@ class Storm:
             assert "Traceback" not in said.err, said.err
             run = self._run_of(fire)
             assert run is not None, said
-            assert said.code == {"succeeded": 0, "waiting": 13}[run["status"]], (said, run["status"], run["reason"], run["detail"])
+            assert said.code == CODES[run["status"]], (said, run["status"], run["reason"], run["detail"])
             if run["status"] == "waiting":
                 line = self._answer(run)
         raise AssertionError(f"the run of {fire} came to no end")
@@ -241,10 +249,9 @@ class Storm:
         if not self.taskpilot.state_dir.joinpath("taskpilot.db").exists():
             return None
         micros = int(datetime.fromisoformat(fire).timestamp() * 1_000_000)
-        try:
-            found = self.taskpilot.rows("SELECT * FROM runs WHERE scheduled_for = ?", micros)
-        except Exception as error:
-            assert "no such table" in str(error), error
+        if not self.taskpilot.rows("SELECT name FROM sqlite_master WHERE name = 'runs'"):
+            # Killed while it made the store.
             return None
+        found = self.taskpilot.rows("SELECT * FROM runs WHERE scheduled_for = ?", micros)
         assert len(found) <= 1
         return found[0] if found else None

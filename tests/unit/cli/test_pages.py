@@ -141,10 +141,13 @@ def test_quiet_prints_nothing_for_0_10_and_11_and_else_one_line_that_names_the_j
         assert "the cause of it" in said.err
 
 
-@pytest.mark.parametrize(("code", "expected"), [(10, 0), (11, 0), (1, 1), (13, 13), (0, 0)])
-def test_skip_ok_is_for_skips_alone(code: int, expected: int, house: House, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(ExitCode.SKIPPED_OVERLAP, 0), (ExitCode.SKIPPED, 0), (ExitCode.FAILED, 1), (ExitCode.WAITING, 13), (ExitCode.SUCCEEDED, 0)],
+)
+def test_skip_ok_is_for_skips_alone(code: ExitCode, expected: int, house: House, capsys: pytest.CaptureFixture[str]) -> None:
     summary = RunSummary(run_id=None, job="triage", status="skipped_overlap", reason="another run is active")
-    ended = Finished(summary, ExitCode(code), ("another run is active",))
+    ended = Finished(summary, code, ("another run is active",))
     assert result_page.tell(house, ended, as_json=False, quiet=False, skip_ok=True) == expected
     assert "another run is active" in capsys.readouterr().out
 

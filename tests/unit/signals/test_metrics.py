@@ -95,7 +95,9 @@ def test_gauges_say_the_last_values(store: Store) -> None:
 
 
 def test_what_waits_for_a_person_is_counted(store: Store) -> None:
-    run_id = finished_run(store)
+    run_id = finished_run(store, status="waiting")
+    cancelled = finished_run(store, status="cancelled")
+    add_decision(store, cancelled, "k0", verdict="require_approval", status="pending")
     assert value(exposition(snapshot_of(store, "triage")), "taskpilot_approvals_pending") == 0
     add_decision(store, run_id, "k1", verdict="require_approval", status="pending")
     assert value(exposition(snapshot_of(store, "triage")), "taskpilot_approvals_pending") == 1

@@ -1,5 +1,6 @@
 """Opening a store: made once, checked each time, never recreated over data."""
 
+import fcntl
 import hashlib
 import os
 import sqlite3
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
-from taskpilot.store import tables
+from taskpilot.store import database, tables
 from taskpilot.store.database import FILE, Store, backup, upgrade
 from taskpilot.store.totals import Increment, add
 
@@ -78,7 +79,7 @@ def test_nobody_else_can_look_at_a_store(state_dir: Path, umask: int) -> None:
     assert f"{FILE}-wal" in made
     assert f"{FILE}-shm" in made
     assert set(made.values()) == {0o600}
-    assert {mode(folder) for folder in (state_dir / "deep" / "home", state_dir / "deep", state_dir)} == {0o700}
+    assert mode(state_dir / "deep" / "home") == 0o700
 
 
 def test_a_store_that_others_could_look_at_is_closed_to_them(state_dir: Path) -> None:
@@ -236,14 +237,13 @@ def test_a_store_that_is_locked_for_long_is_busy(store: Store, state_dir: Path) 
             impatient.close()
 
 
-def test_a_creation_that_hangs_is_not_waited_for_without_end(state_dir: Path) -> None:
-    import fcntl
-
+def test_a_creation_that_hangs_is_not_waited_for_without_end(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CREATION_SECONDS", 0.1)
     state_dir.mkdir()
     with (state_dir / f"{FILE}.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreBusy, match="try again"):
-            Store.open(state_dir, busy_seconds=0.2)
+            Store.open(state_dir)
 
 
 def test_a_backup_is_a_store_of_the_same_content(store: Store, state_dir: Path, tmp_path: Path) -> None:
@@ -286,3 +286,32 @@ def test_a_backup_of_a_corrupt_store_is_an_error_of_ours_and_leaves_no_file(stor
 def test_there_is_nothing_to_back_up_without_a_store(state_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store at"):
         backup(state_dir, tmp_path / "copy.db")
+
+
+def test_a_backup_of_a_damaged_store_is_no_backup(store: Store, state_dir: Path, tmp_path: Path) -> None:
+    store.close()
+    path = state_dir / FILE
+    damage(path, b"\xff" * (path.stat().st_size - 4096), at=4096)
+    with pytest.raises(StoreError, match="damaged"):
+        backup(state_dir, tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_store_that_is_moved_away_while_it_is_open_is_not_replaced_by_an_empty_one(store: Store, state_dir: Path) -> None:
+    with store.write() as connection:
+        add(connection, "triage", [Increment("runs", "{}", 1)])
+    (state_dir / FILE).rename(state_dir / "away.db")
+    store.dispose()
+    with pytest.raises(StoreError, match="the file is gone: put it back"), store.write():
+        pytest.fail("there is nothing to write to")
+    assert not (state_dir / FILE).exists()
+    (state_dir / "away.db").rename(state_dir / FILE)
+    with store.read() as connection:
+        assert [row.value for row in connection.execute(tables.totals.select())] == [1]
+
+
+@pytest.mark.parametrize("name", ["100%", "a b", "what?", "#1", "ünï", "a&mode=memory", "semi;colon", "quo'te\""])
+def test_a_folder_of_any_name_holds_a_store(state_dir: Path, name: str) -> None:
+    Store.open(state_dir / name).close()
+    assert (state_dir / name / FILE).stat().st_size > 0
+    assert [entry.name for entry in state_dir.iterdir()] == [name]

@@ -48,9 +48,13 @@ def test_a_connection_that_read_first_writes_immediate_again(store: Store) -> No
 
 
 def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
-    with pytest.raises(RuntimeError, match="in the middle"), store.write() as connection:
-        add(connection, "triage", [Increment("runs", "{}", 1)])
-        raise RuntimeError("in the middle")
+    def fail_in_the_middle() -> None:
+        with store.write() as connection:
+            add(connection, "triage", [Increment("runs", "{}", 1)])
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail_in_the_middle()
     assert values(store) == {}
 
 

@@ -1,0 +1,146 @@
+"""The shipped job that keeps the house in order: runs whose process is gone, and metrics that are still owed."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.acceptance.kills.processes import children, eventually, send
+from tests.command import TaskPilot
+from tests.servers.bad_gateway import dead
+from tests.servers.pushgateway import Pushgateway, pushgateway
+
+SHIPPED = Path(__file__).parents[2] / "jobs" / "housekeeping.py"
+OWN: Final[tuple[list[str], ...]] = ([], ["housekeeping"])
+"""What may be owed after it: its own end has half a second like any run's, which a busy machine may not give."""
+JOB = '''
+import time
+from pathlib import Path
+
+from taskpilot import {imports}RunContext, job
+
+
+@job({options})
+def {name}(ctx: RunContext, wait: bool = False) -> str:
+    """Takes a step, and its first attempt waits where it is told to."""
+    ctx.step("first", lambda: 1)
+    (Path(__file__).parent.parent / "began").touch()
+    while wait and ctx.attempt == 1:
+        time.sleep(0.01)
+    return "done"
+'''
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
+    with pushgateway(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture
+def kept(taskpilot: TaskPilot) -> TaskPilot:
+    """A root with the shipped job and two more: one has a second attempt."""
+    shutil.copy(SHIPPED, taskpilot.root / "jobs" / "housekeeping.py")
+    taskpilot.job(JOB.format(name="once", imports="", options=""), name="once")
+    taskpilot.job(JOB.format(name="twice", imports="Retry, ", options="retry=Retry(attempts=2)"), name="twice")
+    return taskpilot
+
+
+def owed(command: TaskPilot) -> list[str]:
+    rows = command.rows("SELECT job FROM job_state WHERE version > pushed_version OR push_timed_out_at IS NOT NULL ORDER BY job")
+    return [row["job"] for row in rows]
+
+
+def orphan(command: TaskPilot, name: str, **environment: str) -> str:
+    """Starts a run, kills its supervisor (its job dies with it) and gives the run's id; the record still says running."""
+    (command.root / "began").unlink(missing_ok=True)
+    with command.start("run", name, "-p", "wait=true", environment=environment) as process:
+        try:
+            assert eventually((command.root / "began").exists, seconds=30)
+            jobs = children(process.pid)
+        finally:
+            send(process.pid, signal.SIGKILL)
+            process.communicate(timeout=30)
+    assert jobs
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in jobs), seconds=30)
+    run = command.run()
+    assert (run["job"], run["status"]) == (name, "running")
+    return str(run["id"])
+
+
+def standing(command: TaskPilot, run_id: str) -> tuple[str, str]:
+    row = command.rows("SELECT status, reason FROM runs WHERE id = ?", run_id)[0]
+    return row["status"], row["reason"]
+
+
+def pushed(gateway: Pushgateway, command: TaskPilot, job: str, status: str) -> float | None:
+    deployment = command.rows("SELECT deployment FROM store_info")[0]["deployment"]
+    return gateway.value("taskpilot_runs_total", deployment=deployment, job_name=job, status=status)
+
+
+def test_a_house_in_order_is_left_as_it_is(kept: TaskPilot) -> None:
+    said = kept("run", "housekeeping", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert said.json["result"] == "0 lost runs ended, 0 owed metric groups delivered, 0 still owed"
+    assert said.json["llm_calls"] == 0
+
+
+def test_lost_runs_are_ended_and_one_with_an_attempt_left_may_go_on(kept: TaskPilot, gateway: Pushgateway) -> None:
+    kept.environment["TASKPILOT_PUSHGATEWAY_URL"] = gateway.url
+    once, twice = orphan(kept, "once"), orphan(kept, "twice")
+    assert kept("run", "housekeeping", "--json").json["result"].startswith("2 lost runs ended")
+    assert standing(kept, once) == ("lost", "lease")
+    assert standing(kept, twice) == ("queued", "lease")
+    assert [row["status"] for row in kept.rows("SELECT status FROM attempts WHERE run_id IN (?, ?)", once, twice)] == ["lost", "lost"]
+    assert pushed(gateway, kept, "once", "lost") == 1
+    assert pushed(gateway, kept, "twice", "lost") == 0
+    assert owed(kept) in OWN
+    assert kept("run", "housekeeping", "--json").json["result"].startswith("0 lost runs ended")
+    assert kept("runs", "resume", twice).code == 0
+    assert standing(kept, twice) == ("succeeded", "")
+
+
+def test_a_run_that_lives_is_not_touched(kept: TaskPilot) -> None:
+    with kept.start("run", "once", "-p", "wait=true") as process:
+        try:
+            assert eventually((kept.root / "began").exists, seconds=30)
+            living = str(kept.run()["id"])
+            assert kept("run", "housekeeping", "--json").json["result"].startswith("0 lost runs ended")
+            assert standing(kept, living) == ("running", "")
+        finally:
+            os.kill(process.pid, signal.SIGTERM)
+            process.communicate(timeout=30)
+    assert process.returncode == 143
+
+
+def test_owed_metrics_of_every_job_are_delivered(kept: TaskPilot, gateway: Pushgateway) -> None:
+    with dead() as server:
+        for name in ("once", "twice"):
+            assert kept("run", name, "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": server.url}).code == 0
+    assert owed(kept) == ["once", "twice"]
+    said = kept("run", "housekeeping", "--json", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url})
+    assert said.json["result"].startswith("0 lost runs ended, ")
+    assert said.json["result"].endswith(", 0 still owed")
+    assert pushed(gateway, kept, "once", "succeeded") == pushed(gateway, kept, "twice", "succeeded") == 1
+    assert owed(kept) in OWN
+
+
+def test_a_gateway_that_is_still_dead_fails_nothing_and_leaves_it_owed(kept: TaskPilot) -> None:
+    with dead() as server:
+        kept.environment["TASKPILOT_PUSHGATEWAY_URL"] = server.url
+        assert kept("run", "once", "--quiet").code == 0
+        said = kept("run", "housekeeping", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert said.json["result"].startswith("0 lost runs ended, 0 owed metric groups delivered, ")
+    assert owed(kept) == ["housekeeping", "once"]
+
+
+def test_the_spans_of_a_run_whose_supervisor_was_killed_are_written(kept: TaskPilot) -> None:
+    once = orphan(kept, "once")
+    assert not (kept.state_dir / "traces.jsonl").exists()
+    assert kept("run", "housekeeping", "--quiet").code == 0
+    assert once in (kept.state_dir / "traces.jsonl").read_text()

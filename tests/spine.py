@@ -1,0 +1,162 @@
+"""The spine without processes: claims, attempts, kills and resumes of jobs in the test's own process, over a real store."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from taskpilot.app import App
+from taskpilot.context import scope
+from taskpilot.context.run_context import RunContext
+from taskpilot.context.session import Session
+from taskpilot.domain.decisions import Decision
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus, TriggerKind
+from taskpilot.domain.steps import Step, StepKind
+from taskpilot.domain.tasks import Task
+from taskpilot.jobs.decorator import job_spec
+from taskpilot.jobs.parameters import parse_parameters
+from taskpilot.ledger.claims import Claim, RunPlan, Skip
+from taskpilot.runner.runner import Runner
+from taskpilot.settings import SETTINGS_FILE, load
+from taskpilot.store import runs, steps, tasks
+from taskpilot.testing import ManualClock, ScriptedModel
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """The job's process dies here: nothing after this line runs, and nothing is recorded by the job any more."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run after an attempt."""
+
+    run: Run
+    grant: LeaseGrant
+    outcome: Outcome
+
+
+def _named(model: ScriptedModel | None, plan: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model.name, **plan} if model is not None else plan
+
+
+class Spine:
+    """One root with its store; `clock` stands still unless it is moved."""
+
+    def __init__(self, root: Path, *, settings: str = "") -> None:
+        (root / SETTINGS_FILE).write_text(settings, encoding="utf-8")
+        self.clock = ManualClock(NOON)
+        self.app = App(load(root=root, environ={}), now=self.clock)
+        self.house = self.app.house
+        self.store = self.house.store
+        self.ledger = self.house.ledger
+
+    def plan(
+        self,
+        job: Callable[..., Any],
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        scheduled_for: datetime | None = None,
+        model: str | None = "scripted",
+        run_id: str | None = None,
+    ) -> RunPlan:
+        """A plan of the job, as `taskpilot run` makes it."""
+        spec = job_spec(job)
+        return RunPlan(
+            run_id=run_id or new_id(),
+            spec=spec,
+            parameters=parse_parameters(spec, [], parameters or {}),
+            model=model,
+            trigger=TriggerKind.MANUAL if scheduled_for is None else TriggerKind.SCHEDULE,
+            scheduled_for=scheduled_for,
+        )
+
+    def claim(self, job: Callable[..., Any], **plan: Any) -> Claim:
+        """A run of the job that is ours."""
+        claim = self.ledger.claim(self.plan(job, **plan))
+        assert not isinstance(claim, Skip), claim
+        return claim
+
+    def session(self, job: Callable[..., Any], grant: LeaseGrant, model: ScriptedModel | None = None) -> Session:
+        """What an attempt works with."""
+        self.house.make_run_dir(grant.run_id)
+        spec = job_spec(job)
+        return self.app.open_session(spec, grant, spec.deadline.total_seconds(), model=model or ScriptedModel([]))
+
+    def attempt(self, job: Callable[..., Any], grant: LeaseGrant, model: ScriptedModel | None = None) -> Ran:
+        """One attempt, to its recorded end."""
+        outcome = Runner(end=self.ledger.end, now=self.clock).run(self.session(job, grant, model), grant)
+        return Ran(self.run_of(grant.run_id), grant, outcome)
+
+    def run(self, job: Callable[..., Any], model: ScriptedModel | None = None, **plan: Any) -> Ran:
+        """A new run's first attempt."""
+        return self.attempt(job, self.claim(job, **_named(model, plan)).grant, model)
+
+    def resume(self, job: Callable[..., Any], run_id: str, model: ScriptedModel | None = None) -> Ran:
+        """A further attempt of a run."""
+        spec = job_spec(job)
+        grant = self.ledger.resume(run_id, spec, self.plan(job, run_id=run_id)).grant
+        return self.attempt(job, grant, model)
+
+    def killed(self, job: Callable[..., Any], model: ScriptedModel | None = None, *, grant: LeaseGrant | None = None, **plan: Any) -> str:
+        """An attempt whose process dies where the job raises Killed; its supervisor then records the loss. Gives the run's id."""
+        grant = grant or self.claim(job, **_named(model, plan)).grant
+        session = self.session(job, grant, model)
+        died = False
+        try:
+            with scope.entered(""):
+                session.spec.function(RunContext(session), **session.run.parameters)
+        except Killed:
+            died = True
+        assert died, "the job was not killed"
+        outcome = Outcome(RunStatus.LOST, Reason.SIGNAL, "the job's process was killed by SIGKILL", retry=True)
+        self.ledger.end(grant, outcome, active_seconds=1, keep_lease=False)
+        return grant.run_id
+
+    def run_of(self, run_id: str) -> Run:
+        """The run as the store has it."""
+        with self.store.read() as connection:
+            run = runs.get_run(connection, run_id)
+        assert run is not None
+        return run
+
+    def row(self, run_id: str) -> Any:
+        """The run's row: lease, ceilings and reservations too."""
+        with self.store.read() as connection:
+            return runs.run_row(connection, run_id)
+
+    def steps(self, run_id: str, kind: StepKind | None = None) -> list[Step]:
+        """The run's journal."""
+        with self.store.read() as connection:
+            return [step for step in steps.steps_of(connection, run_id) if kind is None or step.kind is kind]
+
+    def tasks(self, run_id: str) -> list[Task]:
+        """The run's tasks."""
+        with self.store.read() as connection:
+            return tasks.tasks_of(connection, run_id)
+
+    def decisions(self, run_id: str) -> list[Decision]:
+        """The run's decisions."""
+        with self.store.read() as connection:
+            return tasks.decisions_of(connection, run_id)
+
+    def total(self, metric: str) -> dict[str, int]:
+        """A metric's totals by their labels, over all jobs."""
+        from sqlalchemy import select
+
+        from taskpilot.store.tables import totals
+
+        with self.store.read() as connection:
+            rows = connection.execute(select(totals.c.labels, totals.c.value).where(totals.c.metric == metric))
+            return {row.labels: row.value for row in rows}
+
+    def later(self, seconds: float) -> None:
+        """Moves the clock."""
+        self.clock.advance(timedelta(seconds=seconds))
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self.house.close()

@@ -1,0 +1,15 @@
+"""One root with its store, for the tests of this room."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.spine import Spine
+
+
+@pytest.fixture
+def spine(tmp_path: Path) -> Iterator[Spine]:
+    opened = Spine(tmp_path)
+    yield opened
+    opened.close()
