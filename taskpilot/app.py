@@ -28,6 +28,7 @@ from taskpilot.signals.decision_log import DecisionLogSignal
 from taskpilot.signals.logs import LogSignal, configure_logs, run_logger
 from taskpilot.spending import Spending
 from taskpilot.store import runs, totals
+from taskpilot.supervisor import asked_to_end
 from taskpilot.tools.builtin import create_task_tool
 from taskpilot.tools.notify import notify_tool
 from taskpilot.workflow.filing import PendingTasks
@@ -57,7 +58,7 @@ class App:
         self.house.store.after_fork()
         self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
-        outcome = Runner(end=self.house.ledger.end, now=self.house.now, mask=self._masked).run(session, grant)
+        outcome = Runner(end=self.house.ledger.end, now=self.house.now, mask=self._masked, asked_to_end=asked_to_end).run(session, grant)
         self._count_failures(session)
         return int(exit_code(outcome.status, outcome.reason))
 

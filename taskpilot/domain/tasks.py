@@ -77,3 +77,5 @@ class Task:
     """Why it stands where it does, in the words of the reviewer, the policy or the person."""
     created_at: datetime
     updated_at: datetime
+    reopened: int = 0
+    """How often a person approved it again after it had failed; each time its execution starts afresh."""

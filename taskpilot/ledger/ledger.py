@@ -14,7 +14,7 @@ from taskpilot.domain.runs import RESUMABLE, FireOutcome, LeaseGrant, Outcome, O
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.claims import Claim, RunPlan, Skip
 from taskpilot.ledger.endings import end_attempt
-from taskpilot.store import runs, totals
+from taskpilot.store import runs, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
 from taskpilot.store.records import dumps, owner_of, run_of
 
@@ -54,7 +54,10 @@ class Ledger:
             return self._start_attempt(connection, row, spec, now)
 
     def resume(self, run_id: str, spec: JobSpec, plan: RunPlan) -> Claim:
-        """A further attempt of a run that waits or ended badly, with the ceilings that the job has now. Raises TransitionRefused."""
+        """A further attempt of a run that waits, ended badly, or has a task that was approved since; with the job's ceilings of now.
+
+        Raises TransitionRefused.
+        """
         now = self._now()
         with self._store.write() as connection:
             row = self._row(connection, run_id)
@@ -63,7 +66,7 @@ class Ledger:
                 if self._is_alive(row, now):
                     raise TransitionRefused(f"run {run_id} is {status} and its supervisor lives: `taskpilot runs show {run_id}` shows it")
                 self._end_lost(connection, row, now, retry=True)
-            elif status not in RESUMABLE:
+            elif status not in RESUMABLE and not (status is RunStatus.SUCCEEDED and tasks.has_approved(connection, run_id)):
                 raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume. `taskpilot run {row.job}` starts a new one")
             if spec.overlap == "skip" and (other := self._active_beside(connection, row, now)) is not None:
                 raise TransitionRefused(f"run {other} of {row.job} is active: resume {run_id} when it has ended")

@@ -4,7 +4,7 @@ from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.instruments import APPROVALS
-from taskpilot.domain.runs import OPEN, RESUMABLE, Run
+from taskpilot.domain.runs import OPEN, RESUMABLE, Run, RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.operations.house import House
 from taskpilot.operations.running import publish_change
@@ -43,7 +43,8 @@ def _move(house: House, task_id: str, after: TaskStatus, *, by: str, note: str) 
         touch(connection, task.job)
         run = runs.get_run(connection, task.run_id)
     publish_change(house, task.job)
-    return f"task {task.id} is {after}; {_and_now(task.run_id, run)}"
+    reopened = after is TaskStatus.APPROVED and run is not None and run.status is RunStatus.SUCCEEDED and "/filed." not in task.scope
+    return f"task {task.id} is {after}; {_and_now(task.run_id, run, reopened=reopened)}"
 
 
 def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
@@ -60,8 +61,8 @@ def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, n
     return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(decision.run_id, run)}"
 
 
-def _and_now(run_id: str, run: Run | None) -> str:
-    if run is None or run.status in RESUMABLE or run.status in OPEN:
+def _and_now(run_id: str, run: Run | None, *, reopened: bool = False) -> str:
+    if run is None or reopened or run.status in RESUMABLE or run.status in OPEN:
         return f"when all is answered: taskpilot runs resume {run_id}"
     return f"run {run_id} is {run.status} and is not gone on with"
 

@@ -24,8 +24,16 @@ from taskpilot.runner.judgement import judge
 class Runner:
     """Calls a job with its context and records what it came to."""
 
-    def __init__(self, *, end: Callable[..., RunStatus], now: Callable[[], datetime], mask: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        *,
+        end: Callable[..., RunStatus],
+        now: Callable[[], datetime],
+        mask: Callable[[str], str] = str,
+        asked_to_end: Callable[[], bool] = bool,
+    ) -> None:
         self._end = end
+        self._asked_to_end = asked_to_end
         self._now = now
         self._mask = mask
         """Takes the secrets that we know out of an error's words: a server may say back the key that it did not like."""
@@ -39,8 +47,8 @@ class Runner:
         if os.getpid() != process:
             raise LeaseLost("a process that the job forked came back from it: only the job's own process ends the attempt")
         session.close()
-        if isinstance(error, Terminated):
-            raise error
+        if isinstance(error, Terminated) or self._asked_to_end():
+            raise Terminated
         outcome = self._lease_lost(session, error) or judge(session, result, error)
         outcome = replace(outcome, detail=self._mask(outcome.detail))
         try:

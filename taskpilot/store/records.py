@@ -138,6 +138,7 @@ def task_of(row: Row[Any]) -> Task:
         reason=row.reason,
         created_at=from_micros(row.created_at),
         updated_at=from_micros(row.updated_at),
+        reopened=row.reopened,
     )
 
 

@@ -162,6 +162,7 @@ tasks = Table(
     Column("description", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
+    Column("reopened", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("run_id", "scope"),

@@ -66,10 +66,18 @@ def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason
     if task is None:
         raise NotFound(f"there is no task {task_id}; `taskpilot tasks list` shows them")
     check_transition(task.id, task.status, after)
-    values = {"status": after, "reason": storable(reason), "updated_at": to_micros(now)}
+    reopened = task.reopened + (task.status is TaskStatus.FAILED)
+    values = {"status": after, "reason": storable(reason), "updated_at": to_micros(now), "reopened": reopened}
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
     add(connection, task.job, [count(TASKS, status=after)])
-    return replace(task, status=after, reason=reason, updated_at=now)
+    return replace(task, status=after, reason=reason, updated_at=now, reopened=reopened)
+
+
+def has_approved(connection: Connection, run_id: str) -> bool:
+    """Whether a task of the run's workflows is approved and not executed yet; what the job's own code filed is for people."""
+    open_work = (tasks.c.status == TaskStatus.APPROVED) & ~tasks.c.scope.like("%/filed.%")
+    wanted = select(tasks.c.id).where(tasks.c.run_id == run_id, open_work).limit(1)
+    return connection.execute(wanted).first() is not None
 
 
 def get_decision(connection: Connection, decision_id: str) -> Decision | None:

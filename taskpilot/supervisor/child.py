@@ -144,15 +144,24 @@ def _raise_terminated_once() -> Callable[[int, FrameType | None], None]:
 
     def handler(number: int, _frame: FrameType | None) -> None:
         nonlocal raised
+        global _asked_to_end  # noqa: PLW0603 - the process has one supervisor, and it asks once
         if os.getpid() != myself:
             # A process that the job forked inherits this handler, not the work: it dies as any process would.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif not raised:
-            raised = True
+            raised = _asked_to_end = True
             raise Terminated
 
     return handler
+
+
+_asked_to_end = False
+
+
+def asked_to_end() -> bool:
+    """In the child: whether its supervisor sent SIGTERM, also where the work swallowed the Terminated that it raised."""
+    return _asked_to_end
 
 
 def _flush() -> None:

@@ -1,6 +1,7 @@
 """One request from its plan to the end of its tasks."""
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 from taskpilot.context import scope
@@ -56,7 +57,9 @@ def _work_on(session: Session, asking: Asking, calling: Calling, request: str, p
         return task
     try:
         # One that is filed too: an earlier attempt may have ended between its filing and the executor's last call.
-        return Execution(session, asking, calling, task).run()
+        # A task that failed and was approved again is worked on afresh: its recorded denials and replies are those of the time before.
+        with scope.entered(f"{path}/again.{task.reopened}") if task.reopened else nullcontext():
+            return Execution(session, asking, calling, task).run()
     except ModelUnavailable:
         # The task stays as it is: a later attempt goes on with it.
         raise

@@ -112,3 +112,25 @@ def test_the_deadline_counts_the_active_seconds_of_all_attempts(taskpilot: TaskP
     assert job.resume().code == 124
     check_run(taskpilot, job.run()["id"])
     check_totals(taskpilot, reopened={"timed_out": 1})
+
+
+SWALLOWS = """
+import time
+from taskpilot import RunContext, job
+
+@job(deadline="1s")
+def deaf(ctx: RunContext) -> str:
+    ctx.log.info("listening")
+    try:
+        time.sleep(30)
+    except BaseException:
+        pass
+    return "all is well"
+"""
+
+
+def test_a_job_that_swallows_the_end_it_is_asked_for_did_not_succeed(taskpilot: TaskPilot) -> None:
+    taskpilot.job(SWALLOWS, name="deaf")
+    assert taskpilot("run", "deaf").code == 124
+    run = taskpilot.run()
+    assert (run["status"], run["result"]) == ("timed_out", None)
