@@ -26,8 +26,6 @@ from taskpilot.jobs.parameters import (
     describe_parameters,
     input_parameters,
     parse_parameters,
-    read_parameters_file,
-    split_pairs,
 )
 
 JSON = st.recursive(
@@ -301,17 +299,3 @@ def test_input_files_are_found_by_their_type() -> None:
     spec = spec_of(function)
     assert input_parameters(spec, parse_parameters(spec, [], None)) == ["inbox"]
     assert input_parameters(spec, parse_parameters(spec, [("extra", "-")], None)) == ["inbox", "extra"]
-
-
-def test_pairs_are_split_at_their_first_equals_sign() -> None:
-    assert split_pairs(["a=b=c", "d="]) == [("a", "b=c"), ("d", "")]
-    for text in ("a", "=a", ""):
-        with pytest.raises(UsageError, match="name=value"):
-            split_pairs([text])
-
-
-def test_a_params_file_holds_one_object() -> None:
-    assert read_parameters_file('{"a": 1}', name="p.json") == {"a": 1}
-    for text in ("[1]", "", "{\n'a'}", b"\xff", "[" * 100_000):
-        with pytest.raises(UsageError, match=r"p\.json"):
-            read_parameters_file(text, name="p.json")

@@ -1,0 +1,20 @@
+"""Where a run's parameters come from: pairs that a person types, and a params file."""
+
+import pytest
+
+from taskpilot.domain.errors import UsageError
+from taskpilot.jobs.parameters import read_parameters_file, split_pairs
+
+
+def test_pairs_are_split_at_their_first_equals_sign() -> None:
+    assert split_pairs(["a=b=c", "d="]) == [("a", "b=c"), ("d", "")]
+    for text in ("a", "=a", ""):
+        with pytest.raises(UsageError, match="name=value"):
+            split_pairs([text])
+
+
+def test_a_params_file_holds_one_object() -> None:
+    assert read_parameters_file('{"a": 1}', name="p.json") == {"a": 1}
+    for text in ("[1]", "", "{\n'a'}", b"\xff", "[" * 100_000):
+        with pytest.raises(UsageError, match=r"p\.json"):
+            read_parameters_file(text, name="p.json")
