@@ -1,6 +1,5 @@
 """A store or state dir that is full, read-only, corrupt, locked or gone: 74 or 75, one sentence, and nothing is overwritten."""
 
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -8,54 +7,14 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.stores import JOBS, contents, refused
 from tests.command import Said, TaskPilot
 
-JOBS = """
-import glob
-import os
-
-from taskpilot import RunContext, job
-
-STATE = os.path.join(os.getcwd(), ".taskpilot")
-
-
-def fill():
-    with open(os.path.join(STATE, "filler"), "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
-
-
-@job
-def good(ctx: RunContext) -> str:
-    ctx.workflow("Order paper for the printer")
-    return "done"
-
-
-@job
-def fills_the_disk(ctx: RunContext, shrug: bool = False) -> str:
-    ctx.step("before", lambda: 1)
-    fill()
-    try:
-        ctx.step("after", lambda: "x" * 100_000)
-    except Exception:
-        if not shrug:
-            raise
-    return "done"
-
-
-@job
-def moves_the_store_away(ctx: RunContext) -> str:
-    os.rename(os.path.join(STATE, "taskpilot.db"), os.path.join(STATE, "away.db"))
-    return "done"
-"""
 NOBODY = 65534
 DB = "taskpilot.db"
 
@@ -66,50 +25,6 @@ def good(taskpilot: TaskPilot) -> TaskPilot:
     taskpilot.job(JOBS)
     taskpilot.environment |= {"TASKPILOT_MODEL": "offline", "TASKPILOT_LEASE_SECONDS": "6"}
     return taskpilot
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[Path, str], Path]]:
-    """Makes a folder a disk of its own, such as `small_disk(folder, "1m")`."""
-    with ExitStack() as mounted:
-
-        def mount(folder: Path, size: str) -> Path:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            line = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "taskpilot-test", str(folder)]
-            if shutil.which("mount") is None or subprocess.run(line, capture_output=True).returncode:
-                pytest.skip("mounting is refused here; run as root, or in a container with CAP_SYS_ADMIN")
-            mounted.callback(subprocess.run, ["umount", "--lazy", str(folder)], capture_output=True)
-            return folder
-
-        yield mount
-
-
-def fill(folder: Path) -> Path:
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return filler
-
-
-def remount_read_only(folder: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """What the files hold that a command could have overwritten; SQLite's index of its log is made anew by each opener."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(("-shm", ".lock"))]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def refused(said: Said, code: int, *words: str) -> None:
-    """One sentence on stderr that has the words, and nothing on stdout."""
-    assert (said.code, said.out, said.err.count("\n")) == (code, "", 1), said
-    assert said.err.startswith("taskpilot: ")
-    for word in words:
-        assert word in said.err
 
 
 def text(path: Path) -> None:
@@ -192,19 +107,6 @@ def test_something_in_the_place_of_what_has_to_be_there_is_74(good: TaskPilot, n
     refused(good("run", "good"), 74, name)
 
 
-class TestAReadOnlyDisk:
-    def test_is_74_for_a_new_store(self, good: TaskPilot, small_disk: Callable[[Path, str], Path]) -> None:
-        remount_read_only(small_disk(good.state_dir, "1m"))
-        refused(good("run", "good"), 74, "Read-only file system", "TASKPILOT_HOME or --home")
-
-    def test_is_74_for_an_old_one(self, good: TaskPilot, small_disk: Callable[[Path, str], Path]) -> None:
-        small_disk(good.state_dir, "4m")
-        assert good("run", "good", "--quiet").code == 0
-        remount_read_only(good.state_dir)
-        for arguments in (["run", "good"], ["runs"]):
-            refused(good(*arguments), 74, "read-only for us", "Nothing was overwritten")
-
-
 class TestAnotherUsersStateDir:
     @pytest.fixture
     def as_nobody(self, good: TaskPilot) -> Iterator[Callable[..., Said]]:
@@ -259,70 +161,6 @@ class TestAnotherUsersStateDir:
 def open_to_all(folder: Path) -> None:
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-class TestAFullDisk:
-    def test_is_74_for_a_new_store_and_room_heals_it(self, good: TaskPilot, small_disk: Callable[[Path, str], Path]) -> None:
-        filler = fill(small_disk(good.state_dir, "1m"))
-        refused(good("run", "good"), 74, "full", "free some space and try again")
-        filler.unlink()
-        assert good("run", "good", "--quiet").code == 0
-
-    def test_is_74_for_an_old_store_and_what_it_holds_is_kept(self, good: TaskPilot, small_disk: Callable[[Path, str], Path]) -> None:
-        small_disk(good.state_dir, "4m")
-        assert good("run", "good", "--quiet").code == 0
-        filler = fill(good.state_dir)
-        refused(good("run", "good"), 74, "full", "free some space and try again")
-        filler.unlink()
-        assert good("run", "good", "--quiet").code == 0
-        assert [run["status"] for run in good.rows("SELECT status FROM runs")] == ["succeeded"] * 2
-
-    @pytest.mark.parametrize("shrug", ["false", "true"])
-    def test_in_the_middle_of_a_run_is_74_also_where_the_job_swallows_it(
-        self, good: TaskPilot, small_disk: Callable[[Path, str], Path], shrug: str
-    ) -> None:
-        small_disk(good.state_dir, "4m")
-        refused(good("run", "fills_the_disk", "-p", f"shrug={shrug}"), 74, "full", "free some space")
-        (good.state_dir / "filler").unlink()
-        [step] = good.rows("SELECT name, status FROM steps WHERE status = 'succeeded'")
-        assert step["name"] == "before"
-        # Nobody could write its end; the next run of the job does.
-        run = good.run()
-        assert run["status"] == "running"
-        good("run", "fills_the_disk", "-p", f"shrug={shrug}")
-        (good.state_dir / "filler").unlink()
-        [first] = good.rows("SELECT status FROM runs WHERE id = ?", run["id"])
-        assert first["status"] == "lost"
-
-    def test_for_logs_alone_changes_nothing(self, good: TaskPilot, small_disk: Callable[[Path, str], Path]) -> None:
-        fill(small_disk(good.state_dir / "logs", "64k"))
-        said = good("run", "good", "--quiet")
-        assert (said.code, said.out, said.err) == (0, "", "")
-        assert good.run()["status"] == "succeeded"
-
-
-def full_device(path: Path) -> None:
-    path.symlink_to("/dev/full")
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("logs/taskpilot.log", Path.mkdir),
-        ("logs/taskpilot.log", os.mkfifo),
-        ("logs/taskpilot.log", full_device),
-        ("decision_logs.jsonl", full_device),
-        ("traces.jsonl", os.mkfifo),
-        ("metrics.json", Path.mkdir),
-    ],
-)
-def test_a_telemetry_file_that_cannot_be_written_changes_nothing(good: TaskPilot, name: str, make: Callable[[Path], None]) -> None:
-    place = good.state_dir / name
-    place.parent.mkdir(mode=0o700, parents=True)
-    make(place)
-    said = good("run", "good", "--quiet")
-    assert (said.code, said.out, said.err) == (0, "", "")
-    assert good.run()["status"] == "succeeded"
 
 
 def test_a_store_that_is_moved_away_under_a_run_is_74_and_not_replaced(good: TaskPilot) -> None:

@@ -3,7 +3,9 @@
 import pytest
 
 from taskpilot.domain.errors import UsageError
-from taskpilot.jobs.parameters import read_parameters_file, split_pairs
+from taskpilot.domain.inputs import InputFile
+from taskpilot.jobs.decorator import job, job_spec
+from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file, split_pairs
 
 
 def test_pairs_are_split_at_their_first_equals_sign() -> None:
@@ -18,3 +20,11 @@ def test_a_params_file_holds_one_object() -> None:
     for text in ("[1]", "", "{\n'a'}", b"\xff", "[" * 100_000):
         with pytest.raises(UsageError, match=r"p\.json"):
             read_parameters_file(text, name="p.json")
+
+
+def test_input_files_are_found_by_their_type() -> None:
+    def function(ctx: object, inbox: InputFile = "inbox.jsonl", extra: InputFile | None = None, name: str = "x") -> None: ...
+
+    spec = job_spec(job(function))
+    assert input_parameters(spec, parse_parameters(spec, [], None)) == ["inbox"]
+    assert input_parameters(spec, parse_parameters(spec, [("extra", "-")], None)) == ["inbox", "extra"]

@@ -24,7 +24,6 @@ from taskpilot.jobs.parameters import (
     bind_parameters,
     check_parameters,
     describe_parameters,
-    input_parameters,
     parse_parameters,
 )
 
@@ -291,11 +290,3 @@ def test_parameters_are_described_for_people() -> None:
         ("other", "str | None", "None", False, True),
         ("tags", "list[str] | dict[str, int]", "[]", False, False),
     ]
-
-
-def test_input_files_are_found_by_their_type() -> None:
-    def function(ctx: object, inbox: InputFile = "inbox.jsonl", extra: InputFile | None = None, name: str = "x") -> None: ...
-
-    spec = spec_of(function)
-    assert input_parameters(spec, parse_parameters(spec, [], None)) == ["inbox"]
-    assert input_parameters(spec, parse_parameters(spec, [("extra", "-")], None)) == ["inbox", "extra"]
