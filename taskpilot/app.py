@@ -19,13 +19,14 @@ from taskpilot.models.prices import Prices
 from taskpilot.operations.attempts import Display
 from taskpilot.operations.house import House
 from taskpilot.operations.planning import RunRequest
+from taskpilot.operations.policy import policy_of
 from taskpilot.operations.running import Finished, StepAnswer, resume_run, run_job
-from taskpilot.policy.rego import RegoPolicy
 from taskpilot.ports import Model, Signals
 from taskpilot.runner.runner import Runner
 from taskpilot.settings import Settings
 from taskpilot.signals.decision_log import DecisionLogSignal
 from taskpilot.signals.logs import LogSignal, configure_logs, run_logger
+from taskpilot.signals.redaction import Redactor
 from taskpilot.spending import Spending
 from taskpilot.store import runs, totals
 from taskpilot.supervisor import asked_to_end
@@ -58,7 +59,9 @@ class App:
         self.house.store.after_fork()
         self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
-        outcome = Runner(end=self.house.ledger.end, now=self.house.now, mask=self._masked, asked_to_end=asked_to_end).run(session, grant)
+        outcome = Runner(
+            end=self.house.ledger.end, now=self.house.now, mask=Redactor(self._secrets()).masked, asked_to_end=asked_to_end
+        ).run(session, grant)
         self._count_failures(session)
         return int(exit_code(outcome.status, outcome.reason))
 
@@ -107,7 +110,7 @@ class App:
                 run.model or "", lambda name, usage, at: prices.cost_nano(name, usage, at=at, base_url=settings.openai_base_url)
             ),
             open_model=lambda: model or self._open_model(run.model, spec),
-            policy=RegoPolicy(files=settings.policy_files, default=settings.policy_default),
+            policy=policy_of(settings),
             tools={**own, **{tool.name: tool for tool in (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))}},
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self._secrets())]),
             now=house.now,
@@ -126,12 +129,6 @@ class App:
             )
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         return open_model(name, api_key=key, base_url=settings.openai_base_url)
-
-    def _masked(self, text: str) -> str:
-        for secret in self._secrets():
-            # A shorter one would be found in every second word.
-            text = text.replace(secret, "***") if len(secret) >= 4 else text
-        return text
 
     def _secrets(self) -> tuple[str, ...]:
         settings = self.house.settings

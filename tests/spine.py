@@ -97,8 +97,7 @@ class Spine:
 
     def resume(self, job: Callable[..., Any], run_id: str, model: ScriptedModel | None = None) -> Ran:
         """A further attempt of a run."""
-        spec = job_spec(job)
-        grant = self.ledger.resume(run_id, spec, self.plan(job, run_id=run_id)).grant
+        grant = self.ledger.resume(self.plan(job, run_id=run_id)).grant
         return self.attempt(job, grant, model)
 
     def killed(self, job: Callable[..., Any], model: ScriptedModel | None = None, *, grant: LeaseGrant | None = None, **plan: Any) -> str:

@@ -6,7 +6,7 @@ import click
 
 from taskpilot.cli import output, words
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option, page_options, person_options
+from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
 STATUSES = ("final", "pending", "approved", "rejected")
 VERDICTS = ("allow", "deny", "require_approval")
@@ -54,7 +54,7 @@ def list_(
         empty="there is no such decision",
         spare=("decided", "agent", "verdict"),
     )
-    output.tell_of_more(found, limit, f"taskpilot decisions list --before {found[-1].id}" if found else "")
+    output.tell_of_more(found, limit, next_page("decisions", found[-1].id) if found else "")
 
 
 @command.command()

@@ -151,37 +151,28 @@ def _setting(given: GlobalOptions, name: str) -> object:
 
 def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
     """Adds the traceback to the log as one ECS line; gives the log's path, or None where that is not possible."""
-    import json
-    from datetime import UTC, datetime
-    from pathlib import Path
-
     state_dir = _setting(given, "state_dir")
     if state_dir is None:
         return None
-    path = Path(str(state_dir)) / "logs" / "taskpilot.log"
-    line = {
-        "@timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "log.level": "error",
-        "message": f"A command ended by a defect: {type(error).__name__}",
-        "ecs.version": "8.11.0",
-        "event.action": "command-crashed",
-        "service.name": "taskpilot",
-        "error.type": type(error).__name__,
-        "error.message": str(error),
-        "error.stack_trace": "".join(traceback.format_exception(error)),
-    }
-    try:
-        path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            # One write of a whole line: other processes append to the same file.
-            os.write(descriptor, (json.dumps(line) + "\n").encode())
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
-    return str(path)
+    with suppress(Exception):
+        from pathlib import Path
+
+        from taskpilot.domain.moments import utc_now
+        from taskpilot.signals.appending import AppendedFile
+        from taskpilot.signals.ecs import EcsLines
+        from taskpilot.signals.logs import FILE
+        from taskpilot.signals.redaction import Redactor
+        from taskpilot.store.database import prepare_state_dir
+
+        prepare_state_dir(Path(str(state_dir)))
+        file = AppendedFile(Path(str(state_dir)) / FILE)
+        what = f"A command ended by a defect: {type(error).__name__}"
+        line = EcsLines(Redactor()).line(
+            at=utc_now(), level="error", message=what, logger="taskpilot.cli", action="command-crashed", error=error
+        )
+        if file.append(line):
+            return str(file.path)
+    return None
 
 
 def _print(text: str) -> None:

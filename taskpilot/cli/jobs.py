@@ -64,7 +64,8 @@ def show(job: str, *, as_json: bool) -> None:
       taskpilot jobs show triage
     """
     from taskpilot.cli import opened
-    from taskpilot.operations.jobs import ceilings_in_words, line_json, parameters_json, parameters_of, show_job
+    from taskpilot.jobs.parameters import describe_parameters
+    from taskpilot.operations.jobs import ceilings_in_words, line_json, parameters_json, show_job, type_words
 
     with opened.house() as house:
         line = show_job(house, job)
@@ -92,10 +93,10 @@ def show(job: str, *, as_json: bool) -> None:
     if spec.description:
         output.say()
         output.say(spec.description)
-    parameters = parameters_of(spec)
+    parameters = describe_parameters(spec)
     if parameters:
         output.say()
-        cells = [(one.name, one.type, "required" if one.required else one_line(repr(one.default), limit=60)) for one in parameters]
+        cells = [(one.name, type_words(one), one_line(one.default_text or "required", limit=60)) for one in parameters]
         output.print_table(("parameter", "type", "default"), cells, empty="")
     output.say(f"\nnext: taskpilot run {spec.name}" + "".join(f" -p {one.name}=..." for one in parameters if one.required))
 
@@ -104,7 +105,7 @@ def show(job: str, *, as_json: bool) -> None:
 @click.argument("job", required=False)
 @json_option
 def validate(job: str | None, *, as_json: bool) -> int:
-    """Load every job file and compile the policies, without running anything.
+    """Load every job file and compile the policies; run nothing.
 
     Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are pushed for each job, so that a first run is seen as an
     increase.

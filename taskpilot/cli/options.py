@@ -1,9 +1,11 @@
 """The options that every command has, and how one says them: no settings are read here, so that `--help` stays cheap."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -11,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class GlobalOptions:
     """What was typed before the command's name, and what is known so far of how the command ends."""
 
-    __slots__ = ("exit_code", "home", "jobs", "log_level", "quiet", "root", "subject")
+    __slots__ = ("exit_code", "home", "jobs", "log_level", "root", "subject")
 
     def __init__(self, *, root: str | None = None, home: str | None = None, jobs: str | None = None, log_level: str | None = None) -> None:
         self.root = root
@@ -20,7 +22,6 @@ class GlobalOptions:
         self.log_level = log_level
         self.subject: str | None = None
         """The job that an error is about: named in front of it where the error does not name it itself."""
-        self.quiet = False
         self.exit_code = 0
         """How the work ended, set before it is printed: a reader that goes away early does not change it."""
 
@@ -44,6 +45,20 @@ def page_options(noun: str) -> Callable[[Command], Command]:
         return limit(before(command))
 
     return decorate
+
+
+def next_page(noun: str, last_id: str) -> str:
+    """The command that lists what is older than `last_id`, with the filters that were typed."""
+    context = click.get_current_context()
+    parts = ["taskpilot", noun, "list", "--before", last_id]
+    for option in context.command.params:
+        name = option.name or ""
+        if name in {"before", "as_json"} or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        for one in value if isinstance(value, tuple) else (value,):
+            parts += [option.opts[-1], str(one)]
+    return shlex.join(parts)
 
 
 def person_options(command: Command) -> Command:

@@ -108,12 +108,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> None:
-    from rich.console import Console
+    from rich.console import Console, ConsoleDimensions
     from rich.table import Table
     from rich.text import Text
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     columns = _fitting(dict(zip(headings, zip(*rows, strict=True), strict=True)), spare, console.width)
+    # A terminal that is too narrow even so wraps the lines by itself: rich would cut them, and ids with them.
+    console.size = ConsoleDimensions(max(console.width, _width(columns)), console.height)
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False)
     for heading, cells in columns.items():
         folded = heading in _FOLDED
@@ -129,10 +131,15 @@ def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], width: i
     """The columns that say something, without the spare ones that a terminal of this width has no room for."""
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
     for heading in spare:
-        if sum(_least(name, cells) for name, cells in columns.items()) + _GAP * (len(columns) - 1) <= width:
+        if _width(columns) <= width:
             break
         columns.pop(heading, None)
     return columns
+
+
+def _width(columns: dict[str, tuple[str, ...]]) -> int:
+    """The characters of a line that the columns need together."""
+    return sum(_least(heading, cells) for heading, cells in columns.items()) + _GAP * (len(columns) - 1)
 
 
 def _least(heading: str, cells: Sequence[str]) -> int:

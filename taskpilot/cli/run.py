@@ -53,7 +53,7 @@ def command(
       taskpilot run triage --scheduled-for auto --quiet     (in a crontab)
     """
     given = global_options()
-    given.subject, given.quiet = job, quiet
+    given.subject = job
     from taskpilot.app import App
     from taskpilot.cli import opened, result_page
     from taskpilot.cli.progress import display_for

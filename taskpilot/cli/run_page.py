@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 from taskpilot.cli import output, words
+from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.runs import RESUMABLE, RunStatus
 from taskpilot.domain.steps import Step, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Spend
 from taskpilot.operations import shapes
-from taskpilot.operations.runs import RunDetail
+from taskpilot.operations.runs import RunDetail, has_output
 
 TASKS_SHOWN = 50
 _EXPLAINED = frozenset({TaskStatus.REVIEW, TaskStatus.REJECTED, TaskStatus.FAILED})
@@ -39,6 +40,7 @@ def show(detail: RunDetail) -> None:
             "steps": ", ".join(f"{number} {kind} {status}" for (kind, status), number in sorted(detail.steps.items())),
             "trace": run.trace_id,
             "files": str(detail.folder),
+            "output": f"taskpilot runs logs {run.id} --output" if has_output(detail.folder) else "",
         }
     )
     if run.result is not None:
@@ -83,7 +85,7 @@ def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
 
 def cost(spend: Spend, model: str | None) -> str:
     """Money, tokens and calls in one line; says where the model is no real one, and where a price is not known."""
-    if model == "offline":
+    if model == OFFLINE:
         money = "0.00 USD (offline)"
     elif spend.cost_nano is None:
         money = "unknown (a call had no price)"

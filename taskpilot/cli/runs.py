@@ -4,7 +4,7 @@ import click
 
 from taskpilot.cli import output, words
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import global_options, json_option, page_options
+from taskpilot.cli.options import global_options, json_option, next_page, page_options
 
 STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "denied", "budget_exceeded", "lost")
 
@@ -52,9 +52,12 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
         for run in found
     ]
     output.print_table(
-        ("id", "job", "status", "started", "active", "cost", "why"), cells, empty="there is no such run", spare=("cost", "active")
+        ("id", "job", "status", "started", "active", "cost", "why"),
+        cells,
+        empty="there is no such run",
+        spare=("cost", "active", "started"),
     )
-    output.tell_of_more(found, limit, f"taskpilot runs list --before {found[-1].id}" if found else "")
+    output.tell_of_more(found, limit, next_page("runs", found[-1].id) if found else "")
 
 
 @command.command()
@@ -98,9 +101,13 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
             lines = run_output(house, run_id)
             if as_json:
                 output.print_json(list(lines))
-            else:
-                for text in lines:
-                    output.say_line(text)
+                return
+            silent = True
+            for text in lines:
+                silent = False
+                output.say_line(text)
+            if silent:
+                output.whisper("its process printed nothing")
             return
         entries = run_log(house, run_id)
         if as_json:
@@ -138,7 +145,7 @@ def cancel(run_id: str) -> None:
 def resume(
     run_id: str, *, model: str | None, step_id: str | None, done: str | None, again: bool, fail: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Go on with a run from its journal: nothing recorded is paid or done again.
+    """Go on with a run; nothing recorded is paid or done again.
 
     What a run waits for is shown by `taskpilot runs show RUN`.
 
@@ -151,7 +158,7 @@ def resume(
     from taskpilot.cli.progress import display_for
 
     given = global_options()
-    given.quiet, given.subject = quiet, f"run {run_id}"
+    given.subject = f"run {run_id}"
     answer = answers.step_answer(step_id, done=done, again=again, fail=fail)
     settings = opened.settings()
     from taskpilot.app import App

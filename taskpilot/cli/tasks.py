@@ -6,7 +6,7 @@ import click
 
 from taskpilot.cli import output, words
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option, page_options, person_options
+from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
 STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
@@ -42,7 +42,7 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
         return
     cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, one.reason) for one in found]
     output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task", spare=("job", "priority"))
-    output.tell_of_more(found, limit, f"taskpilot tasks list --before {found[-1].id}" if found else "")
+    output.tell_of_more(found, limit, next_page("tasks", found[-1].id) if found else "")
 
 
 @command.command()

@@ -11,7 +11,7 @@ from taskpilot.domain.text import one_line
 
 BAR = 24
 """Characters of the time line: with names and durations it fits 80 columns."""
-NAME = 34
+NAME = 28
 
 
 @click.group(name="traces", cls=Noun)
@@ -50,7 +50,7 @@ def show(run_id: str, *, as_json: bool) -> None:
         ]
         output.print_json({"run_id": run.id, "job": run.job, "trace_id": run.trace_id, "spans": spans})
         return
-    output.say(f"run {run.id} of {run.job}, trace {run.trace_id}")
+    output.say(f"run {run.id} of {run.job}\ntrace {run.trace_id}")
     if not lines:
         output.whisper("no attempt has begun yet")
         return

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from taskpilot.domain.usage import Usage
+
+OFFLINE: Final = "offline"
+"""The name of the embedded model: no network, no key, no cost."""
 
 
 class Role(StrEnum):

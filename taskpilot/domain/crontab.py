@@ -112,8 +112,9 @@ def _complaint(line: str) -> str:
         try:
             CronSim(" ".join(alone), _ANY_TIME)
         except (CronSimError, ValueError, AssertionError, RecursionError):
+            article = "an" if name == "hour" else "a"
             hint = "; a range does not wrap round, write sat,sun" if name == "day-of-week" and "-" in part else ""
-            return f"{line!r}: {part!r} is not a {name}{hint}"
+            return f"{line!r}: {part!r} is not {article} {name}{hint}"
     return f"{line!r} names a date that no calendar has: it would never fire"
 
 

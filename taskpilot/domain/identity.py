@@ -17,9 +17,12 @@ def new_id() -> str:
     return str(uuid.UUID(int=value))
 
 
-def parse_id(text: str, *, noun: str = "run") -> str:
-    """The canonical text of an id that came from outside. Raises UsageError where it is no UUID."""
+def parse_id(text: str, *, noun: str = "run", shown_by: str | None = None) -> str:
+    """The canonical text of an id that came from outside. Raises UsageError where it is no UUID.
+
+    `shown_by` is the command that shows such ids, where that is not the list of the noun.
+    """
     try:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
-        raise UsageError(f"{str(text)[:64]!r} is not a {noun} id; `taskpilot {noun}s list` shows them") from None
+        raise UsageError(f"{str(text)[:64]!r} is not a {noun} id; `taskpilot {shown_by or f'{noun}s list'}` shows them") from None

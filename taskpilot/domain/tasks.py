@@ -57,8 +57,9 @@ AFTER_VERDICT: Final = {
 def check_transition(task_id: str, before: TaskStatus, after: TaskStatus) -> None:
     """Raises TransitionRefused where a task may not go from `before` to `after`."""
     if after not in TRANSITIONS[before]:
-        allowed = " or ".join(sorted(TRANSITIONS[before])) or "nothing: it is final"
-        raise TransitionRefused(f"task {task_id} is {before}; it cannot become {after}, only {allowed}")
+        allowed = " or ".join(sorted(TRANSITIONS[before]))
+        instead = f"only {allowed}" if allowed else f"{before} is final"
+        raise TransitionRefused(f"task {task_id} is {before}; it cannot become {after}: {instead}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import DEFAULT_DEADLINE, Budget, JobSpec, Overlap, Retry, ToolSpec
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.signature import check_function
+from taskpilot.tools.decorator import is_tool, tool_spec
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +22,6 @@ T = TypeVar("T")
 
 SPEC_ATTRIBUTE: Final = "__taskpilot_job__"
 TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
-_TOOL_ATTRIBUTE: Final = "__taskpilot_tool__"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 _LATER_OVERLAPS: Final = ("buffer_one", "buffer_all", "cancel_other", "terminate_other")
@@ -123,9 +123,6 @@ def job_spec(function: Callable[..., Any]) -> JobSpec:
 
 
 def _resolved(title: str, functions: Sequence[Callable[..., Any]]) -> tuple[ToolSpec, ...]:
-    # A tool's JSON schema needs pydantic, which a file of jobs without tools shall not pay for.
-    from taskpilot.tools.decorator import tool_spec
-
     specs = tuple(tool_spec(function) for function in functions)
     names = [spec.name for spec in specs]
     for name in names:
@@ -187,7 +184,7 @@ def _tools(title: str, tools: object) -> tuple[Callable[..., Any], ...]:
     if not isinstance(tools, Sequence) or isinstance(tools, str):
         raise ConfigurationError(f"job {title!r}: tools must be a list of functions")
     for tool in tools:
-        if not isinstance(tool, ToolSpec) and not hasattr(tool, _TOOL_ATTRIBUTE):
+        if not is_tool(tool):
             shown = getattr(tool, "__qualname__", None) or repr(tool)
             raise ConfigurationError(f"job {title!r}: {one_line(shown, limit=80)} in tools is not a tool; put @tool above it")
     return tuple(tools)

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,17 +29,6 @@ class ParameterInfo:
         """Like `inbox: str = 'inbox.jsonl'`."""
         default = "" if self.default_text is None else f" = {self.default_text}"
         return f"{self.name}: {self.type_text}{default}"
-
-
-def split_pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """`name=value` texts of the command line as pairs; the value may hold more `=`. Raises UsageError."""
-    pairs = []
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"'{one_line(text, limit=80)}' is not a parameter; write it as name=value")
-        pairs.append((name, value))
-    return pairs
 
 
 def parse_parameters(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -53,12 +53,12 @@ class Ledger:
             row = self._held(connection, grant)
             return self._start_attempt(connection, row, spec, now)
 
-    def resume(self, run_id: str, spec: JobSpec, plan: RunPlan) -> Claim:
-        """A further attempt of a run that waits, ended badly, or has a task that was approved since; with the job's ceilings of now.
+    def resume(self, plan: RunPlan) -> Claim:
+        """A further attempt of the plan's run, with the job's ceilings of now: it waits, ended badly, or has a task approved since.
 
         Raises TransitionRefused.
         """
-        now = self._now()
+        now, run_id, spec = self._now(), plan.run_id, plan.spec
         with self._store.write() as connection:
             row = self._row(connection, run_id)
             status = RunStatus(row.status)

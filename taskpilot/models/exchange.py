@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 from taskpilot.domain.chat import ChatReply, ChatRequest, Message, Role, ToolCall
+from taskpilot.domain.text import storable
 from taskpilot.domain.usage import Usage
 from taskpilot.models.schemas import modest_schema
 
@@ -26,7 +27,7 @@ def payload_of(request: ChatRequest, *, model: str, limit_key: str) -> dict[str,
         payload["tools"] = [
             {
                 "type": "function",
-                "function": {"name": tool.name, "description": _clean(tool.description), "parameters": modest_schema(tool.parameters)},
+                "function": {"name": tool.name, "description": storable(tool.description), "parameters": modest_schema(tool.parameters)},
             }
             for tool in request.tools
         ]
@@ -35,15 +36,15 @@ def payload_of(request: ChatRequest, *, model: str, limit_key: str) -> dict[str,
 
 
 def _message(message: Message) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": str(message.role), "content": _clean(message.content)}
+    said: dict[str, Any] = {"role": str(message.role), "content": storable(message.content)}
     if message.tool_calls:
         said["content"] = said["content"] or None
         said["tool_calls"] = [
-            {"id": _clean(call.id), "type": "function", "function": {"name": _clean(call.name), "arguments": _clean(call.arguments)}}
+            {"id": storable(call.id), "type": "function", "function": {"name": storable(call.name), "arguments": storable(call.arguments)}}
             for call in message.tool_calls
         ]
     if message.role is Role.TOOL:
-        said["tool_call_id"] = _clean(message.tool_call_id or "")
+        said["tool_call_id"] = storable(message.tool_call_id or "")
     return said
 
 
@@ -68,8 +69,8 @@ def reply_of(body: bytes) -> ChatReply:
     return ChatReply(
         content=_text(message.get("content")),
         tool_calls=tool_calls,
-        finish_reason=_clean(finish_reason)[:64] if isinstance(finish_reason, str) else "stop",
-        refusal=_clean(refusal) if isinstance(refusal, str) and refusal else None,
+        finish_reason=storable(finish_reason)[:64] if isinstance(finish_reason, str) else "stop",
+        refusal=storable(refusal) if isinstance(refusal, str) and refusal else None,
         usage=_usage(answer.get("usage")),
     )
 
@@ -84,16 +85,16 @@ def _tool_call(call: Any, number: int) -> ToolCall:
         arguments = "{}" if arguments is None else json.dumps(arguments)
     name_of_call = call.get("id")
     return ToolCall(
-        id=_clean(name_of_call) if isinstance(name_of_call, str) and name_of_call else f"call_{number}",
-        name=_clean(function["name"]),
-        arguments=_clean(arguments),
+        id=storable(name_of_call) if isinstance(name_of_call, str) and name_of_call else f"call_{number}",
+        name=storable(function["name"]),
+        arguments=storable(arguments),
     )
 
 
 def _text(content: Any) -> str:
     if isinstance(content, list):
         content = "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
-    return _clean(content) if isinstance(content, str) else ""
+    return storable(content) if isinstance(content, str) else ""
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -113,8 +114,3 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _TOKENS_MAX:
         raise ReplyUnreadable("a count of tokens is none")
     return value
-
-
-def _clean(text: str) -> str:
-    """The text without lone surrogates: JSON can say them, UTF-8, and so the store and the wire, cannot."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

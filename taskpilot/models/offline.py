@@ -4,14 +4,13 @@ import json
 import re
 from typing import Any, Final
 
-from taskpilot.domain.chat import ChatReply, ChatRequest, Role, ToolCall
+from taskpilot.domain.chat import OFFLINE, ChatReply, ChatRequest, Role, ToolCall
 from taskpilot.domain.errors import ModelRefused
 from taskpilot.domain.tasks import DESCRIPTION_MAX, TITLE_MAX
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Usage
 from taskpilot.models.offline_rules import plan, review
 
-OFFLINE: Final = "offline"
 _NOT_DONE: Final = re.compile(r"\b(denied|denies|deny|refused|rejected|error|failed|invalid|not allowed|needs approval)\b", re.IGNORECASE)
 
 

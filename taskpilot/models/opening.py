@@ -3,10 +3,9 @@
 from typing import Final
 from urllib.parse import urlsplit
 
+from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
-from taskpilot.models.offline import OFFLINE, OfflineModel
-from taskpilot.models.openai_chat import OpenAIModel
 from taskpilot.ports import Model
 
 _THREE_WAYS: Final = (
@@ -46,6 +45,11 @@ def _check_url(base_url: str) -> None:
 def open_model(name: str, *, api_key: str | None, base_url: str | None) -> Model:
     """The model of that name; only `offline` is embedded, and only when named. Raises ConfigurationError as `check_model` does."""
     check_model(name, api_key, base_url)
+    # Each imported only where it is asked: a supervisor checks the name, its child opens the model.
     if name == OFFLINE:
+        from taskpilot.models.offline import OfflineModel
+
         return OfflineModel()
+    from taskpilot.models.openai_chat import OpenAIModel
+
     return OpenAIModel(name, api_key=api_key or None, base_url=base_url or None)

@@ -7,12 +7,11 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
+from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.moments import utc_now
 from taskpilot.domain.usage import Usage, usd_to_nano
 
-FREE: Final = "offline"
-"""The embedded model's name: it costs nothing, which is known and not a guess."""
 _PER: Final = 1_000_000
 _KEYS: Final = frozenset({"model", "from", "input", "cached_input", "output"})
 _EXAMPLE: Final = '[[price]]\nmodel = "my-model"\nfrom = 2026-01-01\ninput = "0.15"\ncached_input = "0.075"\noutput = "0.60"'
@@ -41,7 +40,8 @@ class Prices:
 
     def cost_nano(self, model: str, usage: Usage | None, *, at: datetime, base_url: str | None = None) -> int | None:
         """Nano-USD of one call at `at`; None where it is unknown: no usage, no price, or more cached tokens than input."""
-        if model == FREE:
+        if model == OFFLINE:
+            # It costs nothing, which is known and not a guess.
             return 0
         if usage is None or min(usage.input, usage.cached_input, usage.output) < 0 or usage.cached_input > usage.input:
             return None
@@ -51,12 +51,6 @@ class Prices:
             total = fresh * override.input + usage.cached_input * override.cached_input + usage.output * override.output
             return usd_to_nano(total / _PER)
         return _listed(model, usage, at, base_url)
-
-    def worst_case_nano(
-        self, model: str, *, prompt_tokens: int, output_tokens: int, at: datetime, base_url: str | None = None
-    ) -> int | None:
-        """What a call may cost at most: nothing of its prompt is cached, all of its output is used. None where the price is unknown."""
-        return self.cost_nano(model, Usage(input=prompt_tokens, output=output_tokens), at=at, base_url=base_url)
 
     def known(self, model: str, *, at: datetime | None = None, base_url: str | None = None) -> bool:
         """Whether the model has a price at `at` (default: now)."""

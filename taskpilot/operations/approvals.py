@@ -42,9 +42,9 @@ def _move(house: House, task_id: str, after: TaskStatus, *, by: str, note: str) 
             add(connection, task.job, [count(APPROVALS, verdict=after)])
         touch(connection, task.job)
         run = runs.get_run(connection, task.run_id)
+        more_to_do = run is not None and run.status is RunStatus.SUCCEEDED and tasks.has_approved(connection, run.id)
     publish_change(house, task.job)
-    reopened = after is TaskStatus.APPROVED and run is not None and run.status is RunStatus.SUCCEEDED and "/filed." not in task.scope
-    return f"task {task.id} is {after}; {_and_now(task.run_id, run, reopened=reopened)}"
+    return f"task {task.id} is {after}; {_and_now(task.run_id, run, more_to_do=more_to_do)}"
 
 
 def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
@@ -61,8 +61,8 @@ def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, n
     return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(decision.run_id, run)}"
 
 
-def _and_now(run_id: str, run: Run | None, *, reopened: bool = False) -> str:
-    if run is None or reopened or run.status in RESUMABLE or run.status in OPEN:
+def _and_now(run_id: str, run: Run | None, *, more_to_do: bool = False) -> str:
+    if run is None or more_to_do or run.status in RESUMABLE or run.status in OPEN:
         return f"when all is answered: taskpilot runs resume {run_id}"
     return f"run {run_id} is {run.status} and is not gone on with"
 

@@ -8,7 +8,7 @@ from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.operations.house import House
 from taskpilot.signals.job_facts import JobFacts
-from taskpilot.tools.builtin import BUILT_IN
+from taskpilot.tools.decorator import BUILT_IN
 
 WORKFLOW_AGENTS: Final = ("planner", "reviewer", "executor")
 _LOOK_AHEAD: Final = 20

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import Budget, JobSpec
 from taskpilot.jobs.catalog import BrokenFile
-from taskpilot.jobs.signature import is_input, run_parameters
+from taskpilot.jobs.parameters import ParameterInfo, check_parameters, describe_parameters
 from taskpilot.operations.house import House
 from taskpilot.operations.policy import compile_policy
 from taskpilot.operations.shapes import iso
@@ -27,16 +28,6 @@ class JobLine:
     spec: JobSpec
     next_fire: datetime | None
     last_run: Run | None
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """What `-p` can give to a job."""
-
-    name: str
-    type: str
-    default: Any
-    required: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +59,6 @@ def show_job(house: House, name: str) -> JobLine:
     return JobLine(spec, fire, _last_runs(house, [name]).get(name))
 
 
-def parameters_of(spec: JobSpec) -> list[Parameter]:
-    """The job's parameters, in the order of its function."""
-    return [
-        Parameter(
-            name=one.name,
-            type="file, or - for stdin" if is_input(one.annotation) else inspect.formatannotation(one.annotation),
-            default=None if one.default is one.empty else one.default,
-            required=one.default is one.empty,
-        )
-        for one in run_parameters(spec.function)
-    ]
-
-
 def next_fires(house: House, name: str | None, count: int) -> list[tuple[JobSpec, datetime]]:
     """The next fires of one job, or of all together, the earliest first. Raises UsageError or ConfigurationError."""
     specs = list(house.catalog.jobs.values()) if name is None else [house.catalog.get(name)]
@@ -92,19 +70,18 @@ def next_fires(house: House, name: str | None, count: int) -> list[tuple[JobSpec
 def validate_jobs(house: House, name: str | None = None) -> Validation:
     """Loads every job file, or looks at one job, and compiles the policies. Raises UsageError for an unknown job."""
     catalog = house.catalog
-    broken = catalog.broken
-    names = tuple(catalog.jobs)
+    specs, broken = list(catalog.jobs.values()), list(catalog.broken)
     if name is not None:
-        broken = tuple(file for file in broken if name in file.names)
-        if not broken:
-            names = (catalog.get(name).name,)
-        else:
-            names = ()
+        broken = [file for file in broken if name in file.names]
+        specs = [] if broken else [catalog.get(name)]
+    unfit = {spec.name: file for spec in specs if (file := _unfit(spec)) is not None}
+    names = tuple(spec.name for spec in specs if spec.name not in unfit)
+    broken += unfit.values()
     try:
         compile_policy(house.settings)
     except ConfigurationError as error:
-        return Validation(names, broken, str(error))
-    return Validation(names, broken, None)
+        return Validation(names, tuple(broken), str(error))
+    return Validation(names, tuple(broken), None)
 
 
 def line_json(line: JobLine) -> dict[str, Any]:
@@ -136,9 +113,14 @@ def line_json(line: JobLine) -> dict[str, Any]:
 def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
     """A job's parameters as JSON values; a default as Python writes it."""
     return [
-        {"name": one.name, "type": one.type, "required": one.required, "default": None if one.required else repr(one.default)}
-        for one in parameters_of(spec)
+        {"name": one.name, "type": type_words(one), "required": one.required, "default": one.default_text}
+        for one in describe_parameters(spec)
     ]
+
+
+def type_words(parameter: ParameterInfo) -> str:
+    """What may stand behind `-p NAME=`."""
+    return "file, or - for stdin" if parameter.input else parameter.type_text
 
 
 def ceilings_in_words(budget: Budget) -> str:
@@ -147,6 +129,15 @@ def ceilings_in_words(budget: Budget) -> str:
     parts = [] if budget.usd is None else [f"{budget.usd} USD"]
     parts += [f"{number:,} {noun}" for number, noun in counts if number is not None]
     return ", ".join(parts) or "no ceiling"
+
+
+def _unfit(spec: JobSpec) -> BrokenFile | None:
+    """What is wrong with the types and defaults of a job's parameters, which a run would find out before its claim."""
+    try:
+        check_parameters(spec)
+    except ConfigurationError as error:
+        return BrokenFile(spec.file or Path(), inspect.unwrap(spec.function).__code__.co_firstlineno, str(error), frozenset({spec.name}))
+    return None
 
 
 def _fires(spec: JobSpec, start: datetime) -> Iterator[datetime]:

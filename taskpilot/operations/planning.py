@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from taskpilot.domain.chat import OFFLINE
+from taskpilot.domain.durations import format_duration
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.runs import Run, TriggerKind
@@ -14,12 +16,12 @@ from taskpilot.domain.specs import DEFAULT_BUDGET, JobSpec
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file
 from taskpilot.ledger.claims import RunPlan
-from taskpilot.models.offline import OFFLINE
 from taskpilot.models.opening import check_model
 from taskpilot.models.prices import Prices
 from taskpilot.operations.house import House
 from taskpilot.operations.inputs import copy_inputs, forget_run_dir
-from taskpilot.policy.rego import RegoPolicy
+from taskpilot.operations.jobs import ceilings_in_words
+from taskpilot.operations.policy import compile_policy
 from taskpilot.store.database import prepare_state_dir
 
 
@@ -103,17 +105,14 @@ def check_configuration(house: House, spec: JobSpec, model: str | None, *, asked
     if spec.ceilings.usd is not None and spec.ceilings.unpriced == "refuse" and model is not None:
         _check_price(house, spec, model, prices)
     if settings.policy_files:
-        RegoPolicy(files=settings.policy_files, default=settings.policy_default).compile()
+        compile_policy(settings)
 
 
 def budget_note(spec: JobSpec, model: str | None) -> str:
-    """The budget in force, for people."""
-    budget = spec.ceilings
-    named = (("usd", "USD"), ("tokens", "tokens"), ("llm_calls", "LLM calls"), ("tool_calls", "tool calls"))
-    parts = [f"{getattr(budget, field)} {noun}" for field, noun in named if getattr(budget, field) is not None]
-    source = "the default one: the job names none" if budget is DEFAULT_BUDGET else "the job's own"
-    offline = "; offline: embedded rules answered, no model was asked" if model == OFFLINE else ""
-    return f"budget: {', '.join(parts) or 'none'} a run ({source}){offline}"
+    """The budget in force, for people; a second line where the model is no real one."""
+    source = "the default one: the job names none" if spec.ceilings is DEFAULT_BUDGET else "the job's own"
+    offline = "\noffline: embedded rules answered, no model was asked" if model == OFFLINE else ""
+    return f"budget: {ceilings_in_words(spec.ceilings)} a run ({source}){offline}"
 
 
 def _check_price(house: House, spec: JobSpec, model: str, prices: Prices) -> None:
@@ -131,7 +130,7 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
         window = catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
         fire = spec.schedule.latest_at_or_before(now, within=window)
         if fire is None:
-            return f"no fire of {spec.name} was due in the last {window} ({spec.schedule.describe()})"
+            return f"no fire of {spec.name} was due in the last {format_duration(window)} ({spec.schedule.describe()})"
         return fire
     try:
         when = datetime.fromisoformat(text)

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
+from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.moments import to_micros
@@ -17,6 +17,7 @@ from taskpilot.operations.facts import describe, facts_of
 from taskpilot.operations.house import House
 from taskpilot.operations.inputs import forget_run_dir
 from taskpilot.operations.planning import RunRequest, budget_note, plan_resume, plan_run
+from taskpilot.operations.runs import has_output, no_run
 from taskpilot.operations.summary import summarize
 from taskpilot.signals.gateway import push_job
 from taskpilot.signals.publish import TOTAL_SECONDS, Targets, publish
@@ -78,7 +79,7 @@ def resume_run(
     if answer is not None:
         answer_step(house, run, answer)
     with Interrupts() as interrupts:
-        claim = house.ledger.resume(run.id, plan.spec, plan)
+        claim = house.ledger.resume(plan)
         return _supervised(house, plan.spec, claim, run_child, display, interrupts)
 
 
@@ -94,7 +95,7 @@ def cancel_run(house: House, run_id: str) -> str:
 
 def answer_step(house: House, run: Run, answer: StepAnswer) -> None:
     """Records what a person says of a call that nobody else can judge. Raises UsageError or TransitionRefused."""
-    step_id = parse_id(answer.step_id, noun="step")
+    step_id = parse_id(answer.step_id, noun="step", shown_by=f"runs show {run.id}")
     now = to_micros(house.now())
     with house.store.write() as connection:
         standing = runs.get_run(connection, run.id)
@@ -122,7 +123,7 @@ def find_run(house: House, run_id: str) -> Run:
     with house.store.read() as connection:
         run = runs.get_run(connection, parsed)
     if run is None:
-        raise NotFound(f"there is no run {parsed}; `taskpilot runs list` shows them")
+        raise no_run(parsed)
     return run
 
 
@@ -179,6 +180,8 @@ def _notes(house: House, spec: JobSpec, run: Run) -> tuple[str, ...]:
         notes += _questions(house, run)
     elif run.status is RunStatus.QUEUED:
         notes.append(f"taskpilot runs resume {run.id}   goes on from the journal")
+    if run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(house.run_dir(run.id)):
+        notes.append(f"taskpilot runs logs {run.id} --output   what it said")
     notes.append(f"taskpilot runs show {run.id}   shows every step")
     return tuple(notes)
 
@@ -191,4 +194,4 @@ def _questions(house: House, run: Run) -> list[str]:
     asked = [f"taskpilot tasks approve {task.id}   (or reject)" for task in reviews]
     asked += [f"taskpilot decisions approve {decision.id}   (or reject)" for decision in approvals]
     asked += [f"taskpilot runs resume {run.id} --step {step.id} --done JSON|--again|--fail" for step in uncertain]
-    return [*asked, f"taskpilot runs resume {run.id}   goes on from the journal when all is answered"]
+    return [*asked, f"taskpilot runs resume {run.id}   when all is answered"]

@@ -86,6 +86,14 @@ def run_output(house: House, run_id: str) -> Iterator[str]:
             yield raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
 
 
+def has_output(folder: Path) -> bool:
+    """Whether the process of the run whose folder this is printed anything."""
+    try:
+        return (folder / OUTPUT_LOG).lstat().st_size > 0
+    except OSError:
+        return False
+
+
 def no_run(run_id: str) -> NotFound:
     """The error for an id that no run has."""
     return NotFound(f"there is no run {run_id}; `taskpilot runs list` shows them")

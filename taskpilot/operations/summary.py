@@ -1,8 +1,8 @@
 """A run as the one JSON line and the few lines for people that a command prints."""
 
-from taskpilot.domain.errors import NotFound
 from taskpilot.domain.runs import RunSummary
-from taskpilot.domain.usage import nano_to_usd
+from taskpilot.operations.runs import no_run
+from taskpilot.operations.shapes import tokens_json, usd
 from taskpilot.store import runs, tasks
 from taskpilot.store.database import Store
 
@@ -13,8 +13,7 @@ def summarize(store: Store, run_id: str) -> RunSummary:
         run = runs.get_run(connection, run_id)
         counts = tasks.task_counts(connection, run_id)
     if run is None:
-        raise NotFound(f"there is no run {run_id}; `taskpilot runs list` shows them")
-    usage = run.spend.usage
+        raise no_run(run_id)
     return RunSummary(
         run_id=run.id,
         job=run.job,
@@ -24,8 +23,8 @@ def summarize(store: Store, run_id: str) -> RunSummary:
         attempts=run.attempts,
         duration_seconds=run.active_micros / 1_000_000,
         tasks=counts,
-        tokens={"input": usage.input, "cached_input": usage.cached_input, "output": usage.output},
-        cost_usd=None if run.spend.cost_nano is None else float(nano_to_usd(run.spend.cost_nano)),
+        tokens=tokens_json(run.spend.usage),
+        cost_usd=usd(run.spend.cost_nano),
         llm_calls=run.spend.llm_calls,
         tool_calls=run.spend.tool_calls,
         trace_id=run.trace_id,

@@ -89,6 +89,13 @@ class Settings:
         return self.otel_endpoint if self.otel_protocol == "grpc" else f"{self.otel_endpoint.rstrip('/')}/v1/traces"
 
     @property
+    def otel_resource(self) -> Mapping[str, str]:
+        """Who spans come from. OTEL_SERVICE_NAME wins over a service.name in OTEL_RESOURCE_ATTRIBUTES, and that one over the default."""
+        named = {"service.name": self.otel_service_name}
+        given = self.otel_resource_attributes
+        return {**named, **given} if self.sources["otel_service_name"] == "default" else {**given, **named}
+
+    @property
     def secrets_for_serve_only(self) -> tuple[str, ...]:
         """Names of environment variables that no job's process is given."""
         return ("TASKPILOT_API_TOKEN",)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from taskpilot.domain.facts import RunIdentity
-from taskpilot.signals.redaction import Redactor
+from taskpilot.signals.redaction import Redactor, as_text
 
 ECS_VERSION: Final = "9.0.0"
 _LINE_MAX: Final = 128 * 1024
@@ -72,7 +72,7 @@ class EcsLines:
             document |= self._error(error)
         extra = {f"taskpilot.{_name(key)}": self._scalar(value) for key, value in (fields or {}).items()}
         if labels:
-            extra["labels"] = {_name(key).replace(".", "_"): text(_shown(value)) for key, value in labels.items()}
+            extra["labels"] = {_name(key).replace(".", "_"): text(as_text(value)) for key, value in labels.items()}
         line = json.dumps({**extra, **document}, allow_nan=False)
         return line if len(line) <= _LINE_MAX else json.dumps(document, allow_nan=False)
 
@@ -80,7 +80,7 @@ class EcsLines:
         # The stack of calls and the message alone: the values of variables may be keys and prompts.
         stack = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-_STACK_MAX))
         redact = self._redactor.text
-        return {"error.type": type(error).__name__, "error.message": redact(_shown(error)), "error.stack_trace": redact(stack)}
+        return {"error.type": type(error).__name__, "error.message": redact(as_text(error)), "error.stack_trace": redact(stack)}
 
     def _scalar(self, value: Any) -> Any:
         plain = self._redactor.plain(value)
@@ -89,10 +89,3 @@ class EcsLines:
 
 def _name(key: object) -> str:
     return _KEY.sub("_", str(key))[:64]
-
-
-def _shown(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:
-        return f"<{type(value).__name__}>"

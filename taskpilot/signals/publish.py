@@ -1,9 +1,9 @@
 """What the supervisor does for telemetry when a run's processes are gone: all of it quiet, all of it within half a second."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib import import_module
@@ -40,12 +40,14 @@ class Targets:
     """None: no push."""
     collector: Collector | None = None
     """None: traces.jsonl only."""
+    resource: Mapping[str, str] = field(default_factory=dict)
+    """What the spans say of who sent them, besides the store: service.name and others."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """As configured."""
-        collector = Collector(settings.otel_endpoint, settings.otel_protocol, settings.otel_headers) if settings.otel_enabled else None
-        return cls(settings.state_dir, settings.pushgateway_url, collector)
+        collector = Collector(settings.otel_traces_url, settings.otel_protocol, settings.otel_headers) if settings.otel_enabled else None
+        return cls(settings.state_dir, settings.pushgateway_url, collector, settings.otel_resource)
 
 
 def publish(
@@ -88,7 +90,7 @@ def _publish(
         if send is None:
             failed.add("collector")
     _warm_up(targets, run_id)
-    spans = _write_files(store, targets.state_dir, run_id, failed, waits, now)
+    spans = _write_files(store, targets, run_id, failed, waits, now)
     deadline = time.monotonic() + total * (1 - _RECORD_SHARE) - waits.spent
     export = None
     if send is not None and spans:
@@ -104,16 +106,16 @@ def _publish(
 
 
 def _write_files(
-    store: Store, state_dir: Path, run_id: str | None, failed: set[str], waits: Waits, now: Callable[[], datetime]
+    store: Store, targets: Targets, run_id: str | None, failed: set[str], waits: Waits, now: Callable[[], datetime]
 ) -> list[Any]:
     """The spans that were written."""
     spans: list[Any] = []
     if run_id is not None:
-        written = write_owed_traces(store, state_dir, run_id=run_id, waits=waits, now=now)
+        written = write_owed_traces(store, targets.state_dir, run_id=run_id, resource=targets.resource, waits=waits, now=now)
         spans = written.spans
         if written.failed:
             failed.add("traces")
-    if not write_metrics_file(store, state_dir, waits=waits, now=now):
+    if not write_metrics_file(store, targets.state_dir, waits=waits, now=now):
         failed.add("metrics_file")
     return spans
 

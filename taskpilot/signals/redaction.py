@@ -18,10 +18,15 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = sorted({one for one in secrets if len(one) >= _SECRET_MIN}, key=len, reverse=True)
 
-    def text(self, text: str) -> str:
-        """The text with each secret as `***`, cut at 8,192 characters."""
+    def masked(self, text: str) -> str:
+        """The text with each secret as `***`."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
+        return text
+
+    def text(self, text: str) -> str:
+        """The same, cut at 8,192 characters."""
+        text = self.masked(text)
         return text if len(text) <= _TEXT_MAX else f"{text[: _TEXT_MAX - 1]}…"
 
     def plain(self, value: Any, *, changed: Callable[[str], None] | None = None) -> Any:
@@ -49,18 +54,18 @@ class Redactor:
             if len(items) > _ITEMS_MAX:
                 changed(place)
             return [self._plain(one, f"{place}/{position}", depth + 1, changed) for position, one in enumerate(items[:_ITEMS_MAX])]
-        text = _as_text(value)
+        text = as_text(value)
         shown = self.text(text)
         if shown != text:
             changed(place)
         return shown
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: object) -> str:
+    """What it says of itself; its type where it cannot even do that: an object of a job must not cost the line."""
     try:
         return str(value)
     except Exception:
-        # An object of a job that cannot even say what it is must not cost the line.
         return f"<{type(value).__name__}>"
 
 

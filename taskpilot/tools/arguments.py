@@ -32,7 +32,7 @@ def parse_arguments(spec: ToolSpec, arguments: str | dict[str, Any]) -> dict[str
         else:
             model = signature.model.model_validate(values)
         text = model.model_dump_json(by_alias=True, warnings="none")
-        canonical: dict[str, Any] = json.loads(text, parse_constant=_no_constant)
+        canonical: dict[str, Any] = json.loads(text, parse_constant=no_constant)
         again = signature.model.model_validate_json(text)
     except ValidationError as error:
         raise _invalid(spec, _explain(error)) from None
@@ -67,7 +67,7 @@ def _object(spec: ToolSpec, text: str) -> dict[str, Any]:
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise _invalid(spec, f"they are larger than {MAX_BYTES // 1024} kB")
     try:
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
+        value = json.loads(text, parse_constant=no_constant, object_pairs_hook=_no_repeats)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         raise _invalid(spec, f"they are not JSON: {error.msg} at character {error.pos}") from None
@@ -84,7 +84,8 @@ def _object(spec: ToolSpec, text: str) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> Any:
+def no_constant(name: str) -> Any:
+    """For `json.loads`: NaN and infinities are no JSON, whatever Python reads. Raises ValueError."""
     raise ValueError(f"{name} is no number in JSON")
 
 

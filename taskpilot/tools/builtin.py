@@ -1,12 +1,10 @@
-"""The names of the built-in tools, and `create_task`, whose effect is a row of the record."""
+"""`create_task`, the built-in tool whose effect is a row of the record."""
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Literal
 
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.tools.decorator import make_spec
-
-BUILT_IN: Final = ("create_task", "notify")
 
 
 def create_task_tool(file_task: Callable[[str, str, str], str]) -> ToolSpec:

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ATTRIBUTE: Final = "__taskpilot_tool__"
-RESERVED: Final = frozenset({"create_task", "notify"})
+BUILT_IN: Final = ("create_task", "notify")
 """Names of the built-in tools: the default policy has rules for them that a job's own tool must not fall under."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -66,7 +66,7 @@ def tool_spec(function: Callable[..., Any] | ToolSpec) -> ToolSpec:
     declaration = getattr(function, ATTRIBUTE, None)
     if not isinstance(declaration, Declaration):
         raise ConfigurationError(f"{_called(function)} is not a tool; put @tool above its definition")
-    if declaration.name in RESERVED:
+    if declaration.name in BUILT_IN:
         raise ConfigurationError(
             f"the tool {declaration.name} is built in; give yours another name, as in @tool(name='my_{declaration.name}')"
         )

@@ -93,9 +93,11 @@ class _Delivery:
         if self._error is None and answered:
             return self._status
         reached = "it may or may not have received the message" if self._sending else "nothing was sent"
-        if self._error is None or isinstance(self._error, TimeoutError):
+        # What the thread says after it was given up is the work of our own shutdown, and no cause.
+        error = self._error if answered else None
+        if error is None or isinstance(error, TimeoutError):
             raise ToolFailed(f"the channel {self._address.name!r} did not answer within {self._seconds:g} s; {reached}")
-        raise ToolFailed(f"the channel {self._address.name!r} could not be reached ({_cause(self._error)}); {reached}") from None
+        raise ToolFailed(f"the channel {self._address.name!r} could not be reached ({_cause(error)}); {reached}") from None
 
     def run(self) -> None:
         try:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from taskpilot.domain.errors import TaskPilotError, ToolFailed
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.text import one_line
-from taskpilot.tools.arguments import keyword_arguments
+from taskpilot.tools.arguments import keyword_arguments, no_constant
 from taskpilot.tools.schema import signature_of
 
 MAX_RESULT_BYTES: Final = 64 * 1024
@@ -55,13 +55,9 @@ def _as_json(spec: ToolSpec, result: Any) -> Any:
 
     try:
         text = signature_of(spec.function, spec.name).result.dump_json(result, warnings="none", by_alias=True)
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=no_constant)
     except (PydanticSerializationError, ValueError, RecursionError, TypeError) as error:
         raise ToolFailed(
             f"the tool {spec.name} gave a {type(result).__name__} that cannot be written as JSON ({one_line(str(error))}); "
             "it has run, only its result is lost"
         ) from error
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")

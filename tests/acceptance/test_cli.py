@@ -93,6 +93,14 @@ def test_a_job_in_a_broken_file_is_78_and_the_others_run(taskpilot: Command, roo
     assert taskpilot("run", "hello", "--quiet").code == 0
 
 
+def test_a_failure_names_the_command_that_shows_the_traceback(taskpilot: Command) -> None:
+    done = taskpilot("run", "breaks")
+    assert done.code == 1
+    (command,) = [line for line in done.out.splitlines() if "--output" in line]
+    said = taskpilot(*command.split("   ")[0].split()[1:])
+    assert "Traceback (most recent call last)" in said.out
+
+
 def test_what_a_job_says_reaches_no_terminal_as_a_command(taskpilot: Command) -> None:
     done = taskpilot("run", "nasty")
     assert done.code == 0

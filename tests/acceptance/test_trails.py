@@ -185,6 +185,8 @@ def test_a_collector_gets_the_spans_that_are_in_the_file(working: TaskPilot, pro
             "OTEL_EXPORTER_OTLP_ENDPOINT": received.endpoint,
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_EXPORTER_OTLP_HEADERS": "x-team=night",
+            "OTEL_SERVICE_NAME": "night-shift",
+            "OTEL_RESOURCE_ATTRIBUTES": "team=ops",
         }
         done = working("run", "work", "--quiet", environment=variables)
         assert (done.code, done.err) == (0, "")
@@ -197,7 +199,7 @@ def test_a_collector_gets_the_spans_that_are_in_the_file(working: TaskPilot, pro
     check_tree(received.spans, run)
     assert received.headers[0]["x-team"] == "night"
     resources = [{one.key: one.value.string_value for one in part.resource.attributes} for part in received.requests[0].resource_spans]
-    assert resources[0]["service.name"] == "taskpilot"
+    assert (resources[0]["service.name"], resources[0]["team"]) == ("night-shift", "ops")
 
 
 def test_a_collector_that_is_switched_off_gets_nothing_and_the_file_all(working: TaskPilot) -> None:

@@ -22,7 +22,7 @@ class Collector:
     """Where spans are sent."""
 
     endpoint: str
-    """The base, without `/v1/traces`; grpc takes `host:port` too."""
+    """For http/protobuf the whole URL, for grpc the server, `host:port` too."""
     protocol: str
     """`grpc` or `http/protobuf`."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ def is_there(collector: Collector, *, seconds: float = PROBE_SECONDS) -> bool:
     """Whether something accepts a connection at the endpoint, before an exporter is imported for it."""
     try:
         parts = urlsplit(collector.endpoint if "://" in collector.endpoint else f"http://{collector.endpoint}")
-        default = 443 if parts.scheme == "https" else 4317 if collector.protocol == "grpc" else 4318
+        default = 443 if parts.scheme == "https" else 4317 if collector.protocol == "grpc" else 80
         address = (parts.hostname or "localhost", parts.port or default)
     except ValueError:
         return False
@@ -71,8 +71,7 @@ def sender(collector: Collector) -> Callable[[Sequence[Any], float], bool]:
         def make(seconds: float) -> Any:
             session = requests.Session()
             session.trust_env = False
-            endpoint = f"{collector.endpoint.rstrip('/')}/v1/traces"
-            return HttpExporter(endpoint=endpoint, headers=dict(collector.headers), timeout=seconds, session=session)
+            return HttpExporter(endpoint=collector.endpoint, headers=dict(collector.headers), timeout=seconds, session=session)
 
     return lambda spans, seconds: _send(make, spans, seconds)
 

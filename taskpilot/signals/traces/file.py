@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -35,22 +35,22 @@ def write_owed_traces(
     state_dir: Path,
     *,
     run_id: str | None = None,
-    others: bool = True,
+    resource: Mapping[str, str] | None = None,
     waits: Waits | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Written:
     """Appends the spans of ended attempts that have none yet: of `run_id` first, then of others. Never raises.
 
-    What could not be written stays owed.
+    `resource` says who they come from, besides the store. What could not be written stays owed.
     """
     written = Written()
     try:
         with held(state_dir / "locks" / "traces.lock", waits or Waits(1.0)) as got:
             if not got:
                 return Written(failed=True)
-            for one in _wanted(store, run_id, others=others):
+            for one in _wanted(store, run_id):
                 try:
-                    _write_run(store, state_dir / FILE, one, written, now)
+                    _write_run(store, state_dir / FILE, one, resource or {}, written, now)
                 except Exception:
                     written.failed = True
     except Exception:
@@ -58,15 +58,13 @@ def write_owed_traces(
     return written
 
 
-def _wanted(store: Store, run_id: str | None, *, others: bool) -> list[str]:
-    owed: list[str] = []
-    if others:
-        with store.read() as connection:
-            owed = runs_with_owed_traces(connection, limit=_RUNS_MAX)
+def _wanted(store: Store, run_id: str | None) -> list[str]:
+    with store.read() as connection:
+        owed = runs_with_owed_traces(connection, limit=_RUNS_MAX)
     return list(dict.fromkeys([*([run_id] if run_id else []), *owed]))
 
 
-def _write_run(store: Store, path: Path, run_id: str, written: Written, now: Callable[[], datetime]) -> None:
+def _write_run(store: Store, path: Path, run_id: str, resource: Mapping[str, str], written: Written, now: Callable[[], datetime]) -> None:
     from taskpilot.signals.traces.spans import batches, resource_of, spans_of
 
     with store.read() as connection:
@@ -74,7 +72,7 @@ def _write_run(store: Store, path: Path, run_id: str, written: Written, now: Cal
     if record is None:
         return
     try:
-        spans = spans_of(record, resource_of(store.deployment, store.store_id), rows_max=ROWS_MAX)
+        spans = spans_of(record, resource_of(store.deployment, store.store_id, resource), rows_max=ROWS_MAX)
         lines = [_line(batch) for batch in batches(spans, BATCH)]
     except (ValueError, TypeError, OverflowError):
         # A record that gives no spans now gives none later: it is left behind, not tried at each run for ever.

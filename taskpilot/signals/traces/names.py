@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from taskpilot.domain.chat import OFFLINE
+
 SERVICE_NAME: Final = "service.name"
-SERVICE_VERSION: Final = "service.version"
 DEPLOYMENT: Final = "taskpilot.deployment"
 STORE_ID: Final = "taskpilot.store.id"
 
@@ -50,4 +51,4 @@ DECISION_ENGINE: Final = "taskpilot.decision.engine"
 
 def provider(model: str | None) -> str:
     """Who answers: `offline` is ours; everything else speaks OpenAI's API, whoever runs it."""
-    return "taskpilot" if model == "offline" else "openai"
+    return "taskpilot" if model == OFFLINE else "openai"

@@ -22,9 +22,9 @@ _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _WELL: Final = frozenset({RunStatus.SUCCEEDED.value, RunStatus.WAITING.value})
 
 
-def resource_of(deployment: str, store_id: str) -> Resource:
-    """Who the spans come from; the environment is not asked."""
-    return Resource({names.SERVICE_NAME: "taskpilot", names.DEPLOYMENT: deployment, names.STORE_ID: store_id})
+def resource_of(deployment: str, store_id: str, given: Mapping[str, str]) -> Resource:
+    """Who the spans come from, `given` by the settings; the environment is not asked."""
+    return Resource({names.SERVICE_NAME: "taskpilot", **given, names.DEPLOYMENT: deployment, names.STORE_ID: store_id})
 
 
 def spans_of(record: RunRecord, resource: Resource, *, rows_max: int) -> list[ReadableSpan]:

@@ -123,8 +123,8 @@ def test_a_newer_model_that_wants_the_newer_limit_gets_it(server: OpenAIServer, 
 
 def test_the_room_loads_neither_the_sdk_nor_the_prices_until_they_are_needed() -> None:
     code = (
-        "import sys, json, taskpilot.models as m\n"
-        "m.check_model('gpt-4o', 'sk-x', None); m.open_model('gpt-4o', api_key='sk-x', base_url=None); m.Prices(None)\n"
+        "import sys, json\nfrom taskpilot.models.opening import check_model, open_model\nfrom taskpilot.models.prices import Prices\n"
+        "check_model('gpt-4o', 'sk-x', None); open_model('gpt-4o', api_key='sk-x', base_url=None); Prices(None)\n"
         "print(json.dumps([n for n in ('openai', 'httpx2', 'httpcore2', 'genai_prices', 'pydantic') if n in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -27,7 +27,7 @@ def test_the_collector_gets_the_spans_of_the_file(
     add_step(store, run_id, "ask", "planner", model="gpt-4o", input_tokens=1200)
     spans = write_owed_traces(store, home, run_id=run_id).spans
     with make() as received:
-        collector = Collector(received.endpoint, protocol, {"X-Token": "t"})
+        collector = Collector(received.endpoint + ("" if protocol == "grpc" else "/v1/traces"), protocol, {"X-Token": "t"})
         assert is_there(collector)
         assert sender(collector)(spans, 5.0)
     assert [span.name for span in received.spans] == ["invoke_workflow triage", "chat gpt-4o"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.moments import utc_now
+from taskpilot.settings import load
 from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.publish import Targets, publish
 from taskpilot.signals.traces.collector import Collector
@@ -38,12 +39,19 @@ def owed(store: Store) -> list[str]:
         return owed_jobs(connection, utc_now())
 
 
+def test_a_collector_is_asked_where_the_settings_say(tmp_path: Path) -> None:
+    (tmp_path / "taskpilot.toml").touch()
+    environ = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:1/own"}
+    assert Targets.of(load(root=tmp_path, environ=environ)).collector == Collector("http://c:1/own", "http/protobuf")
+    assert Targets.of(load(root=tmp_path, environ=environ | {"OTEL_ENABLED": "false"})).collector is None
+
+
 def test_everything_arrives_where_everybody_listens(home: Path, gateway: Pushgateway) -> None:
     store = opened(home, "whole")
     finished_run(store, "digest")
     run_id = finished_run(store)
     with http_collector() as received:
-        targets = Targets(home, gateway.url, Collector(received.endpoint, "http/protobuf"))
+        targets = Targets(home, gateway.url, Collector(f"{received.endpoint}/v1/traces", "http/protobuf"))
         publish(store, targets, run_id, TRIAGE, total_seconds=5)
     assert sorted(span.name for span in received.spans) == ["invoke_workflow digest", "invoke_workflow triage"]
     assert (home / "traces.jsonl").read_text().count("\n") == 2

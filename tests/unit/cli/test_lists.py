@@ -1,9 +1,13 @@
 """The reading commands: what they list, page by page, as text and as JSON."""
 
+import io
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
@@ -50,6 +54,50 @@ def test_pages_follow_each_other_without_a_gap(cli: Callable[..., Any], store: S
     assert seen == sorted(made, reverse=True)
     full = cli("runs", "list", "-n", "2")
     assert f"taskpilot runs list --before {seen[1]}" in full.err
+
+
+def test_the_command_for_the_next_page_keeps_the_filters(cli: Callable[..., Any], store: Store) -> None:
+    run_id = records.add_run(store)
+    last = records.add_task(store, run_id, status=TaskStatus.FAILED)
+    records.add_task(store, run_id, status=TaskStatus.FAILED)
+    said = cli("tasks", "--job", "triage", "--status", "failed", "--status", "review", "-n", "2").err
+    command = said.split("older ones: taskpilot ")[1].split()
+    assert command[:4] == ["tasks", "list", "--before", last]
+    assert sorted(command[4:]) == sorted(["--job", "triage", "--status", "failed", "--status", "review", "--limit", "2"])
+    assert cli(*command).code == 0
+
+
+def test_a_terminal_that_is_too_narrow_cuts_nothing(cli: Callable[..., Any], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    why = "0123456789abcdefghijklmnopqrstuvwxyz"
+    run_id = records.add_run(store, job="a_job_with_a_name_of_forty_characters_xx", status=RunStatus.WAITING, detail=why)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert cli("runs").code == 0
+    header, *lines = screen.getvalue().splitlines()
+    place = header.index("WHY")
+    assert lines[0].startswith(run_id)
+    assert "".join(line[place:].strip() for line in lines) == why
+
+
+def test_a_silent_run_is_said_to_be_one(cli: Callable[..., Any], store: Store) -> None:
+    run_id = records.add_run(store)
+    said = cli("runs", "logs", run_id, "--output")
+    assert (said.code, said.out, said.err) == (0, "", "its process printed nothing\n")
+    assert "--output" not in cli("runs", "show", run_id).out
+
+
+def test_the_page_of_a_run_names_the_command_for_what_it_printed(cli: Callable[..., Any], store: Store, root: Path) -> None:
+    run_id = records.add_run(store, status=RunStatus.FAILED)
+    folder = root / ".taskpilot" / "runs" / run_id
+    folder.mkdir(parents=True)
+    (folder / "output.log").write_text("Traceback ...\n")
+    assert f"taskpilot runs logs {run_id} --output\n" in cli("runs", "show", run_id).out
 
 
 def test_lists_are_filtered(cli: Callable[..., Any], store: Store) -> None:
@@ -114,6 +162,18 @@ def test_a_broken_file_hides_no_job_and_makes_validate_78(cli: Callable[..., Any
     report = cli("jobs", "validate", "--json")
     assert report.code == 78
     assert [file["line"] for file in report.json["broken"]] == [1]
+
+
+def test_a_default_that_does_not_fit_its_type_makes_validate_78(cli: Callable[..., Any], root: Path) -> None:
+    text = 'from taskpilot import RunContext, job\n\n\n@job\ndef unfit(ctx: RunContext, count: int = "many") -> None:\n    """Count."""\n'
+    (root / "jobs" / "unfit.py").write_text(text)
+    said = cli("jobs", "validate")
+    assert said.code == 78
+    assert "unfit.py:4" in said.out
+    assert "the default of 'count' does not fit its type int" in said.out
+    assert "ok      triage" in said.out
+    assert "ok      unfit" not in said.out
+    assert cli("jobs", "validate", "unfit").code == 78
 
 
 def test_a_broken_policy_makes_validate_and_check_78(cli: Callable[..., Any], root: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_person_says_again_and_the_call_is_made_once_more(spine: Spine) -> Non
     (step,) = spine.steps(run_id)
     answer_step(spine.house, spine.run_of(run_id), StepAnswer(step.id, "again"))
     # The tool kills its process each time: that it was called a second time is what this test is about.
-    spine.killed(sends, grant=spine.ledger.resume(run_id, spine.plan(sends).spec, spine.plan(sends, run_id=run_id)).grant)
+    spine.killed(sends, grant=spine.ledger.resume(spine.plan(sends, run_id=run_id)).grant)
     assert calls == ["die", "die"]
     assert [(one.make, one.status) for one in spine.steps(run_id)] == [(0, StepStatus.AGAIN), (1, StepStatus.UNKNOWN)]
 

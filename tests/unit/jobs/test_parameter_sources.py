@@ -1,18 +1,11 @@
-"""Where a run's parameters come from: pairs that a person types, and a params file."""
+"""Where a run's parameters come from: a params file, and files that it names."""
 
 import pytest
 
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.inputs import InputFile
 from taskpilot.jobs.decorator import job, job_spec
-from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file, split_pairs
-
-
-def test_pairs_are_split_at_their_first_equals_sign() -> None:
-    assert split_pairs(["a=b=c", "d="]) == [("a", "b=c"), ("d", "")]
-    for text in ("a", "=a", ""):
-        with pytest.raises(UsageError, match="name=value"):
-            split_pairs([text])
+from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file
 
 
 def test_a_params_file_holds_one_object() -> None:

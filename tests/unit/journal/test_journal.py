@@ -55,7 +55,7 @@ def test_a_stale_attempt_writes_nothing(spine: Spine, grant: LeaseGrant) -> None
     filed = task(grant.run_id)
     journal.propose(filed)
     spine.later(31)
-    spine.ledger.resume(grant.run_id, spine.plan(held).spec, spine.plan(held, run_id=grant.run_id))
+    spine.ledger.resume(spine.plan(held, run_id=grant.run_id))
     writes: list[Any] = [
         lambda: journal.begin(place("after"), value=None),
         lambda: journal.note(place("note"), StepStatus.SUCCEEDED),

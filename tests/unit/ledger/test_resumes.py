@@ -26,7 +26,7 @@ def test_the_next_attempt_of_a_resumed_run_has_the_ceilings_and_the_deadline_of_
     spine.ledger.end(claim.grant, Outcome(RunStatus.BUDGET_EXCEEDED, Reason.BUDGET), active_seconds=1, keep_lease=True)
     plan = spine.plan(hourly, run_id=claim.run.id)
     spec = dataclasses.replace(plan.spec, budget=Budget(tokens=9), deadline=timedelta(seconds=7))
-    spine.ledger.resume(claim.run.id, spec, dataclasses.replace(plan, spec=spec))
+    spine.ledger.resume(dataclasses.replace(plan, spec=spec))
     row = spine.row(claim.run.id)
     assert (row.ceiling_tokens, row.ceiling_nano, row.deadline_micros, row.attempts_allowed) == (9, None, 7_000_000, 2)
 
@@ -36,13 +36,13 @@ def test_what_ended_for_good_is_not_resumed(spine: Spine, status: RunStatus) -> 
     claim = spine.claim(hourly)
     spine.ledger.end(claim.grant, Outcome(status), active_seconds=1, keep_lease=True)
     with pytest.raises(TransitionRefused, match="nothing to resume"):
-        spine.ledger.resume(claim.run.id, spine.plan(hourly).spec, spine.plan(hourly))
+        spine.ledger.resume(spine.plan(hourly, run_id=claim.run.id))
 
 
 def test_a_run_that_lives_is_not_resumed(spine: Spine) -> None:
     claim = spine.claim(hourly)
     with pytest.raises(TransitionRefused, match="lives"):
-        spine.ledger.resume(claim.run.id, spine.plan(hourly).spec, spine.plan(hourly))
+        spine.ledger.resume(spine.plan(hourly, run_id=claim.run.id))
 
 
 def test_a_run_is_not_resumed_beside_another_one_of_its_job(spine: Spine) -> None:
@@ -50,13 +50,13 @@ def test_a_run_is_not_resumed_beside_another_one_of_its_job(spine: Spine) -> Non
     spine.ledger.end(first.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=1, keep_lease=True)
     spine.claim(hourly)
     with pytest.raises(TransitionRefused, match="active"):
-        spine.ledger.resume(first.run.id, spine.plan(hourly).spec, spine.plan(hourly))
+        spine.ledger.resume(spine.plan(hourly, run_id=first.run.id))
 
 
 def test_a_resumed_run_may_always_have_one_more_attempt(spine: Spine) -> None:
     claim = spine.claim(crowded)
     spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason.EXCEPTION), active_seconds=1, keep_lease=True)
-    resumed = spine.ledger.resume(claim.run.id, spine.plan(crowded).spec, spine.plan(crowded))
+    resumed = spine.ledger.resume(spine.plan(crowded, run_id=claim.run.id))
     assert (resumed.grant.attempt, resumed.run.attempts_allowed, resumed.run.ended_at) == (2, 2, None)
 
 

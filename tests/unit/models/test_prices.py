@@ -46,7 +46,6 @@ def test_what_is_unknown_costs_none_and_not_zero() -> None:
     assert prices.cost_nano("gpt-4o", None, at=NOW) is None
     assert prices.cost_nano("gpt-4o", Usage(5, 9, 1), at=NOW) is None
     assert prices.cost_nano("gpt-4o", Usage(1, 0, 1), at=NOW, base_url="https://api.groq.com/openai/v1") is None
-    assert prices.worst_case_nano("smollm2", prompt_tokens=1, output_tokens=1, at=NOW) is None
     assert not prices.known("smollm2")
 
 
@@ -57,9 +56,9 @@ def test_the_embedded_model_is_free_and_known_to_be() -> None:
     assert prices.known("offline")
 
 
-def test_the_worst_case_counts_nothing_as_cached() -> None:
+def test_a_server_of_ones_own_is_priced_by_the_name_of_its_model() -> None:
     prices = Prices()
-    assert prices.worst_case_nano("gpt-4o", prompt_tokens=1_200, output_tokens=4_096, at=NOW) == 43_960_000
+    assert prices.cost_nano("gpt-4o", Usage(1_200, 0, 4_096), at=NOW) == 43_960_000
     assert prices.known("gpt-4o", base_url=LOCAL)
 
 

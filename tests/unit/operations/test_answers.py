@@ -46,10 +46,16 @@ def test_a_yes_and_a_no_to_a_task_say_who_and_why(spine: Spine) -> None:
 
 def test_an_answer_to_a_task_of_a_run_that_is_over_names_no_command_that_would_be_refused(spine: Spine) -> None:
     run_id = add_run(spine.store, status=RunStatus.SUCCEEDED)
-    task_id = add_task(spine.store, run_id, status=TaskStatus.PENDING)
+    task_id = add_task(spine.store, run_id, status=TaskStatus.PENDING, scope="/filed.0")
     said = approve_task(spine.house, task_id, by="ada", note="")
     assert "runs resume" not in said
     assert "succeeded" in said
+
+
+def test_a_step_that_is_no_id_is_refused_with_the_command_that_shows_them(spine: Spine) -> None:
+    run_id = add_run(spine.store, status=RunStatus.WAITING)
+    with pytest.raises(UsageError, match=f"taskpilot runs show {run_id}"):
+        answer_step(spine.house, find_run(spine.house, run_id), StepAnswer("3", "again"))
 
 
 @pytest.mark.parametrize("status", [TaskStatus.EXECUTED, TaskStatus.REJECTED, TaskStatus.APPROVED])

@@ -146,7 +146,7 @@ def test_a_run_that_somebody_took_over_is_theirs_to_end(spine: Spine) -> None:
     @job(name="taken", retry=Retry(attempts=3))
     def taken(ctx: RunContext) -> str:
         spine.later(31)
-        spine.ledger.resume(ctx.run_id, spine.plan(taken).spec, spine.plan(taken, run_id=ctx.run_id))
+        spine.ledger.resume(spine.plan(taken, run_id=ctx.run_id))
         return "too late"
 
     ran = spine.run(taken)
@@ -175,5 +175,5 @@ def test_parameters_that_do_not_fit_the_job_any_more_are_a_configuration_error(s
         """It takes nothing now."""
 
     first = spine.run(before)
-    second = spine.attempt(after, spine.ledger.resume(first.run.id, spine.plan(after).spec, spine.plan(after)).grant)
+    second = spine.attempt(after, spine.ledger.resume(spine.plan(after, run_id=first.run.id)).grant)
     assert (second.run.status, second.run.reason) == (RunStatus.FAILED, Reason.CONFIGURATION)

@@ -185,6 +185,20 @@ def test_spans_go_where_the_standard_names_say(root: Path, environ: dict[str, st
     assert load(cwd=root, environ=environ).otel_traces_url == url
 
 
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({}, "taskpilot"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=night,team=ops"}, "night"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=night,team=ops", "OTEL_SERVICE_NAME": "day"}, "day"),
+    ],
+)
+def test_a_service_has_the_name_that_the_standard_names_say(root: Path, environ: dict[str, str], name: str) -> None:
+    resource = load(cwd=root, environ=environ).otel_resource
+    assert resource["service.name"] == name
+    assert resource.get("team") == ("ops" if environ else None)
+
+
 def test_traces_can_be_switched_off_by_either_name(root: Path) -> None:
     assert not load(cwd=root, environ={"OTEL_ENABLED": "false"}).otel_enabled
     settings = load(cwd=root, environ={"OTEL_SDK_DISABLED": "true"})
