@@ -213,8 +213,8 @@ class Journal:
         with self._writing(effect=True) as (connection, _row, _now):
             tasks.insert_task(connection, task)
 
-    def move_task(self, task_id: str, after: TaskStatus, reason: str) -> Task:
-        """Brings a task into another state. Raises TransitionRefused."""
+    def move_task(self, task_id: str, after: TaskStatus, reason: str | None = None) -> Task:
+        """Brings a task into another state; without a `reason` it keeps the one that it has. Raises TransitionRefused."""
         with self._writing(effect=True) as (connection, _row, now):
             return tasks.move_task(connection, task_id, after, reason=reason, now=now)
 

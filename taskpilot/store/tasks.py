@@ -60,17 +60,21 @@ def insert_task(connection: Connection, task: Task) -> None:
     )
 
 
-def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason: str, now: datetime) -> Task:
-    """Brings a task into another state and counts it. Raises NotFound, or TransitionRefused where it may not go there."""
+def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason: str | None, now: datetime) -> Task:
+    """Brings a task into another state and counts it; without a `reason` it keeps the one that it has.
+
+    Raises NotFound, or TransitionRefused where it may not go there.
+    """
     task = get_task(connection, task_id)
     if task is None:
         raise NotFound(f"there is no task {task_id}; `taskpilot tasks list` shows them")
     check_transition(task.id, task.status, after)
     reopened = task.reopened + (task.status is TaskStatus.FAILED)
-    values = {"status": after, "reason": storable(reason), "updated_at": to_micros(now), "reopened": reopened}
+    why = task.reason if reason is None else storable(reason)
+    values = {"status": after, "reason": why, "updated_at": to_micros(now), "reopened": reopened}
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
     add(connection, task.job, [count(TASKS, status=after)])
-    return replace(task, status=after, reason=reason, updated_at=now, reopened=reopened)
+    return replace(task, status=after, reason=why, updated_at=now, reopened=reopened)
 
 
 def has_approved(connection: Connection, run_id: str) -> bool:

@@ -93,7 +93,8 @@ class Execution:
         now = self._session.journal.task_at(self._task.scope)
         if now is not None and now.status is TaskStatus.EXECUTED:
             return f"{title} is filed already"
-        self._task = self._session.journal.move_task(self._task.id, TaskStatus.EXECUTED, "filed by the executor")
+        # The reason stays: why it was approved, by the reviewer or by a person, is what somebody looks for later.
+        self._task = self._session.journal.move_task(self._task.id, TaskStatus.EXECUTED)
         return f"filed as {self._task.id}: {title} ({priority})"
 
     def _settle(self, last_words: str) -> Task:
@@ -102,6 +103,6 @@ class Execution:
         if now is not None and now.status is TaskStatus.EXECUTED:
             return now
         if self._effects and not self._filing_denied:
-            return journal.move_task(self._task.id, TaskStatus.EXECUTED, one_line(last_words))
+            return journal.move_task(self._task.id, TaskStatus.EXECUTED)
         why = self._denials[-1] if self._denials else f"no tool did anything: {last_words}"
         return journal.move_task(self._task.id, TaskStatus.FAILED, one_line(why))

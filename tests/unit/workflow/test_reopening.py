@@ -46,3 +46,11 @@ def test_a_run_that_succeeded_and_has_nothing_left_to_do_is_not_resumed(spine: S
     first = spine.run(flow, ScriptedModel([PLAN, APPROVE, FILED, "Done."]))
     with pytest.raises(TransitionRefused, match="nothing to resume"):
         spine.resume(flow, first.run.id, ScriptedModel([]))
+
+
+def test_a_persons_words_stay_with_the_task_that_they_let_go_on(spine: Spine) -> None:
+    first = spine.run(flow, ScriptedModel([PLAN, {"verdict": "REVIEW", "reason": "who asked?"}]))
+    approve_task(spine.house, spine.tasks(first.run.id)[0].id, by="ada", note="asked finance")
+    spine.resume(flow, first.run.id, ScriptedModel([FILED, "Done."]))
+    (task,) = spine.tasks(first.run.id)
+    assert (task.status, task.reason) == (TaskStatus.EXECUTED, "approved by ada: asked finance")

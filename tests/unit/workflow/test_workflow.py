@@ -161,7 +161,7 @@ def test_a_task_whose_filing_was_denied_is_not_executed_by_another_tool() -> Non
 def test_a_jobs_own_tool_executes_a_task() -> None:
     ran = run_job(flow, model=ScriptedModel([plan("Open it"), APPROVE, [tool_call("open_door", name="front")], "It is open."]))
     assert statuses(ran) == [TaskStatus.EXECUTED]
-    assert ran.tasks[0].reason == "It is open."
+    assert ran.tasks[0].reason == "it follows from the request"
 
 
 def test_a_model_that_does_nothing_fails_the_task() -> None:
