@@ -3,7 +3,7 @@
 import io
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -27,8 +27,10 @@ from tests import records
 
 
 @pytest.fixture
-def house(store: Store) -> House:
-    return House(load())
+def house(store: Store) -> Iterator[House]:
+    opened = House(load())
+    yield opened
+    opened.close()
 
 
 def finished(store: Store, run_id: str, code: ExitCode, *notes: str) -> Finished:
