@@ -140,6 +140,17 @@ def total(store: Store, metric: str, job: str = "triage", **labels: str) -> int:
         return connection.execute(select(tables.totals.c.value).where(wanted)).scalar() or 0
 
 
+_opened: list[Store] = []
+
+
 def opened(state_dir: Path, deployment: str = "testing") -> Store:
-    """A store in a new state dir."""
-    return Store.open(state_dir, deployment)
+    """A store in a new state dir; `close_opened` closes it."""
+    store = Store.open(state_dir, deployment)
+    _opened.append(store)
+    return store
+
+
+def close_opened() -> None:
+    """Closes every store that `opened` gave: from Python 3.13 on, one that is left to the collector is a warning."""
+    while _opened:
+        _opened.pop().close()

@@ -136,6 +136,7 @@ sys.stdin.readline()
 start = time.monotonic()
 publish(store, targets, run_id, JobFacts("triage"), total_seconds=float(sys.argv[4]))
 print(time.monotonic() - start)
+store.close()
 """
 
 

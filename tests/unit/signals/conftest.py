@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskpilot.store.database import Store
-from tests.servers.recorded import opened
+from tests.servers.recorded import close_opened, opened
 
 
 @pytest.fixture
@@ -36,3 +36,9 @@ def unlogged() -> Iterator[None]:
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _stores_are_closed() -> Iterator[None]:
+    yield
+    close_opened()
