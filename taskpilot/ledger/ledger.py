@@ -10,7 +10,7 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
 from taskpilot.domain.moments import from_micros, to_micros
-from taskpilot.domain.runs import RESUMABLE, FireOutcome, LeaseGrant, Outcome, Owner, Reason, Run, RunStatus
+from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.claims import Claim, RunPlan, Skip
 from taskpilot.ledger.endings import end_attempt
@@ -66,7 +66,7 @@ class Ledger:
                 if self._is_alive(row, now):
                     raise TransitionRefused(f"run {run_id} is {status} and its supervisor lives: `taskpilot runs show {run_id}` shows it")
                 self._end_lost(connection, row, now, retry=True)
-            elif status not in RESUMABLE and not (status is RunStatus.SUCCEEDED and tasks.has_approved(connection, run_id)):
+            elif not tasks.may_resume(connection, run_id, status):
                 raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume. `taskpilot run {row.job}` starts a new one")
             if spec.overlap == "skip" and (other := self._active_beside(connection, row, now)) is not None:
                 raise TransitionRefused(f"run {other} of {row.job} is active: resume {run_id} when it has ended")

@@ -4,7 +4,7 @@ from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.instruments import APPROVALS
-from taskpilot.domain.runs import OPEN, RESUMABLE, Run, RunStatus
+from taskpilot.domain.runs import OPEN, Run
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.operations.house import House
 from taskpilot.operations.running import publish_change
@@ -42,9 +42,9 @@ def _move(house: House, task_id: str, after: TaskStatus, *, by: str, note: str) 
             add(connection, task.job, [count(APPROVALS, verdict=after)])
         touch(connection, task.job)
         run = runs.get_run(connection, task.run_id)
-        more_to_do = run is not None and run.status is RunStatus.SUCCEEDED and tasks.has_approved(connection, run.id)
+        goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
     publish_change(house, task.job)
-    return f"task {task.id} is {after}; {_and_now(task.run_id, run, more_to_do=more_to_do)}"
+    return f"task {task.id} is {after}; {_and_now(task.run_id, run, goes_on=goes_on)}"
 
 
 def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
@@ -57,12 +57,13 @@ def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, n
         tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=house.now())
         touch(connection, decision.job)
         run = runs.get_run(connection, decision.run_id)
+        goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
     publish_change(house, decision.job)
-    return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(decision.run_id, run)}"
+    return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(decision.run_id, run, goes_on=goes_on)}"
 
 
-def _and_now(run_id: str, run: Run | None, *, more_to_do: bool = False) -> str:
-    if run is None or more_to_do or run.status in RESUMABLE or run.status in OPEN:
+def _and_now(run_id: str, run: Run | None, *, goes_on: bool) -> str:
+    if run is None or goes_on:
         return f"when all is answered: taskpilot runs resume {run_id}"
     return f"run {run_id} is {run.status} and is not gone on with"
 

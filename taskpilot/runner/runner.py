@@ -57,8 +57,8 @@ class Runner:
             outcome = Outcome(RunStatus.LOST, Reason.LEASE, str(lost))
         level = "info" if outcome.status is RunStatus.SUCCEEDED else "warning"
         fields = {"status": outcome.status, "reason": outcome.reason, "exit_code": int(exit_code(outcome.status, outcome.reason))}
-        said = f": {outcome.detail}" if outcome.detail else ""
-        session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}{said}", level=level, **fields)
+        why = f": {outcome.detail}" if outcome.detail else ""
+        session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}{why}", level=level, **fields)
         return outcome
 
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:

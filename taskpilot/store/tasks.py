@@ -9,6 +9,7 @@ from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import NotFound
 from taskpilot.domain.instruments import APPROVALS, POLICY_DECISIONS, TASKS
 from taskpilot.domain.moments import to_micros
+from taskpilot.domain.runs import RESUMABLE, RunStatus
 from taskpilot.domain.tasks import Task, TaskStatus, check_transition
 from taskpilot.domain.text import storable
 from taskpilot.store.records import decision_of, dumps, task_of
@@ -75,6 +76,11 @@ def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
     add(connection, task.job, [count(TASKS, status=after)])
     return replace(task, status=after, reason=why, updated_at=now, reopened=reopened)
+
+
+def may_resume(connection: Connection, run_id: str, status: RunStatus) -> bool:
+    """Whether `runs resume` goes on with a run that has ended or waits: also with one that succeeded, where a task was approved since."""
+    return status in RESUMABLE or (status is RunStatus.SUCCEEDED and has_approved(connection, run_id))
 
 
 def has_approved(connection: Connection, run_id: str) -> bool:
