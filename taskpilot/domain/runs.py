@@ -1,7 +1,7 @@
 """Runs, their attempts and their fires, with the closed sets of words for how they stand."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -51,6 +51,7 @@ class Reason(StrEnum):
     DENIED = "denied"
     DEADLINE = "deadline"
     CANCELLED_BY_PERSON = "cancelled"
+    REPLACED = "replaced"
     SIGINT = "sigint"
     SIGTERM = "sigterm"
     SIGNAL = "signal"
@@ -120,6 +121,8 @@ class Run:
     progress_done: int | None = None
     progress_total: int | None = None
     traceparent: str | None = None
+    cancel_grace: timedelta | None = None
+    """Where a newer fire of its job ends it: how long it may take. None where a person does."""
 
 
 @dataclass(frozen=True, slots=True)

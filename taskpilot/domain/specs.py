@@ -9,8 +9,13 @@ from typing import Any, Final, Literal
 
 from taskpilot.domain.schedule import Schedule
 
-Overlap = Literal["skip", "allow_all"]
+Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
+CatchUp = Literal["skip", "last", "all"]
 DEFAULT_DEADLINE: Final = timedelta(hours=1)
+DEFAULT_CATCH_UP_LIMIT: Final = 10
+"""Fires that `catch_up="all"` runs after an outage; a job that wants more says so."""
+DEFAULT_STAGGER: Final = timedelta(seconds=10)
+"""Between the starts of two runs that catch up, of one job or of several: a restart is no stampede."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +89,17 @@ class JobSpec:
     deadline: timedelta = DEFAULT_DEADLINE
     retry: Retry = Retry()
     overlap: Overlap = "skip"
-    catch_up: Literal["last"] = "last"
+    catch_up: CatchUp = "last"
     catch_up_window: timedelta | None = None
     """None: half the period, between 2 minutes and 12 hours."""
+    catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT
+    catch_up_stagger: timedelta = DEFAULT_STAGGER
+    start_deadline: timedelta | None = None
+    """A fire that has not started so long after its time is missed. None: it waits as long as it takes."""
+    jitter: timedelta = timedelta(0)
+    """A fire starts up to so much later than its time; its identity stays the nominal time."""
+    pause_on_failure: int | None = None
+    """So many runs in a row that end badly pause the job."""
     budget: Budget | None = None
     """None: the default budget."""
     model: str | None = None

@@ -2,16 +2,25 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from types import MappingProxyType
-from typing import Any, Final, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Final, ParamSpec, TypeVar, cast, get_args, overload
 
 from taskpilot.domain.durations import parse_duration
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.schedule import Schedule
-from taskpilot.domain.specs import DEFAULT_DEADLINE, Budget, JobSpec, Overlap, Retry, ToolSpec
+from taskpilot.domain.specs import (
+    DEFAULT_CATCH_UP_LIMIT,
+    DEFAULT_DEADLINE,
+    DEFAULT_STAGGER,
+    Budget,
+    CatchUp,
+    JobSpec,
+    Overlap,
+    Retry,
+    ToolSpec,
+)
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.signature import check_function
 from taskpilot.tools.decorator import is_tool, tool_spec
@@ -24,18 +33,8 @@ SPEC_ATTRIBUTE: Final = "__taskpilot_job__"
 TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
-_LATER_OVERLAPS: Final = ("buffer_one", "buffer_all", "cancel_other", "terminate_other")
-_LATER_CATCH_UPS: Final = ("skip", "all")
-_LATER_OPTIONS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
-    {
-        "start_deadline": (None,),
-        "jitter": (None,),
-        "catch_up_limit": (None,),
-        "catch_up_stagger": (None,),
-        "pause_on_failure": (False, None),
-    }
-)
-"""Options of the contract that this version does not implement, each with the values that mean its absence."""
+_OVERLAPS: Final = get_args(Overlap)
+_CATCH_UPS: Final = get_args(CatchUp)
 
 
 @overload
@@ -49,13 +48,18 @@ def job(
     deadline: str | timedelta | None = None,
     retry: Retry | None = None,
     overlap: Overlap = "skip",
-    catch_up: Literal["last"] = "last",
+    catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
+    catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
+    catch_up_stagger: str | timedelta = DEFAULT_STAGGER,
+    start_deadline: str | timedelta | None = None,
+    jitter: str | timedelta | None = None,
+    pause_on_failure: int | bool | None = None,
     budget: Budget | None = None,
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     name: str | None = None,
-    **later: object,
+    **unknown: object,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -67,19 +71,28 @@ def job(
     deadline: str | timedelta | None = None,
     retry: Retry | None = None,
     overlap: Overlap = "skip",
-    catch_up: Literal["last"] = "last",
+    catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
+    catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
+    catch_up_stagger: str | timedelta = DEFAULT_STAGGER,
+    start_deadline: str | timedelta | None = None,
+    jitter: str | timedelta | None = None,
+    pause_on_failure: int | bool | None = None,
     budget: Budget | None = None,
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     name: str | None = None,
-    **later: object,
+    **unknown: object,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function a job: `def triage(ctx: RunContext, inbox: str = "inbox.jsonl") -> str`, with `@job` or `@job(...)` above it.
 
     schedule: `cron(...)`, `every(...)`, `at(...)` or None. deadline: active time of all attempts, "15m"; 1 hour where none is given.
-    retry: `Retry(attempts=3)`. overlap: "skip" or "allow_all". catch_up: "last", within `catch_up_window` ("2h"; half the period where
-    none is given). budget: `Budget(...)` of one run; 1 USD and 200 calls where none is given. model: a name. tools: functions decorated
+    retry: `Retry(attempts=3)`. overlap, where a fire meets a run of the job that is still active: "skip", "buffer_one" or "buffer_all" (it
+    starts when that run has ended), "cancel_other" (SIGTERM and 10 s), "terminate_other" (SIGKILL) or "allow_all". catch_up, after an
+    outage: "skip", "last" or "all" (the newest `catch_up_limit`), not older than `catch_up_window` ("2h"; half the period where none is
+    given), their starts `catch_up_stagger` apart. start_deadline: a fire that could not start so long after its time is missed. jitter: a
+    fire starts up to so much later, always the same for the same fire. pause_on_failure: so many runs in a row that end badly pause the
+    job; True is 1. budget: `Budget(...)` of one run; 1 USD and 200 calls where none is given. model: a name. tools: functions decorated
     with `@tool`. name: the function's own where none is given; `[a-z][a-z0-9_]{0,62}`.
 
     The function stays callable as it is. Raises ConfigurationError that names the option.
@@ -90,7 +103,8 @@ def job(
         if not isinstance(title, str) or not _NAME.fullmatch(title):
             raise ConfigurationError(f"'{one_line(str(title))}' is not a job name: a to z, 0 to 9 and _, a letter first, at most 63")
         check_function(function, title)
-        _check_later(title, later)
+        if unknown:
+            raise ConfigurationError(f"job {title!r}: @job has no option '{one_line(next(iter(unknown)))}'")
         spec = JobSpec(
             name=title,
             function=function,
@@ -98,9 +112,14 @@ def job(
             schedule=_instance(title, "schedule", schedule, Schedule, 'cron("0 7 * * *"), every("15m") or at("2026-12-24T08:00Z")'),
             deadline=_duration(title, "deadline", deadline) or DEFAULT_DEADLINE,
             retry=_retry(title, retry),
-            overlap=cast("Overlap", _word(title, "overlap", overlap, ("skip", "allow_all"), _LATER_OVERLAPS)),
-            catch_up=cast('Literal["last"]', _word(title, "catch_up", catch_up, ("last",), _LATER_CATCH_UPS)),
+            overlap=cast("Overlap", _word(title, "overlap", overlap, _OVERLAPS)),
+            catch_up=cast("CatchUp", _word(title, "catch_up", catch_up, _CATCH_UPS)),
             catch_up_window=_duration(title, "catch_up_window", catch_up_window),
+            catch_up_limit=_count(title, "catch_up_limit", catch_up_limit),
+            catch_up_stagger=_duration(title, "catch_up_stagger", catch_up_stagger) or DEFAULT_STAGGER,
+            start_deadline=_duration(title, "start_deadline", start_deadline),
+            jitter=_duration(title, "jitter", jitter) or timedelta(0),
+            pause_on_failure=_failures(title, pause_on_failure),
             budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
             model=_model(title, model),
         )
@@ -131,22 +150,23 @@ def _resolved(title: str, functions: Sequence[Callable[..., Any]]) -> tuple[Tool
     return specs
 
 
-def _check_later(title: str, later: Mapping[str, object]) -> None:
-    for option, value in later.items():
-        if option not in _LATER_OPTIONS:
-            raise ConfigurationError(f"job {title!r}: @job has no option '{one_line(option)}'")
-        if not any(value is absent for absent in _LATER_OPTIONS[option]):
-            raise ConfigurationError(f"job {title!r}: {option} is not implemented in this version; leave it out")
-
-
-def _word(title: str, option: str, value: object, known: tuple[str, ...], later: tuple[str, ...]) -> str:
+def _word(title: str, option: str, value: object, known: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in known:
         return value
-    choice = " or ".join(f'"{word}"' for word in known)
-    shown = one_line(repr(value), limit=80)
-    if value in later:
-        raise ConfigurationError(f"job {title!r}: {option}={shown} is not implemented in this version; use {choice}")
-    raise ConfigurationError(f"job {title!r}: {option}={shown} is not known; use {choice}")
+    choice = ", ".join(f'"{word}"' for word in known)
+    raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} is not known; use one of {choice}")
+
+
+def _count(title: str, option: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} must be a whole number, at least 1")
+
+
+def _failures(title: str, value: object) -> int | None:
+    if value is None or value is False:
+        return None
+    return 1 if value is True else _count(title, "pause_on_failure", value)
 
 
 def _duration(title: str, option: str, value: str | timedelta | None) -> timedelta | None:

@@ -1,7 +1,7 @@
-"""What asks for a run, and what comes of asking."""
+"""What asks for a run or for the fires that are due, and what comes of asking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +44,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The run is to start later: its fire is in the queue, or its command waits."""
+
+    message: str
+    run_id: str
+    """The run that it waits for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """The run is not to be started, and why."""
 
@@ -54,3 +63,29 @@ class Skip:
     run_id: str | None = None
     recorded: bool = False
     """True where this skip is a new row of the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """The jobs as their folder has them."""
+
+    specs: Mapping[str, JobSpec]
+    """Those that can be run."""
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """Those whose file cannot be loaded, and why."""
+    changed_at: datetime | None = None
+    """When the folder was changed last, as far as one can tell."""
+
+    def knows(self, job: str) -> bool:
+        """Whether it is defined, be it in a file that is broken."""
+        return job in self.specs or job in self.broken
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What became of the fires that were due."""
+
+    outcomes: Mapping[FireOutcome, int] = field(default_factory=dict)
+    """`buffered`: the fires that were put into the queue."""
+    jobs: frozenset[str] = frozenset()
+    """The jobs whose counters changed."""

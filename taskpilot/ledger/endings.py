@@ -7,7 +7,7 @@ from taskpilot.domain.instruments import AGENT_INVOCATIONS, BUDGET_STOPS, LLM_CA
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import OPEN, Outcome, RunStatus, exit_code
 from taskpilot.domain.steps import Step, StepKind, StepStatus
-from taskpilot.store import runs, steps, totals
+from taskpilot.store import runs, schedules, steps, totals
 from taskpilot.store.database import Record, Transaction
 from taskpilot.store.records import dumps
 
@@ -35,9 +35,26 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
     values["result"] = None if outcome.result is None else dumps(outcome.result)
     if not (again and keep_lease):
         values |= {"lease_token": None, "lease_expires_at": None}
+    if status not in OPEN:
+        # Nobody starts it from the queue any more.
+        values |= {"start_after": None}
     runs.update_run(connection, row.id, **values)
+    if status not in OPEN:
+        _pause_after_failures(connection, row, now)
     _count(connection, row.id, status, outcome, now)
     return status
+
+
+def _pause_after_failures(connection: Transaction, row: Record, now: datetime) -> None:
+    """Pauses the job after as many bad ends in a row as it asks for; one that a person cancelled says nothing of it."""
+    wanted = row.pause_after_failures
+    if not wanted or schedules.pauses_in_force(connection).get(row.job) is not None:
+        return
+    counted = [status for status in runs.last_endings(connection, row.job, 4 * wanted) if status is not RunStatus.CANCELLED][:wanted]
+    if len(counted) == wanted and RunStatus.SUCCEEDED not in counted:
+        runs_word = "its last run" if wanted == 1 else f"its last {wanted} runs"
+        note = f"pause_on_failure={wanted}: {runs_word} ended badly, run {row.id} last"
+        schedules.begin_pause(connection, row.job, by="taskpilot", note=note, now=now)
 
 
 def close_begun_steps(connection: Transaction, run_id: str, job: str, now: datetime) -> None:

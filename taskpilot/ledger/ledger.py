@@ -7,16 +7,21 @@ from datetime import datetime, timedelta
 
 from taskpilot.domain.errors import LeaseLost, NotFound, TransitionRefused
 from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.fires import Fire
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.ledger.claims import Claim, RunPlan, Skip
+from taskpilot.ledger.admission import admit
+from taskpilot.ledger.cancelling import BY_PERSON
+from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.ledger.endings import end_attempt
-from taskpilot.store import runs, tasks, totals
+from taskpilot.ledger.fires import Fires
+from taskpilot.ledger.leases import holds_lease, is_active
+from taskpilot.store import fires, runs, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
-from taskpilot.store.records import dumps, owner_of, run_of
+from taskpilot.store.records import dumps, run_of
 
 
 class Ledger:
@@ -30,21 +35,58 @@ class Ledger:
         self._is_gone = is_gone
         self._lease = timedelta(seconds=lease_seconds)
         self._now = now
+        self._fires = Fires(store, is_gone=is_gone, now=now)
 
-    def claim(self, plan: RunPlan) -> Claim | Skip:
-        """Starts the planned run, goes on with the fire's lost one, or says why neither is to be done; one transaction."""
+    def claim(self, plan: RunPlan) -> Claim | Skip | Hold:
+        """Starts the planned run, goes on with the fire's lost one, or says why neither is to be done; one transaction.
+
+        A Hold is asked for again later: by the command that waits, or by the server in whose queue the fire stands.
+        """
         now = self._now()
         with self._store.write() as connection:
             if plan.scheduled_for is not None:
-                fire = runs.fire_row(connection, plan.spec.name, plan.scheduled_for)
-                if fire is not None:
+                fire = fires.fire_row(connection, plan.spec.name, plan.scheduled_for)
+                if fire is not None and fire.outcome != FireOutcome.BUFFERED:
                     return self._go_on_with_fire(connection, fire, plan.spec, now)
-            for row in runs.active_runs(connection, plan.spec.name):
-                if not self._is_alive(row, now):
-                    self._end_lost(connection, row, now, retry=False)
-                elif plan.spec.overlap == "skip":
-                    return self._skip_overlap(connection, row, plan, now)
-            return self._start(connection, plan, now)
+            admission = admit(connection, plan, is_gone=self._is_gone, now=now)
+            if admission.refusal is not None:
+                return admission.refusal
+            for row in admission.dead:
+                self._end_lost(connection, row, now, retry=False)
+            claim = self._start(connection, plan, now)
+            if plan.scheduled_for is not None:
+                self._fires.follow_command(connection, plan.spec, plan.scheduled_for)
+            return claim
+
+    def start_queued(self, plan: RunPlan) -> Claim | None:
+        """The next attempt of a queued run that no process has; None where somebody was quicker, or it ended meanwhile."""
+        now = self._now()
+        with self._store.write() as connection:
+            row = self._row(connection, plan.run_id)
+            if row.status != RunStatus.QUEUED or self._is_alive(row, now):
+                return None
+            runs.update_run(connection, row.id, model=plan.model, parameters=dumps(dict(plan.parameters)))
+            grant = self._start_attempt(connection, row, plan.spec, now)
+            return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
+
+    def enqueue(self, plan: RunPlan) -> Run:
+        """A new run in the queue of the server, for a person who does not wait for its end."""
+        now = self._now()
+        with self._store.write() as connection:
+            self._insert(connection, plan, now, start_after=to_micros(now))
+            return run_of(self._row(connection, plan.run_id))
+
+    def go_on(self, run_id: str) -> bool:
+        """Puts a run that waited for a person into the queue of the server; False where it does not wait."""
+        now = self._now()
+        with self._store.write() as connection:
+            row = self._row(connection, run_id)
+            if row.status != RunStatus.WAITING:
+                return False
+            allowed = max(row.attempts_allowed, row.attempts + 1)
+            runs.update_run(connection, run_id, status=RunStatus.QUEUED, start_after=to_micros(now), attempts_allowed=allowed)
+            totals.touch(connection, row.job)
+            return True
 
     def next_attempt(self, grant: LeaseGrant, spec: JobSpec) -> LeaseGrant:
         """The lease of the run's next attempt, for the supervisor that holds the run. Raises LeaseLost."""
@@ -68,7 +110,7 @@ class Ledger:
                 self._end_lost(connection, row, now, retry=True)
             elif not tasks.may_resume(connection, run_id, status):
                 raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume. `taskpilot run {row.job}` starts a new one")
-            if spec.overlap == "skip" and (other := self._active_beside(connection, row, now)) is not None:
+            if spec.overlap != "allow_all" and (other := self._active_beside(connection, row, now)) is not None:
                 raise TransitionRefused(f"run {other} of {row.job} is active: resume {run_id} when it has ended")
             runs.update_run(
                 connection,
@@ -76,6 +118,7 @@ class Ledger:
                 model=plan.model,
                 ended_at=None,
                 cancel_requested_at=None,
+                cancel_grace_micros=None,
                 deadline_micros=spec.deadline // timedelta(microseconds=1),
                 attempts_allowed=max(row.attempts_allowed, row.attempts + 1),
                 **plan.ceilings,
@@ -115,8 +158,7 @@ class Ledger:
             if status in (RunStatus.RUNNING, RunStatus.QUEUED) and self._is_alive(row, now):
                 runs.update_run(connection, run_id, cancel_requested_at=to_micros(now))
             elif status in (RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.WAITING):
-                outcome = Outcome(RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled by a person")
-                end_attempt(connection, row, outcome, now=now, keep_lease=False)
+                end_attempt(connection, row, BY_PERSON, now=now, keep_lease=False)
             else:
                 raise TransitionRefused(f"run {run_id} is {status}: there is nothing to cancel")
             return status
@@ -131,10 +173,22 @@ class Ledger:
             return [run_of(self._row(connection, row.id)) for row in dead]
 
     def _start(self, connection: Transaction, plan: RunPlan, now: datetime) -> Claim:
+        self._insert(connection, plan, now, start_after=None)
+        name, when = plan.spec.name, plan.scheduled_for
+        if when is not None:
+            started = FireOutcome.STARTED
+            if not fires.settle_fire(connection, name, when, started, reason="", now=now, run_id=plan.run_id):
+                fires.insert_fires(connection, [Fire(name, when, started, plan.run_id, "", now)])
+            late = max(0, to_micros(now) - to_micros(when))
+            totals.add(connection, name, [totals.count(FIRES, outcome=started), *totals.observed(FIRE_LATENESS, late)])
+            totals.set_state(connection, name, last_scheduled=to_micros(when))
+        grant = self._start_attempt(connection, self._row(connection, plan.run_id), plan.spec, now)
+        return Claim(run=run_of(self._row(connection, plan.run_id)), grant=grant)
+
+    def _insert(self, connection: Transaction, plan: RunPlan, now: datetime, *, start_after: int | None) -> None:
         spec = plan.spec
         state = runs.job_state_row(connection, spec.name)
         previous = runs.previous_fire(connection, spec.name, plan.scheduled_for)
-        trace_id = _trace_id(plan.traceparent)
         runs.insert_run(
             connection,
             {
@@ -147,23 +201,17 @@ class Ledger:
                 "previous_success": None if state is None else state.last_success,
                 "parameters": dumps(dict(plan.parameters)),
                 "model": plan.model,
-                "trace_id": trace_id,
+                "trace_id": _trace_id(plan.traceparent),
                 "root_span_id": os.urandom(8).hex(),
                 "traceparent": plan.traceparent,
                 "created_at": to_micros(now),
+                "start_after": start_after,
                 "attempts_allowed": spec.retry.attempts,
+                "pause_after_failures": spec.pause_on_failure,
                 "deadline_micros": spec.deadline // timedelta(microseconds=1),
                 **plan.ceilings,
             },
         )
-        if plan.scheduled_for is not None:
-            runs.insert_fire(connection, spec.name, plan.scheduled_for, FireOutcome.STARTED, run_id=plan.run_id, reason="", now=now)
-            late = max(0, to_micros(now) - to_micros(plan.scheduled_for))
-            counted = [totals.count(FIRES, outcome=FireOutcome.STARTED), *totals.observed(FIRE_LATENESS, late)]
-            totals.add(connection, spec.name, counted)
-            totals.set_state(connection, spec.name, last_scheduled=to_micros(plan.scheduled_for))
-        grant = self._start_attempt(connection, self._row(connection, plan.run_id), spec, now)
-        return Claim(run=run_of(self._row(connection, plan.run_id)), grant=grant)
 
     def _start_attempt(self, connection: Transaction, row: Record, spec: JobSpec, now: datetime) -> LeaseGrant:
         grant = LeaseGrant(
@@ -172,7 +220,16 @@ class Ledger:
         runs.insert_attempt(connection, grant, started_at=now, file_digest=spec.file_digest)
         started = to_micros(now) if row.started_at is None else row.started_at
         runs.update_run(
-            connection, row.id, status=RunStatus.RUNNING, reason=Reason.NONE, detail="", attempts=grant.attempt, started_at=started
+            connection,
+            row.id,
+            status=RunStatus.RUNNING,
+            reason=Reason.NONE,
+            detail="",
+            attempts=grant.attempt,
+            started_at=started,
+            start_after=None,
+            launched_at=None,
+            launched_by=None,
         )
         runs.grant_lease(connection, grant, self._owner)
         totals.add(connection, row.job, [totals.count(ATTEMPTS)])
@@ -186,9 +243,9 @@ class Ledger:
         if row is None:
             return Skip(outcome, ExitCode.SKIPPED, f"the fire of {when} is claimed already: {outcome}")
         claimed = Skip(outcome, ExitCode.SKIPPED, f"the fire of {when} is claimed already by run {row.id}, which is {row.status}", row.id)
-        if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or self._is_alive(row, now):
+        if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or is_active(connection, row, self._is_gone, now):
             return claimed
-        if spec.overlap == "skip" and (other := self._active_beside(connection, row, now)) is not None:
+        if spec.overlap != "allow_all" and (other := self._active_beside(connection, row, now)) is not None:
             return Skip(outcome, ExitCode.SKIPPED_OVERLAP, f"run {other} of {row.job} is active; run {row.id} waits for its end", row.id)
         if self._end_lost(connection, row, now, retry=True) is not RunStatus.QUEUED:
             return Skip(
@@ -201,19 +258,9 @@ class Ledger:
         grant = self._start_attempt(connection, self._row(connection, row.id), spec, now)
         return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
 
-    def _skip_overlap(self, connection: Transaction, row: Record, plan: RunPlan, now: datetime) -> Skip:
-        message = f"run {row.id} of {row.job} is active"
-        if plan.scheduled_for is not None:
-            outcome = FireOutcome.SKIPPED_OVERLAP
-            runs.insert_fire(connection, row.job, plan.scheduled_for, outcome, run_id=None, reason=message, now=now)
-            totals.add(connection, row.job, [totals.count(FIRES, outcome=outcome)])
-            totals.touch(connection, row.job)
-        recorded = plan.scheduled_for is not None
-        return Skip(FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, message, row.id, recorded=recorded)
-
     def _active_beside(self, connection: Transaction, row: Record, now: datetime) -> str | None:
         others = (other for other in runs.active_runs(connection, row.job) if other.id != row.id)
-        return next((other.id for other in others if self._is_alive(other, now)), None)
+        return next((other.id for other in others if is_active(connection, other, self._is_gone, now)), None)
 
     def _end_lost(self, connection: Transaction, row: Record, now: datetime, *, retry: bool) -> RunStatus:
         detail = "the lease ended, or the process that held it is gone"
@@ -221,10 +268,7 @@ class Ledger:
         return end_attempt(connection, row, outcome, now=now, keep_lease=False)
 
     def _is_alive(self, row: Record, now: datetime) -> bool:
-        if row.lease_expires_at is None or row.lease_expires_at <= to_micros(now):
-            return False
-        owner = owner_of(row.owner)
-        return owner is None or not self._is_gone(owner)
+        return holds_lease(row, self._is_gone, now)
 
     def _held(self, connection: Transaction, grant: LeaseGrant) -> Record:
         row = self._row(connection, grant.run_id)

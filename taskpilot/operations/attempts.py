@@ -10,12 +10,13 @@ from typing import Final, Protocol
 from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
+from taskpilot.ledger.cancelling import BY_PERSON, GRACE, REPLACED
 from taskpilot.ledger.claims import Claim
 from taskpilot.operations.house import House
 from taskpilot.store import runs
 from taskpilot.supervisor import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
 
-GRACE_SECONDS: Final = 10.0
+GRACE_SECONDS: Final = GRACE.total_seconds()
 _BACKOFF_MAX: Final = 30.0
 """Seconds between a failed attempt and the next one, at most; a lost one is followed at once."""
 
@@ -92,7 +93,7 @@ class Attempts:
         watch = Watch(
             deadline_seconds=left,
             renew=lambda active: house.ledger.renew(grant, active_seconds=active),
-            cancelled=lambda: self._run(grant.run_id).cancel_requested,
+            cancelled=lambda: self._grace(grant.run_id),
             tick=tick,
             grace_seconds=GRACE_SECONDS,
             lease_seconds=house.settings.lease_seconds,
@@ -101,9 +102,18 @@ class Attempts:
         house.store.dispose()
         return supervise(plan, watch, interrupts=interrupts)
 
+    def _grace(self, run_id: str) -> float | None:
+        """Seconds that the run may take to end, where it is asked to."""
+        run = self._run(run_id)
+        if not run.cancel_requested:
+            return None
+        return GRACE_SECONDS if run.cancel_grace is None else run.cancel_grace.total_seconds()
+
     def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
         """Writes the attempt's end where the job's process did not; gives where the run stands."""
         outcome = outcome_of(ending)
+        if ending.cause is Cause.CANCELLED and self._run(grant.run_id).cancel_grace is not None:
+            outcome = REPLACED
         keep = ending.cause not in _GIVEN_UP
         try:
             status = self._house.ledger.end(grant, outcome, active_seconds=ending.active_seconds, keep_lease=keep)
@@ -123,8 +133,9 @@ class Attempts:
         seconds = random.uniform(0.5, 1) * min(2.0 ** (run.attempts - 1), _BACKOFF_MAX) if failed else 0.0  # noqa: S311  no secret
         until = time.monotonic() + seconds
         while interrupts.first is None:
-            if self._run(grant.run_id).cancel_requested:
-                self._release(grant, Outcome(RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled by a person"))
+            run = self._run(grant.run_id)
+            if run.cancel_requested:
+                self._release(grant, BY_PERSON if run.cancel_grace is None else REPLACED)
                 return False
             left = until - time.monotonic()
             if left <= 0:
@@ -159,7 +170,7 @@ def outcome_of(ending: Ending) -> Outcome:
         case Cause.DEADLINE:
             return Outcome(RunStatus.TIMED_OUT, Reason.DEADLINE, "the deadline passed: its process and all of its children were ended")
         case Cause.CANCELLED:
-            return Outcome(RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled by a person")
+            return BY_PERSON
         case Cause.SIGINT:
             return Outcome(RunStatus.CANCELLED, Reason.SIGINT, "cancelled by SIGINT (Ctrl-C)")
         case Cause.SIGTERM | Cause.SIGHUP:

@@ -9,7 +9,9 @@ from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import Owner
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.jobs.loader import load_jobs
+from taskpilot.ledger.fires import Fires
 from taskpilot.ledger.ledger import Ledger
+from taskpilot.ledger.queue import Queue
 from taskpilot.settings import Settings
 from taskpilot.store.database import Store
 from taskpilot.supervisor.owner import current_owner, is_gone
@@ -49,6 +51,16 @@ class House:
     def ledger(self) -> Ledger:
         """Claims, leases and ends of runs."""
         return Ledger(self.store, owner=self.owner, is_gone=is_gone, lease_seconds=self.settings.lease_seconds, now=self.now)
+
+    @property
+    def fires(self) -> Fires:
+        """Claims of what is due."""
+        return Fires(self.store, is_gone=is_gone, now=self.now)
+
+    @property
+    def queue(self) -> Queue:
+        """What is to start, and how much of it at once."""
+        return Queue(self.store, is_gone=is_gone, now=self.now, places=self.settings.max_concurrent_runs)
 
     def run_dir(self, run_id: str) -> Path:
         """The folder of a run: its log, output, inputs and artifacts. The id is one of ours, or parsed."""

@@ -1,17 +1,19 @@
 """Runs, resumes and cancels: from the request to the record, with the signals told at the end."""
 
+import signal
 import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.moments import to_micros
-from taskpilot.domain.runs import RESUMABLE, Run, RunStatus, RunSummary, exit_code
+from taskpilot.domain.runs import RESUMABLE, FireOutcome, Run, RunStatus, RunSummary, exit_code
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.steps import StepKind, StepStatus
-from taskpilot.ledger.claims import Claim, Skip
+from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.operations.attempts import Attempts, Display, RunChild
 from taskpilot.operations.facts import describe, facts_of
 from taskpilot.operations.house import House
@@ -25,6 +27,8 @@ from taskpilot.store import listings, runs, steps, tasks
 from taskpilot.store.records import dumps
 from taskpilot.supervisor import Interrupts
 
+_HOLD_SECONDS: Final = 0.5
+"""Between two looks at whether the run in the way has ended."""
 _START_SHARE: Final = 0.2
 """Seconds of the half second that a push at a run's start may take; it goes on beside the job."""
 
@@ -55,11 +59,11 @@ def run_job(house: House, request: RunRequest, run_child: RunChild, display: Dis
         return Finished(summary, ExitCode.SUCCEEDED, (plan,))
     with Interrupts() as interrupts:
         try:
-            claim = house.ledger.claim(plan)
+            claim = _claim(house, plan, interrupts)
         except BaseException:
             forget_run_dir(house.run_dir(plan.run_id))
             raise
-        if isinstance(claim, Skip):
+        if not isinstance(claim, Claim):
             forget_run_dir(house.run_dir(plan.run_id))
             return _skipped(house, plan.spec, claim)
         if claim.run.id != plan.run_id:
@@ -159,6 +163,19 @@ def _supervised(house: House, spec: JobSpec, claim: Claim, run_child: RunChild, 
     publish_change(house, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
     run = find_run(house, claim.run.id)
     return Finished(summarize(house.store, run.id), exit_code(run.status, run.reason), _notes(house, spec, run))
+
+
+def _claim(house: House, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
+    """The claim; a run that is to start when another one has ended waits for it here, until a signal ends the wait."""
+    while isinstance(claim := house.ledger.claim(plan), Hold):
+        if interrupts.first is not None:
+            reason = f"{interrupts.first.name} ended the wait: {claim.message}"
+            if plan.scheduled_for is not None:
+                house.queue.close(StartOrder(plan.spec.name, plan.scheduled_for), FireOutcome.SKIPPED_OVERLAP, reason)
+            code = ExitCode.SIGINT if interrupts.first == signal.SIGINT else ExitCode.SIGTERM
+            return Skip(FireOutcome.SKIPPED_OVERLAP, code, reason, claim.run_id, recorded=plan.scheduled_for is not None)
+        interrupts.wait(_HOLD_SECONDS)
+    return claim
 
 
 def _skipped(house: House, spec: JobSpec, skip: Skip) -> Finished:

@@ -53,6 +53,8 @@ _OPTIONS: Final = (
     _Option("log_level", values.log_level, "INFO", "log_level", ("TASKPILOT_LOG_LEVEL",)),
     _Option("lease_seconds", values.lease_seconds, 30.0, "lease_seconds", ("TASKPILOT_LEASE_SECONDS",)),
     _Option("drain_timeout", values.seconds, 30.0, "drain_timeout", ("TASKPILOT_DRAIN_TIMEOUT",)),
+    _Option("max_concurrent_runs", values.places, 4, "max_concurrent_runs", ("TASKPILOT_MAX_CONCURRENT_RUNS",)),
+    _Option("port", values.port, 8000, "port", ("PORT",)),
     _Option("api_token", values.secret, None, None, ("TASKPILOT_API_TOKEN",)),
     _Option("policy_files", values.texts, (), "policy.files"),
     _Option("policy_default", values.boolean, True, "policy.default"),

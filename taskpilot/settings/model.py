@@ -70,6 +70,10 @@ class Settings:
     """How long a run's lease holds without being renewed."""
     drain_timeout: float
     """Seconds that a server waits for its runs when it is asked to end."""
+    max_concurrent_runs: int
+    """Runs that a server has going at once; what is due beyond them waits in the store, in order."""
+    port: int
+    """Where a server listens."""
     api_token: Secret | None
     policy_files: tuple[Path, ...]
     """Absolute; each is an existing file that only we or uid 0 can change."""

@@ -72,6 +72,23 @@ def lease_seconds(value: Any) -> float:
     return number
 
 
+def places(value: Any) -> int:
+    """A whole number of runs, from 1."""
+    return _whole(value, 1, 1000)
+
+
+def port(value: Any) -> int:
+    """A TCP port; 0 lets the system choose one."""
+    return _whole(value, 0, 65_535)
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+        raise ValueError(f"must be a whole number from {least} to {most}, not {one_line(repr(value), limit=60)}")
+    return number
+
+
 def url(value: Any) -> str:
     """An http or https URL with a host. The value is in no message: it may hold a password."""
     address = text(value)

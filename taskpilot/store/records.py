@@ -1,7 +1,7 @@
 """Rows as the frozen dataclasses of the domain."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
@@ -64,6 +64,7 @@ def run_of(row: Row[Any]) -> Run:
         progress_done=row.progress_done,
         progress_total=row.progress_total,
         traceparent=row.traceparent,
+        cancel_grace=None if row.cancel_grace_micros is None else timedelta(microseconds=row.cancel_grace_micros),
     )
 
 

@@ -6,9 +6,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from taskpilot.domain.moments import from_micros, to_micros
-from taskpilot.domain.runs import Attempt, FireOutcome, LeaseGrant, Owner, Run, RunStatus
+from taskpilot.domain.runs import Attempt, LeaseGrant, Owner, Run, RunStatus
+from taskpilot.store.fire_tables import fires
 from taskpilot.store.records import attempt_of, dumps, run_of
-from taskpilot.store.tables import attempts, fires, job_state, runs
+from taskpilot.store.tables import attempts, job_state, runs
 
 
 def run_row(connection: Connection, run_id: str) -> Row[Any] | None:
@@ -32,6 +33,18 @@ def all_active_runs(connection: Connection) -> list[Row[Any]]:
     """Every run that is queued or running, of any job."""
     wanted = runs.c.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
     return list(connection.execute(select(runs).where(wanted).order_by(runs.c.id)))
+
+
+def orphaned_runs(connection: Connection) -> list[Row[Any]]:
+    """Queued runs that no process has, and that stand in no server's queue: what a lost attempt left."""
+    orphan = (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & runs.c.start_after.is_(None)
+    return list(connection.execute(select(runs).where(orphan).order_by(runs.c.id)))
+
+
+def last_endings(connection: Connection, job: str, limit: int) -> list[RunStatus]:
+    """How the job's newest ended runs ended, the newest first."""
+    wanted = select(runs.c.status).where(runs.c.job == job, runs.c.ended_at.is_not(None)).order_by(runs.c.id.desc()).limit(limit)
+    return [RunStatus(status) for status in connection.execute(wanted).scalars()]
 
 
 def insert_run(connection: Connection, values: dict[str, Any]) -> None:
@@ -98,26 +111,6 @@ def open_attempt(connection: Connection, run_id: str) -> Attempt | None:
 def attempts_of(connection: Connection, run_id: str) -> list[Attempt]:
     """All attempts of a run, the first one first."""
     return [attempt_of(row) for row in connection.execute(select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.number))]
-
-
-def fire_row(connection: Connection, job: str, scheduled_for: datetime) -> Row[Any] | None:
-    """The claim of a fire, where it is claimed."""
-    return connection.execute(select(fires).where(fires.c.job == job, fires.c.scheduled_for == to_micros(scheduled_for))).first()
-
-
-def insert_fire(
-    connection: Connection, job: str, scheduled_for: datetime, outcome: FireOutcome, *, run_id: str | None, reason: str, now: datetime
-) -> None:
-    """Claims a fire: its primary key lets one claimer through."""
-    row = {
-        "job": job,
-        "scheduled_for": to_micros(scheduled_for),
-        "outcome": outcome,
-        "run_id": run_id,
-        "reason": reason,
-        "recorded_at": to_micros(now),
-    }
-    connection.execute(insert(fires).values(row))
 
 
 def previous_fire(connection: Connection, job: str, before: datetime | None) -> datetime | None:

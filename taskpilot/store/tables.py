@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text, UniqueConstraint
 
-HEAD: Final = "0001"
+# With the module come its own tables: one metadata holds the whole schema.
+from taskpilot.store.fire_tables import metadata
+
+HEAD: Final = "0002"
 """The revision of the newest migration; a store at another one is refused."""
-
-metadata = MetaData()
 
 store_info = Table(
     "store_info",
@@ -16,18 +17,6 @@ store_info = Table(
     Column("store_id", Text, nullable=False),
     Column("deployment", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-)
-
-fires = Table(
-    "fires",
-    metadata,
-    Column("job", Text, nullable=False),
-    Column("scheduled_for", BigInteger, nullable=False),
-    Column("outcome", Text, nullable=False),
-    Column("run_id", Text),
-    Column("reason", Text, nullable=False, server_default=""),
-    Column("recorded_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("job", "scheduled_for"),
 )
 
 runs = Table(
@@ -58,6 +47,14 @@ runs = Table(
     Column("progress_done", BigInteger),
     Column("progress_total", BigInteger),
     Column("cancel_requested_at", BigInteger),
+    # How long the process may take to end after it was asked: nothing where another fire of its job terminates it.
+    Column("cancel_grace_micros", BigInteger),
+    # Of a queued run without a lease: a server may start it from this instant on; and which one took it out of the queue, and when.
+    Column("start_after", BigInteger),
+    Column("launched_at", BigInteger),
+    Column("launched_by", Text),
+    # So many runs of the job in a row that end badly pause it.
+    Column("pause_after_failures", Integer),
     # The lease: who may write to this run, and until when.
     Column("lease_token", Text),
     Column("lease_expires_at", BigInteger),

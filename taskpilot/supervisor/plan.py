@@ -35,8 +35,8 @@ class Watch:
     False: the lease is lost. An exception: it could not be renewed, and is tried again until the lease would end.
     It must give up by itself within a third of the lease: nothing can be killed while it holds the thread.
     """
-    cancelled: Callable[[], bool]
-    """Asked about every 0.5 s: did a person cancel the run? An exception counts as no."""
+    cancelled: Callable[[], float | None]
+    """Asked about every 0.5 s: is the run to end, and within which grace in seconds? None, or an exception, counts as no."""
     tick: Callable[[], None]
     """Called about four times a second, for a progress display; its exceptions are swallowed."""
     grace_seconds: float = 10.0

@@ -119,13 +119,12 @@ class _Vigil:
     def _ask_whether_cancelled(self) -> None:
         if self._cause is not None or time.monotonic() < self._next_cancel:
             return
-        try:
-            cancelled = self._watch.cancelled()
-        except Exception:
-            cancelled = False
+        grace = None
+        with suppress(Exception):
+            grace = self._watch.cancelled()
         self._next_cancel = time.monotonic() + _CANCEL_SECONDS
-        if cancelled:
-            self._end_with_grace(Cause.CANCELLED)
+        if grace is not None:
+            self._end_with_grace(Cause.CANCELLED, grace)
 
     def _show_progress(self) -> None:
         if time.monotonic() < self._next_tick:
@@ -136,9 +135,9 @@ class _Vigil:
             self._watch.tick()
         self._next_tick = time.monotonic() + _TICK_SECONDS
 
-    def _end_with_grace(self, cause: Cause) -> None:
+    def _end_with_grace(self, cause: Cause, grace_seconds: float | None = None) -> None:
         self._cause = cause
-        self._kill_at = time.monotonic() + self._watch.grace_seconds
+        self._kill_at = time.monotonic() + (self._watch.grace_seconds if grace_seconds is None else grace_seconds)
         self._tree.terminate()
 
     def _seconds_to_sleep(self) -> float:

@@ -227,10 +227,10 @@ def renew(active_seconds: float) -> bool:
     return True
 
 
-def cancelled() -> bool:
+def cancelled() -> float | None:
     if options.get("cancel") == "broken":
         raise OSError("the store is locked")
-    return options.get("cancel") == "yes" and (folder / "job").exists()
+    return options.get("grace", 10.0) if options.get("cancel") == "yes" and (folder / "job").exists() else None
 
 
 def tick() -> None:

@@ -1,0 +1,130 @@
+"""Fires as the record has them: what became of each, the gaps of many, pauses, and when somebody was awake to see them."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from taskpilot.domain.runs import FireOutcome, Owner
+
+WAKE_UP: Final = timedelta(seconds=15)
+"""A scheduler looks at the clock at least this often, whatever it is told to sleep: clocks are set, and machines suspended."""
+PUNCTUAL: Final = 2 * WAKE_UP
+"""A fire that is older than two wake-ups was met by nobody: what becomes of it is a question of catching up."""
+AWAKE: Final = timedelta(seconds=45)
+"""A scheduler whose last tick is older than three wake-ups is taken for dead."""
+LAUNCH: Final = timedelta(seconds=30)
+"""A fire that was taken out of the queue and did not start within this time is in the queue again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """What became of one fire."""
+
+    job: str
+    scheduled_for: datetime
+    outcome: FireOutcome
+    run_id: str | None
+    reason: str
+    recorded_at: datetime
+    start_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Many fires with one outcome: those of a schedule from `first` to `last`, both included, that have no row of their own."""
+
+    job: str
+    first: datetime
+    last: datetime
+    count: int
+    outcome: FireOutcome
+    reason: str
+    schedule: str
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A time in which a job did not run, by whose wish; `resumed_at` None where it is in force."""
+
+    job: str
+    paused_at: datetime
+    paused_by: str
+    note: str
+    resumed_at: datetime | None = None
+    resumed_by: str | None = None
+    resume_note: str = ""
+
+    def __str__(self) -> str:
+        """Like `paused since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
+        since = self.paused_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f"paused since {since} by {self.paused_by}" + (f": {self.note}" if self.note else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleInForce:
+    """The schedule that a job has or had, by its description."""
+
+    job: str
+    schedule: str
+    since: datetime
+    until: datetime | None = None
+    """None: it still is."""
+    cursor: datetime | None = None
+    """Every fire at or before has its outcome; None for one of the past."""
+
+
+class SchedulerState(StrEnum):
+    """How a `taskpilot serve` stands."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerRow:
+    """One start of `taskpilot serve`, as it last wrote of itself."""
+
+    id: str
+    owner: Owner
+    version: str
+    state: SchedulerState
+    started_at: datetime
+    last_tick_at: datetime
+    lag: timedelta
+    """How late its last wake-up was."""
+    jobs: int
+    broken: tuple[str, ...]
+    """The job files that it could not load, a line each."""
+    error: str | None
+    """What its last pass failed with."""
+    stopped_at: datetime | None
+
+
+class ClockEventKind(StrEnum):
+    """Why a stretch of time is missing, or came twice."""
+
+    ASLEEP = "asleep"
+    FORWARD = "forward"
+    BACKWARD = "backward"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockEvent:
+    """From when to when no scheduler was awake, or what the clock was set from and to."""
+
+    kind: ClockEventKind
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StartOrder:
+    """What an engine is to start: the run of a buffered fire, or a queued run."""
+
+    job: str
+    scheduled_for: datetime | None = None
+    run_id: str | None = None

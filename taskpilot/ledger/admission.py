@@ -1,0 +1,93 @@
+"""Whether a planned run may start now: the job's pause, its fire's outcome so far, and the runs that it would meet."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.fires import Fire
+from taskpilot.domain.instruments import FIRES
+from taskpilot.domain.moments import from_micros
+from taskpilot.domain.runs import FireOutcome
+from taskpilot.domain.schedule_text import schedule_of
+from taskpilot.ledger.cancelling import ask_to_end
+from taskpilot.ledger.claims import Hold, RunPlan, Skip
+from taskpilot.ledger.fires import close_waiting
+from taskpilot.ledger.judging import ENDS_OTHER, start_deadline_passed
+from taskpilot.ledger.leases import IsGone, is_active
+from taskpilot.store import fires, runs, schedules, totals
+from taskpilot.store.database import Record, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What stands in the way of a plan, if anything, and the dead runs that are to be closed before it starts."""
+
+    refusal: Skip | Hold | None
+    dead: tuple[Record, ...] = ()
+
+
+def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datetime) -> Admission:
+    """Judges a plan whose fire, if it has one, is open: it has no row, or stands in the queue.
+
+    A fire that is refused gets its final outcome here; one that may wait for its turn is put into the queue.
+    """
+    spec = plan.spec
+    when = plan.scheduled_for
+    gap = None if when is None else fires.gap_at(connection, spec.name, when)
+    if gap is not None and when is not None and next(schedule_of(gap.schedule).between(when - _TICK, when), None) == when:
+        return Admission(Skip(gap.outcome, ExitCode.SKIPPED, f"the fire of {when.isoformat()} is {gap.outcome} already: {gap.reason}"))
+    pause = schedules.pauses_in_force(connection).get(spec.name)
+    if pause is not None:
+        why = f"job {spec.name} is {pause}; `taskpilot jobs resume {spec.name}` ends the pause"
+        return Admission(_closed(connection, plan, FireOutcome.PAUSED, ExitCode.SKIPPED, str(pause), now, message=why))
+    if when is not None and spec.start_deadline is not None and now > when + spec.start_deadline:
+        return Admission(_closed(connection, plan, FireOutcome.MISSED, ExitCode.SKIPPED, start_deadline_passed(spec), now))
+    rows = runs.active_runs(connection, spec.name)
+    busy = next((row for row in rows if is_active(connection, row, is_gone, now)), None)
+    dead = tuple(row for row in rows if not is_active(connection, row, is_gone, now))
+    if busy is None or spec.overlap == "allow_all":
+        return Admission(None, dead)
+    return Admission(_behind(connection, plan, busy, now), dead)
+
+
+def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime) -> Skip | Hold:
+    spec, when = plan.spec, plan.scheduled_for
+    message = f"run {busy.id} is active" if when is not None else f"run {busy.id} of {spec.name} is active"
+    queued = when is not None and fires.fire_row(connection, spec.name, when) is not None
+    if spec.overlap == "skip" and not queued:
+        return _closed(connection, plan, FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, message, now, run_id=busy.id)
+    waiting = fires.waiting_fires(connection, [spec.name]).get(spec.name, [])
+    if when is not None and not queued:
+        if spec.overlap == "buffer_one" and waiting:
+            reason = f"the fire of {waiting[0].isoformat()} waits already"
+            return _closed(connection, plan, FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, reason, now, run_id=busy.id)
+        fires.insert_fires(connection, [Fire(spec.name, when, FireOutcome.BUFFERED, None, f"it waits: {message}", now, now)])
+    if spec.overlap in ENDS_OTHER:
+        for fire in waiting:
+            if when is not None and fire < when:
+                close_waiting(connection, spec.name, fire, FireOutcome.SKIPPED_OVERLAP, "a newer fire took its place", now=now)
+        ask_to_end(connection, busy.id, at_once=spec.overlap == "terminate_other", now=now)
+    return Hold(f"{message}: this one starts when it has ended (overlap={spec.overlap!r})", busy.id)
+
+
+def _closed(
+    connection: Transaction,
+    plan: RunPlan,
+    outcome: FireOutcome,
+    code: ExitCode,
+    reason: str,
+    now: datetime,
+    *,
+    message: str | None = None,
+    run_id: str | None = None,
+) -> Skip:
+    """A run that is not to start; the outcome of its fire is recorded, where it has one."""
+    name, when = plan.spec.name, plan.scheduled_for
+    if when is not None and not close_waiting(connection, name, when, outcome, reason, now=now):
+        fires.insert_fires(connection, [Fire(name, when, outcome, None, reason, now)])
+        totals.add(connection, name, [totals.count(FIRES, outcome=outcome)])
+        totals.touch(connection, name)
+    return Skip(outcome, code, message or reason, run_id, recorded=when is not None)
+
+
+_TICK = from_micros(1) - from_micros(0)

@@ -1,0 +1,129 @@
+"""The queue of what is to start: buffered fires and queued runs, in order, as many at once as there are places."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from random import Random
+from typing import Final
+
+from taskpilot.domain.fires import StartOrder
+from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
+from taskpilot.ledger.claims import Definitions
+from taskpilot.ledger.endings import end_attempt
+from taskpilot.ledger.fires import close_waiting
+from taskpilot.ledger.judging import start_deadline_passed
+from taskpilot.ledger.leases import IsGone, active_job_runs, holds_lease
+from taskpilot.store import fires, runs, schedules
+from taskpilot.store.database import Record, Store, Transaction
+
+BACKOFF: Final = timedelta(seconds=2)
+"""Doubled with each attempt: the longest wait before a lost run is continued, drawn evenly from there down to nothing."""
+BACKOFF_MAX: Final = timedelta(minutes=5)
+
+
+class Queue:
+    """Takes out of the queue what may start now."""
+
+    def __init__(self, store: Store, *, is_gone: IsGone, now: Callable[[], datetime], places: int, random: Random | None = None) -> None:
+        self._store = store
+        self._is_gone = is_gone
+        self._now = now
+        self._places = places
+        self._random = random or Random()  # noqa: S311  jitter is no secret
+
+    def take(self, jobs: Definitions, *, scheduler: str) -> list[StartOrder]:
+        """What is to be started now, marked as under way; it comes back by itself where no process takes it."""
+        now = self._now()
+        with self._store.read() as connection:
+            if not self._anything(connection, now):
+                return []
+        with self._store.write() as connection:
+            running = [row for row in runs.all_active_runs(connection) if holds_lease(row, self._is_gone, now)]
+            under_way = fires.launched_jobs(connection, now)
+            free = self._places - len(running) - len(under_way)
+            busy = {*active_job_runs(connection, self._is_gone, now), *under_way}
+            orders: list[StartOrder] = []
+            for row in fires.startable_runs(connection, now):
+                if len(orders) >= free:
+                    break
+                fires.mark_run_launched(connection, row.id, by=scheduler, now=now)
+                orders.append(StartOrder(row.job, run_id=row.id))
+            self._take_fires(connection, jobs, scheduler, busy, free, orders, now)
+            return orders
+
+    def put_back(self, order: StartOrder) -> None:
+        """The order could not be started: it is first in the queue again."""
+        with self._store.write() as connection:
+            if order.run_id is not None:
+                fires.mark_run_launched(connection, order.run_id, by=None, now=None)
+            elif order.scheduled_for is not None:
+                fires.mark_fire_launched(connection, order.job, order.scheduled_for, by=None, now=None)
+
+    def close(self, order: StartOrder, outcome: FireOutcome, reason: str) -> bool:
+        """Takes an order out of the queue for good: its fire gets the outcome, its run fails. False where it was started meanwhile."""
+        now = self._now()
+        with self._store.write() as connection:
+            if order.run_id is None:
+                assert order.scheduled_for is not None
+                return close_waiting(connection, order.job, order.scheduled_for, outcome, reason, now=now)
+            row = runs.run_row(connection, order.run_id)
+            if row is None or row.status != RunStatus.QUEUED or holds_lease(row, self._is_gone, now):
+                return False
+            end_attempt(connection, row, Outcome(RunStatus.FAILED, Reason.CONFIGURATION, reason), now=now, keep_lease=False)
+            return True
+
+    def adopt(self) -> list[str]:
+        """Puts lost runs that have an attempt left into the queue, after a backoff with full jitter; gives their ids."""
+        now = self._now()
+        with self._store.read() as connection:
+            if not runs.orphaned_runs(connection):
+                return []
+        with self._store.write() as connection:
+            rows = runs.orphaned_runs(connection)
+            for row in rows:
+                longest = min(BACKOFF * 2 ** min(row.attempts, 16), BACKOFF_MAX)
+                runs.update_run(connection, row.id, start_after=to_micros(now + longest * self._random.random()))
+            return [row.id for row in rows]
+
+    def length(self) -> int:
+        """How many fires and runs wait to start."""
+        with self._store.read() as connection:
+            return fires.queue_length(connection)
+
+    def _anything(self, connection: Transaction, now: datetime) -> bool:
+        return bool(fires.startable_fires(connection, now, each=1) or fires.startable_runs(connection, now))
+
+    def _take_fires(
+        self,
+        connection: Transaction,
+        jobs: Definitions,
+        scheduler: str,
+        busy: set[str],
+        free: int,
+        orders: list[StartOrder],
+        now: datetime,
+    ) -> None:
+        paused = schedules.pauses_in_force(connection)
+        for row in fires.startable_fires(connection, now, each=self._places):
+            fire = from_micros(row.scheduled_for)
+            closed = self._closing(row, jobs, {job: str(pause) for job, pause in paused.items()}, now)
+            if closed is not None:
+                close_waiting(connection, row.job, fire, *closed, now=now)
+            elif len(orders) < free and (row.job not in busy or jobs.specs[row.job].overlap == "allow_all"):
+                fires.mark_fire_launched(connection, row.job, fire, by=scheduler, now=now)
+                orders.append(StartOrder(row.job, scheduled_for=fire))
+                busy.add(row.job)
+
+    @staticmethod
+    def _closing(row: Record, jobs: Definitions, paused: dict[str, str], now: datetime) -> tuple[FireOutcome, str] | None:
+        """The final outcome of a fire that waited and is not to start any more."""
+        spec = jobs.specs.get(row.job)
+        if spec is None and row.job in jobs.broken:
+            return FireOutcome.BLOCKED_CONFIG, jobs.broken[row.job]
+        if spec is None:
+            return FireOutcome.MISSED, "its job was removed while it waited to start"
+        if row.job in paused:
+            return FireOutcome.PAUSED, paused[row.job]
+        if spec.start_deadline is not None and now > from_micros(row.scheduled_for) + spec.start_deadline:
+            return FireOutcome.MISSED, start_deadline_passed(spec)
+        return None

@@ -1,0 +1,210 @@
+"""Queries over fires and their gaps: what became of each, and the queue of those that are to start."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
+
+from taskpilot.domain.fires import LAUNCH, Fire, Gap
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.runs import FireOutcome, RunStatus
+from taskpilot.domain.text import storable
+from taskpilot.store.fire_tables import fire_gaps, fires, schedules
+from taskpilot.store.tables import runs
+
+_IN_QUEUE = fires.c.outcome == FireOutcome.BUFFERED
+
+
+def fire_row(connection: Connection, job: str, scheduled_for: datetime) -> Row[Any] | None:
+    """The fire's row, where it has one."""
+    return connection.execute(select(fires).where(fires.c.job == job, fires.c.scheduled_for == to_micros(scheduled_for))).first()
+
+
+def get_fire(connection: Connection, job: str, scheduled_for: datetime) -> Fire | None:
+    """What became of a fire that has a row of its own."""
+    row = fire_row(connection, job, scheduled_for)
+    return None if row is None else fire_of(row)
+
+
+def gap_at(connection: Connection, job: str, moment: datetime) -> Gap | None:
+    """The gap whose first and last fire enclose a moment. Whether the moment is a fire is the schedule's to say."""
+    micros = to_micros(moment)
+    wanted = select(fire_gaps).where(fire_gaps.c.job == job, fire_gaps.c.to_at >= micros, fire_gaps.c.from_at <= micros)
+    row = connection.execute(wanted.order_by(fire_gaps.c.to_at).limit(1)).first()
+    return None if row is None else gap_of(row)
+
+
+def last_fire(connection: Connection, job: str) -> Fire | None:
+    """The job's latest fire that has a row."""
+    row = connection.execute(select(fires).where(fires.c.job == job).order_by(fires.c.scheduled_for.desc()).limit(1)).first()
+    return None if row is None else fire_of(row)
+
+
+def fires_after_cursors(connection: Connection, jobs: Collection[str]) -> dict[str, frozenset[int]]:
+    """Which instants after each job's cursor, in microseconds, have a row already."""
+    wanted = select(fires.c.job, fires.c.scheduled_for).join(schedules, schedules.c.job == fires.c.job)
+    wanted = wanted.where(fires.c.scheduled_for > schedules.c.cursor, schedules.c.job.in_(list(jobs)))
+    found: dict[str, set[int]] = {}
+    for row in connection.execute(wanted):
+        found.setdefault(row.job, set()).add(row.scheduled_for)
+    return {job: frozenset(instants) for job, instants in found.items()}
+
+
+def insert_fires(connection: Connection, rows: Sequence[Fire]) -> None:
+    """Records fires: the primary key lets one claimer of each through."""
+    if rows:
+        connection.execute(
+            insert(fires),
+            [
+                {
+                    "job": fire.job,
+                    "scheduled_for": to_micros(fire.scheduled_for),
+                    "outcome": fire.outcome,
+                    "run_id": fire.run_id,
+                    "reason": storable(fire.reason),
+                    "recorded_at": to_micros(fire.recorded_at),
+                    "start_after": None if fire.start_after is None else to_micros(fire.start_after),
+                }
+                for fire in rows
+            ],
+        )
+
+
+def insert_gap(connection: Connection, gap: Gap) -> None:
+    """Records many fires as one row."""
+    connection.execute(
+        insert(fire_gaps).values(
+            id=new_id(),
+            job=gap.job,
+            from_at=to_micros(gap.first),
+            to_at=to_micros(gap.last),
+            number=gap.count,
+            outcome=gap.outcome,
+            reason=storable(gap.reason),
+            schedule=gap.schedule,
+            recorded_at=to_micros(gap.recorded_at),
+        )
+    )
+
+
+def settle_fire(
+    connection: Connection,
+    job: str,
+    scheduled_for: datetime,
+    outcome: FireOutcome,
+    *,
+    reason: str,
+    now: datetime,
+    run_id: str | None = None,
+) -> bool:
+    """Gives a buffered fire its final outcome; False where it has one already."""
+    own = (fires.c.job == job) & (fires.c.scheduled_for == to_micros(scheduled_for)) & _IN_QUEUE
+    values = {"outcome": outcome, "reason": storable(reason), "recorded_at": to_micros(now), "run_id": run_id}
+    return connection.execute(update(fires).where(own).values(**values)).rowcount == 1
+
+
+def waiting_fires(connection: Connection, jobs: Iterable[str] | None = None) -> dict[str, list[datetime]]:
+    """The buffered fires of jobs, ascending; of all jobs where none are named."""
+    wanted = select(fires.c.job, fires.c.scheduled_for).where(_IN_QUEUE).order_by(fires.c.scheduled_for)
+    if jobs is not None:
+        wanted = wanted.where(fires.c.job.in_(list(jobs)))
+    found: dict[str, list[datetime]] = {}
+    for row in connection.execute(wanted):
+        found.setdefault(row.job, []).append(from_micros(row.scheduled_for))
+    return found
+
+
+def queue_length(connection: Connection) -> int:
+    """Buffered fires, and queued runs that no process holds."""
+    waiting = connection.execute(select(func.count()).select_from(fires).where(_IN_QUEUE)).scalar() or 0
+    queued = select(func.count()).select_from(runs).where(runs.c.status == RunStatus.QUEUED, runs.c.lease_token.is_(None))
+    return waiting + (connection.execute(queued.where(runs.c.start_after.is_not(None))).scalar() or 0)
+
+
+def startable_fires(connection: Connection, now: datetime, *, each: int) -> list[Row[Any]]:
+    """The buffered fires whose time has come and that nobody is starting: the first `each` of every job, in the order of the queue."""
+    place = func.row_number().over(partition_by=fires.c.job, order_by=(fires.c.start_after, fires.c.scheduled_for)).label("place")
+    due = fires.c.start_after.is_(None) | (fires.c.start_after <= to_micros(now))
+    inner = select(fires, place).where(_IN_QUEUE, due, _free(fires, now)).subquery()
+    wanted = select(inner).where(inner.c.place <= each).order_by(inner.c.start_after, inner.c.scheduled_for, inner.c.job)
+    return list(connection.execute(wanted))
+
+
+def startable_runs(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """The queued runs whose time has come, that no process holds and nobody is starting; the longest due first."""
+    queued = (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & (runs.c.start_after <= to_micros(now))
+    wanted = select(runs).where(queued, _free(runs, now)).order_by(runs.c.start_after, runs.c.id)
+    return list(connection.execute(wanted.limit(100)))
+
+
+def launched_jobs(connection: Connection, now: datetime) -> list[str]:
+    """The job of each start that is under way: out of the queue, and not yet a process with a lease."""
+    fresh = to_micros(now - LAUNCH)
+    under_way = select(fires.c.job).where(_IN_QUEUE, fires.c.launched_at > fresh)
+    found = list(connection.execute(under_way).scalars())
+    queued = (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & (runs.c.launched_at > fresh)
+    return found + list(connection.execute(select(runs.c.job).where(queued)).scalars())
+
+
+def mark_fire_launched(connection: Connection, job: str, scheduled_for: datetime, *, by: str | None, now: datetime | None) -> None:
+    """Takes a fire out of the queue for a while; with None, puts it back at once."""
+    own = (fires.c.job == job) & (fires.c.scheduled_for == to_micros(scheduled_for)) & _IN_QUEUE
+    connection.execute(update(fires).where(own).values(launched_by=by, launched_at=None if now is None else to_micros(now)))
+
+
+def mark_run_launched(connection: Connection, run_id: str, *, by: str | None, now: datetime | None) -> None:
+    """Takes a queued run out of the queue for a while; with None, puts it back at once."""
+    launched = None if now is None else to_micros(now)
+    connection.execute(update(runs).where(runs.c.id == run_id).values(launched_by=by, launched_at=launched))
+
+
+def last_staggered(connection: Connection) -> datetime | None:
+    """When the last of the queued fires may start."""
+    micros = connection.execute(select(func.max(fires.c.start_after)).where(_IN_QUEUE)).scalar()
+    return None if micros is None else from_micros(micros)
+
+
+def fires_page(connection: Connection, *, job: str | None, outcome: str | None, before: datetime | None, limit: int) -> list[Fire]:
+    """Fires with a row of their own, the latest first."""
+    wanted = select(fires).order_by(fires.c.scheduled_for.desc(), fires.c.job).limit(limit)
+    if job is not None:
+        wanted = wanted.where(fires.c.job == job)
+    if outcome is not None:
+        wanted = wanted.where(fires.c.outcome == outcome)
+    if before is not None:
+        wanted = wanted.where(fires.c.scheduled_for < to_micros(before))
+    return [fire_of(row) for row in connection.execute(wanted)]
+
+
+def fire_of(row: Row[Any]) -> Fire:
+    """A row of `fires`."""
+    return Fire(
+        job=row.job,
+        scheduled_for=from_micros(row.scheduled_for),
+        outcome=FireOutcome(row.outcome),
+        run_id=row.run_id,
+        reason=row.reason,
+        recorded_at=from_micros(row.recorded_at),
+        start_after=None if row.start_after is None else from_micros(row.start_after),
+    )
+
+
+def gap_of(row: Row[Any]) -> Gap:
+    """A row of `fire_gaps`."""
+    return Gap(
+        job=row.job,
+        first=from_micros(row.from_at),
+        last=from_micros(row.to_at),
+        count=row.number,
+        outcome=FireOutcome(row.outcome),
+        reason=row.reason,
+        schedule=row.schedule,
+        recorded_at=from_micros(row.recorded_at),
+    )
+
+
+def _free(table: Any, now: datetime) -> Any:
+    """Nobody takes it, or who did so did not get far."""
+    return or_(table.c.launched_at.is_(None), table.c.launched_at <= to_micros(now - LAUNCH))

@@ -1,0 +1,108 @@
+"""Queries over schedulers and the clock: who is awake, and when nobody was."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from taskpilot.domain.fires import AWAKE, ClockEvent, ClockEventKind, SchedulerRow, SchedulerState
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.runs import Owner
+from taskpilot.domain.text import storable
+from taskpilot.store.fire_tables import audit, clock_events, schedulers
+from taskpilot.store.records import dumps, owner_of
+
+
+def begin_scheduler(connection: Connection, scheduler_id: str, *, owner: Owner, version: str, now: datetime) -> None:
+    """Records the start of a `taskpilot serve`."""
+    held = {"host": owner.host, "boot_id": owner.boot_id, "pid": owner.pid, "process_start": owner.process_start}
+    at = to_micros(now)
+    row = {"id": scheduler_id, "owner": dumps(held), "version": version, "state": SchedulerState.STARTING}
+    connection.execute(insert(schedulers).values(**row, started_at=at, last_tick_at=at))
+
+
+def tick(
+    connection: Connection,
+    scheduler_id: str,
+    *,
+    now: datetime,
+    state: SchedulerState,
+    lag: timedelta,
+    jobs: int,
+    broken: Sequence[str],
+    error: str | None,
+) -> None:
+    """Says that the scheduler is awake, and how it stands."""
+    values = {
+        "state": state,
+        "last_tick_at": to_micros(now),
+        "lag_micros": lag // timedelta(microseconds=1),
+        "jobs": jobs,
+        "broken": dumps([storable(line) for line in broken]),
+        "error": None if error is None else storable(error),
+        "stopped_at": to_micros(now) if state is SchedulerState.STOPPED else None,
+    }
+    connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values))
+
+
+def last_tick(connection: Connection) -> datetime | None:
+    """When a scheduler was awake last, any of them; None where none ever was."""
+    micros = connection.execute(select(func.max(schedulers.c.last_tick_at))).scalar()
+    return None if micros is None else from_micros(micros)
+
+
+def awake_schedulers(connection: Connection, now: datetime) -> list[SchedulerRow]:
+    """Those that start runs at this moment, the longest running first."""
+    wanted = select(schedulers).where(
+        schedulers.c.last_tick_at > to_micros(now - AWAKE),
+        schedulers.c.state.in_([SchedulerState.STARTING, SchedulerState.RUNNING]),
+    )
+    return [scheduler_of(row) for row in connection.execute(wanted.order_by(schedulers.c.started_at))]
+
+
+def newest_schedulers(connection: Connection, limit: int = 10) -> list[SchedulerRow]:
+    """The schedulers that ticked last, the newest first."""
+    wanted = select(schedulers).order_by(schedulers.c.last_tick_at.desc()).limit(limit)
+    return [scheduler_of(row) for row in connection.execute(wanted)]
+
+
+def insert_clock_event(connection: Connection, event: ClockEvent) -> None:
+    """Records that nobody was awake, or that the clock was set."""
+    values = {"id": new_id(), "kind": event.kind, "from_at": to_micros(event.start), "to_at": to_micros(event.end)}
+    connection.execute(insert(clock_events).values(**values))
+
+
+def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent]:
+    """What happened to the clock around a moment: events whose stretch encloses it."""
+    micros = to_micros(moment)
+    low, high = func.min(clock_events.c.from_at, clock_events.c.to_at), func.max(clock_events.c.from_at, clock_events.c.to_at)
+    wanted = select(clock_events).where(low <= micros, high >= micros).order_by(clock_events.c.id)
+    return [ClockEvent(ClockEventKind(row.kind), from_micros(row.from_at), from_micros(row.to_at)) for row in connection.execute(wanted)]
+
+
+def insert_audit(connection: Connection, *, actor: str, action: str, subject: str, answer: str, now: datetime) -> None:
+    """Records a write that came through the API."""
+    row = {"id": new_id(), "at": to_micros(now), "actor": storable(actor), "action": action}
+    connection.execute(insert(audit).values(**row, subject=storable(subject), answer=storable(answer)))
+
+
+def scheduler_of(row: Row[Any]) -> SchedulerRow:
+    """A row of `schedulers`."""
+    owner = owner_of(row.owner)
+    assert owner is not None
+    return SchedulerRow(
+        id=row.id,
+        owner=owner,
+        version=row.version,
+        state=SchedulerState(row.state),
+        started_at=from_micros(row.started_at),
+        last_tick_at=from_micros(row.last_tick_at),
+        lag=timedelta(microseconds=row.lag_micros),
+        jobs=row.jobs,
+        broken=tuple(json.loads(row.broken)),
+        error=row.error,
+        stopped_at=None if row.stopped_at is None else from_micros(row.stopped_at),
+    )

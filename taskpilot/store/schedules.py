@@ -1,0 +1,98 @@
+"""Queries over schedules with their cursors, and pauses."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from taskpilot.domain.fires import Pause, ScheduleInForce
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.text import storable
+from taskpilot.store.fire_tables import past_schedules, pauses, schedules
+
+
+def schedules_in_force(connection: Connection, jobs: Iterable[str] | None = None) -> dict[str, ScheduleInForce]:
+    """The schedule of each job that has one in the record, with its cursor."""
+    wanted = select(schedules)
+    if jobs is not None:
+        wanted = wanted.where(schedules.c.job.in_(list(jobs)))
+    return {
+        row.job: ScheduleInForce(row.job, row.schedule, from_micros(row.since), cursor=from_micros(row.cursor))
+        for row in connection.execute(wanted)
+    }
+
+
+def schedule_at(connection: Connection, job: str, moment: datetime) -> ScheduleInForce | None:
+    """The schedule that was in force at a moment."""
+    micros = to_micros(moment)
+    row = connection.execute(select(schedules).where(schedules.c.job == job)).first()
+    if row is not None and row.since <= micros:
+        return ScheduleInForce(row.job, row.schedule, from_micros(row.since), cursor=from_micros(row.cursor))
+    past = select(past_schedules).where(past_schedules.c.job == job, past_schedules.c.since <= micros, past_schedules.c.until > micros)
+    row = connection.execute(past.order_by(past_schedules.c.since.desc()).limit(1)).first()
+    return None if row is None else ScheduleInForce(row.job, row.schedule, from_micros(row.since), from_micros(row.until))
+
+
+def begin_schedules(connection: Connection, jobs: dict[str, str], now: datetime) -> None:
+    """Jobs that are seen for the first time: what was due before now is not theirs."""
+    if jobs:
+        at = to_micros(now)
+        rows = [{"job": job, "schedule": schedule, "since": at, "cursor": at} for job, schedule in jobs.items()]
+        connection.execute(insert(schedules), rows)
+
+
+def end_schedule(connection: Connection, old: ScheduleInForce, *, until: datetime) -> None:
+    """Moves a job's schedule to the past; its job has none after it."""
+    connection.execute(delete(schedules).where(schedules.c.job == old.job))
+    if until > old.since:
+        row = {"job": old.job, "since": to_micros(old.since), "until": to_micros(until), "schedule": old.schedule}
+        connection.execute(insert(past_schedules).prefix_with("OR REPLACE").values(row))
+
+
+def move_cursors(connection: Connection, cursors: dict[str, datetime]) -> None:
+    """Says that every fire at or before these instants has its outcome."""
+    if cursors:
+        own = update(schedules).where(schedules.c.job == bindparam("of_job")).values(cursor=bindparam("new_cursor"))
+        connection.execute(own, [{"of_job": job, "new_cursor": to_micros(cursor)} for job, cursor in cursors.items()])
+
+
+def pauses_in_force(connection: Connection) -> dict[str, Pause]:
+    """The jobs that are paused now."""
+    rows = connection.execute(select(pauses).where(pauses.c.resumed_at.is_(None)))
+    return {row.job: _pause_of(row) for row in rows}
+
+
+def pause_at(connection: Connection, job: str, moment: datetime) -> Pause | None:
+    """The pause that was in force at a moment."""
+    micros = to_micros(moment)
+    wanted = select(pauses).where(pauses.c.job == job, pauses.c.paused_at <= micros)
+    wanted = wanted.where(pauses.c.resumed_at.is_(None) | (pauses.c.resumed_at > micros))
+    row = connection.execute(wanted.order_by(pauses.c.paused_at.desc()).limit(1)).first()
+    return None if row is None else _pause_of(row)
+
+
+def begin_pause(connection: Connection, job: str, *, by: str, note: str, now: datetime) -> None:
+    """Pauses a job that is not paused."""
+    row = {"id": new_id(), "job": job, "paused_at": to_micros(now), "paused_by": storable(by), "note": storable(note)}
+    connection.execute(insert(pauses).values(row))
+
+
+def end_pause(connection: Connection, job: str, *, by: str, note: str, now: datetime) -> None:
+    """Ends the pause in force."""
+    own = (pauses.c.job == job) & pauses.c.resumed_at.is_(None)
+    values = {"resumed_at": to_micros(now), "resumed_by": storable(by), "resume_note": storable(note)}
+    connection.execute(update(pauses).where(own).values(**values))
+
+
+def _pause_of(row: Row[Any]) -> Pause:
+    return Pause(
+        job=row.job,
+        paused_at=from_micros(row.paused_at),
+        paused_by=row.paused_by,
+        note=row.note,
+        resumed_at=None if row.resumed_at is None else from_micros(row.resumed_at),
+        resumed_by=row.resumed_by,
+        resume_note=row.resume_note,
+    )
