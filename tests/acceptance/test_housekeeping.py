@@ -85,7 +85,7 @@ def pushed(gateway: Pushgateway, command: TaskPilot, job: str, status: str) -> f
 def test_a_house_in_order_is_left_as_it_is(kept: TaskPilot) -> None:
     said = kept("run", "housekeeping", "--json")
     assert (said.code, said.err) == (0, "")
-    assert said.json["result"] == "0 lost runs ended, 0 owed metric groups delivered, 0 still owed"
+    assert said.json["result"] == "0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, 0 still owed"
     assert said.json["llm_calls"] == 0
 
 
@@ -135,7 +135,7 @@ def test_a_gateway_that_is_still_dead_fails_nothing_and_leaves_it_owed(kept: Tas
         assert kept("run", "once", "--quiet").code == 0
         said = kept("run", "housekeeping", "--json")
     assert (said.code, said.err) == (0, "")
-    assert said.json["result"].startswith("0 lost runs ended, 0 owed metric groups delivered, ")
+    assert said.json["result"].startswith("0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, ")
     assert owed(kept) == ["housekeeping", "once"]
 
 
