@@ -30,7 +30,8 @@ def command(*, as_json: bool) -> int:
         output.print_json(health_json(found))
         return code
     scheduler = found.scheduler
-    counts = [f"{number} {noun}" for noun in ("jobs", "paused", "running", "queued") if (number := getattr(scheduler, noun)) is not None]
+    counts = [] if scheduler.jobs is None else [words.count(scheduler.jobs, "job")]
+    counts += [f"{number:,} {noun}" for noun in ("paused", "running", "queued") if (number := getattr(scheduler, noun)) is not None]
     lag = "" if scheduler.lag_seconds is None else f", {words.duration(scheduler.lag_seconds)} late"
     output.print_fields(
         {
