@@ -93,7 +93,7 @@ class _Look:
 def health(house: House) -> Health:
     """How everything stands, without asking the network and without making a store. Raises nothing that the store says."""
     look = _Look(house, house.now(), *_definitions(house))
-    scheduler = SchedulerHealth(jobs=len(look.specs), next_fire=soonest_fire(look.specs.values(), look.now))
+    scheduler: SchedulerHealth | None = None
     unknown = Check(Status.UNKNOWN, "the store does not say")
     checks = {"store": unknown, "gateway": unknown, "collector": unknown, "model": unknown}
     try:
@@ -116,6 +116,8 @@ def health(house: House) -> Health:
                 }
     except TaskPilotError as error:
         checks["store"] = Check(Status.FAIL, str(error))
+    if scheduler is None:
+        scheduler = SchedulerHealth(jobs=len(look.specs), next_fire=soonest_fire(look.specs.values(), look.now))
     if look.broken:
         for line in look.broken[:_NAMED]:
             look.find(Status.WARN, f"cannot be loaded: {line}")
