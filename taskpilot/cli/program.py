@@ -12,6 +12,7 @@ from taskpilot.cli.options import GlobalOptions
 
 COMMANDS: Final = {
     "run": ("taskpilot.cli.run", "Run a job now and print what it came to."),
+    "serve": ("taskpilot.cli.serve", "Keep time: start every job when it is due, and answer over HTTP."),
     "jobs": ("taskpilot.cli.jobs", "What is defined, and when it is due."),
     "runs": ("taskpilot.cli.runs", "What ran, how it ended, and what it waits for."),
     "tasks": ("taskpilot.cli.tasks", "What the planner proposed, and your yes or no to it."),

@@ -1,6 +1,6 @@
 """Claims every fire that is due, with its outcome, in one transaction with the cursors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -31,7 +31,7 @@ class Fires:
         self._is_gone = is_gone
         self._now = now
 
-    def claim_due(self, jobs: Definitions, *, only: Mapping[str, JobSpec] | None = None, asleep_since: datetime | None = None) -> Claimed:
+    def claim_due(self, jobs: Definitions, *, only: Collection[str] | None = None, asleep_since: datetime | None = None) -> Claimed:
         """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
 
         `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
