@@ -147,6 +147,15 @@ class Digest(BaseModel):
     note: str = "kept out"
 
 
+def test_a_summary_is_what_the_text_begins_with_and_says_who_gave_it() -> None:
+    shape = OutputSchema("S", {"type": "object", "properties": {"summary": {"type": "string"}}, "required": ["summary"]})
+    assert json.loads(ask("summarizer", "# Title\n\nTwo  things\nhappened.\n\nMore.", output=shape).content) == {
+        "summary": "offline: Two things happened."
+    }
+    assert json.loads(ask("summarizer", " \n\n# Title", output=shape).content) == {"summary": "offline: the text is empty"}
+    assert len(json.loads(ask("summarizer", "word " * 1_000, output=shape).content)["summary"]) <= 310
+
+
 def test_an_unknown_output_gets_the_smallest_instance_that_fits() -> None:
     content = ask("editor", "write", output=OutputSchema("Digest", Digest.model_json_schema())).content
     digest = Digest.model_validate_json(content)
