@@ -29,8 +29,8 @@ LOOK_BACK: Final = 20
 """Steps of the main line that the first digest of a repository looks back."""
 FIELDS: Final = ("%H", "%P", "%cs", "%<(60,trunc)%aN", "%<(160,trunc)%s")
 WATCHED: Final = {
-    "Review the changed dependencies": r"(^|/)(requirements[^/]*|package(-lock)?\.json|(pyproject|Cargo)\.toml|go\.(mod|sum)|[^/]+\.lock)$",
-    "Review the changed builds": r"^\.(github|gitlab|circleci|ci)\b|(^|/)(Dockerfile|Makefile|Jenkinsfile|docker-compose[^/]*)$|\.tf$",
+    "Review the changed dependencies": r"(^|/)(requirements[^/]*\.(txt|in)|package\.json|(pyproject|Cargo)\.toml|go\.mod|[^/]+\.lock)$",
+    "Review the changed builds": r"^\.(github/workflows|circleci|ci)/|^\.gitlab-ci\.yml$|(^|/)(Dockerfile|Makefile|Jenkinsfile)$|\.tf$",
     "Review the changed migrations": r"(^|/)migrations?/.*\.(py|sql)$",
 }
 """What a person should look at, by the paths that tell so."""
@@ -149,7 +149,7 @@ def read_changes(repository: str, branch: str, since: str, mark: Mark | None, li
     new = ("--cherry-pick", "--right-only", f"{base}...{head}" if base else head, "--")
     changes.commits = int(git(repository, "rev-list", "--count", *new))
     replaced = int(git(repository, "rev-list", "--count", f"{head}..{base}", "--")) if base else 0
-    if replaced:
+    if replaced and not since:
         changes.notes.append("The history was rewritten, or another branch is looked at.")
         changes.worth.append(("Look at the rewritten history", f"{counted(replaced, 'commit')} from before no longer in it"))
     if git(repository, "rev-parse", "--is-shallow-repository").strip() == "true":
@@ -226,4 +226,5 @@ def counted(number: int, noun: str) -> str:
 def listing(items: list[str]) -> str:
     """The first few, and how many more there are."""
     more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
-    return ", ".join(map(quoted, items[:SHOWN])) + more
+    # A path with spaces must not read like a sentence to whoever plans from it.
+    return ", ".join(quoted(item).replace(" ", "␣") for item in items[:SHOWN]) + more

@@ -40,9 +40,9 @@ def facts(changes: Changes) -> str:
         where = ["| folder | files | lines added | removed |", "|---|--:|--:|--:|", *where]
     if changes.folders > SHOWN:
         where.append(f"\nThe {SHOWN} of {changes.folders:,} folders with the most changed lines.")
-    who = [f"- {quoted(author)}: {counted(number, 'commit')}" for author, number in changes.busiest]
+    who = [", ".join(f"{quoted(author)} ({number:,})" for author, number in changes.busiest)] if changes.busiest else []
     if changes.authors > SHOWN:
-        who.append(f"- and {changes.authors - SHOWN:,} more")
+        who.append(f"and {changes.authors - SHOWN:,} more")
     what = [f"- {name} {day} {quoted(subject)} by {quoted(author)}" for name, day, author, subject in changes.listed]
     if (rest := changes.commits - changes.merges - len(changes.listed)) > 0:
         what.append(f"- and {rest:,} more")

@@ -9,7 +9,7 @@ from taskpilot.domain.errors import ModelRefused
 from taskpilot.domain.tasks import DESCRIPTION_MAX, TITLE_MAX
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Usage
-from taskpilot.models.offline_rules import lead, plan, review
+from taskpilot.models.offline_rules import plan, review
 
 _NOT_DONE: Final = re.compile(r"\b(denied|denies|deny|refused|rejected|error|failed|invalid|not allowed|needs approval)\b", re.IGNORECASE)
 
@@ -68,7 +68,7 @@ def _structured(request: ChatRequest) -> dict[str, Any]:
     if not isinstance(example, dict):
         raise ModelRefused("offline: the embedded model can give an object, and the output that is asked for is none")
     if request.agent == "summarizer" and "summary" in properties:
-        return example | {"summary": f"offline: {lead(asked)}"}
+        return example | {"summary": "offline: the embedded rules summarize nothing; name a real model by --model for that."}
     return example
 
 

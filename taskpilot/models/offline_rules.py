@@ -1,4 +1,4 @@
-"""The embedded model's rules: how a request becomes tasks, what a reviewer of words says of one, and how a text is cut short."""
+"""The embedded model's rules: how a request becomes tasks, and what a reviewer of words says of one."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from taskpilot.domain.tasks import DESCRIPTION_MAX, Priority, ReviewVerdict
 
 _TASKS_MAX: Final = 5
 _TITLE_LENGTH: Final = 90
-_LEAD_LENGTH: Final = 300
 
 _VERB: Final = (
     "(?:add|allow|answer|approve|arrange|ask|assign|backup|block|book|build|buy|call|cancel|change|check|clean|close|collect|"
@@ -129,13 +128,6 @@ def _priority(text: str) -> Priority:
     if _LOW.search(text):
         return Priority.LOW
     return Priority.HIGH if _HIGH.search(text) else Priority.MEDIUM
-
-
-def lead(text: str) -> str:
-    """What a text begins with, as its summary: its first paragraph that is no heading, on one line of at most 300 characters."""
-    paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    first = next((part for part in paragraphs if part and not part.startswith("#")), "the text is empty")
-    return first if len(first) <= _LEAD_LENGTH else first[: _LEAD_LENGTH - 1].rsplit(" ", 1)[0] + "…"
 
 
 def review(title: str, description: str) -> tuple[ReviewVerdict, str]:

@@ -147,13 +147,10 @@ class Digest(BaseModel):
     note: str = "kept out"
 
 
-def test_a_summary_is_what_the_text_begins_with_and_says_who_gave_it() -> None:
+def test_a_summarizer_says_that_the_rules_summarize_nothing() -> None:
     shape = OutputSchema("S", {"type": "object", "properties": {"summary": {"type": "string"}}, "required": ["summary"]})
-    assert json.loads(ask("summarizer", "# Title\n\nTwo  things\nhappened.\n\nMore.", output=shape).content) == {
-        "summary": "offline: Two things happened."
-    }
-    assert json.loads(ask("summarizer", " \n\n# Title", output=shape).content) == {"summary": "offline: the text is empty"}
-    assert len(json.loads(ask("summarizer", "word " * 1_000, output=shape).content)["summary"]) <= 310
+    said = json.loads(ask("summarizer", "Two things happened.", output=shape).content)
+    assert said == {"summary": "offline: the embedded rules summarize nothing; name a real model by --model for that."}
 
 
 def test_an_unknown_output_gets_the_smallest_instance_that_fits() -> None:

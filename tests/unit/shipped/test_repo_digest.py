@@ -25,7 +25,7 @@ def test_the_numbers_are_gits(repository: Repository, run: Run) -> None:
     repository.git("merge", "--quiet", "--no-ff", "-m", "Merge side", "side")
     text = page(run(repository))
     assert "5 commits by 2 authors, 1 merge among them; +3 and -0 lines in 3 files." in text
-    assert "- `Ada`: 4 commits\n- `Bob`: 1 commit\n" in text
+    assert "`Ada` (4), `Bob` (1)\n" in text
     assert "| `src` | 1 | 2 | 0 |" in text
     assert "| `img` | 1 | 0 | 0 |" in text
     assert "| `.` | 1 | 1 | 0 |" in text
