@@ -66,7 +66,8 @@ def test_hostile_commits_are_shown_and_do_nothing(repository: Repository, run: R
     for number, subject in enumerate(HOSTILE):
         path = f"src/`|<b>{number}\x1b[1m\n[a](b)/pyproject.toml"
         repository.commit(subject, path, author="Eve ` | [me](http://evil.example)\x1b[0m")
-    model = says("Fine. ``` <img src=x> [link](http://evil.example)\n\n# Heading\x1b[0m\u202e")
+    # After a word that fills a line the fence stands at the beginning of the next one.
+    model = says("y" * 100 + " ``` <img src=x> [link](http://evil.example)\n\n# Heading\x1b[0m\u202e")
     ran = run(repository, model=model)
     text = page(ran)
     assert text.replace("\n", "").isprintable()
@@ -74,7 +75,7 @@ def test_hostile_commits_are_shown_and_do_nothing(repository: Repository, run: R
     # Nothing of theirs stands outside of a code span or a block: what is left is our own words, dates and numbers.
     ours = re.sub(r"```text\n.*?\n```", "", text, flags=re.DOTALL)
     ours = re.sub(r"`[^`\n]+`", "", ours)
-    assert not re.search(r"evil|Eve|script|Ignore|x{20}|`|\\x1b", ours), ours
+    assert not re.search(r"evil|Eve|script|img|Ignore|x{20}|`|\\x1b", ours), ours
     headings = ["# What changed in ", "## In short, by a model", "## Worth a look", "## Where", "## Who", "## Commits, the newest first"]
     assert [line for line in ours.splitlines() if line.startswith("#")] == [*headings, "## Follow-up tasks"]
     assert len(subjects(ran)) == len(HOSTILE)
