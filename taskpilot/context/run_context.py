@@ -31,7 +31,7 @@ _PROGRESS_EVERY: Final = 0.5
 
 
 class RunContext:
-    """One run, as its job sees it. Every ask, call, step, now and uuid is journaled: a later attempt gets what is recorded."""
+    """One run, as its job sees it. What an ask, call, step, now, uuid or recall gave is journaled: a later attempt gets the same again."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
