@@ -1,6 +1,7 @@
 """The settings: each valid, and each variable that looks like ours known."""
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Final
 
 from taskpilot.domain.text import one_line
@@ -18,15 +19,19 @@ def examine_settings(case: Case) -> Iterator[Finding]:
         if name not in _ELSEWHERE:
             yield invalid(str(problem))
     for name in case.around.strangers:
-        yield Finding(
-            Code.SETTINGS_UNKNOWN_VARIABLE,
-            f"the environment variable {one_line(name, limit=80)} sets nothing: no setting has this name",
-            f"unset {one_line(name, limit=80)}, or correct its name; `taskpilot doctor` lists those that are known",
-        )
+        yield _stranger(case, name)
     if not case.problems:
         rows = listed(case.settings)
         given = sum(row.source != "default" for row in rows)
         yield Finding(Code.SETTINGS_OK, f"{given} of {len(rows)} are given, the others have their defaults")
+
+
+def _stranger(case: Case, name: str) -> Finding:
+    shown = one_line(name, limit=80)
+    near = get_close_matches(name, [variable for row in listed(case.settings) for variable in row.variables], n=1)
+    sentence = f"the environment variable {shown} sets nothing: no setting has this name"
+    mend = f"correct it: did you mean {near[0]}?" if near else f"unset {shown}"
+    return Finding(Code.SETTINGS_UNKNOWN_VARIABLE, sentence, mend)
 
 
 def invalid(words: str) -> Finding:

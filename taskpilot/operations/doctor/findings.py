@@ -88,6 +88,7 @@ class Code(StrEnum):
     PRICES_INVALID = "prices.invalid", Level.ERROR, ExitCode.CONFIGURATION
     PRICES_REFUSES_RUN = "prices.refuses-run", Level.ERROR, ExitCode.CONFIGURATION
     PRICES_UNKNOWN = "prices.unknown", Level.WARNING
+    PRICES_NONE = "prices.none", Level.NOTE
     PRICES_UNCHECKED = "prices.unchecked", Level.WARNING
 
     GATEWAY_OK = "gateway.ok", Level.OK

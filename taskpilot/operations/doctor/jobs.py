@@ -7,13 +7,16 @@ from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.parameters import check_parameters
 from taskpilot.operations.doctor.case import Case
-from taskpilot.operations.doctor.findings import Code, Finding
+from taskpilot.operations.doctor.findings import Code, Finding, unchecked
 
 _VALIDATE: Final = "correct the file, then `taskpilot jobs validate`; the other jobs run meanwhile"
 
 
 def examine_jobs(case: Case) -> Iterator[Finding]:
     """What is broken, one finding a file or job."""
+    if why := case.unsound("jobs_dir"):
+        yield unchecked("jobs", why)
+        return
     catalog = case.catalog
     if isinstance(catalog, ConfigurationError):
         sentence, _separator, mend = str(catalog).partition("; ")

@@ -7,7 +7,7 @@ from taskpilot.domain.text import one_line
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.models.prices import Prices
 from taskpilot.operations.doctor.case import Case
-from taskpilot.operations.doctor.findings import Code, Finding, unchecked
+from taskpilot.operations.doctor.findings import Code, Finding
 
 
 def examine_prices(case: Case) -> Iterator[Finding]:
@@ -27,7 +27,7 @@ def examine_prices(case: Case) -> Iterator[Finding]:
         return
     asked = case.models()
     if not asked:
-        yield unchecked("prices", "no model is named", "name one by TASKPILOT_MODEL, or by model= of the job")
+        yield Finding(Code.PRICES_NONE, "no model is named, so there is no price to look for")
         return
     known = [name for name in asked if prices.known(name, at=case.now, base_url=settings.openai_base_url)]
     for name, jobs in asked.items():
