@@ -74,6 +74,6 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _verdict(code: ExitCode) -> str:
-    return {ExitCode.SUCCEEDED: "jobs can run", ExitCode.FAILED: "something needs mending"}.get(
+    return {ExitCode.SUCCEEDED: "nothing is broken", ExitCode.FAILED: "something needs mending"}.get(
         code, "the configuration is invalid"
     ) + f" (exit {int(code)})"

@@ -71,19 +71,25 @@ def _flaws(case: Case, line: Line) -> Iterator[Finding]:
     if not in_folder and not (line.root or "").startswith(("/", "$")):
         sentence = f"{where} names no absolute root, and cron starts in the home folder"
         yield Finding(Code.CRON_NO_ROOT, sentence, f"write taskpilot --root {quote(str(case.settings.root))} ...")
-    if line.job is None:
-        return
+    if line.job is not None:
+        yield from _run_flaws(case, line, line.job)
+
+
+def _run_flaws(case: Case, line: Line, job: str) -> Iterator[Finding]:
+    """What is wrong with how the line runs its job."""
+    where, shown = f"crontab line {line.number}", one_line(job)
+    catalog = case.catalog if isinstance(case.catalog, JobCatalog) else None
+    spec = catalog.jobs.get(job) if catalog else None
     if line.option("--quiet") is None:
-        yield Finding(Code.CRON_NOT_QUIET, f"{where} has no --quiet: cron mails each success", f"add --quiet to `run {one_line(line.job)}`")
-    if line.option("--scheduled-for") is None:
+        yield Finding(Code.CRON_NOT_QUIET, f"{where} has no --quiet: cron mails each success", f"add --quiet to `run {shown}`")
+    if line.option("--scheduled-for") is None and (spec is None or spec.schedule is not None):
         sentence = f"{where} claims no fire: a second line, or a retry by hand, runs the job twice"
-        yield Finding(Code.CRON_NO_FIRE, sentence, f"add --scheduled-for auto to `run {one_line(line.job)}`")
-    if isinstance(case.catalog, JobCatalog) and "$" not in line.job:
-        known = set(case.catalog.jobs).union(*(broken.names for broken in case.catalog.broken))
-        if line.job not in known:
-            yield Finding(
-                Code.CRON_UNKNOWN_JOB, f"{where} runs {one_line(line.job)}, which no file defines", "`taskpilot jobs` lists those that are"
-            )
+        yield Finding(Code.CRON_NO_FIRE, sentence, f"add --scheduled-for auto to `run {shown}`")
+    if line.option("--scheduled-for") == "auto" and spec is not None and spec.schedule is None:
+        sentence = f"{where} asks for the fire of {shown}, which has no schedule: each start is exit 2"
+        yield Finding(Code.CRON_NO_SCHEDULE, sentence, "give the job schedule=cron(...) with the times of the line")
+    if catalog is not None and spec is None and "$" not in job and not any(job in broken.names for broken in catalog.broken):
+        yield Finding(Code.CRON_UNKNOWN_JOB, f"{where} runs {shown}, which no file defines", "`taskpilot jobs` lists those that are")
 
 
 def _program_flaw(line: Line, *, in_folder: bool) -> str | None:

@@ -123,6 +123,7 @@ class Code(StrEnum):
     CRON_NO_ROOT = "cron.no-root", Level.WARNING
     CRON_NOT_QUIET = "cron.not-quiet", Level.WARNING
     CRON_NO_FIRE = "cron.no-fire", Level.WARNING
+    CRON_NO_SCHEDULE = "cron.no-schedule", Level.WARNING
     CRON_UNKNOWN_JOB = "cron.unknown-job", Level.WARNING
     CRON_UNCHECKED = "cron.unchecked", Level.WARNING
 

@@ -33,6 +33,6 @@ def examine_jobs(case: Case) -> Iterator[Finding]:
         else:
             sound.append(spec.name)
     if sound:
-        yield Finding(Code.JOBS_OK, f"{len(sound)} can run: {one_line(', '.join(sound), limit=300)}")
+        yield Finding(Code.JOBS_OK, f"{len(sound)} sound: {one_line(', '.join(sound), limit=300)}")
     elif not catalog.broken and not catalog.jobs:
         yield Finding(Code.JOBS_NONE, f"{catalog.directory} defines no job", "`taskpilot init DIR` makes a first one to copy")

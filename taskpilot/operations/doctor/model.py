@@ -88,4 +88,4 @@ def _listed(place: str, answer: Answer, names: list[str]) -> Iterator[Finding]:
 
 
 def _users(jobs: list[str]) -> str:
-    return f"asked by {one_line(', '.join(jobs), limit=160)}" if jobs else "named by the settings"
+    return f"named for {one_line(', '.join(jobs), limit=160)}" if jobs else "named by the settings"

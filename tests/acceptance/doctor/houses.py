@@ -12,13 +12,19 @@ from typing import Any
 from tests.command import Said, TaskPilot
 
 JOB = '''
-from taskpilot import RunContext, job
+from taskpilot import RunContext, cron, job
 
 
-@job
+@job(schedule=cron("0 7 * * 1-5"))
 def good(ctx: RunContext, number: int = 1) -> int:
     """Adds one."""
     return number + 1
+
+
+@job
+def by_hand(ctx: RunContext) -> str:
+    """Has no schedule."""
+    return "done"
 '''
 ASKING = '''
 from taskpilot import Budget, RunContext, job

@@ -95,7 +95,7 @@ class TestJobs:
         assert "broken.py:5: SyntaxError" in sentences[0]
         assert "odd.py: " in sentences[1]
         assert "taskpilot jobs validate" in found.findings["jobs.broken"][0]["mend"]
-        assert found.one("jobs.ok")["sentence"] == "1 can run: good"
+        assert found.one("jobs.ok")["sentence"] == "2 sound: by_hand, good"
 
     def test_a_folder_that_is_gone_is_78(self, house: Patient) -> None:
         found = house.diagnose("--jobs", "nowhere")

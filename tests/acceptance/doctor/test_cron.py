@@ -34,6 +34,8 @@ def test_each_flaw_of_each_line_is_named(house: Patient) -> None:
         f"0 7 * * * {known} --root {house.root} run good -p day=$(date +%F) --scheduled-for auto --quiet\n"
         f"@daily {known} --root {house.root} run good\n"
         f"0 7 * * * {known} --root {house.root} run gone --scheduled-for auto --quiet\n"
+        f"0 7 * * * {known} --root {house.root} run by_hand --scheduled-for auto --quiet\n"
+        f"0 7 * * * {known} --root {house.root} run by_hand --quiet\n"
         f"0 7 * * * {known} --root /srv/another run gone\n"
     )
     found = house.diagnose()
@@ -46,6 +48,8 @@ def test_each_flaw_of_each_line_is_named(house: Patient) -> None:
     assert found.one("cron.percent")["mend"] == "write \\% for each % of it"
     assert found.one("cron.not-quiet")["mend"] == "add --quiet to `run good`"
     assert found.one("cron.no-fire")["mend"] == "add --scheduled-for auto to `run good`"
+    assert "crontab line 8 " in found.one("cron.no-schedule")["sentence"]
+    assert "schedule=cron(...)" in found.one("cron.no-schedule")["mend"]
     assert "runs gone" in found.one("cron.unknown-job")["sentence"]
     assert "TASKPILOT_MODEL" in found.findings["cron.shell-only"][0]["sentence"]
     assert "taskpilot.toml" in found.findings["cron.shell-only"][0]["mend"]
@@ -55,6 +59,7 @@ def test_each_flaw_of_each_line_is_named(house: Patient) -> None:
         "cron.percent",
         "cron.not-quiet",
         "cron.no-fire",
+        "cron.no-schedule",
         "cron.unknown-job",
         "cron.shell-only",
     }

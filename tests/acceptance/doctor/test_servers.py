@@ -91,7 +91,7 @@ class TestGateway:
         assert house("metrics", "push", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url}).code == 0
         found = self.look(house, gateway.url)
         assert (found.code, found.bad) == (0, set())
-        assert "ours: 1" in found.one("gateway.ok")["sentence"]
+        assert "ours: 2" in found.one("gateway.ok")["sentence"]
 
     def test_another_stores_group_an_unowned_one_and_a_removed_jobs(self, house: Patient, gateway: Pushgateway) -> None:
         (own,) = [row["store_id"] for row in house.rows("SELECT store_id FROM store_info")]
