@@ -115,24 +115,26 @@ def _inspect(path: Path) -> Inspection:
     with path.open("rb"):
         # Raises what is in the way in the disk's own words; SQLite only says that it cannot.
         pass
-    holder = _holder(_beside(path, "-shm"))
+    holder = _holder(path)
     for _try in range(_TRIES):
-        before = _look(path)
-        found = _read(path, log_bytes or 0, holder)
-        if found is not None and ((found.condition is Condition.READ and _mapped(path)) or _look(path) == before):
+        mapped, before = _mapped(path), _look(path)
+        found = _read(path, log_bytes or 0, holder, mapped=mapped)
+        # With a log, SQLite itself sees to it that what is read fits together; without one, only a file that stood still does.
+        if (mapped and found.condition is Condition.READ) or _look(path) == before:
             return found
     return Inspection(path, Condition.UNREADABLE, "it was being written at every look")
 
 
-def _read(path: Path, log_bytes: int, holder: int | None) -> Inspection | None:
+def _read(path: Path, log_bytes: int, holder: int | None, *, mapped: bool) -> Inspection:
     if log_bytes and not _beside(path, "-shm").exists():
         return Inspection(path, Condition.LOG_WITHOUT_INDEX, log_bytes=log_bytes)
     owners = {file.stat().st_uid for file in (path, _beside(path, "-wal"), _beside(path, "-shm")) if file.exists()}
     if len(owners) > 1:
         # SQLite, run by uid 0, would give the log to the owner of the file.
         return Inspection(path, Condition.UNREADABLE, "the file and its log (-wal, -shm) belong to different users", log_bytes=log_bytes)
+    how = "readonly_shm=1" if mapped else "immutable=1"
     try:
-        with closing(_open(path)) as connection:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True, timeout=1.0, isolation_level=None)) as connection:
             return _facts(connection, path, log_bytes, holder)
     except sqlite3.Error as error:
         words = one_line(str(error))
@@ -140,13 +142,8 @@ def _read(path: Path, log_bytes: int, holder: int | None) -> Inspection | None:
 
 
 def _mapped(path: Path) -> bool:
-    """Whether the log and its index are both there: then SQLite itself sees to it that what is read fits together."""
+    """Whether the log and its index are both there."""
     return bool(_size(_beside(path, "-wal"))) and _beside(path, "-shm").exists()
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    how = "readonly_shm=1" if _mapped(path) else "immutable=1"
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True, timeout=1.0, isolation_level=None)
 
 
 def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: int | None) -> Inspection:
@@ -223,11 +220,12 @@ def _condition(words: str) -> Condition:
     return Condition.UNREADABLE
 
 
-def _holder(index: Path) -> int | None:
-    """The one process that holds the write lock at every look for a second; asked of the kernel, which takes no lock.
+def _holder(path: Path) -> int | None:
+    """The one process that holds the write lock at every look for a second and commits nothing; the kernel is asked, no lock is taken.
 
     Before any connection of ours is open: closing this descriptor would give back the locks that one holds on the file.
     """
+    index, before = _beside(path, "-shm"), _look(path)
     if sys.platform != "linux" or not index.exists():
         return None
     import fcntl
@@ -245,7 +243,8 @@ def _holder(index: Path) -> int | None:
             time.sleep(LOCK_SECONDS / _LOCK_LOOKS)
     finally:
         os.close(descriptor)
-    return holder
+    # Who commits is busy, and lets others in between.
+    return holder if _look(path) == before else None
 
 
 def _beside(path: Path, ending: str) -> Path:

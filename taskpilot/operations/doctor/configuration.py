@@ -9,6 +9,8 @@ from taskpilot.operations.doctor.case import Case
 from taskpilot.operations.doctor.findings import Code, Finding
 from taskpilot.settings.listing import listed
 
+_ADVICE: Final = ("close ", "correct ", "did you mean", "make ", "move ", "name ", "remove ", "save ", "set ", "take ", "unset ", "write ")
+"""How the advice at the end of a refusal begins; anything else behind a semicolon is more of the complaint."""
 _ELSEWHERE: Final = {"prices_file": "prices"}
 """Fields whose problems are told by another subject."""
 
@@ -35,8 +37,12 @@ def _stranger(case: Case, name: str) -> Finding:
 
 
 def invalid(words: str) -> Finding:
-    """A finding from a refusal, whose advice, if any, stands behind a semicolon."""
+    """A finding from a refusal in words: its advice, if it ends in one, is the mend; else what to correct."""
     sentence, separator, advice = words.rpartition("; ")
-    if not separator:
-        return Finding(Code.SETTINGS_INVALID, words, "correct it where the sentence says it stands")
-    return Finding(Code.SETTINGS_INVALID, sentence, advice)
+    if separator and advice.startswith(_ADVICE):
+        return Finding(Code.SETTINGS_INVALID, sentence, advice)
+    where, _separator, rest = words.partition(": ")
+    key, _separator, complaint = rest.partition(": ")
+    if not where.startswith(("env ", "--")) and complaint:
+        where = f"{key} in {where}"
+    return Finding(Code.SETTINGS_INVALID, words, f"correct {where.removeprefix('env ')}")

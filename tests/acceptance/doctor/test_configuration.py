@@ -56,20 +56,21 @@ def test_a_settings_file_that_cannot_be_read_is_78_and_the_rest_is_not_guessed(h
 
 
 def test_one_invalid_setting_hides_no_other_and_no_other_subject(house: Patient) -> None:
-    house.settings("modle = 'x'\napi_token = 'x'\n[policy]\nfiles = ['gone.rego']\n")
+    house.settings("modle = 'x'\napi_token = 'x'\nlease_seconds = 1\n[policy]\nfiles = ['gone.rego']\n")
     house.job("1 / 0\n", name="broken")
     wrong = {"TASKPILOT_PUSHGATEWAY_URL": "nope", "TASKPILOT_LOG_LEVEL": "loud", "TASKPILOT_DATABASE_URL": "postgresql://x/y"}
-    found = house.diagnose(environment=wrong)
+    found = house.diagnose(environment={**wrong, "TASKPILOT_LEASE_SECONDS": None})
     assert found.code == 78
     mends = {one["sentence"]: one["mend"] for one in found.findings["settings.invalid"]}
-    assert len(mends) == 6
+    assert len(mends) == 7
     for sentence, mend in (
         ("the key modle is not known", "did you mean model?"),
-        ("TASKPILOT_LOG_LEVEL: must be one of", "correct it"),
-        ("TASKPILOT_PUSHGATEWAY_URL: must be a URL", "correct it"),
+        ("TASKPILOT_LOG_LEVEL: must be one of", "correct TASKPILOT_LOG_LEVEL"),
+        ("TASKPILOT_PUSHGATEWAY_URL: must be a URL", "correct TASKPILOT_PUSHGATEWAY_URL"),
         ("PostgreSQL is not implemented", "unset it"),
         ("a secret has no place in a file", "set the environment variable TASKPILOT_API_TOKEN"),
-        ("gone.rego, which is not a file", "correct it"),
+        ("gone.rego, which is not a file", "correct taskpilot.toml"),
+        ("taskpilot.toml: lease_seconds: must be", "correct lease_seconds in taskpilot.toml"),
     ):
         assert any(sentence in said and mend in advice for said, advice in mends.items()), sentence
     assert found.bad == {"settings.invalid", "jobs.broken", "policy.unchecked", "gateway.unchecked"}

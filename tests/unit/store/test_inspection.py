@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,20 @@ def test_a_writer_goes_on_while_it_is_looked_at(state_dir: Path) -> None:
         for number in range(20):
             writer.execute("UPDATE store_info SET created_at = ?", (number,))
             assert inspect(state_dir).condition is Condition.READ
+
+
+def test_what_a_writer_changed_during_a_look_without_a_log_is_looked_at_again(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, writers = inspection._facts, ExitStack()
+
+    def interrupted(*arguments: Any) -> Any:
+        found = facts(*arguments)
+        if found.deployment == "made":
+            writers.enter_context(another_process(state_dir, "open"))
+        return found
+
+    monkeypatch.setattr(inspection, "_facts", interrupted)
+    with writers:
+        assert inspect(state_dir).deployment == "written"
 
 
 def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
