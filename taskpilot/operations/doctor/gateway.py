@@ -73,7 +73,7 @@ def _flaw(case: Case, url: str, deployment: str, group: Group) -> Finding | None
     other = next((owner for owner in group.store_ids if owner != case.inspection.store_id), None)
     if other is not None:
         sentence = f"another store ({one_line(other, limit=60)}) fills the group of {name} under the name {deployment}"
-        mend = f"where that store is gone: {delete}; where it lives: give one of both its own TASKPILOT_HOME and TASKPILOT_DEPLOYMENT"
+        mend = f"{delete} where that store is gone; else give one of the two its own TASKPILOT_HOME and TASKPILOT_DEPLOYMENT"
         return Finding(Code.GATEWAY_FOREIGN_STORE, sentence, mend)
     if not group.store_ids:
         sentence = f"the group of {name} under our name {deployment} names no store: it was not pushed by TaskPilot"
