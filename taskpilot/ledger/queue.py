@@ -41,13 +41,19 @@ class Queue:
             running = [row for row in runs.all_active_runs(connection) if holds_lease(row, self._is_gone, now)]
             under_way = fires.launched_jobs(connection, now)
             free = self._places - len(running) - len(under_way)
-            busy = {*active_job_runs(connection, self._is_gone, now), *under_way}
             orders: list[StartOrder] = []
+            held = {*under_way, *(row.job for row in running)}
             for row in fires.startable_runs(connection, now):
                 if len(orders) >= free:
                     break
+                spec = jobs.specs.get(row.job)
+                if row.job in held and (spec is None or spec.overlap != "allow_all"):
+                    # Another run of its job was started while this one waited for a person, or for its next attempt.
+                    continue
+                held.add(row.job)
                 fires.mark_run_launched(connection, row.id, by=scheduler, now=now)
                 orders.append(StartOrder(row.job, run_id=row.id))
+            busy = {*active_job_runs(connection, self._is_gone, now), *held}
             self._take_fires(connection, jobs, scheduler, busy, free, orders, now)
             return orders
 
