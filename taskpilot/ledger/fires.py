@@ -75,10 +75,13 @@ class Fires:
             if awake_schedulers(connection, now):
                 return Claimed()
             seen = schedules.schedules_in_force(connection, jobs.specs)
+            paused = schedules.pauses_in_force(connection)
         missed: dict[str, int] = {}
         for job, force in seen.items():
             spec = jobs.specs[job]
             until = now - max(_window(spec, now), PUNCTUAL)
+            # What is due in a pause is closed as such when it ends.
+            until = min(until, paused[job].paused_at) if job in paused else until
             if spec.schedule is None or force.cursor is None or until <= force.cursor:
                 continue
             with self._store.write() as connection:

@@ -118,10 +118,12 @@ def _catch_up(
 ) -> list[datetime]:
     """Closes the late fires that are not to run, and gives those that are."""
     unseen = standing.unseen or "it was met too late"
-    fresh = [fire for fire in late if fire >= now - window and not _too_late(spec, fire, now)]
-    stale = late[: len(late) - len(fresh)]
+    stale = [fire for fire in late if fire < now - window]
     too_old = f"{unseen}; its catch-up window of {format_duration(window)} has passed"
     close(found, due, stale, FireOutcome.MISSED, too_old, now, old=due.old)
+    expired = [fire for fire in late[len(stale) :] if _too_late(spec, fire, now)]
+    close(found, due, expired, FireOutcome.MISSED, f"{unseen}; {start_deadline_passed(spec)}", now)
+    fresh = late[len(stale) + len(expired) :]
     if spec.catch_up == "skip":
         close(found, due, fresh, FireOutcome.MISSED, f'{unseen}; catch_up="skip"', now)
         return []
@@ -222,7 +224,7 @@ def _queued(job: str, fire: datetime, now: datetime, start_after: datetime, reas
 
 def counted(judgement: Judgement) -> dict[FireOutcome, int]:
     """How many fires got each final outcome, in rows and gaps together; a buffered one is counted when it has its own."""
-    numbers = Counter(fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED)
+    numbers: Counter[FireOutcome] = Counter(fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED)
     for gap in judgement.gaps:
         numbers[gap.outcome] += gap.count
     return dict(numbers)
