@@ -227,7 +227,7 @@ class Scheduler:
 
     def _reap(self) -> None:
         lost = self._house.ledger.reap()
-        adopted = self._house.queue.adopt() if self.state is SchedulerState.RUNNING else []
+        adopted = self._house.queue.adopt(self._jobs) if self.state is SchedulerState.RUNNING else []
         for run in lost:
             again = " and is continued from its journal" if run.id in adopted else ""
             self._log.warning(f"run {run.id} of {run.job} was lost{again}", run_id=run.id)
