@@ -14,7 +14,13 @@ VERDICTS = ("allow", "deny", "require_approval")
 
 @click.group(name="decisions", cls=Noun, alone="list")
 def command() -> None:
-    """Verdicts on tool calls, and your yes or no to them."""
+    """Verdicts on tool calls, and your yes or no to them.
+
+    \b
+    Examples:
+      taskpilot decisions
+      taskpilot decisions --status pending
+    """
 
 
 @command.command(name="list")
@@ -44,8 +50,17 @@ def list_(
     if as_json:
         output.print_json([decision_json(one) for one in found])
         return
+    # An allowed call needs no excuse, and only what asked a person has another status than "final".
     cells = [
-        (one.id, words.instant(one.decided_at), one.agent, one.tool, one.verdict.value, one.status.value, "; ".join(one.reasons))
+        (
+            one.id,
+            words.instant(one.decided_at),
+            one.agent,
+            one.tool,
+            one.verdict.value,
+            "" if one.status.value == "final" else one.status.value,
+            "" if one.verdict.value == "allow" else "; ".join(one.reasons),
+        )
         for one in found
     ]
     output.print_table(
@@ -64,8 +79,8 @@ def show(decision_id: str, *, as_json: bool) -> None:
     """One decision, with the arguments that it is about.
 
     \b
-    Example:
-      taskpilot decisions show 0192f0c1-...
+    Examples:
+      taskpilot decisions show 01a214c3-8a9c-74ee-8459-3a635941ec9f
     """
     from taskpilot.cli import opened
     from taskpilot.operations import decisions
@@ -105,8 +120,8 @@ def approve(decision_id: str, *, by: str | None, note: str) -> None:
     """Allow exactly this call: this tool with these arguments.
 
     \b
-    Example:
-      taskpilot decisions approve 0192f0c1-... --note "asked the team"
+    Examples:
+      taskpilot decisions approve 01a214c3-8a9c-74ee-8459-3a635941ec9f --note ok
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
@@ -123,8 +138,8 @@ def reject(decision_id: str, *, by: str | None, note: str) -> None:
     """Deny this call.
 
     \b
-    Example:
-      taskpilot decisions reject 0192f0c1-... --note "not before Monday"
+    Examples:
+      taskpilot decisions reject 01a214c3-8a9c-74ee-8459-3a635941ec9f --note no
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of

@@ -11,6 +11,7 @@ from typing import Final, TextIO
 
 import click
 
+from taskpilot.cli import layout
 from taskpilot.cli.options import GlobalOptions
 from taskpilot.cli.output import OutputLost
 from taskpilot.domain.exits import ExitCode
@@ -49,6 +50,7 @@ def flush(code: int) -> int:
 
 def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str]) -> int:
     """Tells a person what went wrong, and gives the exit code for it."""
+    given.quiet = "--quiet" in typed
     # Not above: `--help` pays for what stands there.
     from taskpilot.domain.errors import Stop, TaskPilotError
 
@@ -57,7 +59,7 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
             _discard(sys.stdout)
             return given.exit_code
         case click.UsageError():
-            _usage(error, typed)
+            _usage(error, given, typed)
             return ExitCode.USAGE
         case click.ClickException():
             _tell(error.format_message(), given)
@@ -88,15 +90,15 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
             raise error
 
 
-def _usage(error: click.UsageError, typed: Sequence[str]) -> None:
-    if "--quiet" in typed:
+def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) -> None:
+    if given.quiet:
         # The job is among what was typed, and cron's mail is one line.
         _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
         return
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         _print(error.format_message())
         return
-    _print(f"taskpilot: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
+    _print_sentence(f"taskpilot: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}", given)
     if error.ctx is not None:
         path = error.ctx.command_path
         _print(f"{error.ctx.get_usage()}\nTry `{path} --help`.")
@@ -105,7 +107,7 @@ def _usage(error: click.UsageError, typed: Sequence[str]) -> None:
 def _tell(sentence: str, given: GlobalOptions) -> None:
     line = one_line(sentence, limit=SENTENCE_LIMIT)
     subject = one_line(given.subject, limit=80) if given.subject else None
-    _print(f"taskpilot: {subject}: {line}" if subject and subject not in line else f"taskpilot: {line}")
+    _print_sentence(f"taskpilot: {subject}: {line}" if subject and subject not in line else f"taskpilot: {line}", given)
 
 
 def _unexpected(error: BaseException, given: GlobalOptions) -> int:
@@ -173,6 +175,11 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
         if file.append(line):
             return str(file.path)
     return None
+
+
+def _print_sentence(text: str, given: GlobalOptions) -> None:
+    """In lines of the terminal's width; one line in a pipe, a mail and under --quiet, where it is searched and counted."""
+    _print(text if given.quiet else layout.wrapped(text, layout.width_of(sys.stderr)))
 
 
 def _print(text: str) -> None:

@@ -13,7 +13,13 @@ from taskpilot.domain.text import one_line
 
 @click.group(name="jobs", cls=Noun, alone="list")
 def command() -> None:
-    """What is defined, and when it is due."""
+    """What is defined, and when it is due.
+
+    \b
+    Examples:
+      taskpilot jobs
+      taskpilot jobs next triage
+    """
 
 
 @command.command(name="list")
@@ -24,8 +30,9 @@ def list_(*, as_json: bool) -> None:
     Files that cannot be loaded are named on stderr; `taskpilot jobs validate` makes them an error.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs list
+      taskpilot jobs list --json
     """
     from taskpilot.cli import opened
     from taskpilot.operations.jobs import line_json, list_jobs
@@ -50,7 +57,7 @@ def list_(*, as_json: bool) -> None:
             )
         output.print_table(("job", "schedule", "next fire", "in utc", "last"), cells, empty=f"{catalog.directory} defines no job")
     for file in catalog.broken:
-        output.whisper(f"broken: {file}")
+        output.complain(f"broken: {file}")
 
 
 @command.command()
@@ -60,7 +67,7 @@ def show(job: str, *, as_json: bool) -> None:
     """One job: its parameters, limits and tools.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs show triage
     """
     from taskpilot.cli import opened
@@ -107,11 +114,11 @@ def show(job: str, *, as_json: bool) -> None:
 def validate(job: str | None, *, as_json: bool) -> int:
     """Load every job file and compile the policies; run nothing.
 
-    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are pushed for each job, so that a first run is seen as an
-    increase.
+    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are
+    pushed for each job, so that a first run is seen as an increase.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs validate
     """
     from taskpilot.cli import opened
@@ -147,7 +154,8 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
     """The next fires of one job, or of all together.
 
     \b
-    Example:
+    Examples:
+      taskpilot jobs next
       taskpilot jobs next triage -n 3
     """
     from taskpilot.cli import opened

@@ -13,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class GlobalOptions:
     """What was typed before the command's name, and what is known so far of how the command ends."""
 
-    __slots__ = ("exit_code", "home", "jobs", "log_level", "root", "subject")
+    __slots__ = ("exit_code", "home", "jobs", "log_level", "quiet", "root", "subject")
 
     def __init__(self, *, root: str | None = None, home: str | None = None, jobs: str | None = None, log_level: str | None = None) -> None:
         self.root = root
@@ -22,6 +22,8 @@ class GlobalOptions:
         self.log_level = log_level
         self.subject: str | None = None
         """The job that an error is about: named in front of it where the error does not name it itself."""
+        self.quiet = False
+        """Whether an error is told in one line, terminal or not."""
         self.exit_code = 0
         """How the work ended, set before it is printed: a reader that goes away early does not change it."""
 

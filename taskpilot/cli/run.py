@@ -50,7 +50,7 @@ def command(
     Examples:
       taskpilot run triage --model offline
       taskpilot run triage -p inbox=other.jsonl --json
-      taskpilot run triage --scheduled-for auto --quiet     (in a crontab)
+      taskpilot run triage --scheduled-for auto --quiet     # in a crontab
     """
     given = global_options()
     given.subject = job

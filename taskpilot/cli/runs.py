@@ -11,7 +11,14 @@ STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", 
 
 @click.group(name="runs", cls=Noun, alone="list")
 def command() -> None:
-    """What ran, how it ended, and what it waits for."""
+    """What ran, how it ended, and what it waits for.
+
+    \b
+    Examples:
+      taskpilot runs
+      taskpilot runs --status waiting
+      taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
+    """
 
 
 @command.command(name="list")
@@ -67,8 +74,8 @@ def show(run_id: str, *, as_json: bool) -> None:
     """One run: its attempts, tasks and cost, and what it waits for.
 
     \b
-    Example:
-      taskpilot runs show 0192f0c1-...
+    Examples:
+      taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import opened, run_page
     from taskpilot.operations.runs import show_run
@@ -90,8 +97,8 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
 
     \b
     Examples:
-      taskpilot runs logs 0192f0c1-...
-      taskpilot runs logs 0192f0c1-... --output
+      taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632 --output
     """
     from taskpilot.cli import opened
     from taskpilot.operations.runs import run_log, run_output
@@ -123,14 +130,14 @@ def cancel(run_id: str) -> None:
     """End a run that is queued, running or waiting.
 
     \b
-    Example:
-      taskpilot runs cancel 0192f0c1-...
+    Examples:
+      taskpilot runs cancel 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import opened
     from taskpilot.operations.running import cancel_run
 
     with opened.house() as house:
-        output.say(cancel_run(house, run_id))
+        output.tell(cancel_run(house, run_id))
 
 
 @command.command()
@@ -151,8 +158,9 @@ def resume(
 
     \b
     Examples:
-      taskpilot runs resume 0192f0c1-...
-      taskpilot runs resume 0192f0c1-... --step 0192f0c2-... --done '"TICKET-7"'
+      taskpilot runs resume 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot runs resume 01a214c3-89db-74c5-a15f-6e1a7f732632 \\
+        --step 01a214c3-8a74-76ff-b2a4-8cac08d859e4 --done '"TICKET-7"'
     """
     from taskpilot.cli import answers, opened, result_page
     from taskpilot.cli.progress import display_for

@@ -13,7 +13,13 @@ STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
 @click.group(name="tasks", cls=Noun, alone="list")
 def command() -> None:
-    """What the planner proposed, and your yes or no to it."""
+    """What the planner proposed, and your yes or no to it.
+
+    \b
+    Examples:
+      taskpilot tasks
+      taskpilot tasks --status review
+    """
 
 
 @command.command(name="list")
@@ -30,7 +36,7 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
       taskpilot tasks --status review
       taskpilot tasks list --job triage --json
     """
-    from taskpilot.cli import opened
+    from taskpilot.cli import opened, run_page
     from taskpilot.operations import tasks
     from taskpilot.operations.shapes import task_json
     from taskpilot.store.listings import Page
@@ -40,7 +46,7 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
     if as_json:
         output.print_json([task_json(one) for one in found])
         return
-    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, one.reason) for one in found]
+    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, run_page.why(one)) for one in found]
     output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task", spare=("job", "priority"))
     output.tell_of_more(found, limit, next_page("tasks", found[-1].id) if found else "")
 
@@ -52,8 +58,8 @@ def show(task_id: str, *, as_json: bool) -> None:
     """One task, with its description.
 
     \b
-    Example:
-      taskpilot tasks show 0192f0c1-...
+    Examples:
+      taskpilot tasks show 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9
     """
     from taskpilot.cli import opened
     from taskpilot.operations import tasks
@@ -91,8 +97,8 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
     """Say yes to a task that waits for a person.
 
     \b
-    Example:
-      taskpilot tasks approve 0192f0c1-... --note "asked the team"
+    Examples:
+      taskpilot tasks approve 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note ok
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
@@ -109,8 +115,8 @@ def reject(task_id: str, *, by: str | None, note: str) -> None:
     """Say no to a task that waits for a person.
 
     \b
-    Example:
-      taskpilot tasks reject 0192f0c1-... --note "done already"
+    Examples:
+      taskpilot tasks reject 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note done
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
@@ -132,7 +138,7 @@ def export(*, target: Path | None) -> None:
     """Write all tasks into a JSON file.
 
     \b
-    Example:
+    Examples:
       taskpilot tasks export --output tasks.json
     """
     from taskpilot.cli import opened

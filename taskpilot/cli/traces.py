@@ -16,7 +16,12 @@ NAME = 28
 
 @click.group(name="traces", cls=Noun)
 def command() -> None:
-    """Where a run spent its time."""
+    """Where a run spent its time.
+
+    \b
+    Examples:
+      taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
+    """
 
 
 @command.command()
@@ -26,8 +31,8 @@ def show(run_id: str, *, as_json: bool) -> None:
     """The attempts, agents and steps of a run along its time.
 
     \b
-    Example:
-      taskpilot traces show 0192f0c1-...
+    Examples:
+      taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import opened
     from taskpilot.operations.shapes import iso
