@@ -4,7 +4,7 @@ import json
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
@@ -24,8 +24,8 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.")
-@click.option("--job", help="Only those of this job.")
+@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.", shell_complete=completion.ids("run"))
+@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
 @click.option("--status", type=click.Choice(STATUSES), help="pending: waits for a person.")
 @click.option("--verdict", type=click.Choice(VERDICTS), help="What the policy said.")
 @page_options("decision")
@@ -73,7 +73,7 @@ def list_(
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION")
+@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision"))
 @json_option
 def show(decision_id: str, *, as_json: bool) -> None:
     """One decision, with the arguments that it is about.
@@ -114,7 +114,7 @@ def show(decision_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION")
+@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
 @person_options
 def approve(decision_id: str, *, by: str | None, note: str) -> None:
     """Allow exactly this call: this tool with these arguments.
@@ -132,7 +132,7 @@ def approve(decision_id: str, *, by: str | None, note: str) -> None:
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION")
+@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
 @person_options
 def reject(decision_id: str, *, by: str | None, note: str) -> None:
     """Deny this call.

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
@@ -61,7 +61,7 @@ def list_(*, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @json_option
 def show(job: str, *, as_json: bool) -> None:
     """One job: its parameters, limits and tools.
@@ -109,7 +109,7 @@ def show(job: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def validate(job: str | None, *, as_json: bool) -> int:
     """Load every job file and compile the policies; run nothing.
@@ -147,7 +147,7 @@ def validate(job: str | None, *, as_json: bool) -> int:
 
 
 @command.command(name="next")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many fires.")
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:

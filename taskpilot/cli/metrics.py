@@ -2,7 +2,7 @@
 
 import click
 
-from taskpilot.cli import output
+from taskpilot.cli import completion, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
@@ -35,7 +35,7 @@ def show() -> None:
 
 
 @command.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def push(job: str | None, *, as_json: bool) -> int:
     """Push every job's numbers, or one's, to the Pushgateway.

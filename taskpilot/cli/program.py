@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = GlobalOptions()
     ending.prepare_streams()
     try:
+        program.answer_shell()
         code = _invoke(typed, given)
     except BaseException as error:
         code = ending.exit_code_of(error, given, typed)

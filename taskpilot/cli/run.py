@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from taskpilot.cli import completion
 from taskpilot.cli.options import global_options
 
 
@@ -16,7 +17,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
 
 
 @click.command(name="run")
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @click.option(
     "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="A parameter of the job. Can be repeated."
 )

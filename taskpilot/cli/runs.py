@@ -2,11 +2,13 @@
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import global_options, json_option, next_page, page_options
 
 STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "denied", "budget_exceeded", "lost")
+RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded")
+"""What Tab offers to `runs resume`."""
 
 
 @click.group(name="runs", cls=Noun, alone="list")
@@ -22,7 +24,7 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--job", help="Only those of this job.")
+@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
 @click.option(
     "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only those that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}."
 )
@@ -68,7 +70,7 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
     """One run: its attempts, tasks and cost, and what it waits for.
@@ -89,7 +91,7 @@ def show(run_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @click.option("--output", "of_process", is_flag=True, help="What the job's process printed, instead of the log.")
 @json_option
 def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
@@ -125,7 +127,7 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", "queued", "running", "waiting"))
 def cancel(run_id: str) -> None:
     """End a run that is queued, running or waiting.
 
@@ -141,7 +143,7 @@ def cancel(run_id: str) -> None:
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", *RESUMED))
 @click.option("--model", metavar="NAME", help="Go on with this model.  [default: the run's own]")
 @click.option("--step", "step_id", metavar="ID", help="The uncertain step that one of the next three answers.")
 @click.option("--done", metavar="JSON", help="It happened, and this was its result.")

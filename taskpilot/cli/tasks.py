@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
@@ -23,8 +23,8 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.")
-@click.option("--job", help="Only those of this job.")
+@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.", shell_complete=completion.ids("run"))
+@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
 @click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="review: waits for a person. Can be repeated.")
 @page_options("task")
 @json_option
@@ -52,7 +52,7 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task"))
 @json_option
 def show(task_id: str, *, as_json: bool) -> None:
     """One task, with its description.
@@ -91,7 +91,7 @@ def show(task_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review", "failed"))
 @person_options
 def approve(task_id: str, *, by: str | None, note: str) -> None:
     """Say yes to a task that waits for a person.
@@ -109,7 +109,7 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review"))
 @person_options
 def reject(task_id: str, *, by: str | None, note: str) -> None:
     """Say no to a task that waits for a person.
