@@ -21,6 +21,13 @@ _DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR
 """What the state dir says when it is a stranger's, or something stands where a folder or file of ours should be."""
 _ALWAYS_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 SENTENCE_LIMIT: Final = 2000
+_LISTED_BY: Final = {
+    "job": "taskpilot jobs",
+    "run_id": "taskpilot runs",
+    "task_id": "taskpilot tasks",
+    "decision_id": "taskpilot decisions",
+}
+"""What a command needs, and the command that lists it."""
 
 
 def prepare_streams() -> None:
@@ -99,6 +106,8 @@ def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) 
         _print(error.format_message())
         return
     _print_sentence(f"taskpilot: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}", given)
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _LISTED_BY:
+        _print(f"`{_LISTED_BY[error.param.name]}` shows what there is.")
     if error.ctx is not None:
         path = error.ctx.command_path
         _print(f"{error.ctx.get_usage()}\nTry `{path} --help`.")

@@ -29,9 +29,7 @@ def command(folder: Path) -> None:
     for name in made.wrote:
         output.say_line(f"wrote {os.path.normpath(folder / name)}")
     for name in made.kept:
-        output.say_line(f"kept  {os.path.normpath(folder / name)}")
-    if made.kept:
-        output.tell("kept: it was there already and is unchanged")
+        output.say_line(f"kept  {os.path.normpath(folder / name)}, as it was")
     commands = [*_to_path(), *([] if folder == Path() else [f"cd {shlex.quote(str(folder))}"])]
     if made.not_ignored:
         lines = "".join(f"\\n{line}" for line in made.not_ignored)

@@ -16,6 +16,8 @@ _FOLDED: Final = frozenset(
 """Headings of columns whose cells may take several lines; all others are words and ids that are copied, and stay whole."""
 _FOLDED_MIN: Final = 12
 """Characters that such a column keeps: a date, or the beginning of a title."""
+_FOLDED_GOOD: Final = 28
+"""Characters that such a column should have before a spare one is shown beside it: a title in two lines."""
 _GAP: Final = 2
 _CELL_LINES: Final = 4
 """Lines that a cell may take on a terminal: a long reason is told whole by the page of its run, task or decision."""
@@ -124,7 +126,7 @@ def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], width: i
     """The columns that say something, without the spare ones that a terminal of this width has no room for."""
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
     for heading in spare:
-        if _width(columns) <= width:
+        if _width(columns, folded=_FOLDED_GOOD) <= width:
             break
         columns.pop(heading, None)
     return columns
@@ -142,15 +144,15 @@ def _shortened(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, tup
     }
 
 
-def _width(columns: dict[str, tuple[str, ...]]) -> int:
-    """The characters of a line that the columns need together."""
-    return sum(_least(heading, cells) for heading, cells in columns.items()) + _GAP * (len(columns) - 1)
+def _width(columns: dict[str, tuple[str, ...]], *, folded: int = _FOLDED_MIN) -> int:
+    """The characters of a line that the columns need together, where those whose cells may take several lines get `folded`."""
+    return sum(_least(heading, cells, folded) for heading, cells in columns.items()) + _GAP * (len(columns) - 1)
 
 
-def _least(heading: str, cells: Sequence[str]) -> int:
+def _least(heading: str, cells: Sequence[str], folded: int = _FOLDED_MIN) -> int:
     """The characters that a column needs."""
     longest = max(map(len, (heading, *cells)))
-    return min(longest, _FOLDED_MIN) if heading in _FOLDED else longest
+    return min(longest, folded) if heading in _FOLDED else longest
 
 
 def tell_of_more(found: Sequence[object], limit: int, command: str) -> None:

@@ -49,6 +49,6 @@ def _page(house: House, finished: Finished) -> None:
         why = f": {one_line(detail.run.detail, limit=500)}" if detail.run.detail else ""
         output.tell(f"{summary.job} {summary.status} in {words.duration(summary.duration_seconds)}{why}")
         output.say(f"cost: {run_page.cost(detail.run.spend, detail.run.model)}")
-    for note in finished.notes:
+    for line in "\n".join(finished.notes).splitlines():
         # A command to copy stays on its line.
-        (output.say if note.startswith("taskpilot ") else output.tell)(note)
+        (output.say if line.startswith("taskpilot ") else output.tell)(line)

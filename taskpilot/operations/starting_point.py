@@ -21,7 +21,7 @@ jobs = "jobs"
 
 # pushgateway_url = "http://localhost:9091"
 
-# [notify.channels.ops]          # `notify` sends to channels that are named here
+# [notify.channels.ops]          # `notify` sends to what is named here
 # url = "https://chat.example.org/hooks/..."
 """
 
