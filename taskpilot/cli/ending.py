@@ -2,9 +2,7 @@
 
 import errno
 import os
-import shlex
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, TextIO
@@ -77,7 +75,7 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
         case TaskPilotError():
             _tell(str(error), given)
             if _debug(given):
-                traceback.print_exception(error)
+                _print_traceback(error)
             return error.exit_code
         case SystemExit():
             return error.code if isinstance(error.code, int) else ExitCode.FAILED
@@ -99,6 +97,8 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
 
 def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) -> None:
     if given.quiet:
+        import shlex
+
         # The job is among what was typed, and cron's mail is one line.
         _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
         return
@@ -122,13 +122,19 @@ def _tell(sentence: str, given: GlobalOptions) -> None:
 def _unexpected(error: BaseException, given: GlobalOptions) -> int:
     what = one_line(f"{type(error).__name__}: {error}", limit=500)
     if _debug(given):
-        traceback.print_exception(error)
+        _print_traceback(error)
         _tell(what, given)
         return ExitCode.FAILED
     kept = _keep_traceback(error, given)
     hint = f"the traceback is in {kept}" if kept else "`taskpilot --log-level debug ...` prints the traceback"
     _tell(f"{what} (a defect of TaskPilot; {hint})", given)
     return ExitCode.FAILED
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
 
 
 def _debug(given: GlobalOptions) -> bool:

@@ -6,7 +6,7 @@ from typing import Final, TextIO
 
 USUAL_WIDTH: Final = 80
 """Columns of a terminal that does not say how wide it is."""
-_PIECE: Final = re.compile(r"(?:`[^`]*`|\S)+")
+_PIECE: Final = r"(?:`[^`]*`|\S)+"
 """What stays on one line: a word, and a command between backticks, which is copied as it stands."""
 
 WELL: Final = "color(32)"
@@ -46,7 +46,7 @@ def wrapped(sentence: str, width: int | None, *, indent: int = 2) -> str:
         return sentence
     lines: list[str] = []
     line = ""
-    for piece in _PIECE.findall(sentence):
+    for piece in re.findall(_PIECE, sentence):
         if line and len(line) + 1 + len(piece) > width:
             lines.append(line)
             line = " " * indent + piece

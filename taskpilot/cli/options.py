@@ -1,6 +1,5 @@
 """The options that every command has, and how one says them: no settings are read here, so that `--help` stays cheap."""
 
-import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -51,6 +50,8 @@ def page_options(noun: str) -> Callable[[Command], Command]:
 
 def next_page(noun: str, last_id: str) -> str:
     """The command that lists what is older than `last_id`, with the filters that were typed."""
+    import shlex
+
     context = click.get_current_context()
     parts = ["taskpilot", noun, "list", "--before", last_id]
     for option in context.command.params:
