@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import click
@@ -38,6 +37,8 @@ def ids(noun: str, *statuses: str) -> Completer:
 
 def _settings(context: click.Context) -> Any:
     """The settings of what is typed so far. Raises ConfigurationError where there is no root."""
+    from pathlib import Path
+
     from taskpilot.settings import load
 
     typed = context.find_root().params

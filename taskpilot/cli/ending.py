@@ -96,18 +96,19 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
 
 
 def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and not given.quiet:
+        _print(error.format_message())
+        return
+    sentence = one_line(error.format_message(), limit=SENTENCE_LIMIT)
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _LISTED_BY:
+        sentence += f" `{_LISTED_BY[error.param.name]}` shows what there is."
     if given.quiet:
         import shlex
 
         # The job is among what was typed, and cron's mail is one line.
-        _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
+        _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {sentence}")
         return
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        _print(error.format_message())
-        return
-    _print_sentence(f"taskpilot: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}", given)
-    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _LISTED_BY:
-        _print(f"`{_LISTED_BY[error.param.name]}` shows what there is.")
+    _print_sentence(f"taskpilot: {sentence}", given)
     if error.ctx is not None:
         path = error.ctx.command_path
         _print(f"{error.ctx.get_usage()}\nTry `{path} --help`.")
