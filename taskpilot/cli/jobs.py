@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
@@ -13,7 +13,13 @@ from taskpilot.domain.text import one_line
 
 @click.group(name="jobs", cls=Noun, alone="list")
 def command() -> None:
-    """What is defined, and when it is due."""
+    """What is defined, and when it is due.
+
+    \b
+    Examples:
+      taskpilot jobs
+      taskpilot jobs next triage
+    """
 
 
 @command.command(name="list")
@@ -24,8 +30,9 @@ def list_(*, as_json: bool) -> None:
     Files that cannot be loaded are named on stderr; `taskpilot jobs validate` makes them an error.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs list
+      taskpilot jobs list --json
     """
     from taskpilot.cli import opened
     from taskpilot.operations.jobs import line_json, list_jobs
@@ -50,17 +57,17 @@ def list_(*, as_json: bool) -> None:
             )
         output.print_table(("job", "schedule", "next fire", "in utc", "last"), cells, empty=f"{catalog.directory} defines no job")
     for file in catalog.broken:
-        output.whisper(f"broken: {file}")
+        output.complain(f"broken: {file}")
 
 
 @command.command()
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @json_option
 def show(job: str, *, as_json: bool) -> None:
     """One job: its parameters, limits and tools.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs show triage
     """
     from taskpilot.cli import opened
@@ -102,16 +109,16 @@ def show(job: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def validate(job: str | None, *, as_json: bool) -> int:
     """Load every job file and compile the policies; run nothing.
 
-    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are pushed for each job, so that a first run is seen as an
-    increase.
+    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are
+    pushed for each job, so that a first run is seen as an increase.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs validate
     """
     from taskpilot.cli import opened
@@ -140,14 +147,15 @@ def validate(job: str | None, *, as_json: bool) -> int:
 
 
 @command.command(name="next")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many fires.")
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:
     """The next fires of one job, or of all together.
 
     \b
-    Example:
+    Examples:
+      taskpilot jobs next
       taskpilot jobs next triage -n 3
     """
     from taskpilot.cli import opened
