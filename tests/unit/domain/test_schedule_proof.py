@@ -1,6 +1,7 @@
 """Schedules against an oracle that looks at every minute, in each zone whose clock is set between 2024 and 2034.
 
-CI takes a sample. The whole proof, in some minutes: TASKPILOT_NIGHTS=all .venv/bin/pytest -rP tests/unit/domain/test_schedule_proof.py
+CI takes a sample. The whole proof, in a quarter of an hour:
+TASKPILOT_NIGHTS=all .venv/bin/pytest -rP tests/unit/domain/test_schedule_proof.py
 """
 
 import os
