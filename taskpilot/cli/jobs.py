@@ -117,12 +117,14 @@ def validate(job: str | None, *, as_json: bool) -> int:
     Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are
     pushed for each job, so that a first run is seen as an increase.
 
+    Warns of times that the clock skips or repeats within 400 days. A warning changes no exit code.
+
     \b
     Examples:
       taskpilot jobs validate
     """
     from taskpilot.cli import opened
-    from taskpilot.operations.jobs import validate_jobs
+    from taskpilot.operations.jobs import validate_jobs, warning_json
     from taskpilot.operations.metrics import push_quietly
 
     with opened.house() as house:
@@ -130,13 +132,17 @@ def validate(job: str | None, *, as_json: bool) -> int:
         pushed = push_quietly(house, job) if report.ok and house.settings.pushgateway_url else None
     if as_json:
         broken: list[dict[str, Any]] = [{"file": str(file.path), "line": file.line, "cause": file.cause} for file in report.broken]
-        output.print_json({"ok": report.ok, "jobs": list(report.jobs), "broken": broken, "policy": report.policy_error, "pushed": pushed})
+        warnings = [warning_json(warning) for warning in report.warnings]
+        found = {"ok": report.ok, "jobs": list(report.jobs), "broken": broken, "policy": report.policy_error, "warnings": warnings}
+        output.print_json(found | {"pushed": pushed})
     else:
         for name in report.jobs:
             output.say(f"ok      {name}")
         for file in report.broken:
             output.say(f"broken  {file}")
         output.say(f"broken  policy: {report.policy_error}" if report.policy_error else "ok      policy")
+        for warning in report.warnings:
+            output.say(f"warning {warning}")
         if pushed is not None:
             output.say(f"pushed  {pushed}")
     if report.ok:
@@ -151,7 +157,9 @@ def validate(job: str | None, *, as_json: bool) -> int:
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many fires.")
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:
-    """The next fires of one job, or of all together.
+    """The next fires of one job, or of all together, in the job's zone and in UTC.
+
+    Warns of times that the clock skips or repeats within 400 days, with what happens then. A warning changes no exit code.
 
     \b
     Examples:
@@ -159,16 +167,18 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
       taskpilot jobs next triage -n 3
     """
     from taskpilot.cli import opened
-    from taskpilot.operations.jobs import next_fires
+    from taskpilot.operations.jobs import job_warnings, next_fires, warning_json
     from taskpilot.operations.shapes import iso
 
     with opened.house() as house:
-        fires = next_fires(house, job, count)
+        fires, warnings = next_fires(house, job, count), job_warnings(house, job)
     if as_json:
-        zones = {spec.name: spec.schedule.zone for spec, _fire in fires if spec.schedule}
-        output.print_json([{"job": spec.name, "scheduled_for": iso(fire), "zone": zones[spec.name]} for spec, fire in fires])
+        listed = [{"job": spec.name, "scheduled_for": iso(fire), "zone": spec.schedule.zone} for spec, fire in fires if spec.schedule]
+        output.print_json({"fires": listed, "warnings": [warning_json(warning) for warning in warnings]})
         return
     cells = [
         (spec.name, words.local(fire, spec.schedule.zone), spec.schedule.zone, words.instant(fire)) for spec, fire in fires if spec.schedule
     ]
     output.print_table(("job", "fire", "zone", "in utc"), cells, empty="nothing is due: no schedule, or none of its times is to come")
+    for warning in warnings:
+        output.whisper(f"warning: {warning}")

@@ -95,7 +95,7 @@ class Fires:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
-        stagger = Stagger(max(now, (fires.last_staggered(connection) or now) if asleep_since else now))
+        stagger = Stagger(now)
         unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else "it was met late"
         judged: dict[str, Judgement] = {}
         for job, one in due.items():
@@ -104,6 +104,7 @@ class Fires:
                 broken=jobs.broken.get(job),
                 active_run=active.get(job),
                 waiting=tuple(waiting.get(job, ())),
+                deployment=self._store.deployment,
                 unseen=unseen,
             )
             spec = jobs.specs.get(job)
