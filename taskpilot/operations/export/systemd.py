@@ -210,8 +210,12 @@ ExecStart={exec_line(command)}"""
 
 def exec_line(command: Sequence[str]) -> str:
     """A command line in systemd's grammar: quoted, with `%` and `$` doubled. Raises UsageError for what it cannot hold."""
+    program, *arguments = command
+    if not is_plain(program) or set(program) & set("\"'\\"):
+        # systemd refuses such a path as the program, and takes it as an argument.
+        return exec_line(["/bin/sh", "-c", 'exec "$0" "$@"', *command])
     # The program's path is no place for a variable: there a $ stands for itself.
-    return " ".join([_word(command[0]), *(_word(word).replace("$", "$$") for word in command[1:])])
+    return " ".join([_word(program), *(_word(word).replace("$", "$$") for word in arguments)])
 
 
 def _word(text: str) -> str:
