@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "metrics": ("taskpilot.cli.metrics", "The numbers as Prometheus reads them."),
     "traces": ("taskpilot.cli.traces", "Where a run spent its time."),
     "doctor": ("taskpilot.cli.doctor", "Say what is wrong and what mends it; change nothing."),
+    "export": ("taskpilot.cli.export", "Crontab lines and systemd units for the jobs."),
     "exit-codes": ("taskpilot.cli.exit_codes", "What each exit status means."),
     "init": ("taskpilot.cli.init", "Make a folder with a first job."),
     "db": ("taskpilot.cli.db", "Upgrade or back up the store."),

@@ -87,7 +87,8 @@ class Fires:
                 continue
             with self._store.write() as connection:
                 missed[job] = close_open(connection, force, until, FireOutcome.MISSED, NOBODY, now)
-        return Claimed({FireOutcome.MISSED: sum(missed.values())}, frozenset(job for job, number in missed.items() if number))
+        total = sum(missed.values())
+        return Claimed({FireOutcome.MISSED: total} if total else {}, frozenset(job for job, number in missed.items() if number))
 
     def _claim(
         self, connection: Transaction, due: Mapping[str, Due], jobs: Definitions, asleep_since: datetime | None, now: datetime
@@ -185,7 +186,8 @@ def _record(connection: Transaction, judged: Mapping[str, Judgement], cursor: da
             totals.add(connection, job, [totals.count(FIRES, number, outcome=outcome) for outcome, number in counts.items()])
             totals.touch(connection, job)
             changed.add(job)
-        counts[FireOutcome.BUFFERED] = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        waiting = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        counts |= {FireOutcome.BUFFERED: waiting} if waiting else {}
         for outcome, number in counts.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + number
     schedules.move_cursors(connection, dict.fromkeys(judged, cursor))
