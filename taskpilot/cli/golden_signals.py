@@ -15,8 +15,9 @@ def command(*, days: int, as_json: bool) -> None:
     Each has a verdict: healthy, degraded, unhealthy, or "no data" where there is nothing to judge. Cancelled runs are left out.
 
     \b
-    Example:
-      taskpilot golden-signals --days 7
+    Examples:
+      taskpilot golden-signals
+      taskpilot golden-signals --days 7 --json
     """
     from taskpilot.cli import opened
     from taskpilot.operations.golden_signals import golden_json, golden_signals

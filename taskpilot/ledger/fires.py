@@ -1,12 +1,13 @@
 """Claims every fire that is due, with its outcome, in one transaction with the cursors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from taskpilot.domain.fires import PUNCTUAL, ScheduleInForce
 from taskpilot.domain.instruments import FIRES
-from taskpilot.domain.moments import to_micros
+from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.schedule import Schedule, catch_up_window
 from taskpilot.domain.schedule_text import schedule_of
@@ -31,7 +32,7 @@ class Fires:
         self._is_gone = is_gone
         self._now = now
 
-    def claim_due(self, jobs: Definitions, *, only: Mapping[str, JobSpec] | None = None, asleep_since: datetime | None = None) -> Claimed:
+    def claim_due(self, jobs: Definitions, *, only: Collection[str] | None = None, asleep_since: datetime | None = None) -> Claimed:
         """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
 
         `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
@@ -59,7 +60,8 @@ class Fires:
             if force is not None:
                 end_schedule(connection, force, None, now)
             schedules.begin_schedules(connection, {spec.name: spec.schedule.describe()}, min(claimed, now))
-        elif spec.schedule.next_after(claimed - _TICK) == claimed:
+        # A person may claim a fire that is still to come: those before it are due in their own time.
+        elif claimed <= now and spec.schedule.next_after(claimed - _TICK) == claimed:
             stale = now - _window(spec, now)
             close_open(connection, force, min(stale, claimed - _TICK), FireOutcome.MISSED, NOBODY, now)
             covered = FireOutcome.MISSED if spec.catch_up == "skip" else FireOutcome.COALESCED
@@ -76,20 +78,17 @@ class Fires:
             seen = schedules.schedules_in_force(connection, jobs.specs)
             paused = schedules.pauses_in_force(connection)
         missed: dict[str, int] = {}
-        held_back: dict[str, int] = {}
         for job, force in seen.items():
             spec = jobs.specs[job]
             until = now - max(_window(spec, now), PUNCTUAL)
+            # What is due in a pause is closed as such when it ends.
+            until = min(until, paused[job].paused_at) if job in paused else until
             if spec.schedule is None or force.cursor is None or until <= force.cursor:
                 continue
-            pause = paused.get(job)
             with self._store.write() as connection:
-                before = until if pause is None else min(until, pause.paused_at)
-                missed[job] = close_open(connection, force, before, FireOutcome.MISSED, NOBODY, now)
-                if pause is not None:
-                    held_back[job] = close_open(connection, force, until, FireOutcome.PAUSED, str(pause), now)
-        outcomes = {FireOutcome.MISSED: sum(missed.values()), FireOutcome.PAUSED: sum(held_back.values())}
-        return Claimed(outcomes, frozenset(job for counts in (missed, held_back) for job, number in counts.items() if number))
+                missed[job] = close_open(connection, force, until, FireOutcome.MISSED, NOBODY, now)
+        total = sum(missed.values())
+        return Claimed({FireOutcome.MISSED: total} if total else {}, frozenset(job for job, number in missed.items() if number))
 
     def _claim(
         self, connection: Transaction, due: Mapping[str, Due], jobs: Definitions, asleep_since: datetime | None, now: datetime
@@ -97,7 +96,7 @@ class Fires:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
-        stagger = Stagger(max(now, (fires.last_staggered(connection) or now) if asleep_since else now))
+        stagger = Stagger(now)
         unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else "it was met late"
         judged: dict[str, Judgement] = {}
         for job, one in due.items():
@@ -106,10 +105,11 @@ class Fires:
                 broken=jobs.broken.get(job),
                 active_run=active.get(job),
                 waiting=tuple(waiting.get(job, ())),
+                deployment=self._store.deployment,
                 unseen=unseen,
             )
             spec = jobs.specs.get(job)
-            judged[job] = judge(one, spec, standing, window=_window(spec, now), now=now, stagger=stagger)
+            judged[job] = judge(one, spec, standing, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:
                 ask_to_end(connection, active[job], at_once=spec.overlap == "terminate_other", now=now)
         return _record(connection, judged, now)
@@ -160,7 +160,7 @@ def close_open(connection: Transaction, force: ScheduleInForce, until: datetime,
     for one in _without_taken(connection, {force.job: due}).values():
         close(judgement, one, one.recent, outcome, reason, now, old=one.old)
     _record(connection, {force.job: judgement}, until)
-    return sum(number for _, number in counted(judgement))
+    return sum(counted(judgement).values())
 
 
 def close_waiting(connection: Transaction, job: str, scheduled_for: datetime, outcome: FireOutcome, reason: str, *, now: datetime) -> bool:
@@ -181,12 +181,13 @@ def _record(connection: Transaction, judged: Mapping[str, Judgement], cursor: da
             fires.insert_gap(connection, gap)
         for fire in one.replaced:
             close_waiting(connection, job, fire, FireOutcome.SKIPPED_OVERLAP, "a newer fire took its place", now=cursor)
-        counts = dict(counted(one))
+        counts = counted(one)
         if counts:
             totals.add(connection, job, [totals.count(FIRES, number, outcome=outcome) for outcome, number in counts.items()])
             totals.touch(connection, job)
             changed.add(job)
-        counts[FireOutcome.BUFFERED] = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        waiting = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        counts |= {FireOutcome.BUFFERED: waiting} if waiting else {}
         for outcome, number in counts.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + number
     schedules.move_cursors(connection, dict.fromkeys(judged, cursor))
@@ -199,8 +200,9 @@ def _due(force: ScheduleInForce, spec: JobSpec | None, now: datetime) -> Due:
     schedule = schedule_of(force.schedule) if spec is None else spec.schedule
     if schedule is None or schedule.describe() != force.schedule or force.cursor >= now:
         return Due(force.job, force.schedule, None, ())
+    window = _window(spec, now)
     # The tick: a fire that is exactly as old as the window may still be caught up.
-    return _open(force, schedule, horizon=now - max(_window(spec, now), PUNCTUAL) - _TICK, until=now)
+    return replace(_open(force, schedule, horizon=now - max(window, PUNCTUAL) - _TICK, until=now), window=window)
 
 
 def _open(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, until: datetime) -> Due:
@@ -208,7 +210,7 @@ def _open(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, unti
     assert force.cursor is not None
     start = max(force.cursor, horizon)
     recent = tuple(schedule.between(start, until))
-    count = schedule.count_between(force.cursor, start)
+    count = schedule.count_between(force.cursor, start) if start > force.cursor else 0
     old = None
     if count:
         first, last = schedule.next_after(force.cursor), schedule.latest_at_or_before(start, within=start - force.cursor)
@@ -227,9 +229,15 @@ def _without_taken(connection: Transaction, due: Mapping[str, Due]) -> dict[str,
 def _without(due: Due, taken: frozenset[int]) -> Due:
     old = due.old
     if old is not None:
-        left = old.count - sum(to_micros(old.first) <= micros <= to_micros(old.last) for micros in taken)
+        schedule = schedule_of(due.schedule)
+        # A person may name a time that is no fire: it has a row, and is not among those that were counted.
+        left = old.count - sum(_is_fire(schedule, old, from_micros(micros)) for micros in taken)
         old = Span(old.first, old.last, left) if left else None
-    return Due(due.job, due.schedule, old, tuple(fire for fire in due.recent if to_micros(fire) not in taken))
+    return replace(due, old=old, recent=tuple(fire for fire in due.recent if to_micros(fire) not in taken))
+
+
+def _is_fire(schedule: Schedule, span: Span, moment: datetime) -> bool:
+    return span.first <= moment <= span.last and schedule.next_after(moment - _TICK) == moment
 
 
 def _window(spec: JobSpec | None, now: datetime) -> timedelta:

@@ -41,9 +41,10 @@ def orphaned_runs(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(runs).where(orphan).order_by(runs.c.id)))
 
 
-def last_endings(connection: Connection, job: str, limit: int) -> list[RunStatus]:
-    """How the job's newest ended runs ended, the newest first."""
-    wanted = select(runs.c.status).where(runs.c.job == job, runs.c.ended_at.is_not(None)).order_by(runs.c.id.desc()).limit(limit)
+def last_endings(connection: Connection, job: str, limit: int, *, since: datetime | None) -> list[RunStatus]:
+    """How the job's newest ended runs ended, those that ended after `since`, the newest first."""
+    ended = runs.c.ended_at.is_not(None) if since is None else runs.c.ended_at > to_micros(since)
+    wanted = select(runs.c.status).where(runs.c.job == job, ended).order_by(runs.c.id.desc()).limit(limit)
     return [RunStatus(status) for status in connection.execute(wanted).scalars()]
 
 
