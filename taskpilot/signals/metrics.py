@@ -1,6 +1,6 @@
 """The metrics, computed from the record by one collector: the same totals from a process of four seconds and from a server."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
 from typing import Any, Final
@@ -12,6 +12,7 @@ from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.label_sets import LAST_STATUSES, known_label_sets
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import Total, pending_approvals, states_of, totals_of
+from taskpilot.store.schedules import pauses_in_force
 
 BUILD_INFO: Final = "taskpilot_build_info"
 
@@ -40,6 +41,8 @@ class Snapshot:
     states: Mapping[str, Any]
     """`job_state` rows by job."""
     approvals: Mapping[str, int]
+    paused: Collection[str] = ()
+    """The jobs that are paused."""
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -66,6 +69,7 @@ def snapshot_of(store: Store, job: str | None = None) -> Snapshot:
             totals=totals_of(connection, job),
             states={row.job: row for row in states_of(connection, job)},
             approvals=pending_approvals(connection, job),
+            paused=frozenset(pauses_in_force(connection)),
         )
 
 
@@ -158,6 +162,7 @@ class StoreCollector:
         yield from _gauge(instruments.MAX_SUCCESS_GAP, snapshot, gaps)
         fires = {(job, ()): gone if one.next_fire is None else to_micros(one.next_fire) for job, one in known.items()}
         yield from _gauge(instruments.NEXT_FIRE, snapshot, fires)
+        yield from _gauge(instruments.PAUSED, snapshot, {(job, ()): float(job in snapshot.paused) for job in jobs})
         yield from _gauge(instruments.APPROVALS_PENDING, snapshot, {(job, ()): snapshot.approvals.get(job, 0) for job in jobs})
         yield from _gauge(instruments.STORE_INFO, snapshot, {(job, (snapshot.store_id,)): 1 for job in jobs})
         yield _build_info(snapshot)
