@@ -12,7 +12,7 @@ from taskpilot.domain.facts import RunIdentity
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import LeaseGrant, exit_code
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.journal.journal import Journal
 from taskpilot.models.opening import open_model
 from taskpilot.models.prices import Prices
@@ -98,9 +98,15 @@ class App:
         )
         log = run_logger(identity)
         prices = Prices(settings.prices_file)
-        own = {tool.name: tool for tool in spec.tools}
         journal = Journal(house.store, run, grant, now=house.now)
         filing = PendingTasks(journal, run, house.now)
+
+        def open_tools() -> dict[str, ToolSpec]:
+            built_in = (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))
+            return {tool.name: tool for tool in (*spec.tools, *built_in)}
+
+        # A channel that cannot be used is told before anything is done or spent.
+        tools = open_tools() if settings.notify_channels else None
         return Session(
             run=run,
             spec=spec,
@@ -111,7 +117,7 @@ class App:
             ),
             open_model=lambda: model or self._open_model(run.model, spec),
             policy=policy_of(settings),
-            tools={**own, **{tool.name: tool for tool in (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))}},
+            open_tools=lambda: tools or open_tools(),
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self._secrets())]),
             now=house.now,
             log=log,
