@@ -19,6 +19,12 @@ _SELECT_ACTIVE: Final = select(runs).where(runs.c.job == bindparam("the_job"), r
 _SELECT_OPEN_ATTEMPT: Final = (
     select(attempts).where(attempts.c.run_id == bindparam("the_run"), attempts.c.ended_at.is_(None)).order_by(attempts.c.number.desc())
 )
+_SELECT_STATE: Final = select(job_state).where(job_state.c.job == bindparam("the_job"))
+_SELECT_PREVIOUS_FIRE: Final = select(func.max(fires.c.scheduled_for)).where(
+    fires.c.job == bindparam("the_job"), fires.c.scheduled_for < bindparam("before")
+)
+_LAST_MICROSECOND: Final = 2**63 - 1
+"""The largest integer that a column can hold."""
 _INSERT_RUN: Final = insert(runs)
 _INSERT_ATTEMPT: Final = insert(attempts)
 _UPDATE_RUN: Final = update(runs).where(_THE_RUN)
@@ -139,13 +145,11 @@ def insert_fire(
 
 def previous_fire(connection: Connection, job: str, before: datetime | None) -> datetime | None:
     """The latest claimed fire of the job before an instant; None where there is none."""
-    wanted = select(func.max(fires.c.scheduled_for)).where(fires.c.job == job)
-    if before is not None:
-        wanted = wanted.where(fires.c.scheduled_for < to_micros(before))
-    micros = connection.execute(wanted).scalar()
+    limit = _LAST_MICROSECOND if before is None else to_micros(before)
+    micros = connection.execute(_SELECT_PREVIOUS_FIRE, {"the_job": job, "before": limit}).scalar()
     return None if micros is None else from_micros(micros)
 
 
 def job_state_row(connection: Connection, job: str) -> Row[Any] | None:
     """The job's last values."""
-    return connection.execute(select(job_state).where(job_state.c.job == job)).first()
+    return connection.execute(_SELECT_STATE, {"the_job": job}).first()
