@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
@@ -33,10 +33,16 @@ from taskpilot.supervisor import asked_to_end
 from taskpilot.tools.builtin import create_task_tool
 from taskpilot.tools.notify import notify_tool
 from taskpilot.workflow.filing import PendingTasks
-from taskpilot.workflow.workflow import run_workflow
 
 _SINKS: Final = {"LogSignal": "logs", "DecisionLogSignal": "decision_log"}
 """What the metric of failures calls a signal."""
+
+
+def _workflow(*arguments: Any, **options: Any) -> Any:
+    """Plan -> review -> execute; its shapes are built by pydantic, which only a job that has a workflow pays for."""
+    from taskpilot.workflow.workflow import run_workflow
+
+    return run_workflow(*arguments, **options)
 
 
 class App:
@@ -123,7 +129,7 @@ class App:
             log=log,
             run_dir=house.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,
-            workflow=run_workflow,
+            workflow=_workflow,
         )
 
     def _open_model(self, name: str | None, spec: JobSpec) -> Model:
