@@ -17,7 +17,7 @@ FIGURES = {
         "a skipped run (fire claimed)",
     ),
     "record": ("run record", "run record", "three steps, one process", "three steps, with its pair"),
-    "telemetry": ("push at run 1,000", "a run, telemetry nobody there", "a run, telemetry hanging"),
+    "telemetry": ("push at run 1,000", "telemetry dead", "telemetry hanging"),
 }
 
 
