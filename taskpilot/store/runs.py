@@ -70,10 +70,11 @@ def update_run(connection: Connection, run_id: str, **values: Any) -> None:
     connection.execute(_UPDATE_RUN, {"the_run": run_id, **values})
 
 
-def grant_lease(connection: Connection, grant: LeaseGrant, owner: Owner) -> None:
-    """Makes the grant the only one that may write to its run."""
+def grant_lease(connection: Connection, grant: LeaseGrant, owner: Owner, **state: Any) -> None:
+    """Makes the grant the only one that may write to its run, and sets the columns of where the run stands with it."""
     held = {"host": owner.host, "boot_id": owner.boot_id, "pid": owner.pid, "process_start": owner.process_start}
-    update_run(connection, grant.run_id, lease_token=grant.token, lease_expires_at=to_micros(grant.expires_at), owner=dumps(held))
+    lease = {"lease_token": grant.token, "lease_expires_at": to_micros(grant.expires_at), "owner": dumps(held)}
+    update_run(connection, grant.run_id, **state, **lease)
 
 
 def renew_lease(connection: Connection, grant: LeaseGrant, *, expires_at: datetime, active_micros: int) -> bool:

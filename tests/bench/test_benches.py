@@ -16,7 +16,7 @@ FIGURES = {
         "a refused run (unknown job)",
         "a skipped run (fire claimed)",
     ),
-    "record": ("run record", "run record", "three steps, one process", "three steps, with its pair"),
+    "record": ("run record", "run record", "run record", "three steps, one process", "three steps, with its pair"),
     "telemetry": ("push at run 1,000", "telemetry dead", "telemetry hanging"),
 }
 
