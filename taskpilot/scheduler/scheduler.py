@@ -1,6 +1,5 @@
 """The loop's body: what a scheduler does each time that it wakes up, with the time handed in."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ class Scheduler:
         self._watch = FolderWatch(house.settings.jobs_dir)
         self._alarms = Alarms()
         self._jobs = Definitions({})
-        self._reload = threading.Event()
+        self._reload = False
         self._told = Told()
         self._everything = True
         """The next claim looks at all jobs: at the start, after a reload, a sleep or a failure."""
@@ -94,7 +93,8 @@ class Scheduler:
 
     def reload(self) -> None:
         """Reads the job files again at the next turn, changed or not."""
-        self._reload.set()
+        # A plain flag: a signal handler sets it.
+        self._reload = True
 
     def turn(self) -> None:
         """One wake-up. Never raises an Exception: an error is told in the record, the log and by `error`."""
@@ -142,7 +142,7 @@ class Scheduler:
         now = self._house.now()
         asleep_since = self._look_at_clock(now)
         duties = self._next_tick is None or now >= self._next_tick or asleep_since is not None
-        if self._reload.is_set() or (duties and self._watch.changed()):
+        if self._reload or (duties and self._watch.changed()):
             self._read_jobs()
         if self.state in (SchedulerState.STARTING, SchedulerState.RUNNING):
             self._claim(now, asleep_since)
@@ -187,7 +187,7 @@ class Scheduler:
             schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
 
     def _read_jobs(self) -> None:
-        self._reload.clear()
+        self._reload = False
         self._jobs = follow_definitions(self._house, again=True)
         broken = self._jobs.complaints
         with self._house.store.read() as connection:
