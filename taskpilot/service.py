@@ -40,7 +40,7 @@ def serve(app: App, *, engine_command: Sequence[str], ready: Callable[[str], Non
     telemetry = Telemetry(lambda: _push(app), first=lambda: _push_zeros(app))
     manager = service_manager()
     bell = Bell()
-    engine = LocalEngine(engine_command, on_end=bell.ring)
+    engine = LocalEngine(engine_command, on_end=bell.ring, on_lost=house.queue.put_back)
     clock = Clock(lambda _job: bell.ring())
     scheduler = Scheduler(
         house,

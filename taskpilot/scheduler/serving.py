@@ -21,8 +21,10 @@ _KILL_SECONDS: Final = 5.0
 class Engine(Protocol):
     """Where the supervisors are."""
 
-    living: int
-    """Supervisors that have not ended."""
+    @property
+    def living(self) -> int:
+        """Supervisors that have not ended."""
+        ...
 
     def wait_ready(self, seconds: float) -> bool:
         """Whether it takes orders, after at most so long."""

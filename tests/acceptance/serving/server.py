@@ -139,6 +139,15 @@ def serving(taskpilot: TaskPilot, **environment: str) -> Iterator[Server]:
         yield server
 
 
+def new_root(folder: Path) -> TaskPilot:
+    """The command in an empty root of its own, for servers that several tests share."""
+    root = folder / "root"
+    (root / "jobs").mkdir(parents=True)
+    (root / "taskpilot.toml").write_text("")
+    (folder / "home").mkdir()
+    return TaskPilot(root, folder / "home")
+
+
 def wait(condition: Callable[[], object], said: Callable[[], object] = lambda: "", *, seconds: float = LATEST) -> None:
     """Waits until something is so, and fails with what `said` gives where it is not."""
     assert eventually(condition, seconds=seconds, every=0.05), said()
