@@ -15,7 +15,13 @@ from taskpilot.domain.errors import UsageError
 
 @click.group(name="export", cls=Noun)
 def command() -> None:
-    """Crontab lines and systemd units for the jobs."""
+    """Crontab lines and systemd units for the jobs.
+
+    \b
+    Examples:
+      taskpilot export crontab triage
+      taskpilot export systemd --output units triage
+    """
 
 
 @command.command()
@@ -26,8 +32,8 @@ def crontab(jobs: tuple[str, ...]) -> None:
     Ends with 2, and prints no line, where cron cannot say what a job asks for.
 
     \b
-    Example:
-      taskpilot export crontab triage     then put the lines into `crontab -e`
+    Examples:
+      taskpilot export crontab triage   # then `crontab -e`
     """
     from taskpilot.cli import opened
     from taskpilot.domain.moments import utc_now
@@ -57,7 +63,7 @@ def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, 
     Ends with 2, and writes nothing, where a timer cannot say what a job asks for.
 
     \b
-    Example:
+    Examples:
       taskpilot export systemd --output /etc/systemd/system triage
       systemctl daemon-reload && systemctl enable --now taskpilot-triage.timer
     """

@@ -16,8 +16,7 @@ def command(*, days: int, as_json: bool) -> None:
 
     \b
     Examples:
-      taskpilot golden-signals
-      taskpilot golden-signals --days 7 --json
+      taskpilot golden-signals --days 7
     """
     from taskpilot.cli import opened
     from taskpilot.operations.golden_signals import golden_json, golden_signals

@@ -16,7 +16,6 @@ def command(*, as_json: bool) -> int:
 
     \b
     Examples:
-      taskpilot health
       taskpilot health --json
     """
     from taskpilot.cli import opened

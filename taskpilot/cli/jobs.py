@@ -197,15 +197,14 @@ def pause(job: str, *, by: str | None, note: str) -> None:
 
     \b
     Examples:
-      taskpilot jobs pause triage
-      taskpilot jobs pause triage --by anna --note "the tracker moves"
+      taskpilot jobs pause triage --note "the tracker moves"
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
     from taskpilot.operations.pauses import pause_job
 
     with opened.house() as house:
-        output.say(pause_job(house, job, by=name_of(by), note=note))
+        output.tell(pause_job(house, job, by=name_of(by), note=note))
 
 
 @command.command()
@@ -217,11 +216,10 @@ def resume(job: str, *, by: str | None, note: str) -> None:
     \b
     Examples:
       taskpilot jobs resume triage
-      taskpilot jobs resume triage --note "it moved"
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
     from taskpilot.operations.pauses import resume_job
 
     with opened.house() as house:
-        output.say(resume_job(house, job, by=name_of(by), note=note))
+        output.tell(resume_job(house, job, by=name_of(by), note=note))

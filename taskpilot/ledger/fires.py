@@ -78,17 +78,21 @@ class Fires:
             seen = schedules.schedules_in_force(connection, jobs.specs)
             paused = schedules.pauses_in_force(connection)
         missed: dict[str, int] = {}
+        held_back: dict[str, int] = {}
         for job, force in seen.items():
             spec = jobs.specs[job]
             until = now - max(_window(spec, now), PUNCTUAL)
-            # What is due in a pause is closed as such when it ends.
-            until = min(until, paused[job].paused_at) if job in paused else until
             if spec.schedule is None or force.cursor is None or until <= force.cursor:
                 continue
+            pause = paused.get(job)
             with self._store.write() as connection:
-                missed[job] = close_open(connection, force, until, FireOutcome.MISSED, NOBODY, now)
-        total = sum(missed.values())
-        return Claimed({FireOutcome.MISSED: total} if total else {}, frozenset(job for job, number in missed.items() if number))
+                before = until if pause is None else min(until, pause.paused_at)
+                missed[job] = close_open(connection, force, before, FireOutcome.MISSED, NOBODY, now)
+                if pause is not None:
+                    held_back[job] = close_open(connection, force, until, FireOutcome.PAUSED, str(pause), now)
+        counts = {FireOutcome.MISSED: sum(missed.values()), FireOutcome.PAUSED: sum(held_back.values())}
+        outcomes = {outcome: number for outcome, number in counts.items() if number}
+        return Claimed(outcomes, frozenset(job for each in (missed, held_back) for job, number in each.items() if number))
 
     def _claim(
         self, connection: Transaction, due: Mapping[str, Due], jobs: Definitions, asleep_since: datetime | None, now: datetime

@@ -133,11 +133,6 @@ def line_json(line: JobLine) -> dict[str, Any]:
     }
 
 
-def pause_json(pause: Pause) -> dict[str, Any]:
-    """A pause that is in force, as a JSON value."""
-    return {"since": iso(pause.paused_at), "by": pause.paused_by, "note": pause.note}
-
-
 def warning_json(warning: JobWarning) -> dict[str, Any]:
     """A warning as a JSON value; `clock_set_at` is the instant at which times are skipped or begin to repeat."""
     change = warning.night.change
@@ -149,6 +144,11 @@ def warning_json(warning: JobWarning) -> dict[str, Any]:
         "clock_set_at": iso(change.at),
         "message": warning.night.sentence,
     }
+
+
+def pause_json(pause: Pause) -> dict[str, Any]:
+    """A pause that is in force, as a JSON value."""
+    return {"since": iso(pause.paused_at), "by": pause.paused_by, "note": pause.note}
 
 
 def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:

@@ -124,9 +124,3 @@ def test_a_command_that_is_mistyped_is_answered_by_the_one_that_was_meant(cli: C
     assert said.code == 2
     assert "No such command 'rnu'" in said.err
     assert "'run'" in said.err
-
-
-@pytest.mark.parametrize("words", ["runs feedback", "db prune"])
-def test_nothing_is_named_before_it_works(words: str, cli: Callable[..., Any]) -> None:
-    assert cli(*words.split()).code == 2
-    assert tuple(words.split()) not in EVERY

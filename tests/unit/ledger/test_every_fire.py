@@ -117,7 +117,7 @@ class Life:
     def do_take(self) -> None:
         self.spine.ledger.reap()
         queue = self.spine.queue(places=self.random.randint(1, 4), random=self.random)
-        queue.adopt()
+        queue.adopt(self.folder)
         for order in queue.take(self.folder, scheduler="one"):
             fate = self.random.random()
             if fate < 0.15:

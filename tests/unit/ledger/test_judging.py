@@ -1,13 +1,12 @@
 """What becomes of due fires, by the job's policies: decided without a store and without a clock."""
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from taskpilot.domain.fires import PUNCTUAL, Fire, Gap
-from taskpilot.domain.jitter import jitter_of
+from taskpilot.domain.jitter import start_delay
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.judging import ROWS_MAX, Due, Judgement, Span, Stagger, Standing, close, counted, judge
@@ -27,8 +26,8 @@ def judged(
     *ages: timedelta, standing: Standing = Standing(), window: timedelta = HOUR, old: Span | None = None, **options: Any
 ) -> Judgement:
     """Fires that are so old now, the oldest first."""
-    due = Due("one", "every 1m", old, tuple(NOON - age for age in ages))
-    return judge(due, spec(**options), standing, window=window, now=NOON, stagger=Stagger(NOON))
+    due = Due("one", "every 1m", old, tuple(NOON - age for age in ages), window)
+    return judge(due, spec(**options), standing, now=NOON, stagger=Stagger(NOON))
 
 
 def outcomes(found: Judgement) -> list[FireOutcome]:
@@ -138,9 +137,9 @@ def test_starts_that_catch_up_are_staggered_over_all_jobs() -> None:
     stagger = Stagger(NOON)
     starts = []
     for _ in range(2):
-        due = Due("one", "every 1m", None, (NOON - 3 * MINUTE, NOON - 2 * MINUTE))
+        due = Due("one", "every 1m", None, (NOON - 3 * MINUTE, NOON - 2 * MINUTE), HOUR)
         wanted = spec(catch_up="all", catch_up_stagger=timedelta(seconds=7))
-        found = judge(due, wanted, Standing(), window=HOUR, now=NOON, stagger=stagger)
+        found = judge(due, wanted, Standing(), now=NOON, stagger=stagger)
         starts += [fire.start_after for fire in found.fires]
     assert starts == [NOON + timedelta(seconds=7 * number) for number in range(4)]
 
@@ -157,19 +156,15 @@ def test_a_fire_whose_start_deadline_has_passed_is_missed_for_that_reason() -> N
 def test_jitter_delays_the_start_and_is_the_same_whoever_asks() -> None:
     found = judged(NOW, jitter=HOUR)
     start = found.fires[0].start_after
-    assert start == NOON + jitter_of("one", NOON, HOUR)
+    assert start == NOON + start_delay("one", NOON, jitter=HOUR, salt="")
     assert start is not None
     assert NOON < start < NOON + HOUR
     assert found.fires[0].scheduled_for == NOON
 
 
-def test_jitter_is_spread_evenly_and_never_reaches_its_bound() -> None:
-    delays = [jitter_of("one", NOON + number * MINUTE, HOUR) for number in range(2_000)]
-    assert min(delays) >= NOW
-    assert max(delays) < HOUR
-    quarters = Counter(delay // (15 * MINUTE) for delay in delays)
-    assert all(400 < number < 600 for number in quarters.values())
-    assert jitter_of("one", NOON, HOUR) != jitter_of("two", NOON, HOUR)
+def test_the_jitter_is_the_deployments_own() -> None:
+    here, there = (judged(NOW, standing=Standing(deployment=name), jitter=HOUR).fires[0].start_after for name in ("here", "there"))
+    assert here != there
 
 
 def test_a_paused_job_has_all_of_its_fires_paused_by_whom_it_was() -> None:
@@ -180,10 +175,10 @@ def test_a_paused_job_has_all_of_its_fires_paused_by_whom_it_was() -> None:
 
 def test_the_fires_of_a_broken_file_are_blocked_with_its_cause() -> None:
     due = Due("one", "every 1m", None, (NOON,))
-    found = judge(due, None, Standing(broken="one.py:3 SyntaxError"), window=NOW, now=NOON, stagger=Stagger(NOON))
+    found = judge(due, None, Standing(broken="one.py:3 SyntaxError"), now=NOON, stagger=Stagger(NOON))
     assert [(fire.outcome, fire.reason) for fire in found.fires] == [(FireOutcome.BLOCKED_CONFIG, "one.py:3 SyntaxError")]
     paused = Standing(paused="paused by anna", broken="one.py:3 SyntaxError")
-    assert outcomes(judge(due, None, paused, window=NOW, now=NOON, stagger=Stagger(NOON))) == [FireOutcome.PAUSED]
+    assert outcomes(judge(due, None, paused, now=NOON, stagger=Stagger(NOON))) == [FireOutcome.PAUSED]
 
 
 def test_few_fires_are_rows_and_many_are_one_gap() -> None:
