@@ -113,4 +113,4 @@ def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
 
 def _warn_of_environment(names: tuple[str, ...]) -> None:
     if names:
-        output.whisper(f"note: {', '.join(names)} of your environment will be missing there; write them into ~/.taskpilot.env (chmod 600)")
+        output.whisper(f"note: neither cron nor systemd has your environment; write {', '.join(names)} into ~/.taskpilot.env (chmod 600)")
