@@ -1,11 +1,12 @@
 """An exported line under a real cron daemon: it runs in cron's empty environment, and its fire is claimed once."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,28 +42,37 @@ MINUTE_SECONDS = 75
 
 @contextmanager
 def cron_daemon(crontab: str, folder: Path) -> Iterator[None]:
-    """A cron daemon of the test's own that has this one crontab, for root; ended at the end."""
+    """A cron daemon of the test's own, ended at the end, that has this crontab for root."""
     binary = require("cron", "cron")
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True, timeout=30).returncode:
-        pytest.skip("a cron daemon of the test's own needs root and a mount namespace: sudo .venv/bin/pytest tests/acceptance/test_cron.py")
+    if os.geteuid() != 0:
+        pytest.skip("a cron daemon of the test's own needs root: sudo .venv/bin/pytest tests/acceptance/test_cron.py")
+    may_mount = subprocess.run(["unshare", "-m", "true"], capture_output=True, timeout=30).returncode == 0
+    with ExitStack() as stack:
+        if may_mount:
+            command = private_cron(crontab, folder, binary)
+        else:
+            # A container without mounts: a file of our own beside the host's crontabs, for as long as the test runs.
+            file = Path(f"/etc/cron.d/taskpilot-test-{os.getpid()}")
+            stack.callback(file.unlink, missing_ok=True)
+            file.write_text(re.sub(r"^((?:[\d*,/-]+ +){5})", r"\1root ", crontab, flags=re.MULTILINE))
+            command = [binary, "-f"]
+        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        stack.callback(daemon.communicate, timeout=30)
+        stack.callback(daemon.terminate)
+        yield
+        # Beside a cron of the host, which has the lock, ours ends at once and that one starts the line.
+        assert not may_mount or daemon.poll() is None, (daemon.stderr.read() if daemon.stderr else b"").decode()
+
+
+def private_cron(crontab: str, folder: Path, binary: str) -> list[str]:
+    """The command of a daemon that sees nothing of the host's crontabs."""
     for name in ("spool", "none"):
         (folder / name).mkdir()
     (folder / "empty").touch()
     spooled = folder / "spool" / "root"
     spooled.write_text(crontab)
     spooled.chmod(0o600)
-    daemon = subprocess.Popen(
-        ["unshare", "-m", "sh", "-eu", "-c", PRIVATE, "sh", str(folder), binary],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        yield
-        assert daemon.poll() is None, (daemon.stderr.read() if daemon.stderr else b"").decode()
-    finally:
-        daemon.terminate()
-        daemon.communicate(timeout=30)
+    return ["unshare", "-m", "sh", "-eu", "-c", PRIVATE, "sh", str(folder), binary]
 
 
 def first_end(taskpilot: TaskPilot) -> dict[str, Any]:
