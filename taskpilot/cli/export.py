@@ -21,9 +21,9 @@ def command() -> None:
 @command.command()
 @click.argument("jobs", metavar="[JOB]...", nargs=-1)
 def crontab(jobs: tuple[str, ...]) -> None:
-    """Print crontab lines for the jobs, or for all that have a schedule.
+    """Print crontab lines for jobs.
 
-    Ends with 2, and prints no line, where cron cannot say what a job asks for.
+    For all that have a schedule where none is named. Ends with 2, and prints no line, where cron cannot say what a job asks for.
 
     \b
     Example:
@@ -52,9 +52,9 @@ def crontab(jobs: tuple[str, ...]) -> None:
 @click.option("--output", "folder", metavar="DIR", help="Write the units there, such as /etc/systemd/system.  [default: print them]")
 @click.option("--force", is_flag=True, help="Overwrite units that are there.")
 def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, name: str, folder: str | None, force: bool) -> None:
-    """Timer and service units for the jobs, or for all that have a schedule.
+    """Print or write systemd units for jobs.
 
-    Ends with 2, and writes nothing, where a timer cannot say what a job asks for.
+    A timer and a service each, for all that have a schedule where none is named. Ends with 2, and writes nothing, where a timer cannot say what a job asks for.
 
     \b
     Example:
