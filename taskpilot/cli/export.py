@@ -54,7 +54,8 @@ def crontab(jobs: tuple[str, ...]) -> None:
 def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, name: str, folder: str | None, force: bool) -> None:
     """Print or write systemd units for jobs.
 
-    A timer and a service each, for all that have a schedule where none is named. Ends with 2, and writes nothing, where a timer cannot say what a job asks for.
+    A timer and a service each, for all that have a schedule where none is named. Ends with 2, and writes nothing,
+    where a timer cannot say what a job asks for.
 
     \b
     Example:
