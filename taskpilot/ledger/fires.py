@@ -59,7 +59,10 @@ class Fires:
         if force is None or force.schedule != spec.schedule.describe():
             if force is not None:
                 end_schedule(connection, force, None, now)
-            schedules.begin_schedules(connection, {spec.name: spec.schedule.describe()}, min(claimed, now))
+            later = spec.schedule.next_after(claimed)
+            # A fire of long ago that a person claims makes nobody owe all those since.
+            begin = claimed if claimed <= now and (later is None or later > now) else now
+            schedules.begin_schedules(connection, {spec.name: spec.schedule.describe()}, begin)
         # A person may claim a fire that is still to come: those before it are due in their own time.
         elif claimed <= now and spec.schedule.next_after(claimed - _TICK) == claimed:
             stale = now - _window(spec, now)
