@@ -26,7 +26,6 @@ PRELOADED: Final = (
     "prometheus_client",
     "regorus",
     "opentelemetry.sdk.trace",
-    "opentelemetry.exporter.otlp.json.common.trace_encoder",
 )
 """What a run loads sooner or later. Not grpc: its threads do not survive a fork."""
 
