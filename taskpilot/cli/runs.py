@@ -71,12 +71,12 @@ def show(run_id: str, *, as_json: bool) -> None:
       taskpilot runs show 0192f0c1-...
     """
     from taskpilot.cli import opened, run_page
-    from taskpilot.operations.runs import show_run
+    from taskpilot.operations.runs import detail_json, show_run
 
     with opened.house() as house:
         detail = show_run(house, run_id)
     if as_json:
-        output.print_json(run_page.as_json(detail))
+        output.print_json(detail_json(detail))
     else:
         run_page.show(detail)
 
