@@ -24,7 +24,7 @@ def facts_of(house: House, spec: JobSpec, *, model: str | None = None) -> JobFac
         tools=(*BUILT_IN, *(tool.name for tool in spec.tools)),
         agents=WORKFLOW_AGENTS,
         deadline_micros=spec.deadline // timedelta(microseconds=1),
-        max_success_gap_micros=_max_success_gap(spec, now),
+        max_success_gap_micros=max_success_gap(spec, now),
         next_fire=None if spec.schedule is None else spec.schedule.next_after(now),
     )
 
@@ -39,7 +39,7 @@ def describe(house: House, job: str, *, model: str | None = None) -> JobFacts:
     return JobFacts(name=job, configured=False) if spec is None else facts_of(house, spec, model=model)
 
 
-def _max_success_gap(spec: JobSpec, now: datetime) -> int | None:
+def max_success_gap(spec: JobSpec, now: datetime) -> int | None:
     """The widest gap between two coming fires, and the time that a run may take, in microseconds; None without a schedule."""
     if spec.schedule is None:
         return None
