@@ -1,13 +1,14 @@
 """The scheduler's own series, computed from the record like all others: for a scrape, and for a group of the gateway of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from taskpilot.domain.instruments import STORE_INFO
 from taskpilot.domain.moments import to_micros
-from taskpilot.signals.metrics import build_info
+from taskpilot.signals.job_facts import JobFacts
+from taskpilot.signals.metrics import Snapshot, StoreCollector, build_info
 from taskpilot.store.database import Store
 from taskpilot.store.fires import queue_length
 from taskpilot.store.runs import count_running
@@ -71,8 +72,20 @@ class SchedulerCollector:
             yield build_info(found.deployment)
 
 
+def exposition_of_server(snapshot: SchedulerSnapshot, jobs: tuple[Snapshot, Sequence[JobFacts]] | None = None) -> bytes:
+    """The numbers of a server in Prometheus's text format: the scheduler's and the process's, and with `jobs` theirs."""
+    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    if jobs is not None:
+        registry.register(StoreCollector(lambda: jobs[0], jobs[1]))
+    registry.register(SchedulerCollector(snapshot, alone=jobs is None))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
 def scheduler_registry(snapshot: SchedulerSnapshot) -> Any:
-    """A private registry with the scheduler's series alone: what is pushed, and what a scrape gets where the jobs' series are pushed."""
+    """A private registry with the scheduler's series alone: what is pushed."""
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)

@@ -1,0 +1,315 @@
+"""The shapes of the answers, as the API's description tells them; the values are those of operations/shapes.py."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from taskpilot.domain.decisions import DecisionStatus, Verdict
+from taskpilot.domain.runs import FireOutcome, RunStatus, TriggerKind
+from taskpilot.domain.tasks import Priority, TaskStatus
+
+Item = TypeVar("Item")
+
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Text of one line."""
+
+
+class Listed(BaseModel, Generic[Item]):
+    """A page of a list."""
+
+    items: list[Item]
+    next: str | None = Field(description="Where the next page is; null where this is the last one.")
+
+
+class Liveness(BaseModel):
+    """Whether the scheduler's loop comes round."""
+
+    alive: bool
+    seconds_since_turn: float
+
+
+class Readiness(BaseModel):
+    """Whether a run would be started and recorded now."""
+
+    ready: bool
+    reason: str | None
+
+
+class SchedulerHealth(BaseModel):
+    """The scheduler, and what there is for it to do; null is what nobody knows."""
+
+    state: str
+    jobs: int | None
+    paused: int | None
+    running: int | None
+    queued: int | None
+    last_tick: datetime | None
+    lag_seconds: float | None
+    next_fire: datetime | None
+
+
+class Check(BaseModel):
+    """One part of the house."""
+
+    status: Literal["pass", "warn", "fail", "unknown", "off"]
+    detail: str
+
+
+class Finding(BaseModel):
+    """Something that a person should know."""
+
+    status: Literal["warn", "fail"]
+    text: str
+
+
+class Health(BaseModel):
+    """How everything stands."""
+
+    status: Literal["pass", "warn", "fail"]
+    version: str
+    scheduler: SchedulerHealth
+    checks: dict[str, Check]
+    broken: list[str] = Field(description="The job files that cannot be loaded.")
+    findings: list[Finding]
+
+
+class GoldenSignal(BaseModel):
+    """One figure."""
+
+    value: float | None
+    unit: str
+    verdict: Literal["healthy", "degraded", "unhealthy", "no data"]
+    window: str
+    detail: str
+
+
+class GoldenSignals(BaseModel):
+    """Whether the work is worth its while."""
+
+    success_rate: GoldenSignal
+    p95_duration: GoldenSignal
+    cost_per_success: GoldenSignal
+    policy_violation_rate: GoldenSignal
+    confirmed_correctness: GoldenSignal
+
+
+class Service(BaseModel):
+    """Who answers, and where what is."""
+
+    name: str
+    version: str
+    deployment: str
+    links: dict[str, str]
+
+
+class LastRun(BaseModel):
+    """The newest run of a job."""
+
+    run_id: str
+    status: RunStatus
+    started_at: datetime | None
+
+
+class Budget(BaseModel):
+    """What a run may use at most; null is no ceiling."""
+
+    usd: str | None
+    tokens: int | None
+    llm_calls: int | None
+    tool_calls: int | None
+
+
+class Job(BaseModel):
+    """A job as its file defines it, and how it stands."""
+
+    job: str
+    description: str
+    file: str | None
+    schedule: str | None
+    zone: str | None
+    next_fire: datetime | None
+    last_run: LastRun | None
+    model: str | None
+    deadline_seconds: float
+    attempts: int
+    overlap: str
+    budget: Budget
+    tools: list[str]
+    paused: str | None = Field(description="Since when, by whom and why; null where it is not.")
+
+
+class Parameter(BaseModel):
+    """A parameter of a job."""
+
+    name: str
+    type: str
+    required: bool
+    default: str | None = Field(description="As Python writes it.")
+
+
+class JobDetail(Job):
+    """A job with its parameters."""
+
+    parameters: list[Parameter]
+
+
+class Jobs(Listed[Job]):
+    """A page of jobs, and the files that define none."""
+
+    broken: list[str]
+
+
+class Fire(BaseModel):
+    """What became of `count` fires, from `first` to `scheduled_for`."""
+
+    job: str
+    scheduled_for: datetime
+    first: datetime
+    count: int
+    outcome: FireOutcome
+    run_id: str | None
+    reason: str
+    recorded_at: datetime
+
+
+class Tokens(BaseModel):
+    """Tokens by kind; `input` includes `cached_input`."""
+
+    input: int
+    cached_input: int
+    output: int
+
+
+class Run(BaseModel):
+    """A run."""
+
+    run_id: str
+    job: str
+    status: RunStatus
+    reason: str
+    detail: str
+    trigger: TriggerKind
+    scheduled_for: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_seconds: float
+    deadline_seconds: float
+    attempts: int
+    attempts_allowed: int
+    parameters: dict[str, Any]
+    model: str | None
+    result: Any
+    tokens: Tokens
+    cost_usd: float | None = Field(description="null where a call had no known price.")
+    llm_calls: int
+    tool_calls: int
+    trace_id: str
+
+
+class Attempt(BaseModel):
+    """One start of a run's process."""
+
+    number: int
+    status: RunStatus
+    reason: str
+    detail: str
+    started_at: datetime
+    ended_at: datetime | None
+    duration_seconds: float
+
+
+class Task(BaseModel):
+    """A task."""
+
+    task_id: str
+    run_id: str
+    job: str
+    status: TaskStatus
+    priority: Priority
+    title: str
+    description: str
+    reason: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Decision(BaseModel):
+    """A verdict on a tool call."""
+
+    decision_id: str
+    run_id: str
+    job: str
+    agent: str
+    tool: str
+    arguments: dict[str, Any]
+    verdict: Verdict
+    status: DecisionStatus
+    reasons: list[str]
+    engine: str
+    path: str
+    decided_at: datetime
+    settled_by: str | None
+    settled_at: datetime | None
+    note: str | None
+
+
+class Step(BaseModel):
+    """A journaled unit of a run."""
+
+    step_id: str
+    attempt: int
+    scope: str
+    kind: str
+    name: str
+    status: str
+    input: Any
+    result: Any
+    error: str | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class RunDetail(Run):
+    """A run with its attempts and tasks, and what it waits for."""
+
+    attempt_list: list[Attempt]
+    tasks: list[Task]
+    pending_decisions: list[Decision]
+    uncertain_steps: list[Step]
+    folder: str
+
+
+class RunRequest(BaseModel):
+    """What a new run is started with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    parameters: dict[str, Any] = Field(default={}, description="By name; what is left out has its default.")
+    model: Line | None = None
+
+
+class Answer(BaseModel):
+    """Who asks, and why; kept in the record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Line = Field(default="api", description="A name; the token does not say who holds it.")
+    note: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class Queued(BaseModel):
+    """The run that was asked for."""
+
+    run_id: str
+    job: str
+    status: RunStatus
+    link: str
+    message: str
+
+
+class Done(BaseModel):
+    """What came of it, as a sentence."""
+
+    message: str
