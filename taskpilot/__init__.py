@@ -25,6 +25,7 @@ _ROOMS: Final = {
     "taskpilot.domain.inputs": ("InputFile",),
     "taskpilot.domain.schedule": ("at", "cron", "every"),
     "taskpilot.domain.specs": ("Budget", "Retry"),
+    "taskpilot.domain.text": ("one_line",),
     "taskpilot.jobs.decorator": ("job",),
     "taskpilot.tools.decorator": ("tool",),
 }

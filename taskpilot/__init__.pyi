@@ -38,6 +38,7 @@ from taskpilot.domain.schedule import cron as cron
 from taskpilot.domain.schedule import every as every
 from taskpilot.domain.specs import Budget as Budget
 from taskpilot.domain.specs import Retry as Retry
+from taskpilot.domain.text import one_line as one_line
 from taskpilot.jobs.decorator import job as job
 from taskpilot.tools.decorator import tool as tool
 

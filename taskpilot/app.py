@@ -1,5 +1,6 @@
 """The composition root: settings in, everything wired; the only room that picks concrete classes."""
 
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Final
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.facts import RunIdentity
+from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import LeaseGrant, exit_code
@@ -16,7 +18,7 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.journal.journal import Journal
 from taskpilot.models.opening import open_model
 from taskpilot.models.prices import Prices
-from taskpilot.operations.attempts import Display
+from taskpilot.operations.attempts import Display, NoDisplay
 from taskpilot.operations.house import House
 from taskpilot.operations.planning import RunRequest
 from taskpilot.operations.policy import policy_of
@@ -54,13 +56,25 @@ class App:
         """Goes on with a run with this process as its supervisor."""
         return resume_run(self.house, run_id, model=model, answer=answer, run_child=self.run_child, display=display)
 
+    def serve_orders(self, connection: socket.socket) -> None:
+        """Is a fork server: forks a supervisor for each order that comes, until the server on the other side is gone."""
+        from taskpilot.engines.fork_server import serve_orders
+
+        serve_orders(connection, self._start_order)
+
+    def _start_order(self, order: StartOrder) -> int:
+        from taskpilot.operations.starting import start_order
+
+        finished = start_order(self.house, order, self.run_child, NoDisplay())
+        return 0 if finished is None else int(finished.exit_code)
+
     def run_child(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float) -> int:
         """One attempt in this process, which was forked for it; gives its exit status."""
         self.house.store.after_fork()
         self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
         outcome = Runner(
-            end=self.house.ledger.end, now=self.house.now, mask=Redactor(self._secrets()).masked, asked_to_end=asked_to_end
+            end=self.house.ledger.end, now=self.house.now, mask=Redactor(self.secrets()).masked, asked_to_end=asked_to_end
         ).run(session, grant)
         self._count_failures(session)
         return int(exit_code(outcome.status, outcome.reason))
@@ -94,7 +108,7 @@ class App:
             level=settings.log_level,
             identity=identity,
             deployment=house.store.deployment,
-            secrets=self._secrets(),
+            secrets=self.secrets(),
         )
         log = run_logger(identity)
         prices = Prices(settings.prices_file)
@@ -112,7 +126,7 @@ class App:
             open_model=lambda: model or self._open_model(run.model, spec),
             policy=policy_of(settings),
             tools={**own, **{tool.name: tool for tool in (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))}},
-            signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self._secrets())]),
+            signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self.secrets())]),
             now=house.now,
             log=log,
             run_dir=house.run_dir(run.id),
@@ -130,7 +144,8 @@ class App:
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         return open_model(name, api_key=key, base_url=settings.openai_base_url)
 
-    def _secrets(self) -> tuple[str, ...]:
+    def secrets(self) -> tuple[str, ...]:
+        """What must be in no line and no answer."""
         settings = self.house.settings
         held = (settings.openai_api_key, settings.api_token)
         return tuple(secret.get_secret_value() for secret in held if secret is not None)

@@ -4,6 +4,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from taskpilot.domain.usage import Usage
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.jobs.parameters import parse_parameters
 from taskpilot.ledger.claims import Claim, RunPlan
+from taskpilot.ports import Model
 from taskpilot.runner.runner import Runner
 from taskpilot.settings import SETTINGS_FILE, load
 from taskpilot.store import runs, steps, tasks
@@ -112,24 +114,28 @@ class JobResult:
     tasks: tuple[Task, ...]
     decisions: tuple[Decision, ...]
     steps: tuple[Step, ...]
+    artifacts: Mapping[str, bytes]
+    """What `ctx.artifact` wrote, by name."""
 
 
 def run_job(
     job: Callable[..., Any],
     *,
-    model: ScriptedModel | None = None,
+    model: Model | None = None,
     parameters: Mapping[str, Any] | None = None,
     scheduled_for: datetime | None = None,
     settings: str = "",
     attempts: int = 1,
     now: Callable[[], datetime] = utc_now,
+    root: Path | None = None,
 ) -> JobResult:
     """Runs a job in this process, against a store in a temporary folder, and gives what the record says of it.
 
+    Runs that are given one `root`, a folder of the test's own, share its store: a later one recalls what an earlier one remembered.
     `settings` is the text of a taskpilot.toml. Where an attempt fails and the job's `retry` allows another one, it follows at once, up to
     `attempts` in all; each goes on from the journal. The environment is not read. Raises UsageError or ConfigurationError.
     """
-    with tempfile.TemporaryDirectory(prefix="taskpilot-test-") as folder:
+    with nullcontext(root) if root is not None else tempfile.TemporaryDirectory(prefix="taskpilot-test-") as folder:
         root = Path(folder)
         (root / SETTINGS_FILE).write_text(settings, encoding="utf-8")
         app = App(load(root=root, environ={}), now=now)
@@ -142,7 +148,7 @@ def run_job(
 def _run(
     app: App,
     job: Callable[..., Any],
-    model: ScriptedModel,
+    model: Model,
     parameters: Mapping[str, Any],
     scheduled_for: datetime | None,
     attempts: int,
@@ -181,4 +187,5 @@ def _run(
             tasks=tuple(tasks.tasks_of(connection, run.id)),
             decisions=tuple(tasks.decisions_of(connection, run.id)),
             steps=tuple(steps.steps_of(connection, run.id)),
+            artifacts={path.name: path.read_bytes() for path in sorted(house.run_dir(run.id).glob("artifacts/*"))},
         )

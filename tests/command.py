@@ -114,9 +114,10 @@ class TaskPilot:
         """The newest run's row."""
         return self.rows("SELECT * FROM runs ORDER BY id DESC LIMIT 1")[0]
 
-    def totals(self, metric: str) -> dict[str, int]:
-        """A metric's running totals by their labels, a JSON text."""
-        return {row["labels"]: row["value"] for row in self.rows("SELECT labels, value FROM totals WHERE metric = ?", metric)}
+    def totals(self, metric: str, *, job: str = "%") -> dict[str, int]:
+        """A metric's running totals by their labels, a JSON text; of all jobs where none is named."""
+        found = self.rows("SELECT labels, sum(value) AS value FROM totals WHERE metric = ? AND job LIKE ? GROUP BY labels", metric, job)
+        return {row["labels"]: row["value"] for row in found}
 
     def _variables(self, more: Mapping[str, str | None] | None) -> dict[str, str]:
         merged: dict[str, str | None] = {**self.environment, **(more or {})}

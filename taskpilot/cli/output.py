@@ -40,6 +40,9 @@ _STYLES: Final = {
     "budget_exceeded": "red",
     "broken": "red",
     "refused": "red",
+    "note": "cyan",
+    "warning": "yellow",
+    "error": "red",
 }
 
 
@@ -157,6 +160,20 @@ def tell_of_more(found: Sequence[object], limit: int, command: str) -> None:
 def say_line(text: str) -> None:
     """Prints one line, however long: line ends inside of it are escaped too."""
     _write(printable(text.expandtabs(4)))
+
+
+def say_marked(word: str, line: str) -> None:
+    """Prints one line that begins with `word`, which has its colour of the tables on a terminal that shows colours."""
+    if not (on_terminal() and word in _STYLES):
+        say_line(line)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    marked = Text(printable(line.expandtabs(4)))
+    marked.stylize(_STYLES[word], 0, len(word))
+    with _output_errors():
+        Console(file=sys.stdout, highlight=False, markup=False, emoji=False).print(marked, soft_wrap=True)
 
 
 def _write(text: str) -> None:

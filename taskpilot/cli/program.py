@@ -12,6 +12,7 @@ from taskpilot.cli.options import GlobalOptions
 
 COMMANDS: Final = {
     "run": ("taskpilot.cli.run", "Run a job now and print what it came to."),
+    "serve": ("taskpilot.cli.serve", "Keep time: start every job when it is due, and answer over HTTP."),
     "jobs": ("taskpilot.cli.jobs", "What is defined, and when it is due."),
     "runs": ("taskpilot.cli.runs", "What ran, how it ended, and what it waits for."),
     "tasks": ("taskpilot.cli.tasks", "What the planner proposed, and your yes or no to it."),
@@ -19,6 +20,7 @@ COMMANDS: Final = {
     "policy": ("taskpilot.cli.policy", "Compile the policies and try them on known calls."),
     "metrics": ("taskpilot.cli.metrics", "The numbers as Prometheus reads them."),
     "traces": ("taskpilot.cli.traces", "Where a run spent its time."),
+    "doctor": ("taskpilot.cli.doctor", "Say what is wrong and what mends it; change nothing."),
     "exit-codes": ("taskpilot.cli.exit_codes", "What each exit status means."),
     "init": ("taskpilot.cli.init", "Make a folder with a first job."),
     "db": ("taskpilot.cli.db", "Upgrade or back up the store."),

@@ -7,17 +7,7 @@ from taskpilot.cli import words
 from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import Run
 from taskpilot.domain.text import one_line
-from taskpilot.operations.attempts import Display
-
-
-class NoDisplay:
-    """Shows nothing."""
-
-    def update(self, run: Run) -> None:
-        """Takes no notice."""
-
-    def close(self) -> None:
-        """There is nothing to end."""
+from taskpilot.operations.attempts import Display, NoDisplay
 
 
 class LiveDisplay:

@@ -17,7 +17,7 @@ from taskpilot.context.session import Session
 from taskpilot.context.values import digestible, from_json, to_json
 from taskpilot.domain.errors import LeaseLost, RequirementNotMet, StoreBusy, ToolArgumentsInvalid
 from taskpilot.domain.specs import ToolSpec
-from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.steps import MEMORY, StepKind, StepPlace, StepStatus
 from taskpilot.tools.arguments import parse_arguments
 from taskpilot.tools.decorator import tool_spec
 from taskpilot.tools.invocation import read_result
@@ -31,12 +31,13 @@ _PROGRESS_EVERY: Final = 0.5
 
 
 class RunContext:
-    """One run, as its job sees it. Every ask, call, step, now and uuid is journaled: a later attempt gets what is recorded."""
+    """One run, as its job sees it. What an ask, call, step, now, uuid or recall gave is journaled: a later attempt gets the same again."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._asking = Asking(session)
         self._calling = Calling(session)
+        self._memory = scope.Scope(MEMORY)
         self._progress_at: datetime | None = None
 
     @property
@@ -142,6 +143,21 @@ class RunContext:
         place = scope.current().place(StepKind.UUID, "uuid", None)
         return uuids.UUID(self._noted(place, lambda: str(uuids.uuid4())))
 
+    def remember(self, key: str, value: Any) -> None:
+        """Keeps a value (JSON) for later runs of this job: they `recall` it as soon as this run has succeeded, and never where it fails.
+
+        What a job must not mix up, such as two repositories, is told apart by the key.
+        """
+        result = to_json(value)
+        self._noted(self._memory.place(StepKind.REMEMBER, key, result), lambda: result)
+
+    def recall(self, key: str) -> Any:
+        """What the newest succeeded run that remembered something under the key kept there; None where none did.
+
+        Plain JSON types, the same in every attempt.
+        """
+        return self._noted(scope.current().place(StepKind.RECALL, key, None), lambda: self._session.journal.remembered(key))
+
     def artifact(self, name: str, data: str | bytes | Any) -> Path:
         """Writes a file of this run (text, bytes, or JSON of anything else) and gives its path. Raises ValueError for a bad name."""
         content = data if isinstance(data, str | bytes) else to_json(data)
@@ -170,11 +186,11 @@ class RunContext:
             raise ToolArgumentsInvalid(f"there is no tool {tool!r}; this run has {', '.join(sorted(known))}")
         return known[tool]
 
-    def _noted(self, place: Any, make: Callable[[], str]) -> str:
+    def _noted(self, place: StepPlace, make: Callable[[], Any]) -> Any:
         recorded = self._session.journal.recorded(place)
         if recorded is None:
             try:
                 recorded = self._session.journal.note(place, StepStatus.SUCCEEDED, result=make())
             except LeaseLost as stop:
                 raise self._session.stopped(stop) from None
-        return str(recorded.result)
+        return recorded.result

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from taskpilot.domain.usage import Usage
 
@@ -16,6 +16,14 @@ class StepKind(StrEnum):
     STEP = "step"
     NOW = "now"
     UUID = "uuid"
+    RECALL = "recall"
+    REMEMBER = "remember"
+
+
+NOTES: Final = frozenset({StepKind.NOW, StepKind.UUID, StepKind.RECALL, StepKind.REMEMBER})
+"""Steps that are whole at once: nothing happens between a beginning and an end."""
+MEMORY: Final = "/memory"
+"""The scope of everything that a run remembers, wherever in it that was, so that a later run finds it by the journal's index."""
 
 
 class StepStatus(StrEnum):

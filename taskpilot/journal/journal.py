@@ -52,6 +52,11 @@ class Journal:
         others = self._by_place.get((place.scope, place.kind, place.ordinal), {})
         return next((step for step in others.values() if step.key != place.key and step.status is not StepStatus.AGAIN), None)
 
+    def remembered(self, key: str) -> Any:
+        """What the job's newest succeeded run that remembered something under this key remembered last; None where none did."""
+        with self._store.read() as connection:
+            return steps.remembered(connection, self._run.job, key)
+
     def begin(
         self,
         place: StepPlace,

@@ -75,6 +75,8 @@ class Definitions:
     """Those whose file cannot be loaded, and why."""
     changed_at: datetime | None = None
     """When the folder was changed last, as far as one can tell."""
+    complaints: tuple[str, ...] = ()
+    """What cannot be loaded and why, a line each."""
 
     def knows(self, job: str) -> bool:
         """Whether it is defined, be it in a file that is broken."""

@@ -1,6 +1,7 @@
 """Claims every fire that is due, with its outcome, in one transaction with the cursors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -31,7 +32,7 @@ class Fires:
         self._is_gone = is_gone
         self._now = now
 
-    def claim_due(self, jobs: Definitions, *, only: Mapping[str, JobSpec] | None = None, asleep_since: datetime | None = None) -> Claimed:
+    def claim_due(self, jobs: Definitions, *, only: Collection[str] | None = None, asleep_since: datetime | None = None) -> Claimed:
         """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
 
         `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
@@ -102,7 +103,7 @@ class Fires:
                 unseen=unseen,
             )
             spec = jobs.specs.get(job)
-            judged[job] = judge(one, spec, standing, window=_window(spec, now), now=now, stagger=stagger)
+            judged[job] = judge(one, spec, standing, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:
                 ask_to_end(connection, active[job], at_once=spec.overlap == "terminate_other", now=now)
         return _record(connection, judged, now)
@@ -192,8 +193,9 @@ def _due(force: ScheduleInForce, spec: JobSpec | None, now: datetime) -> Due:
     schedule = schedule_of(force.schedule) if spec is None else spec.schedule
     if schedule is None or schedule.describe() != force.schedule or force.cursor >= now:
         return Due(force.job, force.schedule, None, ())
+    window = _window(spec, now)
     # The tick: a fire that is exactly as old as the window may still be caught up.
-    return _open(force, schedule, horizon=now - max(_window(spec, now), PUNCTUAL) - _TICK, until=now)
+    return replace(_open(force, schedule, horizon=now - max(window, PUNCTUAL) - _TICK, until=now), window=window)
 
 
 def _open(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, until: datetime) -> Due:
@@ -201,7 +203,7 @@ def _open(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, unti
     assert force.cursor is not None
     start = max(force.cursor, horizon)
     recent = tuple(schedule.between(start, until))
-    count = schedule.count_between(force.cursor, start)
+    count = schedule.count_between(force.cursor, start) if start > force.cursor else 0
     old = None
     if count:
         first, last = schedule.next_after(force.cursor), schedule.latest_at_or_before(start, within=start - force.cursor)
@@ -222,7 +224,7 @@ def _without(due: Due, taken: frozenset[int]) -> Due:
     if old is not None:
         left = old.count - sum(to_micros(old.first) <= micros <= to_micros(old.last) for micros in taken)
         old = Span(old.first, old.last, left) if left else None
-    return Due(due.job, due.schedule, old, tuple(fire for fire in due.recent if to_micros(fire) not in taken))
+    return replace(due, old=old, recent=tuple(fire for fire in due.recent if to_micros(fire) not in taken))
 
 
 def _window(spec: JobSpec | None, now: datetime) -> timedelta:

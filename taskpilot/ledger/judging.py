@@ -37,6 +37,8 @@ class Due:
     """Older than anything that may still be caught up."""
     recent: tuple[datetime, ...]
     """The others, ascending."""
+    window: timedelta = timedelta(0)
+    """How old a fire may be and still be caught up."""
 
     @property
     def is_empty(self) -> bool:
@@ -85,7 +87,7 @@ class Judgement:
     """The active run is to be ended for the newest fire."""
 
 
-def judge(due: Due, spec: JobSpec | None, standing: Standing, *, window: timedelta, now: datetime, stagger: Stagger) -> Judgement:
+def judge(due: Due, spec: JobSpec | None, standing: Standing, *, now: datetime, stagger: Stagger) -> Judgement:
     """The outcome of each fire, by the job's policies. `spec` is None where the job's file is broken."""
     found = Judgement()
     unable = _unable(spec, standing)
@@ -95,7 +97,7 @@ def judge(due: Due, spec: JobSpec | None, standing: Standing, *, window: timedel
         return found
     late = [fire for fire in due.recent if fire <= now - PUNCTUAL]
     punctual = [fire for fire in due.recent if fire > now - PUNCTUAL]
-    caught_up = _catch_up(found, due, late, punctual, spec, standing, window, now)
+    caught_up = _catch_up(found, due, late, punctual, spec, standing, now) if late or due.old else []
     _admit(found, due, caught_up, punctual, spec, standing, now, stagger)
     return found
 
@@ -113,14 +115,13 @@ def _catch_up(
     punctual: list[datetime],
     spec: JobSpec,
     standing: Standing,
-    window: timedelta,
     now: datetime,
 ) -> list[datetime]:
     """Closes the late fires that are not to run, and gives those that are."""
     unseen = standing.unseen or "it was met too late"
-    fresh = [fire for fire in late if fire >= now - window and not _too_late(spec, fire, now)]
+    fresh = [fire for fire in late if fire >= now - due.window and not _too_late(spec, fire, now)]
     stale = late[: len(late) - len(fresh)]
-    too_old = f"{unseen}; its catch-up window of {format_duration(window)} has passed"
+    too_old = f"{unseen}; its catch-up window of {format_duration(due.window)} has passed"
     close(found, due, stale, FireOutcome.MISSED, too_old, now, old=due.old)
     if spec.catch_up == "skip":
         close(found, due, fresh, FireOutcome.MISSED, f'{unseen}; catch_up="skip"', now)

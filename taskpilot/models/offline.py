@@ -67,6 +67,8 @@ def _structured(request: ChatRequest) -> dict[str, Any]:
     example = _example(schema, schema, depth=0)
     if not isinstance(example, dict):
         raise ModelRefused("offline: the embedded model can give an object, and the output that is asked for is none")
+    if request.agent == "summarizer" and "summary" in properties:
+        return example | {"summary": "offline: the embedded rules summarize nothing; name a real model by --model for that."}
     return example
 
 

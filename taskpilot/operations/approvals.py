@@ -4,11 +4,12 @@ from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import NotFound, TransitionRefused
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.instruments import APPROVALS
-from taskpilot.domain.runs import OPEN, Run
+from taskpilot.domain.runs import OPEN, Run, RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.operations.house import House
 from taskpilot.operations.running import publish_change
-from taskpilot.store import runs, tasks
+from taskpilot.store import listings, runs, tasks
+from taskpilot.store.schedulers import awake_schedulers
 from taskpilot.store.totals import add, count, touch
 
 
@@ -44,7 +45,7 @@ def _move(house: House, task_id: str, after: TaskStatus, *, by: str, note: str) 
         run = runs.get_run(connection, task.run_id)
         goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
     publish_change(house, task.job)
-    return f"task {task.id} is {after}; {_and_now(task.run_id, run, goes_on=goes_on)}"
+    return f"task {task.id} is {after}; {_and_now(house, task.run_id, run, goes_on=goes_on)}"
 
 
 def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
@@ -59,13 +60,25 @@ def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, n
         run = runs.get_run(connection, decision.run_id)
         goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
     publish_change(house, decision.job)
-    return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(decision.run_id, run, goes_on=goes_on)}"
+    return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(house, decision.run_id, run, goes_on=goes_on)}"
 
 
-def _and_now(run_id: str, run: Run | None, *, goes_on: bool) -> str:
+def _and_now(house: House, run_id: str, run: Run | None, *, goes_on: bool) -> str:
+    if run is not None and run.status is RunStatus.WAITING and _server_goes_on(house, run_id):
+        return f"nothing else is asked, so the server goes on with run {run_id} at once"
     if run is None or goes_on:
         return f"when all is answered: taskpilot runs resume {run_id}"
     return f"run {run_id} is {run.status} and is not gone on with"
+
+
+def _server_goes_on(house: House, run_id: str) -> bool:
+    """Puts the run into the queue of a server that is awake, where it waits for nothing more."""
+    with house.store.read() as connection:
+        asked = tasks.pending_decisions(connection, run_id) or listings.uncertain_steps(connection, run_id)
+        in_review = any(task.status is TaskStatus.REVIEW for task in tasks.tasks_of(connection, run_id))
+        if asked or in_review or not awake_schedulers(connection, house.now()):
+            return False
+    return house.ledger.go_on(run_id)
 
 
 def _check_pending(decision: Decision) -> None:

@@ -39,6 +39,16 @@ class Display(Protocol):
         ...
 
 
+class NoDisplay:
+    """Shows nothing."""
+
+    def update(self, run: Run) -> None:
+        """Takes no notice."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
 class Attempts:
     """Supervises one claimed run in this process."""
 

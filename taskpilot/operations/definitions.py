@@ -1,5 +1,6 @@
 """The jobs of the folder as the ledger wants them: what can be run, and what is broken although the record knows it."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,28 +13,29 @@ from taskpilot.signals.gateway import GatewayUnreachable, delete_group
 from taskpilot.store.schedules import schedules_in_force
 
 
-def read_definitions(house: House) -> Definitions:
-    """The folder as it is now. A folder that cannot be read breaks every job that the record knows; it ends none."""
+def read_definitions(house: House, *, again: bool = False) -> Definitions:
+    """The folder as it is, or as it was when it was first read. One that cannot be read breaks every job that the record knows."""
     with house.store.read() as connection:
         known = schedules_in_force(connection)
     try:
-        catalog = house.catalog
+        catalog = house.reread_jobs() if again else house.catalog
     except ConfigurationError as error:
-        return Definitions({}, dict.fromkeys(known, str(error)))
-    return Definitions(catalog.jobs, _broken(catalog, set(known)), _changed_at(catalog.directory))
+        return Definitions({}, dict.fromkeys(known, str(error)), complaints=(str(error),))
+    return Definitions(
+        catalog.jobs, _broken(catalog, set(known)), _changed_at(catalog.directory), complaints=tuple(map(str, catalog.broken))
+    )
 
 
-def follow_definitions(house: House) -> Definitions:
+def follow_definitions(house: House, *, again: bool = False) -> Definitions:
     """The same, with the record of schedules brought up to it, and the gateway groups of jobs that are gone deleted."""
-    jobs = read_definitions(house)
+    jobs = read_definitions(house, again=again)
     gone = begin_and_end_schedules(house.store, jobs, now=house.now())
     url = house.settings.pushgateway_url
-    for job in gone if url is not None else ():
-        try:
-            delete_group(url or "", house.store.deployment, job, seconds=2)
-        except GatewayUnreachable:
-            # `metrics prune` and doctor name a group that nobody fills any more.
-            break
+    if url is not None:
+        # What cannot be deleted now is named by doctor.
+        with suppress(GatewayUnreachable):
+            for job in gone:
+                delete_group(url, house.store.deployment, job, seconds=2)
     return jobs
 
 

@@ -42,6 +42,13 @@ class House:
         """The jobs of the root, and the files that are broken."""
         return load_jobs(self.settings.jobs_dir)
 
+    def reread_jobs(self) -> JobCatalog:
+        """The catalog of the folder as it is now, from here on. Raises ConfigurationError, and the old one stays."""
+        found = load_jobs(self.settings.jobs_dir)
+        # In one step: other threads read it.
+        self.__dict__["catalog"] = found
+        return found
+
     @cached_property
     def owner(self) -> Owner:
         """This process, as a lease names it."""

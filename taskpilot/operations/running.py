@@ -65,10 +65,10 @@ def run_job(house: House, request: RunRequest, run_child: RunChild, display: Dis
             raise
         if not isinstance(claim, Claim):
             forget_run_dir(house.run_dir(plan.run_id))
-            return _skipped(house, plan.spec, claim)
+            return skipped(house, plan.spec, claim)
         if claim.run.id != plan.run_id:
             forget_run_dir(house.run_dir(plan.run_id))
-        return _supervised(house, plan.spec, claim, run_child, display, interrupts)
+        return supervised(house, plan.spec, claim, run_child, display, interrupts)
 
 
 def resume_run(
@@ -84,7 +84,7 @@ def resume_run(
         answer_step(house, run, answer)
     with Interrupts() as interrupts:
         claim = house.ledger.resume(plan)
-        return _supervised(house, plan.spec, claim, run_child, display, interrupts)
+        return supervised(house, plan.spec, claim, run_child, display, interrupts)
 
 
 def cancel_run(house: House, run_id: str) -> str:
@@ -144,7 +144,8 @@ def publish_change(house: House, job: str, *, run_id: str | None = None, model: 
     )
 
 
-def _supervised(house: House, spec: JobSpec, claim: Claim, run_child: RunChild, display: Display, interrupts: Interrupts) -> Finished:
+def supervised(house: House, spec: JobSpec, claim: Claim, run_child: RunChild, display: Display, interrupts: Interrupts) -> Finished:
+    """Supervises a claimed run to where it stands for good, and tells the signals."""
     seconds = TOTAL_SECONDS
 
     def push_start() -> None:
@@ -178,7 +179,8 @@ def _claim(house: House, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
     return claim
 
 
-def _skipped(house: House, spec: JobSpec, skip: Skip) -> Finished:
+def skipped(house: House, spec: JobSpec, skip: Skip) -> Finished:
+    """What a run that is not to start comes to; the signals are told where that is new in the record."""
     if skip.recorded:
         publish_change(house, spec.name)
     status = skip.outcome

@@ -1,7 +1,8 @@
 """From command line, environment, settings file and defaults, in this order, to one frozen Settings."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +28,7 @@ class _Option:
     """Environment variables, the first that is set wins."""
 
 
-_OPTIONS: Final = (
+OPTIONS: Final = (
     _Option("state_dir", values.text, ".taskpilot", "home", ("TASKPILOT_HOME",)),
     _Option("jobs_dir", values.text, "jobs", "jobs", ("TASKPILOT_JOBS",)),
     _Option("model", values.text, None, "model", ("TASKPILOT_MODEL",)),
@@ -60,13 +61,22 @@ _OPTIONS: Final = (
     _Option("policy_default", values.boolean, True, "policy.default"),
     _Option("notify_channels", values.channels, MappingProxyType({}), "notify.channels"),
 )
-_KEYS: Final = frozenset(option.key for option in _OPTIONS if option.key is not None)
+_KEYS: Final = frozenset(option.key for option in OPTIONS if option.key is not None)
 _TABLES: Final = frozenset(key.partition(".")[0] for key in _KEYS if "." in key) | {"budget"}
 _FROM_ENVIRONMENT_ONLY: Final = {
     "openai_api_key": "OPENAI_API_KEY",
     "openai.api_key": "OPENAI_API_KEY",
     "api_token": "TASKPILOT_API_TOKEN",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is configured, as far as it can be read."""
+
+    settings: Settings
+    problems: Mapping[str, ConfigurationError]
+    """What is invalid: by field, which has its default then, or by the file's key where there is no such field; in the order of finding."""
 
 
 def load(
@@ -83,30 +93,51 @@ def load(
     `root`, `home`, `jobs` and `log_level` are what the command line says; a relative `root` is relative to `cwd`, a relative `home` or
     `jobs` to the root. Writes nothing. Raises ConfigurationError that names the option and what helps.
     """
+    found = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd, environ=environ)
+    for problem in found.problems.values():
+        raise problem
+    return found.settings
+
+
+def survey(
+    *,
+    root: Path | None = None,
+    home: Path | None = None,
+    jobs: Path | None = None,
+    log_level: str | None = None,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Survey:
+    """As `load`, but one option that is invalid does not hide the others.
+
+    Raises ConfigurationError where there is no root, or where the root or its settings file cannot be read or trusted as a whole.
+    """
     variables = os.environ if environ is None else environ
     folder = _root(cwd, root)
     file, table = _settings_file(folder)
-    found = _found(variables, file, table)
+    problems: dict[str, ConfigurationError] = {}
+    found = _found(variables, file, table, problems)
     typed = {"state_dir": ("--home", home), "jobs_dir": ("--jobs", jobs), "log_level": ("--log-level", log_level)}
     found |= {name: (option, str(value)) for name, (option, value) in typed.items() if value is not None}
 
     fields: dict[str, Any] = {"root": folder}
     sources = {"root": "default" if root is None else "--root"}
-    for option in _OPTIONS:
+    for option in OPTIONS:
         source, raw = found.get(option.field, ("default", None))
         try:
             fields[option.field] = option.default if source == "default" else option.read(raw)
         except ValueError as error:
             where = source if source.startswith(("env ", "--")) else f"{source}: {option.key}"
-            raise ConfigurationError(f"{where}: {error}") from None
+            problems[option.field] = ConfigurationError(f"{where}: {error}")
+            fields[option.field] = option.default
         sources[option.field] = source
-    _settle_paths(fields, sources)
+    _settle_paths(fields, sources, problems)
     if sources["otel_enabled"] == "default" and variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         fields["otel_enabled"], sources["otel_enabled"] = False, "env OTEL_SDK_DISABLED"
     if fields["otel_endpoint"] is None:
         # The ports that OpenTelemetry gives to the two protocols.
         fields["otel_endpoint"] = f"http://localhost:{4317 if fields['otel_protocol'] == 'grpc' else 4318}"
-    return Settings(**fields, sources=MappingProxyType(sources))
+    return Survey(Settings(**fields, sources=MappingProxyType(sources)), MappingProxyType(problems))
 
 
 def _root(cwd: Path | None, explicit: Path | None) -> Path:
@@ -141,15 +172,17 @@ def _settings_file(root: Path) -> tuple[str, dict[str, Any]]:
     return SETTINGS_FILE, read_toml(own)
 
 
-def _found(variables: Mapping[str, str], file: str, table: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def _found(
+    variables: Mapping[str, str], file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]
+) -> dict[str, tuple[str, Any]]:
     """Source and raw value of each field that environment or file name; an empty variable counts as not set."""
     if variables.get("TASKPILOT_DATABASE_URL"):
-        raise ConfigurationError(
+        problems["TASKPILOT_DATABASE_URL"] = ConfigurationError(
             "env TASKPILOT_DATABASE_URL: PostgreSQL is not implemented in this version; unset it, the store is SQLite in the state dir"
         )
-    given = _flat(file, table)
+    given = _flat(file, table, problems)
     found: dict[str, tuple[str, Any]] = {}
-    for option in _OPTIONS:
+    for option in OPTIONS:
         name = next((name for name in option.names if variables.get(name, "").strip()), None)
         if name is not None:
             found[option.field] = (f"env {name}", variables[name])
@@ -158,8 +191,8 @@ def _found(variables: Mapping[str, str], file: str, table: Mapping[str, Any]) ->
     return found
 
 
-def _flat(file: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's values by dotted key. Raises ConfigurationError for a key that does nothing."""
+def _flat(file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]) -> dict[str, Any]:
+    """The file's values by dotted key. A key that does nothing is a problem."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if key in _TABLES and isinstance(value, Mapping):
@@ -168,7 +201,7 @@ def _flat(file: str, table: Mapping[str, Any]) -> dict[str, Any]:
             flat[key] = value
     for key in flat:
         if key not in _KEYS:
-            raise ConfigurationError(f"{file}: {_refusal(key)}")
+            problems[key] = ConfigurationError(f"{file}: {_refusal(key)}")
     return flat
 
 
@@ -187,16 +220,41 @@ def _refusal(key: str) -> str:
     return f"the key {shown} is not known; {hint}"
 
 
-def _settle_paths(fields: dict[str, Any], sources: dict[str, str]) -> None:
+@contextmanager
+def _noted(problems: dict[str, ConfigurationError], name: str) -> Iterator[None]:
+    """Keeps a ConfigurationError under the field's name; what was found first counts."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems.setdefault(name, error)
+
+
+def _settle_paths(fields: dict[str, Any], sources: dict[str, str], problems: dict[str, ConfigurationError]) -> None:
     """Makes paths absolute, from the root on, and refuses what somebody else could change."""
     root: Path = fields["root"]
     for name in ("state_dir", "jobs_dir"):
-        fields[name] = _absolute(root, fields[name])
-    if fields["jobs_dir"].exists():
-        if not fields["jobs_dir"].is_dir():
-            raise ConfigurationError(f"{sources['jobs_dir']}: {fields['jobs_dir']} is not a folder of job files")
-        check_trusted(fields["jobs_dir"])
-    files = tuple(_absolute(root, name) for name in fields["policy_files"])
+        given, fields[name] = fields[name], root
+        with _noted(problems, name):
+            fields[name] = _absolute(root, given)
+    jobs_dir: Path = fields["jobs_dir"]
+    with _noted(problems, "jobs_dir"):
+        if jobs_dir.exists():
+            if not jobs_dir.is_dir():
+                raise ConfigurationError(f"{sources['jobs_dir']}: {jobs_dir} is not a folder of job files")
+            check_trusted(jobs_dir)
+    given, fields["policy_files"] = fields["policy_files"], ()
+    with _noted(problems, "policy_files"):
+        fields["policy_files"] = _policy_files(tuple(_absolute(root, name) for name in given), fields, sources)
+    prices = root / "prices.toml"
+    fields["prices_file"] = prices if prices.is_file() else None
+    sources["prices_file"] = "prices.toml" if prices.is_file() else "default"
+    if prices.is_file():
+        with _noted(problems, "prices_file"):
+            check_trusted(prices)
+
+
+def _policy_files(files: tuple[Path, ...], fields: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Path, ...]:
+    """The files, each there and trusted. Raises ConfigurationError, also where no policy at all is left."""
     for path in files:
         if not path.is_file():
             raise ConfigurationError(f"{sources['policy_files']}: policy.files names {path}, which is not a file")
@@ -206,12 +264,7 @@ def _settle_paths(fields: dict[str, Any], sources: dict[str, str]) -> None:
             f"{sources['policy_default']}: policy.default = false without policy.files leaves no policy, so that every tool call "
             "would be denied; name the Rego files in policy.files"
         )
-    fields["policy_files"] = files
-    prices = root / "prices.toml"
-    fields["prices_file"] = prices if prices.is_file() else None
-    sources["prices_file"] = "prices.toml" if prices.is_file() else "default"
-    if prices.is_file():
-        check_trusted(prices)
+    return files
 
 
 def _absolute(root: Path, name: str) -> Path:

@@ -126,9 +126,17 @@ def push_scheduler(store: Store, url: str, state_dir: Path, *, seconds_left: flo
     return PushResult(delivered=error is None, owed=error is not None, error=error)
 
 
-def foreign_store(url: str, deployment: str, job: str, store_id: str, *, seconds: float = 5.0) -> str | None:
-    """The id of another store that fills this job's group, or None. Raises GatewayUnreachable where the gateway does not say."""
-    ours = {"job": JOB, "deployment": deployment, "job_name": job}
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One group of series in the gateway."""
+
+    labels: dict[str, str]
+    store_ids: tuple[str, ...]
+    """Who fills it, as `taskpilot_store_info` says; empty where nobody said so."""
+
+
+def groups_of(url: str, *, seconds: float = 5.0) -> list[Group]:
+    """Every group that the gateway holds. Raises GatewayUnreachable where it does not say."""
     try:
         answer = exchange("GET", f"{_base(url)}/api/v1/metrics", seconds=seconds, body_max=_GROUPS_MAX)
         groups = json.loads(answer.body)["data"] if answer.status == 200 else None
@@ -136,10 +144,18 @@ def foreign_store(url: str, deployment: str, job: str, store_id: str, *, seconds
         raise GatewayUnreachable(_unreachable(url, one_line(str(error)))) from error
     if not isinstance(groups, list):
         raise GatewayUnreachable(_unreachable(url, f"its answer {answer.status} to /api/v1/metrics is no list of groups"))
-    for group in groups:
-        if isinstance(group, dict) and group.get("labels") == ours:
-            return next((other for other in _store_ids(group) if other != store_id), None)
-    return None
+    return [
+        Group({str(name): str(value) for name, value in group["labels"].items()}, tuple(_store_ids(group)))
+        for group in groups
+        if isinstance(group, dict) and isinstance(group.get("labels"), dict)
+    ]
+
+
+def foreign_store(url: str, deployment: str, job: str, store_id: str, *, seconds: float = 5.0) -> str | None:
+    """The id of another store that fills this job's group, or None. Raises GatewayUnreachable where the gateway does not say."""
+    ours = {"job": JOB, "deployment": deployment, "job_name": job}
+    owners = [owner for group in groups_of(url, seconds=seconds) if group.labels == ours for owner in group.store_ids]
+    return next((owner for owner in owners if owner != store_id), None)
 
 
 def delete_group(url: str, deployment: str, job: str, *, seconds: float = 5.0) -> None:

@@ -48,9 +48,12 @@ def tick(
     connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values))
 
 
-def last_tick(connection: Connection) -> datetime | None:
-    """When a scheduler was awake last, any of them; None where none ever was."""
-    micros = connection.execute(select(func.max(schedulers.c.last_tick_at))).scalar()
+def last_tick(connection: Connection, *, but: str | None = None) -> datetime | None:
+    """When a scheduler was awake last, any of them but one; None where none ever was."""
+    wanted = select(func.max(schedulers.c.last_tick_at))
+    if but is not None:
+        wanted = wanted.where(schedulers.c.id != but)
+    micros = connection.execute(wanted).scalar()
     return None if micros is None else from_micros(micros)
 
 

@@ -7,8 +7,9 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from taskpilot.domain.moments import to_micros
-from taskpilot.domain.steps import Step, StepStatus
-from taskpilot.store.records import dumps, step_of
+from taskpilot.domain.runs import RunStatus
+from taskpilot.domain.steps import MEMORY, Step, StepKind, StepStatus
+from taskpilot.store.records import dumps, loads, step_of
 from taskpilot.store.tables import agents, runs, steps
 
 
@@ -29,6 +30,22 @@ def begun_steps(connection: Connection, run_id: str) -> list[Step]:
     """The steps that were begun and have no end."""
     wanted = select(steps).where(steps.c.run_id == run_id, steps.c.status == StepStatus.BEGUN)
     return [step_of(row) for row in connection.execute(wanted)]
+
+
+def remembered(connection: Connection, job: str, key: str) -> Any:
+    """What the newest succeeded run of a job that remembered something under a key remembered last; None where none did.
+
+    Both halves are read by an index: the job's succeeded runs from the newest one back, and of each one what it remembered.
+    """
+    memory = (steps.c.run_id == runs.c.id) & (steps.c.scope == MEMORY) & (steps.c.kind == StepKind.REMEMBER) & (steps.c.name == key)
+    wanted = (
+        select(steps.c.result)
+        .select_from(runs.join(steps, memory))
+        .where(runs.c.job == job, runs.c.status == RunStatus.SUCCEEDED)
+        .order_by(runs.c.id.desc(), steps.c.started_at.desc(), steps.c.id.desc())
+        .limit(1)
+    )
+    return loads(connection.execute(wanted).scalar())
 
 
 def insert_step(connection: Connection, step: Step, *, input_digest: str) -> None:

@@ -1,6 +1,7 @@
 """What a job is, from its first line to its typed parameters. Read from top to bottom."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,16 +99,30 @@ def test_a_retry_gives_a_run_another_attempt() -> None:
     assert run_job(third_time_lucky, attempts=3).result == "attempt 3"
 
 
-def test_a_job_leaves_files() -> None:
-    paths = []
-
+def test_a_job_goes_on_where_its_last_success_left_off(tmp_path: Path) -> None:
     @job()
-    def writes(ctx: RunContext) -> None:
-        path = ctx.artifact("digest.md", "# Today\n")
-        paths.append((path.name, path.read_text()))
+    def reads(ctx: RunContext, lines: list[str]) -> list[str]:
+        seen = ctx.recall("seen") or 0
+        ctx.remember("seen", len(lines))
+        ctx.require("broken" not in lines, "every line can be read")
+        return lines[seen:]
 
-    run_job(writes)
-    assert paths == [("digest.md", "# Today\n")]
+    def new_of(*lines: str) -> list[str] | None:
+        new: list[str] | None = run_job(reads, parameters={"lines": list(lines)}, root=tmp_path).result
+        return new
+
+    assert new_of("a", "b") == ["a", "b"]
+    assert new_of("a", "b", "broken") is None
+    assert new_of("a", "b", "c") == ["c"]
+
+
+def test_a_job_leaves_files() -> None:
+    @job()
+    def writes(ctx: RunContext) -> str:
+        return ctx.artifact("digest.md", "# Today\n").name
+
+    ran = run_job(writes)
+    assert (ran.result, ran.artifacts) == ("digest.md", {"digest.md": b"# Today\n"})
 
 
 def test_an_artifacts_name_is_a_plain_file_name() -> None:

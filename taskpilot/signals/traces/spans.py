@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from taskpilot.domain.decisions import Verdict
 from taskpilot.domain.runs import RunStatus
-from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.steps import NOTES, StepKind, StepStatus
 from taskpilot.domain.usage import NANO_PER_USD
 from taskpilot.signals.traces import names
 from taskpilot.signals.traces.ids import span_id_of
@@ -51,7 +51,7 @@ class _Tree:
         spans = [] if self._record.root_written else [self._root_span()]
         spans += [self._attempt_span(row) for row in self._record.attempts if row.number > 1]
         spans += [self._agent_span(row) for row in self._record.agents]
-        spans += [self._step_span(row) for row in self._record.steps if row.kind not in (StepKind.NOW, StepKind.UUID)]
+        spans += [self._step_span(row) for row in self._record.steps if row.kind not in NOTES]
         spans += [self._decision_span(row, attempt) for row in self._record.decisions if (attempt := self._attempt_at(row.decided_at))]
         return spans
 

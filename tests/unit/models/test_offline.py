@@ -147,6 +147,12 @@ class Digest(BaseModel):
     note: str = "kept out"
 
 
+def test_a_summarizer_says_that_the_rules_summarize_nothing() -> None:
+    shape = OutputSchema("S", {"type": "object", "properties": {"summary": {"type": "string"}}, "required": ["summary"]})
+    said = json.loads(ask("summarizer", "Two things happened.", output=shape).content)
+    assert said == {"summary": "offline: the embedded rules summarize nothing; name a real model by --model for that."}
+
+
 def test_an_unknown_output_gets_the_smallest_instance_that_fits() -> None:
     content = ask("editor", "write", output=OutputSchema("Digest", Digest.model_json_schema())).content
     digest = Digest.model_validate_json(content)

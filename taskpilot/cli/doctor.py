@@ -1,0 +1,38 @@
+"""`taskpilot doctor`: what is wrong, and what mends it."""
+
+import click
+
+from taskpilot.cli import output
+from taskpilot.cli.options import global_options, json_option
+
+
+@click.command(name="doctor")
+@json_option
+def command(*, as_json: bool) -> int:
+    """Say what is wrong and what mends it; change nothing.
+
+    Looks at root, settings, job files, policies, store, model, prices, gateway, collector and crontab, and prints each setting
+    with its source. Servers are asked, but nothing is pushed and no token is spent.
+
+    Exit status: 0 well, also with warnings; 1 an error; 78 the configuration is invalid.
+
+    \b
+    Example:
+      taskpilot doctor
+      taskpilot doctor --json | jq '.findings[] | select(.level == "error")'
+    """
+    from pathlib import Path
+
+    from taskpilot.cli.diagnosis_page import print_diagnosis
+    from taskpilot.operations.doctor import examine
+    from taskpilot.operations.doctor.shapes import diagnosis_json
+
+    given = global_options()
+    root, home, jobs = (None if text is None else Path(text) for text in (given.root, given.home, given.jobs))
+    found = examine(root=root, home=home, jobs=jobs, log_level=given.log_level)
+    given.exit_code = found.exit_code
+    if as_json:
+        output.print_json(diagnosis_json(found))
+    else:
+        print_diagnosis(found)
+    return found.exit_code

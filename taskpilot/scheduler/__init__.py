@@ -1,0 +1,1 @@
+"""When something is due, somebody has to wake up: APScheduler is the clock, the ledger decides."""

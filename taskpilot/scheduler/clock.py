@@ -1,0 +1,84 @@
+"""APScheduler as the clock: it knows when each job is due next, and wakes whoever asks the ledger. The owner of apscheduler."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from taskpilot.domain.schedule import Schedule
+
+
+class Clock:
+    """Calls `wake` with a job's name when it is due. Its job store is memory, filled anew from the definitions."""
+
+    def __init__(self, wake: Callable[[str], None]) -> None:
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            jobstores={"default": MemoryJobStore()},
+            executors={"default": _WakingExecutor(wake)},
+            # A late job is never dropped here: whether it is late is for the ledger to judge.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self._schedules: dict[str, Schedule] = {}
+
+    def start(self) -> None:
+        """Begins to keep time, in a thread of APScheduler's."""
+        self._scheduler.start()
+
+    def set_schedules(self, schedules: Mapping[str, Schedule]) -> None:
+        """From here on exactly these jobs are due, each by its schedule."""
+        for job in self._schedules.keys() - schedules.keys():
+            self._remove(job)
+        for job, schedule in schedules.items():
+            if self._schedules.get(job) != schedule:
+                self._remove(job)
+                self._scheduler.add_job(_nothing, _ScheduleTrigger(schedule), id=job, name=job)
+        self._schedules = dict(schedules)
+
+    def look_again(self) -> None:
+        """Makes APScheduler look at the wall clock now: it sleeps by another clock, and the wall clock may have been set."""
+        if self._scheduler.running:
+            self._scheduler.wakeup()
+
+    def stop(self) -> None:
+        """Wakes nobody any more."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def _remove(self, job: str) -> None:
+        # One that has no further fire has left the job store by itself.
+        if self._scheduler.get_job(job) is not None:
+            self._scheduler.remove_job(job)
+
+
+class _ScheduleTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types
+    """Our schedules in APScheduler's form."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """The next one after now: those before it are in the ledger's hands, and a month of seconds is not gone through here."""
+        return self._schedule.next_after(now if previous_fire_time is None else max(previous_fire_time, now))
+
+
+class _WakingExecutor(BaseExecutor):  # type: ignore[misc]  # as above
+    """Runs nothing: it says that something is due. The times that it is offered are a hint, since not all are offered."""
+
+    def __init__(self, wake: Callable[[str], None]) -> None:
+        super().__init__()
+        self._wake = wake
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        del run_times
+        self._wake(job.id)
+        # Done at once. The base class counts it as begun only after this, so the sum is nothing.
+        self._run_job_success(job.id, [])
+
+
+def _nothing() -> None:
+    """APScheduler wants a function."""

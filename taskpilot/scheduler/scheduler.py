@@ -1,0 +1,255 @@
+"""The loop's body: what a scheduler does each time that it wakes up, with the time handed in."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.fires import PUNCTUAL, WAKE_UP, ClockEvent, ClockEventKind, SchedulerState, StartOrder
+from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.schedule_text import schedule_of
+from taskpilot.ledger.claims import Claimed, Definitions
+from taskpilot.operations.definitions import follow_definitions
+from taskpilot.operations.house import House
+from taskpilot.scheduler.alarms import Alarms
+from taskpilot.scheduler.watching import FolderWatch
+from taskpilot.store import schedulers
+from taskpilot.store.schedules import schedules_in_force
+
+TICK_EVERY: Final = timedelta(seconds=5)
+"""So often a scheduler says in the record that it is awake, reaps dead runs and looks at the job files."""
+QUEUE_EVERY: Final = timedelta(seconds=1)
+"""So often it looks whether somebody else put something into the queue."""
+
+
+class Engine(Protocol):
+    """Starts supervisors."""
+
+    def submit(self, order: StartOrder) -> None:
+        """Hands over an order. Raises an exception where it cannot; the order is put back then."""
+        ...
+
+
+class Log(Protocol):
+    """Says what happened."""
+
+    def info(self, message: object, /, **fields: object) -> None:
+        """What happened."""
+        ...
+
+    def warning(self, message: object, /, **fields: object) -> None:
+        """What somebody should look at."""
+        ...
+
+
+@dataclass(slots=True)
+class Told:
+    """What a scheduler last said of itself."""
+
+    jobs: int = 0
+    broken: tuple[str, ...] = ()
+    error: str | None = None
+    lag: timedelta = timedelta(0)
+
+
+class Scheduler:
+    """Claims what is due, starts what is in the queue, ends what is dead, and says that it is awake.
+
+    One thread calls `turn`. What fails in it is told and tried again at the next turn: nothing is lost by it, since what is due is
+    derived from the cursors in the record.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        engine: Engine,
+        *,
+        scheduler_id: str,
+        log: Log,
+        set_alarms: Callable[[Mapping[str, Schedule]], None] = lambda _schedules: None,
+        changed: Callable[[frozenset[str]], None] = lambda _jobs: None,
+        boottime: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._house = house
+        self._engine = engine
+        self._id = scheduler_id
+        self._log = log
+        self._set_alarms = set_alarms
+        self._changed = changed
+        """Told of the jobs whose counters changed, for their gateway groups."""
+        self._boottime = boottime
+        self._watch = FolderWatch(house.settings.jobs_dir)
+        self._alarms = Alarms()
+        self._jobs = Definitions({})
+        self._reload = threading.Event()
+        self._told = Told()
+        self._everything = True
+        """The next claim looks at all jobs: at the start, after a reload, a sleep or a failure."""
+        self._next_tick: datetime | None = None
+        self._last_turn: tuple[datetime, float] | None = None
+        self.state = SchedulerState.STARTING
+
+    def reload(self) -> None:
+        """Reads the job files again at the next turn, changed or not."""
+        self._reload.set()
+
+    def turn(self) -> None:
+        """One wake-up. Never raises an Exception: an error is told in the record, the log and by `error`."""
+        try:
+            self._turn()
+        except Exception as error:
+            self._fail(error)
+        else:
+            if self._told.error is not None:
+                self._log.info(f"the scheduler works again after: {self._told.error}")
+            self._told.error = None
+
+    @property
+    def error(self) -> str | None:
+        """What the last turn failed with."""
+        return self._told.error
+
+    def seconds_to_sleep(self) -> float:
+        """Until the next alarm or duty, at most a wake-up."""
+        now = self._house.now()
+        due = [now + WAKE_UP, now + QUEUE_EVERY]
+        if self._next_tick is not None:
+            due.append(self._next_tick)
+        if (alarm := self._alarms.next) is not None:
+            due.append(alarm)
+        return max(0.0, (min(due) - now).total_seconds())
+
+    def tell(self, state: SchedulerState) -> None:
+        """Writes how it stands. Raises StoreError or StoreBusy."""
+        self.state = state
+        told = self._told
+        with self._house.store.write() as connection:
+            schedulers.tick(
+                connection,
+                self._id,
+                now=self._house.now(),
+                state=state,
+                lag=told.lag,
+                jobs=told.jobs,
+                broken=told.broken,
+                error=told.error,
+            )
+
+    def _turn(self) -> None:
+        now = self._house.now()
+        asleep_since = self._look_at_clock(now)
+        duties = self._next_tick is None or now >= self._next_tick or asleep_since is not None
+        if self._reload.is_set() or (duties and self._watch.changed()):
+            self._read_jobs()
+        if self.state in (SchedulerState.STARTING, SchedulerState.RUNNING):
+            self._claim(now, asleep_since)
+        if duties:
+            self._reap()
+        if self.state is SchedulerState.RUNNING:
+            self._dispatch()
+        if duties:
+            self.tell(self.state)
+            self._next_tick = now + TICK_EVERY
+        self._last_turn = (now, self._boottime())
+
+    def _look_at_clock(self, now: datetime) -> datetime | None:
+        """Since when no scheduler was awake, where that is longer than two wake-ups; a clock that was set is noted."""
+        if self._next_tick is not None and now < self._next_tick - 2 * TICK_EVERY:
+            # The clock was set back: the next duty would be an hour away.
+            self._next_tick = now
+        before, self._last_turn = self._last_turn, None
+        if before is not None:
+            stepped = (now - before[0]) - timedelta(seconds=self._boottime() - before[1])
+            if stepped <= -PUNCTUAL:
+                self._note(ClockEventKind.BACKWARD, before[0], now)
+            if timedelta(0) <= now - before[0] < PUNCTUAL:
+                return None
+        with self._house.store.read() as connection:
+            last = schedulers.last_tick(connection, but=None if before is not None else self._id)
+        if last is None or now - last < PUNCTUAL:
+            return None
+        forward = before is not None and (now - before[0]) - timedelta(seconds=self._boottime() - before[1]) >= PUNCTUAL
+        self._note(ClockEventKind.FORWARD if forward else ClockEventKind.ASLEEP, last, now)
+        self._everything = True
+        return last
+
+    def _note(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
+        words = {
+            ClockEventKind.ASLEEP: "no scheduler was awake",
+            ClockEventKind.FORWARD: "the clock was set forward",
+            ClockEventKind.BACKWARD: "the clock was set back",
+        }
+        self._log.warning(f"{words[kind]}: from {start.isoformat()} to {end.isoformat()}")
+        with self._house.store.write() as connection:
+            schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
+
+    def _read_jobs(self) -> None:
+        self._reload.clear()
+        self._jobs = follow_definitions(self._house, again=True)
+        broken = self._jobs.complaints
+        with self._house.store.read() as connection:
+            force = schedules_in_force(connection)
+        schedules = {job: spec.schedule for job, spec in self._jobs.specs.items() if spec.schedule is not None} | {
+            job: schedule_of(force[job].schedule) for job in self._jobs.broken if job in force
+        }
+        self._alarms.set(schedules, after={job: one.cursor for job, one in force.items() if one.cursor is not None})
+        self._set_alarms(schedules)
+        if (len(self._jobs.specs), broken) != (self._told.jobs, self._told.broken):
+            self._log.info(f"{len(self._jobs.specs)} jobs are defined", broken=len(broken))
+        for line in set(broken) - set(self._told.broken):
+            self._log.warning(f"broken job file: {line}")
+        self._told.jobs, self._told.broken = len(self._jobs.specs), broken
+        self._everything = True
+
+    def _claim(self, now: datetime, asleep_since: datetime | None) -> None:
+        ringing = self._alarms.ring(now)
+        if not ringing and not self._everything:
+            return
+        self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
+        only = None if self._everything else frozenset(ringing)
+        try:
+            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=asleep_since)
+        except BaseException:
+            self._everything = True
+            raise
+        self._everything = False
+        self._tell_of(claimed)
+
+    def _tell_of(self, claimed: Claimed) -> None:
+        if claimed.outcomes:
+            words = ", ".join(f"{number} {outcome}" for outcome, number in sorted(claimed.outcomes.items()) if number)
+            self._log.info(f"claimed what was due: {words}", **{str(outcome): number for outcome, number in claimed.outcomes.items()})
+        if claimed.jobs:
+            self._changed(claimed.jobs)
+
+    def _reap(self) -> None:
+        lost = self._house.ledger.reap()
+        adopted = self._house.queue.adopt() if self.state is SchedulerState.RUNNING else []
+        for run in lost:
+            again = " and is continued from its journal" if run.id in adopted else ""
+            self._log.warning(f"run {run.id} of {run.job} was lost{again}", run_id=run.id)
+        if lost:
+            self._changed(frozenset(run.job for run in lost))
+
+    def _dispatch(self) -> None:
+        orders = self._house.queue.take(self._jobs, scheduler=self._id)
+        while orders:
+            try:
+                self._engine.submit(orders[0])
+            except Exception:
+                for order in orders:
+                    self._house.queue.put_back(order)
+                raise
+            del orders[0]
+
+    def _fail(self, error: Exception) -> None:
+        words = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
+        if words != self._told.error:
+            self._log.warning(f"the scheduler could not do its work and tries again: {words}")
+        self._told.error = words
+        self._everything = True
+        # At the next turn, a second later, all duties are tried again.
+        self._next_tick = None

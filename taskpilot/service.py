@@ -1,0 +1,86 @@
+"""The composition root of `taskpilot serve`: clock, scheduler, engine and HTTP of one deployment, wired and run to their end."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from taskpilot.app import App
+from taskpilot.domain.identity import new_id
+from taskpilot.engines.local import LocalEngine
+from taskpilot.operations.maintenance import deliver_owed
+from taskpilot.operations.metrics import push_metrics
+from taskpilot.scheduler.clock import Clock
+from taskpilot.scheduler.notify import Notifier
+from taskpilot.scheduler.scheduler import Scheduler
+from taskpilot.scheduler.serving import Serving
+from taskpilot.scheduler.telemetry import Telemetry
+from taskpilot.settings.service import service_manager
+from taskpilot.signals.logs import configure_logs, run_logger
+from taskpilot.store import schedulers
+from taskpilot.supervisor.lease import suspend_aware_seconds
+
+_PUSH_SECONDS: Final = 10.0
+
+
+def serve(app: App, *, engine_command: Sequence[str], ready: Callable[[str], None] = lambda _line: None) -> None:
+    """Keeps time until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
+
+    `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `ready` is told one line when
+    fires can be met. Raises StoreError, StoreBusy or ConfigurationError before anything runs.
+    """
+    house, settings = app.house, app.house.settings
+    scheduler_id = new_id()
+    with house.store.write() as connection:
+        schedulers.begin_scheduler(connection, scheduler_id, owner=house.owner, version=_version(), now=house.now())
+    configure_logs(settings.state_dir, level=settings.log_level, deployment=house.store.deployment, secrets=app.secrets())
+    log = run_logger(name="taskpilot.scheduler")
+    telemetry = Telemetry(lambda: _push(app), first=lambda: _push_zeros(app))
+    manager = service_manager()
+    bell = threading.Event()
+    engine = LocalEngine(engine_command, on_end=bell.set)
+    clock = Clock(lambda _job: bell.set())
+    scheduler = Scheduler(
+        house,
+        engine,
+        scheduler_id=scheduler_id,
+        log=log,
+        set_alarms=clock.set_schedules,
+        changed=telemetry.changed,
+        boottime=suspend_aware_seconds,
+    )
+    serving = Serving(scheduler, engine, clock, Notifier(manager.notify_socket), log, bell=bell, drain_seconds=settings.drain_timeout)
+    engine.start()
+    try:
+        telemetry.start()
+        serving.run(ready=lambda: ready(f"{house.store.deployment} keeps time for {len(house.catalog.jobs)} jobs (pid {os.getpid()})"))
+    finally:
+        engine.stop()
+        clock.stop()
+        telemetry.stop(2.0)
+
+
+def _push(app: App) -> None:
+    if app.house.settings.pushgateway_url is not None:
+        deliver_owed(app.house, seconds=_PUSH_SECONDS)
+
+
+def _push_zeros(app: App) -> None:
+    """So that a first run is seen as an increase."""
+    if app.house.settings.pushgateway_url is not None:
+        for _pushed in push_metrics(app.house):
+            pass
+
+
+def _version() -> str:
+    try:
+        return version("taskpilot")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def fork_server_command(*options: str) -> tuple[str, ...]:
+    """The command line of a fork server for the same root."""
+    return (sys.executable, "-m", "taskpilot", *options, "serve", "--fork-server")

@@ -1,0 +1,270 @@
+"""Looks at a store without a trace: nothing is made, repaired, locked for others or written, whatever state it is in.
+
+SQLite would write in three ways, and each is shut off: `mode=ro` cannot write the file nor fold the log into it when it is closed;
+`readonly_shm` maps the log's index (-shm) for reading, and builds one in memory where no process holds it; where there is no log, or
+an empty one, `immutable` keeps SQLite from making both. What it read that way is taken only if the file did not change meanwhile.
+"""
+
+import os
+import sqlite3
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from taskpilot.domain.text import one_line
+from taskpilot.store.database import FILE
+from taskpilot.store.tables import HEAD
+
+CHECK_SECONDS: Final = 3.0
+"""A store that takes longer to be checked is checked in part, and that is said."""
+LOCK_SECONDS: Final = 1.0
+"""A write of ours holds the lock for milliseconds; one process that has it at every look in this time holds it up."""
+_LOCK_LOOKS: Final = 20
+_TRIES: Final = 3
+_STEPS_A_LOOK: Final = 20_000
+"""Instructions of SQLite's machine between two looks at the clock, about a millisecond."""
+_WRITE_LOCK_BYTE: Final = 120
+"""Where in the -shm file SQLite's writers lock (WAL_WRITE_LOCK, a fixed part of its file format)."""
+_FLOCK: Final = "hhqqi"
+"""Linux's struct flock on 64-bit machines."""
+
+
+class Condition(StrEnum):
+    """How far a store could be read."""
+
+    READ = "read"
+    NONE = "none"
+    """There is no file: the first run makes it."""
+    HALF_MADE = "half_made"
+    """A file without tables: its creation goes on right now, or was interrupted."""
+    LONE_LOG = "lone_log"
+    """A log with rows stands beside no file, or an empty one."""
+    LOG_WITHOUT_INDEX = "log_without_index"
+    """The log holds rows, its index is gone: reading both would write."""
+    NOT_A_DATABASE = "not_a_database"
+    CORRUPT = "corrupt"
+    FOREIGN = "foreign"
+    """A database, but none of TaskPilot's."""
+    OTHER_SCHEMA = "other_schema"
+    LOCKED = "locked"
+    """Locked also against readers."""
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A gateway group that is not known to hold the newest values."""
+
+    job: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was seen of a store."""
+
+    path: Path
+    condition: Condition
+    detail: str = ""
+    """What SQLite or the disk said, one line; empty where nothing did."""
+    schema: str | None = None
+    newest_schema: str = HEAD
+    store_id: str | None = None
+    deployment: str | None = None
+    runs: int = 0
+    owed: tuple[Owed, ...] = ()
+    wal: bool = False
+    """Whether it is in write-ahead mode."""
+    log_bytes: int = 0
+    damage: tuple[str, ...] = ()
+    """What SQLite's quick check found, a few lines of it."""
+    check_cut: bool = False
+    """The check did not come to its end in its time."""
+    locked_by: int | None = None
+    """The process that holds the write lock all the time."""
+
+
+def inspect(state_dir: Path) -> Inspection:
+    """What can be seen of the store of a state dir. Never raises for what is wrong with it."""
+    path = state_dir / FILE
+    try:
+        return _inspect(path)
+    except OSError as error:
+        return Inspection(path, Condition.UNREADABLE, error.strerror or str(error))
+
+
+def _inspect(path: Path) -> Inspection:
+    log = _beside(path, "-wal")
+    log_bytes = _size(log)
+    size = _size(path)
+    if size is None and not log_bytes:
+        return Inspection(path, Condition.NONE)
+    if not size and log_bytes:
+        return Inspection(path, Condition.LONE_LOG, log_bytes=log_bytes)
+    if not stat.S_ISREG(path.stat().st_mode):
+        return Inspection(path, Condition.UNREADABLE, "something else than a file stands there")
+    if not size:
+        return Inspection(path, Condition.HALF_MADE)
+    with path.open("rb"):
+        # Raises what is in the way in the disk's own words; SQLite only says that it cannot.
+        pass
+    holder = _holder(path)
+    for _try in range(_TRIES):
+        mapped, before = _mapped(path), _look(path)
+        found = _read(path, log_bytes or 0, holder, mapped=mapped)
+        # With a log, SQLite itself sees to it that what is read fits together; without one, only a file that stood still does.
+        if (mapped and found.condition is Condition.READ) or _look(path) == before:
+            return found
+    return Inspection(path, Condition.UNREADABLE, "it was being written at every look")
+
+
+def _read(path: Path, log_bytes: int, holder: int | None, *, mapped: bool) -> Inspection:
+    if log_bytes and not _beside(path, "-shm").exists():
+        return Inspection(path, Condition.LOG_WITHOUT_INDEX, log_bytes=log_bytes)
+    owners = {file.stat().st_uid for file in (path, _beside(path, "-wal"), _beside(path, "-shm")) if file.exists()}
+    if len(owners) > 1:
+        # SQLite, run by uid 0, would give the log to the owner of the file.
+        return Inspection(path, Condition.UNREADABLE, "the file and its log (-wal, -shm) belong to different users", log_bytes=log_bytes)
+    how = "readonly_shm=1" if mapped else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True, timeout=1.0, isolation_level=None)) as connection:
+            return _facts(connection, path, log_bytes, holder)
+    except sqlite3.Error as error:
+        words = one_line(str(error))
+        return Inspection(path, _condition(words), words, log_bytes=log_bytes, locked_by=holder)
+
+
+def _mapped(path: Path) -> bool:
+    """Whether the log and its index are both there."""
+    return bool(_size(_beside(path, "-wal"))) and _beside(path, "-shm").exists()
+
+
+def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: int | None) -> Inspection:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return Inspection(path, Condition.HALF_MADE)
+    revision = None
+    if {"alembic_version", "store_info"} <= tables:
+        revision = next((str(number) for (number,) in connection.execute("SELECT version_num FROM alembic_version")), None)
+    if revision is None:
+        return Inspection(path, Condition.FOREIGN)
+    damage, cut = _damage(connection)
+    if revision != HEAD:
+        return Inspection(
+            path, Condition.OTHER_SCHEMA, schema=revision, damage=damage, check_cut=cut, log_bytes=log_bytes, locked_by=holder
+        )
+    identity = connection.execute("SELECT store_id, deployment FROM store_info").fetchone() or (None, None)
+    owed = connection.execute(
+        "SELECT job, push_error FROM job_state WHERE version > pushed_version OR push_timed_out_at IS NOT NULL ORDER BY job"
+    )
+    return Inspection(
+        path,
+        Condition.READ,
+        schema=revision,
+        store_id=identity[0],
+        deployment=identity[1],
+        runs=connection.execute("SELECT count(*) FROM runs").fetchone()[0],
+        owed=tuple(Owed(str(job), one_line(str(error or ""))) for job, error in owed),
+        wal=_in_wal_mode(path),
+        log_bytes=log_bytes,
+        damage=damage,
+        check_cut=cut,
+        locked_by=holder,
+    )
+
+
+def _damage(connection: sqlite3.Connection) -> tuple[tuple[str, ...], bool]:
+    """What the quick check found, and whether it was cut short."""
+    with _bounded(connection):
+        try:
+            found = tuple(one_line(str(line)) for (line,) in connection.execute("PRAGMA quick_check(3)"))
+        except sqlite3.OperationalError as error:
+            if "interrupt" not in str(error):
+                raise
+            return (), True
+    return (() if found == ("ok",) else found), False
+
+
+@contextmanager
+def _bounded(connection: sqlite3.Connection) -> Iterator[None]:
+    end = time.monotonic() + CHECK_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_A_LOOK)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _in_wal_mode(path: Path) -> bool:
+    """By the file's own header: an immutable connection calls every mode `delete`."""
+    with path.open("rb") as file:
+        return file.read(20)[18:20] == b"\x02\x02"
+
+
+def _condition(words: str) -> Condition:
+    for word, condition in (
+        ("not a database", Condition.NOT_A_DATABASE),
+        ("malformed", Condition.CORRUPT),
+        ("locked", Condition.LOCKED),
+        ("busy", Condition.LOCKED),
+    ):
+        if word in words:
+            return condition
+    return Condition.UNREADABLE
+
+
+def _holder(path: Path) -> int | None:
+    """The one process that holds the write lock at every look for a second and commits nothing; the kernel is asked, no lock is taken.
+
+    Before any connection of ours is open: closing this descriptor would give back the locks that one holds on the file.
+    """
+    index, before = _beside(path, "-shm"), _look(path)
+    if sys.platform != "linux" or not index.exists():
+        return None
+    import fcntl
+    import struct
+
+    question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _WRITE_LOCK_BYTE, 1, 0)
+    holder: int | None = None
+    descriptor = os.open(index, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        for look in range(_LOCK_LOOKS):
+            kind, _whence, _start, _length, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+            if kind == fcntl.F_UNLCK or (look and pid != holder):
+                return None
+            holder = pid
+            time.sleep(LOCK_SECONDS / _LOCK_LOOKS)
+    finally:
+        os.close(descriptor)
+    # Who commits is busy, and lets others in between.
+    return holder if _look(path) == before else None
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _size(path: Path) -> int | None:
+    """None where nothing is there. Raises OSError where that cannot be seen."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _look(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    def one(file: Path) -> tuple[int, int, int] | None:
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    return one(path), one(_beside(path, "-wal"))
