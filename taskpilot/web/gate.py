@@ -101,27 +101,34 @@ class Gate:
             await run_in_threadpool(self._audit.refused, method, path, refusal.status_code, stranger=stranger)
             await refusal(scope, receive, send)
             return
-        said = _Said(send)
+        said = _Said()
         try:
             await self._app(scope, _replayed(body or b"", receive), said)
         finally:
-            await run_in_threadpool(self._audit.end, audit_id, said.status, bytes(said.body))
+            # The record knows the answer before the client does.
+            await run_in_threadpool(self._audit.end, audit_id, said.status, said.body)
+            for message in said.messages:
+                await send(message)
 
 
 class _Said:
-    """Passes an answer on and remembers it."""
+    """Keeps an answer until it is to be given."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 500
-        self.body = bytearray()
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        else:
-            self.body += message.get("body", b"")[: BODY_MAX - len(self.body)]
-        await self._send(message)
+        self.messages.append(message)
+
+    @property
+    def status(self) -> int:
+        """Of the answer; 500 where there is none."""
+        return next((int(message["status"]) for message in self.messages if "status" in message), 500)
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(message.get("body", b"") for message in self.messages)
 
 
 def _holds(headers: Headers, token: str | None) -> bool:

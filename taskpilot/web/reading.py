@@ -1,5 +1,6 @@
 """Routes of the API that read the record: jobs, fires, runs, tasks and decisions, a page at a time."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
 
 from taskpilot.domain.decisions import DecisionStatus, Verdict
 from taskpilot.domain.errors import NotFound, UsageError
@@ -22,10 +23,19 @@ from taskpilot.web import schemas
 from taskpilot.web.problems import answers
 from taskpilot.web.services import Services
 
+
+def _dated(given: object) -> object:
+    if isinstance(given, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", given) is None:
+        raise ValueError("write it like 2026-12-24T08:00:00Z")
+    return given
+
+
 JobName = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,62}$")]
 Wanted = Annotated[str | None, Query(pattern="^[a-z][a-z0-9_]{0,62}$", description="Only those of this job.")]
 OfRun = Annotated[UUID | None, Query(description="Only those of this run.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
+Moment = Annotated[AwareDatetime, BeforeValidator(_dated), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""An instant with its zone, as RFC 3339 writes it; pydantic alone would take a bare number too."""
 Before = Annotated[UUID | None, Query(description="Only what is older than this one: `next` names it.")]
 
 
@@ -53,7 +63,7 @@ def reading_routes(services: Services) -> APIRouter:
 
     @router.get("/jobs/{name}/fires", response_model=schemas.Listed[schemas.Fire])
     def list_fires(
-        name: JobName, limit: Limit = 50, before: Annotated[AwareDatetime | None, Query(description="Only those before.")] = None
+        name: JobName, limit: Limit = 50, before: Annotated[Moment | None, Query(description="Only those before.")] = None
     ) -> Any:
         """What became of a job's fires, the latest first; of a job that is gone too."""
         found = [fires.fire_json(line) for line in fires.list_fires(house, name, before=before, limit=limit)]

@@ -1,6 +1,5 @@
 """The shapes of the answers, as the API's description tells them; the values are those of operations/shapes.py."""
 
-from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -10,6 +9,8 @@ from taskpilot.domain.runs import FireOutcome, RunStatus, TriggerKind
 from taskpilot.domain.tasks import Priority, TaskStatus
 
 Item = TypeVar("Item")
+Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""As operations/shapes.py writes it, to the microsecond: parsing it here would only write it differently again."""
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Text of one line."""
@@ -44,9 +45,9 @@ class SchedulerHealth(BaseModel):
     paused: int | None
     running: int | None
     queued: int | None
-    last_tick: datetime | None
+    last_tick: Instant | None
     lag_seconds: float | None
-    next_fire: datetime | None
+    next_fire: Instant | None
 
 
 class Check(BaseModel):
@@ -108,7 +109,7 @@ class LastRun(BaseModel):
 
     run_id: str
     status: RunStatus
-    started_at: datetime | None
+    started_at: Instant | None
 
 
 class Budget(BaseModel):
@@ -128,7 +129,7 @@ class Job(BaseModel):
     file: str | None
     schedule: str | None
     zone: str | None
-    next_fire: datetime | None
+    next_fire: Instant | None
     last_run: LastRun | None
     model: str | None
     deadline_seconds: float
@@ -164,13 +165,13 @@ class Fire(BaseModel):
     """What became of `count` fires, from `first` to `scheduled_for`."""
 
     job: str
-    scheduled_for: datetime
-    first: datetime
+    scheduled_for: Instant
+    first: Instant
     count: int
     outcome: FireOutcome
     run_id: str | None
     reason: str
-    recorded_at: datetime
+    recorded_at: Instant
 
 
 class Tokens(BaseModel):
@@ -190,10 +191,10 @@ class Run(BaseModel):
     reason: str
     detail: str
     trigger: TriggerKind
-    scheduled_for: datetime | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
+    scheduled_for: Instant | None
+    created_at: Instant
+    started_at: Instant | None
+    ended_at: Instant | None
     duration_seconds: float
     deadline_seconds: float
     attempts: int
@@ -215,8 +216,8 @@ class Attempt(BaseModel):
     status: RunStatus
     reason: str
     detail: str
-    started_at: datetime
-    ended_at: datetime | None
+    started_at: Instant
+    ended_at: Instant | None
     duration_seconds: float
 
 
@@ -231,8 +232,8 @@ class Task(BaseModel):
     title: str
     description: str
     reason: str
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
 
 class Decision(BaseModel):
@@ -249,9 +250,9 @@ class Decision(BaseModel):
     reasons: list[str]
     engine: str
     path: str
-    decided_at: datetime
+    decided_at: Instant
     settled_by: str | None
-    settled_at: datetime | None
+    settled_at: Instant | None
     note: str | None
 
 
@@ -267,8 +268,8 @@ class Step(BaseModel):
     input: Any
     result: Any
     error: str | None
-    started_at: datetime
-    ended_at: datetime | None
+    started_at: Instant
+    ended_at: Instant | None
 
 
 class RunDetail(Run):

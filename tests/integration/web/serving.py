@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from taskpilot.domain.fires import SchedulerState
+from taskpilot.domain.identity import new_id
 from taskpilot.operations.house import House
 from taskpilot.settings import load
 from taskpilot.store.fire_tables import audit
+from taskpilot.store.schedulers import begin_scheduler
 from taskpilot.web.server import HttpServer
 from taskpilot.web.services import Services
 
@@ -104,14 +106,18 @@ def make_root(folder: Path, settings: str = "") -> Path:
     return root
 
 
+def awake(house: House) -> None:
+    """A scheduler that the record knows, as `taskpilot serve` writes of itself."""
+    with house.store.write() as connection:
+        begin_scheduler(connection, new_id(), owner=house.owner, version="0", now=house.now())
+
+
 @contextmanager
 def serving(root: Path, *, token: str | None = None, host: str = "127.0.0.1") -> Iterator[Served]:
     """Serves a root until the block ends."""
     house = House(load(root=root, environ={} if token is None else {"TASKPILOT_API_TOKEN": token}))
     stage = Stage()
-    services = Services(
-        house=house, now=house.now, seconds_since_turn=lambda: stage.silent, state=lambda: stage.state, wake=stage.wake
-    )
+    services = Services(house=house, now=house.now, seconds_since_turn=lambda: stage.silent, state=lambda: stage.state, wake=stage.wake)
     server = HttpServer(services, host=host, port=0)
     server.start()
     try:
