@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import quote
@@ -188,11 +188,10 @@ def connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
 
 def _file_number(path: Path) -> tuple[int, int] | None:
     """Which file stands at the path: device and inode; None where there is none."""
-    try:
+    with suppress(OSError):
         info = path.stat()
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
+        return info.st_dev, info.st_ino
+    return None
 
 
 def _create(path: Path, busy_seconds: float) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from taskpilot.operations.golden_signals import golden_json, golden_signals
 from taskpilot.operations.health import health, health_json
 from taskpilot.operations.metrics import scrape
-from taskpilot.web import schemas
+from taskpilot.web import probe_schemas as schemas
 from taskpilot.web.problems import answers
 from taskpilot.web.readiness import LIVE_SECONDS, Readiness
 from taskpilot.web.services import Services
