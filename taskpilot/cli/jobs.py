@@ -6,7 +6,7 @@ import click
 
 from taskpilot.cli import output, words
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option
+from taskpilot.cli.options import json_option, person_options
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
@@ -46,9 +46,11 @@ def list_(*, as_json: bool) -> None:
                     words.local(line.next_fire, schedule.zone) if schedule else words.NONE,
                     words.instant(line.next_fire),
                     line.last_run.status.value if line.last_run else "never ran",
+                    f"by {line.pause.paused_by}" if line.pause else "",
                 )
             )
-        output.print_table(("job", "schedule", "next fire", "in utc", "last"), cells, empty=f"{catalog.directory} defines no job")
+        headings = ("job", "schedule", "next fire", "in utc", "last", "paused")
+        output.print_table(headings, cells, empty=f"{catalog.directory} defines no job", spare=("in utc",))
     for file in catalog.broken:
         output.whisper(f"broken: {file}")
 
@@ -81,6 +83,7 @@ def show(job: str, *, as_json: bool) -> None:
             "file": str(spec.file or ""),
             "schedule": schedule.describe() if schedule else "when asked",
             "next fire": f"{words.local(line.next_fire, schedule.zone)} = {words.instant(line.next_fire)}" if schedule else "",
+            "paused": f"{str(line.pause).removeprefix('paused ')}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
             "last run": f"{last.status}, {words.instant(last.started_at)}, {last.id}" if last else "never ran",
             "model": model or "as --model or TASKPILOT_MODEL says",
             "deadline": words.duration(spec.deadline.total_seconds()),
@@ -164,3 +167,41 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
         (spec.name, words.local(fire, spec.schedule.zone), spec.schedule.zone, words.instant(fire)) for spec, fire in fires if spec.schedule
     ]
     output.print_table(("job", "fire", "zone", "in utc"), cells, empty="nothing is due: no schedule, or none of its times is to come")
+
+
+@command.command()
+@click.argument("job")
+@person_options
+def pause(job: str, *, by: str | None, note: str) -> None:
+    """Start no run of a job until it is resumed; what runs goes on.
+
+    Its fires are recorded as paused, and a run that is asked for ends with 11.
+
+    \b
+    Example:
+      taskpilot jobs pause triage --note "the tracker moves"
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.pauses import pause_job
+
+    with opened.house() as house:
+        output.say(pause_job(house, job, by=name_of(by), note=note))
+
+
+@command.command()
+@click.argument("job")
+@person_options
+def resume(job: str, *, by: str | None, note: str) -> None:
+    """End a job's pause; what was due in it is not caught up.
+
+    \b
+    Example:
+      taskpilot jobs resume triage
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.pauses import resume_job
+
+    with opened.house() as house:
+        output.say(resume_job(house, job, by=name_of(by), note=note))

@@ -75,15 +75,22 @@ class Fires:
             if awake_schedulers(connection, now):
                 return Claimed()
             seen = schedules.schedules_in_force(connection, jobs.specs)
+            paused = schedules.pauses_in_force(connection)
         missed: dict[str, int] = {}
+        held_back: dict[str, int] = {}
         for job, force in seen.items():
             spec = jobs.specs[job]
             until = now - max(_window(spec, now), PUNCTUAL)
             if spec.schedule is None or force.cursor is None or until <= force.cursor:
                 continue
+            pause = paused.get(job)
             with self._store.write() as connection:
-                missed[job] = close_open(connection, force, until, FireOutcome.MISSED, NOBODY, now)
-        return Claimed({FireOutcome.MISSED: sum(missed.values())}, frozenset(job for job, number in missed.items() if number))
+                before = until if pause is None else min(until, pause.paused_at)
+                missed[job] = close_open(connection, force, before, FireOutcome.MISSED, NOBODY, now)
+                if pause is not None:
+                    held_back[job] = close_open(connection, force, until, FireOutcome.PAUSED, str(pause), now)
+        outcomes = {FireOutcome.MISSED: sum(missed.values()), FireOutcome.PAUSED: sum(held_back.values())}
+        return Claimed(outcomes, frozenset(job for counts in (missed, held_back) for job, number in counts.items() if number))
 
     def _claim(
         self, connection: Transaction, due: Mapping[str, Due], jobs: Definitions, asleep_since: datetime | None, now: datetime

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
-from taskpilot import __version__
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.fires import AWAKE, WAKE_UP, SchedulerRow, SchedulerState
 from taskpilot.domain.specs import JobSpec
+from taskpilot.ledger.leases import holds_lease
 from taskpilot.operations.checks import Check, Status, check_collector, check_gateway, check_model
 from taskpilot.operations.house import House
 from taskpilot.operations.overdue import Overdue, soonest_fire, unmet_fires, without_success
@@ -92,7 +93,7 @@ class _Look:
 def health(house: House) -> Health:
     """How everything stands, without asking the network and without making a store. Raises nothing that the store says."""
     look = _Look(house, house.now(), *_definitions(house))
-    scheduler = SchedulerHealth(jobs=len(look.specs), next_fire=soonest_fire(look.specs.values(), look.now))
+    scheduler: SchedulerHealth | None = None
     unknown = Check(Status.UNKNOWN, "the store does not say")
     checks = {"store": unknown, "gateway": unknown, "collector": unknown, "model": unknown}
     try:
@@ -115,12 +116,17 @@ def health(house: House) -> Health:
                 }
     except TaskPilotError as error:
         checks["store"] = Check(Status.FAIL, str(error))
+    if scheduler is None:
+        scheduler = SchedulerHealth(jobs=len(look.specs), next_fire=soonest_fire(look.specs.values(), look.now))
     if look.broken:
-        look.find(Status.WARN, f"{_files(len(look.broken))} cannot be loaded: {_few(look.broken)}; `taskpilot jobs validate` says more")
+        for line in look.broken[:_NAMED]:
+            look.find(Status.WARN, f"cannot be loaded: {line}")
+        if len(look.broken) > _NAMED:
+            look.find(Status.WARN, f"{_number(len(look.broken) - _NAMED, 'more job file')}: `taskpilot jobs validate` names them")
     found = [*look.findings, *(Finding(one.status, f"{name}: {one.detail}") for name, one in checks.items() if one.status in _BAD)]
     worst = Status.FAIL if any(one.status is Status.FAIL for one in found) else Status.WARN if found else Status.PASS
     ordered = sorted(found, key=lambda one: one.status is not Status.FAIL)
-    return Health(worst, __version__, scheduler, checks, look.broken, tuple(ordered))
+    return Health(worst, _version(), scheduler, checks, look.broken, tuple(ordered))
 
 
 def health_json(health: Health) -> dict[str, Any]:
@@ -161,18 +167,19 @@ def _read(connection: Transaction, look: _Look) -> SchedulerHealth:
     paused = schedules.pauses_in_force(connection)
     active = [spec for spec in specs.values() if spec.name not in paused]
     known = schedules.schedules_in_force(connection)
+    going = runs.all_active_runs(connection)
+    held = [row for row in going if holds_lease(row, is_gone, now)]
     if not awake:
         unmet = unmet_fires(active, known, fires.fires_after_cursors(connection, known), now)
-        for one in unmet[:_NAMED]:
-            look.find(Status.WARN, f"nothing started {one.job} at {iso_seconds(one.since)}; `taskpilot why {one.job}` says more")
-        if len(unmet) > _NAMED:
-            look.find(Status.WARN, f"nothing started {len(unmet) - _NAMED} more jobs that were due")
+        _tell(look, "was not started", [(one.job, f"nothing started {one.job} at {iso_seconds(one.since)}") for one in unmet])
+        lost = sum(row.lease_token is not None for row in going) - len(held)
+        if lost:
+            look.find(Status.WARN, f"{_number(lost, 'run')} lost the process; `taskpilot run housekeeping` ends them")
     missed = health_queries.missed_since(connection, now - _NEWS)
-    if missed:
-        each = [f"{one.job} ({one.count:,}, the last of {iso_seconds(one.last)})" for one in missed]
-        look.find(Status.WARN, f"missed fires in the last day: {_few(each)}; `taskpilot why JOB --at TIME` says why")
-    _tell_of_successes(look, without_success(active, known, health_queries.last_successes(connection), now))
-    held = [row for row in runs.all_active_runs(connection) if row.lease_token is not None]
+    tales = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {iso_seconds(one.last)}") for one in missed]
+    _tell(look, "missed a fire", tales)
+    late = without_success(active, known, health_queries.last_successes(connection), now)
+    _tell(look, "has had no success for too long", [(one.job, _no_success(one)) for one in late])
     return SchedulerHealth(
         state=state,
         jobs=row.jobs if row is not None and awake else len(specs),
@@ -206,19 +213,31 @@ def _scheduler(connection: Transaction, look: _Look) -> tuple[SchedulerRow | Non
     return row, SchedulerWord(row.state.value)
 
 
-def _tell_of_successes(look: _Look, late: list[Overdue]) -> None:
-    each = [f"{one.job} ({'never' if one.since is None else 'last at ' + iso_seconds(one.since)})" for one in late]
-    if each:
-        look.find(Status.WARN, f"without a success for longer than they should be: {_few(each)}; `taskpilot runs list --job JOB` says more")
+def _tell(look: _Look, what: str, tales: list[tuple[str, str]]) -> None:
+    """A line for each job, as far as one reads them; the others are counted."""
+    for job, tale in tales[:_NAMED]:
+        look.find(Status.WARN, f"{tale}; `taskpilot why {job}` says more")
+    if len(tales) > _NAMED:
+        look.find(Status.WARN, f"{_number(len(tales) - _NAMED, 'more job')}: {what}")
 
 
-def _few(each: list[str] | tuple[str, ...]) -> str:
-    more = f" and {len(each) - _NAMED} more" if len(each) > _NAMED else ""
-    return ", ".join(each[:_NAMED]) + more
+def _no_success(late: Overdue) -> str:
+    since = "ever" if late.since is None else f"since {iso_seconds(late.since)}"
+    return f"{late.job} had no success {since}, longer than it should be without one"
 
 
-def _files(count: int) -> str:
-    return "1 job file" if count == 1 else f"{count} job files"
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("taskpilot")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def iso_seconds(moment: datetime | None) -> str:

@@ -1,7 +1,7 @@
 """What is defined, when it is due, and whether it could run."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.fires import Pause
 from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import Budget, JobSpec
 from taskpilot.jobs.catalog import BrokenFile
@@ -19,6 +20,7 @@ from taskpilot.operations.shapes import iso
 from taskpilot.store.database import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
+from taskpilot.store.schedules import pauses_in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class JobLine:
     spec: JobSpec
     next_fire: datetime | None
     last_run: Run | None
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +50,14 @@ class Validation:
 def list_jobs(house: House, *, after: str = "", limit: int | None = None) -> list[JobLine]:
     """Every job that could be loaded, or a page of them, by name. The store is read where there is one, never made."""
     specs = list(islice((spec for spec in house.catalog.jobs.values() if spec.name > after), limit))
-    newest = _last_runs(house, [spec.name for spec in specs])
-    now = house.now()
-    return [JobLine(spec, spec.schedule.next_after(now) if spec.schedule else None, newest.get(spec.name)) for spec in specs]
+    newest, paused = _recorded(house, [spec.name for spec in specs])
+    return [_line(house, spec, newest, paused) for spec in specs]
 
 
 def show_job(house: House, name: str) -> JobLine:
     """One job. Raises UsageError where it is unknown, ConfigurationError where its file is broken."""
     spec = house.catalog.get(name)
-    fire = spec.schedule.next_after(house.now()) if spec.schedule else None
-    return JobLine(spec, fire, _last_runs(house, [name]).get(name))
+    return _line(house, spec, *_recorded(house, [name]))
 
 
 def next_fires(house: House, name: str | None, count: int) -> list[tuple[JobSpec, datetime]]:
@@ -96,6 +97,7 @@ def line_json(line: JobLine) -> dict[str, Any]:
         "zone": spec.schedule.zone if spec.schedule else None,
         "next_fire": iso(line.next_fire),
         "last_run": None if last is None else {"run_id": last.id, "status": last.status.value, "started_at": iso(last.started_at)},
+        "paused": None if line.pause is None else pause_json(line.pause),
         "model": spec.model,
         "deadline_seconds": spec.deadline.total_seconds(),
         "attempts": spec.retry.attempts,
@@ -108,6 +110,11 @@ def line_json(line: JobLine) -> dict[str, Any]:
         },
         "tools": [tool.name for tool in spec.tools],
     }
+
+
+def pause_json(pause: Pause) -> dict[str, Any]:
+    """A pause that is in force, as a JSON value."""
+    return {"since": iso(pause.paused_at), "by": pause.paused_by, "note": pause.note}
 
 
 def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
@@ -147,8 +154,14 @@ def _fires(spec: JobSpec, start: datetime) -> Iterator[datetime]:
         fire = spec.schedule.next_after(fire)
 
 
-def _last_runs(house: House, names: list[str]) -> dict[str, Run]:
+def _line(house: House, spec: JobSpec, newest: Mapping[str, Run], paused: Mapping[str, Pause]) -> JobLine:
+    fire = spec.schedule.next_after(house.now()) if spec.schedule else None
+    return JobLine(spec, fire, newest.get(spec.name), paused.get(spec.name))
+
+
+def _recorded(house: House, names: list[str]) -> tuple[dict[str, Run], dict[str, Pause]]:
+    """The newest run of each job, and the pauses in force."""
     if not (house.settings.state_dir / FILE).exists():
-        return {}
+        return {}, {}
     with house.store.read() as connection:
-        return {job: run_of(row) for job, row in last_runs(connection, names).items()}
+        return {job: run_of(row) for job, row in last_runs(connection, names).items()}, pauses_in_force(connection)

@@ -9,7 +9,7 @@ from taskpilot.domain.fires import PUNCTUAL, ScheduleInForce
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.schedule import Cron, Schedule, catch_up_window
 from taskpilot.domain.specs import JobSpec
-from taskpilot.operations.facts import max_success_gap
+from taskpilot.operations.facts import widest_gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def unmet_fires(
             fire = _first_after(spec.schedule, fire)
         if fire is None or fire > now - PUNCTUAL:
             continue
-        if fire <= now - max(PUNCTUAL, catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)):
+        if fire <= now - max(PUNCTUAL, _window(spec.schedule, _hour(now), spec.catch_up_window)):
             found.append(Overdue(spec.name, fire))
     return found
 
@@ -61,8 +61,8 @@ def without_success(
         fire = _first_after(spec.schedule, base)
         if fire is None or fire + spec.deadline >= now:
             continue
-        gap = max_success_gap(spec, now)
-        if gap is None or now - base > timedelta(microseconds=gap):
+        gap = _widest_gap(spec.schedule, _hour(now))
+        if gap is None or now - base > gap + spec.deadline:
             found.append(Overdue(spec.name, last))
     return found
 
@@ -72,7 +72,22 @@ def _next_fire(schedule: Schedule, now: datetime) -> datetime | None:
     return _first_after(schedule, now.replace(second=0, microsecond=0)) if isinstance(schedule, Cron) else schedule.next_after(now)
 
 
+def _hour(now: datetime) -> datetime:
+    """Gaps and windows are asked for once an hour: where everything is overdue, they would be most of the cost."""
+    return now.replace(minute=0, second=0, microsecond=0)
+
+
 @lru_cache(maxsize=16_384)
 def _first_after(schedule: Schedule, moment: datetime) -> datetime | None:
     """The same question is asked at each look at health, and for thousands of jobs."""
     return schedule.next_after(moment)
+
+
+@lru_cache(maxsize=16_384)
+def _widest_gap(schedule: Schedule, hour: datetime) -> timedelta | None:
+    return widest_gap(schedule, hour)
+
+
+@lru_cache(maxsize=16_384)
+def _window(schedule: Schedule, hour: datetime, chosen: timedelta | None) -> timedelta:
+    return catch_up_window(schedule, hour, chosen=chosen)

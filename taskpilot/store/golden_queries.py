@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, case, cast, func, literal, select
+from sqlalchemy import ColumnElement, Connection, case, cast, func, select
 from sqlalchemy.types import Float, Integer
 
 from taskpilot.domain.decisions import Verdict
@@ -13,7 +13,6 @@ from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import OPEN, RunStatus
 from taskpilot.store.tables import decisions, runs, totals
 
-P95: Final = 0.95
 _UNJUDGED: Final = (*sorted(OPEN), RunStatus.CANCELLED)
 """A run that has not ended says nothing yet, and one that a person or a newer fire ended says nothing of the job."""
 _SUCCEEDED: Final = runs.c.status == RunStatus.SUCCEEDED
@@ -57,22 +56,11 @@ def successes(connection: Connection, since: datetime) -> Share:
 
 def slowest(connection: Connection, since: datetime) -> Slowest | None:
     """The 95th percentiles (nearest rank) over the runs that ended since; None where none did."""
+    # By nearest rank: of n values, the one that n / 20 others are larger than. The largest first, a sort need not keep the rest.
+    larger = select(func.count() // 20).select_from(runs).where(_ended(since)).scalar_subquery()
     used = cast(runs.c.active_micros, Float) / runs.c.deadline_micros
-    ranked = (
-        select(
-            runs.c.active_micros,
-            used.label("used"),
-            func.cume_dist().over(order_by=runs.c.active_micros).label("by_time"),
-            func.cume_dist().over(order_by=used).label("by_share"),
-        )
-        .where(_ended(since))
-        .subquery()
-    )
-    query = select(
-        func.min(case((ranked.c.by_time >= literal(P95), ranked.c.active_micros))),
-        func.min(case((ranked.c.by_share >= literal(P95), ranked.c.used))),
-    )
-    active, share = connection.execute(query).one()
+    values = (select(value).where(_ended(since)).order_by(value.desc()).limit(1).offset(larger) for value in (runs.c.active_micros, used))
+    active, share = connection.execute(select(*(value.scalar_subquery() for value in values))).one()
     return None if active is None else Slowest(active, share)
 
 

@@ -49,16 +49,15 @@ class LastCall:
 def missed_since(connection: Connection, since: datetime) -> list[Missed]:
     """The fires that were recorded as missed since, by job."""
     at = to_micros(since)
-    single = select(fires.c.job, func.count(), func.max(fires.c.scheduled_for))
-    single = single.where(fires.c.outcome == _MISSED, fires.c.recorded_at >= at).group_by(fires.c.job)
-    many = select(fire_gaps.c.job, func.sum(fire_gaps.c.number), func.max(fire_gaps.c.to_at))
-    many = many.where(fire_gaps.c.outcome == _MISSED, fire_gaps.c.recorded_at >= at).group_by(fire_gaps.c.job)
     found: dict[str, tuple[int, int]] = {}
-    for query in (single, many):
-        for job, count, last in connection.execute(query):
-            before = found.get(job, (0, 0))
-            found[job] = (before[0] + int(count), max(before[1], last))
-    return [Missed(job, count, from_micros(last)) for job, (count, last) in sorted(found.items())]
+    for table, number, last in ((fires, func.count(), fires.c.scheduled_for), (fire_gaps, func.sum(fire_gaps.c.number), fire_gaps.c.to_at)):
+        # Grouped by an expression: for the column itself SQLite walks through the whole table, in the order of its key.
+        job = table.c.job + ""
+        query = select(job, number, func.max(last)).where(table.c.outcome == _MISSED, table.c.recorded_at >= at).group_by(job)
+        for name, count, newest in connection.execute(query):
+            before = found.get(name, (0, 0))
+            found[name] = (before[0] + int(count), max(before[1], newest))
+    return [Missed(name, count, from_micros(newest)) for name, (count, newest) in sorted(found.items())]
 
 
 def owed_groups(connection: Connection, now: datetime, *, late: timedelta) -> list[Owed]:

@@ -8,7 +8,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.operations.health import Health, health
 from taskpilot.operations.jobs import list_jobs
-from taskpilot.operations.pauses import paused_jobs
 from taskpilot.operations.runs import list_runs
 from taskpilot.store.listings import Page
 from taskpilot.web import schemas
@@ -88,15 +87,13 @@ def _history(services: Services, version: str) -> str:
     """The page; where the store cannot be read, what can be said all the same."""
     house = services.house
     found: Health = health(house)
-    values: dict[str, Any] = {"jobs": [], "paused": {}, "runs": [], "more_jobs": False, "trouble": "", "deployment": ""}
+    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "trouble": "", "deployment": ""}
     try:
         lines = list_jobs(house, limit=JOBS + 1)
-        pauses = paused_jobs(house)
         values |= {
             "deployment": house.store.deployment,
             "jobs": lines[:JOBS],
             "more_jobs": len(lines) > JOBS,
-            "paused": {line.spec.name: pauses.get(line.spec.name) for line in lines},
             "runs": list_runs(house, Page(RUNS)),
         }
     except TaskPilotError as error:

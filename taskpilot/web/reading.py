@@ -17,7 +17,6 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.operations import decisions, fires, jobs, runs, shapes, tasks
 from taskpilot.operations.house import House
-from taskpilot.operations.pauses import paused_jobs
 from taskpilot.store.listings import Page
 from taskpilot.web import schemas
 from taskpilot.web.problems import answers
@@ -48,18 +47,19 @@ def reading_routes(services: Services) -> APIRouter:
     def list_jobs(limit: Limit = 50, after: Annotated[str, Query(max_length=63, description="Only names after this one.")] = "") -> Any:
         """The jobs by name, with when they are due next and how they ran last."""
         lines = jobs.list_jobs(house, after=after, limit=limit)
-        paused = paused_jobs(house)
-        items = [jobs.line_json(line) | {"paused": _text(paused.get(line.spec.name))} for line in lines]
         last = lines[-1].spec.name if len(lines) == limit else None
         following = _next("/api/v1/jobs", limit=limit, after=last) if last else None
-        return {"items": items, "next": following, "broken": [str(file) for file in house.catalog.broken]}
+        return {
+            "items": [jobs.line_json(line) for line in lines],
+            "next": following,
+            "broken": [str(file) for file in house.catalog.broken],
+        }
 
     @router.get("/jobs/{name}", response_model=schemas.JobDetail, responses=answers(404, 409))
     def show_job(name: JobName) -> Any:
         """One job with its parameters."""
         spec = defined(house, name)
-        line = jobs.line_json(jobs.show_job(house, name)) | {"paused": _text(paused_jobs(house).get(name))}
-        return line | {"parameters": jobs.parameters_json(spec)}
+        return jobs.line_json(jobs.show_job(house, name)) | {"parameters": jobs.parameters_json(spec)}
 
     @router.get("/jobs/{name}/fires", response_model=schemas.Listed[schemas.Fire])
     def list_fires(

@@ -49,6 +49,14 @@ class Budget(BaseModel):
     tool_calls: int | None
 
 
+class Pause(BaseModel):
+    """A time in which a job does not run, by somebody's wish."""
+
+    since: Instant
+    by: str
+    note: str
+
+
 class Job(BaseModel):
     """A job as its file defines it, and how it stands."""
 
@@ -65,7 +73,7 @@ class Job(BaseModel):
     overlap: str
     budget: Budget
     tools: list[str]
-    paused: str | None = Field(description="Since when, by whom and why; null where it is not.")
+    paused: Pause | None
 
 
 class Parameter(BaseModel):
