@@ -35,8 +35,14 @@ def show_metrics(house: House) -> str:
 
 def scrape(house: House, *, everything: bool) -> bytes:
     """What a Prometheus that asks gets: the scheduler's and the process's numbers, and with `everything` those of the jobs."""
-    jobs = (snapshot_of(house.store), _all_facts(house)) if everything else None
-    return exposition_of_server(scheduler_snapshot(house.store), jobs)
+    if not everything:
+        return exposition_of_server(scheduler_snapshot(house.store))
+    try:
+        facts = _all_facts(house)
+    except ConfigurationError:
+        # A folder that cannot be read hides no number of the record.
+        facts = []
+    return exposition_of_server(scheduler_snapshot(house.store), (snapshot_of(house.store), facts))
 
 
 def push_metrics(house: House, *, job: str | None = None) -> Iterator[Pushed]:

@@ -12,6 +12,7 @@ from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.label_sets import LAST_STATUSES, known_label_sets
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import Total, pending_approvals, states_of, totals_of
+from taskpilot.store.schedules import pauses_in_force
 
 BUILD_INFO: Final = "taskpilot_build_info"
 
@@ -40,6 +41,7 @@ class Snapshot:
     states: Mapping[str, Any]
     """`job_state` rows by job."""
     approvals: Mapping[str, int]
+    paused: frozenset[str]
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -66,6 +68,7 @@ def snapshot_of(store: Store, job: str | None = None) -> Snapshot:
             totals=totals_of(connection, job),
             states={row.job: row for row in states_of(connection, job)},
             approvals=pending_approvals(connection, job),
+            paused=frozenset(pauses_in_force(connection)),
         )
 
 
@@ -159,6 +162,7 @@ class StoreCollector:
         fires = {(job, ()): gone if one.next_fire is None else to_micros(one.next_fire) for job, one in known.items()}
         yield from _gauge(instruments.NEXT_FIRE, snapshot, fires)
         yield from _gauge(instruments.APPROVALS_PENDING, snapshot, {(job, ()): snapshot.approvals.get(job, 0) for job in jobs})
+        yield from _gauge(instruments.PAUSED, snapshot, {(job, ()): int(job in snapshot.paused) for job in jobs})
         yield from _gauge(instruments.STORE_INFO, snapshot, {(job, (snapshot.store_id,)): 1 for job in jobs})
         yield build_info(snapshot.deployment, snapshot.job)
 

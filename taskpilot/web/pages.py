@@ -84,18 +84,15 @@ def _quality(parameters: str) -> float:
 
 
 def _history(services: Services, version: str) -> str:
-    """The page; where the store cannot be read, what can be said all the same."""
+    """The page; where the store or the jobs cannot be read, what can be said all the same."""
     house = services.house
     found: Health = health(house)
     values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "trouble": "", "deployment": ""}
     try:
+        values["deployment"] = house.store.deployment
+        values["runs"] = list_runs(house, Page(RUNS))
         lines = list_jobs(house, limit=JOBS + 1)
-        values |= {
-            "deployment": house.store.deployment,
-            "jobs": lines[:JOBS],
-            "more_jobs": len(lines) > JOBS,
-            "runs": list_runs(house, Page(RUNS)),
-        }
+        values |= {"jobs": lines[:JOBS], "more_jobs": len(lines) > JOBS}
     except TaskPilotError as error:
         values["trouble"] = str(error)
     return render("history.html", **values, health=found, version=version, now=services.now())

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from taskpilot.domain.fires import SchedulerState
 from taskpilot.web.readiness import LIVE_SECONDS, READY_SECONDS
 from tests.integration.web.serving import Served, awake, make_root, serving
-from tests.records import add_run
+from tests.records import add_run, add_task
 
 SOON: Final = 10.0
 
@@ -188,3 +188,13 @@ def test_with_a_gateway_a_scrape_counts_nothing_twice(tmp_path: Path) -> None:
         everything = families(pushing.get("/metrics?collect%5B%5D=all").body.decode())
         assert "taskpilot_runs" in everything
         assert pushing.get("/metrics?collect[]=nonsense").status == 422
+
+
+def test_a_folder_of_jobs_that_cannot_be_read_hides_no_number(served: Served) -> None:
+    add_task(served.house.store, add_run(served.house.store))
+    served.house.settings.jobs_dir.chmod(0o777)
+    served.house.__dict__.pop("catalog", None)
+    assert served.get("/api/v1/jobs").status == 409
+    assert "taskpilot_tasks" in families(served.get("/metrics").body.decode())
+    assert served.get("/health").json()["broken"]
+    assert b"triage" in served.get("/", Accept="text/html").body

@@ -11,6 +11,7 @@ from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.metrics import exposition, registry_of, snapshot_of
 from taskpilot.store import totals
 from taskpilot.store.database import Store
+from taskpilot.store.schedules import begin_pause
 from tests.servers.recorded import T0, add_decision, finished_run
 
 TRIAGE = JobFacts(
@@ -135,3 +136,13 @@ def test_a_total_that_this_version_does_not_know_harms_nothing(store: Store) -> 
     with store.write() as connection:
         totals.add(connection, "triage", [totals.Increment("taskpilot_of_tomorrow_total", "{}", 1), totals.Increment("x", "no json", 1)])
     assert b"tomorrow" not in exposition(snapshot_of(store, "triage"))
+
+
+def test_a_job_that_is_paused_says_so(store: Store) -> None:
+    finished_run(store)
+    finished_run(store, "digest")
+    with store.write() as connection:
+        begin_pause(connection, "digest", by="anna", note="", now=datetime(2026, 11, 23, 12, tzinfo=UTC))
+    text = exposition(snapshot_of(store))
+    assert value(text, "taskpilot_job_paused", job_name="digest") == 1
+    assert value(text, "taskpilot_job_paused", job_name="triage") == 0
