@@ -15,7 +15,7 @@ def command(*, days: int, as_json: bool) -> None:
     Each has a verdict: healthy, degraded, unhealthy, or "no data" where there is nothing to judge. Cancelled runs are left out.
 
     \b
-    Example:
+    Examples:
       taskpilot golden-signals --days 7
     """
     from taskpilot.cli import opened

@@ -15,7 +15,7 @@ def command(*, as_json: bool) -> int:
     Ends with 1 where something failed: the store cannot be used, or a scheduler that should be awake is not. A warning is 0.
 
     \b
-    Example:
+    Examples:
       taskpilot health --json
     """
     from taskpilot.cli import opened

@@ -46,11 +46,17 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
 
 
 def _pause_after_failures(connection: Transaction, row: Record, now: datetime) -> None:
-    """Pauses the job after as many bad ends in a row as it asks for; one that a person cancelled says nothing of it."""
+    """Pauses the job after as many bad ends in a row as it asks for, counted anew from where a person resumed it.
+
+    One that was cancelled says nothing of the job.
+    """
     wanted = row.pause_after_failures
     if not wanted or schedules.pauses_in_force(connection).get(row.job) is not None:
         return
-    counted = [status for status in runs.last_endings(connection, row.job, 4 * wanted) if status is not RunStatus.CANCELLED][:wanted]
+    since = schedules.last_resumed(connection, row.job)
+    counted = [status for status in runs.last_endings(connection, row.job, 4 * wanted, since=since) if status is not RunStatus.CANCELLED][
+        :wanted
+    ]
     if len(counted) == wanted and RunStatus.SUCCEEDED not in counted:
         runs_word = "its last run" if wanted == 1 else f"its last {wanted} runs"
         note = f"pause_on_failure={wanted}: {runs_word} ended badly, run {row.id} last"

@@ -7,7 +7,7 @@ from typing import Final
 
 from taskpilot.domain.fires import PUNCTUAL, ScheduleInForce
 from taskpilot.domain.instruments import FIRES
-from taskpilot.domain.moments import to_micros
+from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.schedule import Schedule, catch_up_window
 from taskpilot.domain.schedule_text import schedule_of
@@ -60,7 +60,8 @@ class Fires:
             if force is not None:
                 end_schedule(connection, force, None, now)
             schedules.begin_schedules(connection, {spec.name: spec.schedule.describe()}, min(claimed, now))
-        elif spec.schedule.next_after(claimed - _TICK) == claimed:
+        # A person may claim a fire that is still to come: those before it are due in their own time.
+        elif claimed <= now and spec.schedule.next_after(claimed - _TICK) == claimed:
             stale = now - _window(spec, now)
             close_open(connection, force, min(stale, claimed - _TICK), FireOutcome.MISSED, NOBODY, now)
             covered = FireOutcome.MISSED if spec.catch_up == "skip" else FireOutcome.COALESCED
@@ -89,8 +90,9 @@ class Fires:
                 missed[job] = close_open(connection, force, before, FireOutcome.MISSED, NOBODY, now)
                 if pause is not None:
                     held_back[job] = close_open(connection, force, until, FireOutcome.PAUSED, str(pause), now)
-        outcomes = {FireOutcome.MISSED: sum(missed.values()), FireOutcome.PAUSED: sum(held_back.values())}
-        return Claimed(outcomes, frozenset(job for counts in (missed, held_back) for job, number in counts.items() if number))
+        counts = {FireOutcome.MISSED: sum(missed.values()), FireOutcome.PAUSED: sum(held_back.values())}
+        outcomes = {outcome: number for outcome, number in counts.items() if number}
+        return Claimed(outcomes, frozenset(job for each in (missed, held_back) for job, number in each.items() if number))
 
     def _claim(
         self, connection: Transaction, due: Mapping[str, Due], jobs: Definitions, asleep_since: datetime | None, now: datetime
@@ -98,7 +100,7 @@ class Fires:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
-        stagger = Stagger(max(now, (fires.last_staggered(connection) or now) if asleep_since else now))
+        stagger = Stagger(now)
         unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else "it was met late"
         judged: dict[str, Judgement] = {}
         for job, one in due.items():
@@ -107,6 +109,7 @@ class Fires:
                 broken=jobs.broken.get(job),
                 active_run=active.get(job),
                 waiting=tuple(waiting.get(job, ())),
+                deployment=self._store.deployment,
                 unseen=unseen,
             )
             spec = jobs.specs.get(job)
@@ -161,7 +164,7 @@ def close_open(connection: Transaction, force: ScheduleInForce, until: datetime,
     for one in _without_taken(connection, {force.job: due}).values():
         close(judgement, one, one.recent, outcome, reason, now, old=one.old)
     _record(connection, {force.job: judgement}, until)
-    return sum(number for _, number in counted(judgement))
+    return sum(counted(judgement).values())
 
 
 def close_waiting(connection: Transaction, job: str, scheduled_for: datetime, outcome: FireOutcome, reason: str, *, now: datetime) -> bool:
@@ -182,12 +185,13 @@ def _record(connection: Transaction, judged: Mapping[str, Judgement], cursor: da
             fires.insert_gap(connection, gap)
         for fire in one.replaced:
             close_waiting(connection, job, fire, FireOutcome.SKIPPED_OVERLAP, "a newer fire took its place", now=cursor)
-        counts = dict(counted(one))
+        counts = counted(one)
         if counts:
             totals.add(connection, job, [totals.count(FIRES, number, outcome=outcome) for outcome, number in counts.items()])
             totals.touch(connection, job)
             changed.add(job)
-        counts[FireOutcome.BUFFERED] = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        waiting = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        counts |= {FireOutcome.BUFFERED: waiting} if waiting else {}
         for outcome, number in counts.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + number
     schedules.move_cursors(connection, dict.fromkeys(judged, cursor))
@@ -229,9 +233,15 @@ def _without_taken(connection: Transaction, due: Mapping[str, Due]) -> dict[str,
 def _without(due: Due, taken: frozenset[int]) -> Due:
     old = due.old
     if old is not None:
-        left = old.count - sum(to_micros(old.first) <= micros <= to_micros(old.last) for micros in taken)
+        schedule = schedule_of(due.schedule)
+        # A person may name a time that is no fire: it has a row, and is not among those that were counted.
+        left = old.count - sum(_is_fire(schedule, old, from_micros(micros)) for micros in taken)
         old = Span(old.first, old.last, left) if left else None
     return replace(due, old=old, recent=tuple(fire for fire in due.recent if to_micros(fire) not in taken))
+
+
+def _is_fire(schedule: Schedule, span: Span, moment: datetime) -> bool:
+    return span.first <= moment <= span.last and schedule.next_after(moment - _TICK) == moment
 
 
 def _window(spec: JobSpec | None, now: datetime) -> timedelta:

@@ -1,14 +1,14 @@
 """What is to become of the fires that are due: pure, decided from what the record says at one moment."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Final
 
 from taskpilot.domain.durations import format_duration
 from taskpilot.domain.fires import PUNCTUAL, Fire, Gap
-from taskpilot.domain.jitter import jitter_of
+from taskpilot.domain.jitter import start_delay
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
 
@@ -58,6 +58,8 @@ class Standing:
     """A run of it that is queued or running."""
     waiting: tuple[datetime, ...] = ()
     """Its buffered fires, ascending."""
+    deployment: str = ""
+    """Whose jitter it is."""
     unseen: str = ""
     """Why a late fire was not met at its time: "no scheduler was awake from ... to ..."."""
 
@@ -119,10 +121,12 @@ def _catch_up(
 ) -> list[datetime]:
     """Closes the late fires that are not to run, and gives those that are."""
     unseen = standing.unseen or "it was met too late"
-    fresh = [fire for fire in late if fire >= now - due.window and not _too_late(spec, fire, now)]
-    stale = late[: len(late) - len(fresh)]
+    stale = [fire for fire in late if fire < now - due.window]
     too_old = f"{unseen}; its catch-up window of {format_duration(due.window)} has passed"
     close(found, due, stale, FireOutcome.MISSED, too_old, now, old=due.old)
+    expired = [fire for fire in late[len(stale) :] if _too_late(spec, fire, now)]
+    close(found, due, expired, FireOutcome.MISSED, f"{unseen}; {start_deadline_passed(spec)}", now)
+    fresh = late[len(stale) + len(expired) :]
     if spec.catch_up == "skip":
         close(found, due, fresh, FireOutcome.MISSED, f'{unseen}; catch_up="skip"', now)
         return []
@@ -164,7 +168,7 @@ def _admit(
             _replace(found, waiting, due.job, fire, now)
             found.ends_active = standing.active_run is not None
             waiting = []
-        start = stagger.take(spec.catch_up_stagger) if late else fire + jitter_of(due.job, fire, spec.jitter)
+        start = stagger.take(spec.catch_up_stagger) if late else fire + _delay(due.job, fire, spec, standing)
         found.fires.append(_queued(due.job, fire, now, start, "" if busy is None else f"it waits: {busy}"))
         waiting.append(fire)
 
@@ -217,15 +221,20 @@ def _closed(job: str, fire: datetime, outcome: FireOutcome, reason: str, now: da
     return Fire(job, fire, outcome, None, reason, now)
 
 
+def _delay(job: str, fire: datetime, spec: JobSpec, standing: Standing) -> timedelta:
+    return start_delay(job, fire, jitter=spec.jitter, salt=standing.deployment) if spec.jitter else spec.jitter
+
+
 def _queued(job: str, fire: datetime, now: datetime, start_after: datetime, reason: str) -> Fire:
     return Fire(job, fire, FireOutcome.BUFFERED, None, reason, now, start_after)
 
 
-def counted(judgement: Judgement) -> Iterator[tuple[FireOutcome, int]]:
-    """How many fires got each final outcome; a buffered one is counted when it has its own."""
-    final = sorted(fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED)
-    yield from ((outcome, len(list(group))) for outcome, group in groupby(final))
-    yield from ((gap.outcome, gap.count) for gap in judgement.gaps)
+def counted(judgement: Judgement) -> dict[FireOutcome, int]:
+    """How many fires got each final outcome, in rows and gaps together; a buffered one is counted when it has its own."""
+    numbers: Counter[FireOutcome] = Counter(fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED)
+    for gap in judgement.gaps:
+        numbers[gap.outcome] += gap.count
+    return dict(numbers)
 
 
 def _iso(moment: datetime) -> str:

@@ -1,9 +1,8 @@
 """The queue of what is to start: buffered fires and queued runs, in order, as many at once as there are places."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
-from typing import Final
 
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.moments import from_micros, to_micros
@@ -13,12 +12,9 @@ from taskpilot.ledger.endings import end_attempt
 from taskpilot.ledger.fires import close_waiting
 from taskpilot.ledger.judging import start_deadline_passed
 from taskpilot.ledger.leases import IsGone, active_job_runs, holds_lease
+from taskpilot.ledger.retrying import backoff, overtaken_by
 from taskpilot.store import fires, runs, schedules
 from taskpilot.store.database import Record, Store, Transaction
-
-BACKOFF: Final = timedelta(seconds=2)
-"""Doubled with each attempt: the longest wait before a lost run is continued, drawn evenly from there down to nothing."""
-BACKOFF_MAX: Final = timedelta(minutes=5)
 
 
 class Queue:
@@ -41,13 +37,19 @@ class Queue:
             running = [row for row in runs.all_active_runs(connection) if holds_lease(row, self._is_gone, now)]
             under_way = fires.launched_jobs(connection, now)
             free = self._places - len(running) - len(under_way)
-            busy = {*active_job_runs(connection, self._is_gone, now), *under_way}
             orders: list[StartOrder] = []
+            held = {*under_way, *(row.job for row in running)}
             for row in fires.startable_runs(connection, now):
                 if len(orders) >= free:
                     break
+                spec = jobs.specs.get(row.job)
+                if row.job in held and (spec is None or spec.overlap != "allow_all"):
+                    # Another run of its job was started while this one waited for a person, or for its next attempt.
+                    continue
+                held.add(row.job)
                 fires.mark_run_launched(connection, row.id, by=scheduler, now=now)
                 orders.append(StartOrder(row.job, run_id=row.id))
+            busy = {*active_job_runs(connection, self._is_gone, now), *held}
             self._take_fires(connection, jobs, scheduler, busy, free, orders, now)
             return orders
 
@@ -72,18 +74,30 @@ class Queue:
             end_attempt(connection, row, Outcome(RunStatus.FAILED, Reason.CONFIGURATION, reason), now=now, keep_lease=False)
             return True
 
-    def adopt(self) -> list[str]:
-        """Puts lost runs that have an attempt left into the queue, after a backoff with full jitter; gives their ids."""
+    def adopt(self, jobs: Definitions) -> list[str]:
+        """Puts lost runs that have an attempt left into the queue, after a backoff with full jitter; gives their ids.
+
+        A run whose job is due again before that is lost for good: the next fire does its work.
+        """
         now = self._now()
         with self._store.read() as connection:
             if not runs.orphaned_runs(connection):
                 return []
         with self._store.write() as connection:
-            rows = runs.orphaned_runs(connection)
-            for row in rows:
-                longest = min(BACKOFF * 2 ** min(row.attempts, 16), BACKOFF_MAX)
-                runs.update_run(connection, row.id, start_after=to_micros(now + longest * self._random.random()))
-            return [row.id for row in rows]
+            return [row.id for row in runs.orphaned_runs(connection) if self._adopt(connection, row, jobs, now)]
+
+    def _adopt(self, connection: Transaction, row: Record, jobs: Definitions, now: datetime) -> bool:
+        start = now + backoff(row.attempts, self._random.random())
+        scheduled_for = None if row.scheduled_for is None else from_micros(row.scheduled_for)
+        fire = overtaken_by(jobs.specs.get(row.job), scheduled_for, start)
+        if fire is None:
+            runs.update_run(connection, row.id, start_after=to_micros(start))
+            return True
+        detail = (
+            f"{row.detail}; not continued: the fire of {fire.isoformat()} is the next. `taskpilot runs resume {row.id}` goes on with it"
+        )
+        end_attempt(connection, row, Outcome(RunStatus.LOST, Reason(row.reason), detail), now=now, keep_lease=False)
+        return False
 
     def length(self) -> int:
         """How many fires and runs wait to start."""

@@ -5,6 +5,8 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final, Protocol
 
 from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
@@ -12,14 +14,12 @@ from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.cancelling import BY_PERSON, GRACE, REPLACED
 from taskpilot.ledger.claims import Claim
+from taskpilot.ledger.retrying import backoff, overtaken_by
 from taskpilot.operations.house import House
 from taskpilot.store import runs
 from taskpilot.supervisor import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
 
 GRACE_SECONDS: Final = GRACE.total_seconds()
-_BACKOFF_MAX: Final = 30.0
-"""Seconds between a failed attempt and the next one, at most; a lost one is followed at once."""
-
 _GIVEN_UP: Final = {Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CANCELLED, Cause.DEADLINE, Cause.LEASE_LOST}
 """After one of these this command starts no further attempt."""
 
@@ -140,7 +140,10 @@ class Attempts:
         house = self._house
         run = self._run(grant.run_id)
         failed = run.reason not in (Reason.SIGNAL, Reason.LEASE)
-        seconds = random.uniform(0.5, 1) * min(2.0 ** (run.attempts - 1), _BACKOFF_MAX) if failed else 0.0  # noqa: S311  no secret
+        seconds = backoff(run.attempts, random.random()).total_seconds() if failed else 0.0  # noqa: S311  no secret
+        if (fire := overtaken_by(self._spec, run.scheduled_for, house.now() + timedelta(seconds=seconds))) is not None:
+            self._release(grant, replace(_ended(run), detail=f"{run.detail}; not tried again: the next fire is that of {fire.isoformat()}"))
+            return False
         until = time.monotonic() + seconds
         while interrupts.first is None:
             run = self._run(grant.run_id)
@@ -172,6 +175,12 @@ class Attempts:
             run = runs.get_run(connection, run_id)
         assert run is not None
         return run
+
+
+def _ended(run: Run) -> Outcome:
+    """What a run whose last attempt was to be followed by another one comes to without it."""
+    lost = run.reason in (Reason.SIGNAL, Reason.LEASE, Reason.SIGTERM)
+    return Outcome(RunStatus.LOST if lost else RunStatus.FAILED, run.reason, run.detail)
 
 
 def outcome_of(ending: Ending) -> Outcome:

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from taskpilot.domain.clock_changes import ClockWarning, clock_warnings
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.fires import Pause
 from taskpilot.domain.runs import Run
@@ -34,12 +35,26 @@ class JobLine:
 
 
 @dataclass(frozen=True, slots=True)
+class JobWarning:
+    """A night of the next 400 days on which a job does not run as on others, because the clock is set."""
+
+    job: str
+    night: ClockWarning
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"{self.job}: {self.night.sentence}"
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """What was found in the jobs folder and the policies."""
 
     jobs: tuple[str, ...]
     broken: tuple[BrokenFile, ...]
     policy_error: str | None
+    warnings: tuple[JobWarning, ...] = ()
+    """They forbid nothing: no run, and no exit code."""
 
     @property
     def ok(self) -> bool:
@@ -62,10 +77,15 @@ def show_job(house: House, name: str) -> JobLine:
 
 def next_fires(house: House, name: str | None, count: int) -> list[tuple[JobSpec, datetime]]:
     """The next fires of one job, or of all together, the earliest first. Raises UsageError or ConfigurationError."""
-    specs = list(house.catalog.jobs.values()) if name is None else [house.catalog.get(name)]
+    specs = _chosen(house, name)
     now = house.now()
     fires = [(spec, fire) for spec in specs if spec.schedule for fire in islice(_fires(spec, now), count)]
     return sorted(fires, key=lambda pair: (pair[1], pair[0].name))[:count]
+
+
+def job_warnings(house: House, name: str | None = None) -> list[JobWarning]:
+    """What clocks do to the fires of one job, or of all: job by job, each job's by time. Raises UsageError or ConfigurationError."""
+    return _warnings(house, _chosen(house, name))
 
 
 def validate_jobs(house: House, name: str | None = None) -> Validation:
@@ -76,13 +96,14 @@ def validate_jobs(house: House, name: str | None = None) -> Validation:
         broken = [file for file in broken if name in file.names]
         specs = [] if broken else [catalog.get(name)]
     unfit = {spec.name: file for spec in specs if (file := _unfit(spec)) is not None}
-    names = tuple(spec.name for spec in specs if spec.name not in unfit)
+    fit = [spec for spec in specs if spec.name not in unfit]
     broken += unfit.values()
+    policy_error = None
     try:
         compile_policy(house.settings)
     except ConfigurationError as error:
-        return Validation(names, tuple(broken), str(error))
-    return Validation(names, tuple(broken), None)
+        policy_error = str(error)
+    return Validation(tuple(spec.name for spec in fit), tuple(broken), policy_error, tuple(_warnings(house, fit)))
 
 
 def line_json(line: JobLine) -> dict[str, Any]:
@@ -112,6 +133,19 @@ def line_json(line: JobLine) -> dict[str, Any]:
     }
 
 
+def warning_json(warning: JobWarning) -> dict[str, Any]:
+    """A warning as a JSON value; `clock_set_at` is the instant at which times are skipped or begin to repeat."""
+    change = warning.night.change
+    return {
+        "job": warning.job,
+        "zone": change.zone,
+        "kind": change.kind.value,
+        "date": warning.night.walls[0].date().isoformat(),
+        "clock_set_at": iso(change.at),
+        "message": warning.night.sentence,
+    }
+
+
 def pause_json(pause: Pause) -> dict[str, Any]:
     """A pause that is in force, as a JSON value."""
     return {"since": iso(pause.paused_at), "by": pause.paused_by, "note": pause.note}
@@ -136,6 +170,15 @@ def ceilings_in_words(budget: Budget) -> str:
     parts = [] if budget.usd is None else [f"{budget.usd} USD"]
     parts += [f"{number:,} {noun}" for number, noun in counts if number is not None]
     return ", ".join(parts) or "no ceiling"
+
+
+def _chosen(house: House, name: str | None) -> list[JobSpec]:
+    return list(house.catalog.jobs.values()) if name is None else [house.catalog.get(name)]
+
+
+def _warnings(house: House, specs: list[JobSpec]) -> list[JobWarning]:
+    now = house.now()
+    return [JobWarning(spec.name, night) for spec in specs for night in clock_warnings(spec.schedule, now)]
 
 
 def _unfit(spec: JobSpec) -> BrokenFile | None:

@@ -1,13 +1,13 @@
 """The loop's body: what a scheduler does each time that it wakes up, with the time handed in."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, WAKE_UP, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.schedule_text import schedule_of
@@ -84,17 +84,24 @@ class Scheduler:
         self._watch = FolderWatch(house.settings.jobs_dir)
         self._alarms = Alarms()
         self._jobs = Definitions({})
-        self._reload = threading.Event()
+        self._reload = False
         self._told = Told()
         self._everything = True
         """The next claim looks at all jobs: at the start, after a reload, a sleep or a failure."""
         self._next_tick: datetime | None = None
         self._last_turn: tuple[datetime, float] | None = None
+        """When the last turn began, failed or not: by the wall clock, and by one that nobody sets."""
+        self._gap: ClockEventKind | None = ClockEventKind.ASLEEP
+        """What may have happened to the time before this turn, until the record was asked about it; at the start, nobody was awake."""
+        self._asleep_since: datetime | None = None
+        """Since when no scheduler was awake, until a claim has judged by it."""
+        self._ticked = False
         self.state = SchedulerState.STARTING
 
     def reload(self) -> None:
         """Reads the job files again at the next turn, changed or not."""
-        self._reload.set()
+        # A plain flag: a signal handler sets it.
+        self._reload = True
 
     def turn(self) -> None:
         """One wake-up. Never raises an Exception: an error is told in the record, the log and by `error`."""
@@ -125,56 +132,61 @@ class Scheduler:
     def tell(self, state: SchedulerState) -> None:
         """Writes how it stands. Raises StoreError or StoreBusy."""
         self.state = state
+        self._write(self._told.error)
+
+    def _write(self, error: str | None) -> None:
         told = self._told
         with self._house.store.write() as connection:
             schedulers.tick(
                 connection,
                 self._id,
                 now=self._house.now(),
-                state=state,
+                state=self.state,
                 lag=told.lag,
                 jobs=told.jobs,
                 broken=told.broken,
-                error=told.error,
+                error=error,
             )
+        self._ticked = True
 
     def _turn(self) -> None:
         now = self._house.now()
-        asleep_since = self._look_at_clock(now)
-        duties = self._next_tick is None or now >= self._next_tick or asleep_since is not None
-        if self._reload.is_set() or (duties and self._watch.changed()):
+        self._look_at_clock(now)
+        duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
+        if self._reload or (duties and self._watch.changed()):
             self._read_jobs()
         if self.state in (SchedulerState.STARTING, SchedulerState.RUNNING):
-            self._claim(now, asleep_since)
+            self._claim(now)
         if duties:
             self._reap()
         if self.state is SchedulerState.RUNNING:
             self._dispatch()
         if duties:
-            self.tell(self.state)
+            # A pass that came this far has failed with nothing.
+            self._write(None)
             self._next_tick = now + TICK_EVERY
-        self._last_turn = (now, self._boottime())
 
-    def _look_at_clock(self, now: datetime) -> datetime | None:
-        """Since when no scheduler was awake, where that is longer than two wake-ups; a clock that was set is noted."""
+    def _look_at_clock(self, now: datetime) -> None:
+        """Finds out whether no scheduler was awake for longer than two wake-ups; notes that, and a clock that was set."""
         if self._next_tick is not None and now < self._next_tick - 2 * TICK_EVERY:
             # The clock was set back: the next duty would be an hour away.
             self._next_tick = now
-        before, self._last_turn = self._last_turn, None
+        before, self._last_turn = self._last_turn, (now, self._boottime())
         if before is not None:
-            stepped = (now - before[0]) - timedelta(seconds=self._boottime() - before[1])
+            stepped = (now - before[0]) - timedelta(seconds=self._last_turn[1] - before[1])
+            if now - before[0] >= PUNCTUAL:
+                self._gap = ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP
             if stepped <= -PUNCTUAL:
                 self._note(ClockEventKind.BACKWARD, before[0], now)
-            if timedelta(0) <= now - before[0] < PUNCTUAL:
-                return None
+        if self._gap is None:
+            return
         with self._house.store.read() as connection:
-            last = schedulers.last_tick(connection, but=None if before is not None else self._id)
-        if last is None or now - last < PUNCTUAL:
-            return None
-        forward = before is not None and (now - before[0]) - timedelta(seconds=self._boottime() - before[1]) >= PUNCTUAL
-        self._note(ClockEventKind.FORWARD if forward else ClockEventKind.ASLEEP, last, now)
-        self._everything = True
-        return last
+            # What it wrote at its start, before its first pass, says nothing of the time before.
+            last = schedulers.last_tick(connection, but=None if self._ticked else self._id)
+        if last is not None and now - last >= PUNCTUAL:
+            self._note(self._gap, last, now)
+            self._everything, self._asleep_since = True, last
+        self._gap = None
 
     def _note(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
         words = {
@@ -187,7 +199,7 @@ class Scheduler:
             schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
 
     def _read_jobs(self) -> None:
-        self._reload.clear()
+        self._reload = False
         self._jobs = follow_definitions(self._house, again=True)
         broken = self._jobs.complaints
         with self._house.store.read() as connection:
@@ -204,18 +216,18 @@ class Scheduler:
         self._told.jobs, self._told.broken = len(self._jobs.specs), broken
         self._everything = True
 
-    def _claim(self, now: datetime, asleep_since: datetime | None) -> None:
+    def _claim(self, now: datetime) -> None:
         ringing = self._alarms.ring(now)
         if not ringing and not self._everything:
             return
         self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
         only = None if self._everything else frozenset(ringing)
         try:
-            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=asleep_since)
+            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since)
         except BaseException:
             self._everything = True
             raise
-        self._everything = False
+        self._everything, self._asleep_since = False, None
         self._tell_of(claimed)
 
     def _tell_of(self, claimed: Claimed) -> None:
@@ -227,7 +239,7 @@ class Scheduler:
 
     def _reap(self) -> None:
         lost = self._house.ledger.reap()
-        adopted = self._house.queue.adopt() if self.state is SchedulerState.RUNNING else []
+        adopted = self._house.queue.adopt(self._jobs) if self.state is SchedulerState.RUNNING else []
         for run in lost:
             again = " and is continued from its journal" if run.id in adopted else ""
             self._log.warning(f"run {run.id} of {run.job} was lost{again}", run_id=run.id)
@@ -251,5 +263,9 @@ class Scheduler:
             self._log.warning(f"the scheduler could not do its work and tries again: {words}")
         self._told.error = words
         self._everything = True
+        if not isinstance(error, StoreError | StoreBusy):
+            # It is awake, and somebody should see what it cannot do.
+            with suppress(StoreError, StoreBusy):
+                self._write(words)
         # At the next turn, a second later, all duties are tried again.
         self._next_tick = None

@@ -1,6 +1,6 @@
 """The metrics, computed from the record by one collector: the same totals from a process of four seconds and from a server."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
 from typing import Any, Final
@@ -41,7 +41,8 @@ class Snapshot:
     states: Mapping[str, Any]
     """`job_state` rows by job."""
     approvals: Mapping[str, int]
-    paused: frozenset[str]
+    paused: Collection[str] = ()
+    """The jobs that are paused."""
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -161,8 +162,8 @@ class StoreCollector:
         yield from _gauge(instruments.MAX_SUCCESS_GAP, snapshot, gaps)
         fires = {(job, ()): gone if one.next_fire is None else to_micros(one.next_fire) for job, one in known.items()}
         yield from _gauge(instruments.NEXT_FIRE, snapshot, fires)
+        yield from _gauge(instruments.PAUSED, snapshot, {(job, ()): float(job in snapshot.paused) for job in jobs})
         yield from _gauge(instruments.APPROVALS_PENDING, snapshot, {(job, ()): snapshot.approvals.get(job, 0) for job in jobs})
-        yield from _gauge(instruments.PAUSED, snapshot, {(job, ()): int(job in snapshot.paused) for job in jobs})
         yield from _gauge(instruments.STORE_INFO, snapshot, {(job, (snapshot.store_id,)): 1 for job in jobs})
         yield build_info(snapshot.deployment, snapshot.job)
 

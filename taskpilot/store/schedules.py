@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from taskpilot.domain.fires import Pause, ScheduleInForce
 from taskpilot.domain.identity import new_id
@@ -78,6 +78,12 @@ def pause_at(connection: Connection, job: str, moment: datetime) -> Pause | None
     wanted = wanted.where(pauses.c.resumed_at.is_(None) | (pauses.c.resumed_at > micros))
     row = connection.execute(wanted.order_by(pauses.c.paused_at.desc()).limit(1)).first()
     return None if row is None else _pause_of(row)
+
+
+def last_resumed(connection: Connection, job: str) -> datetime | None:
+    """When the job's last pause ended; None where none has."""
+    micros = connection.execute(select(func.max(pauses.c.resumed_at)).where(pauses.c.job == job)).scalar()
+    return None if micros is None else from_micros(micros)
 
 
 def begin_pause(connection: Connection, job: str, *, by: str, note: str, now: datetime) -> None:

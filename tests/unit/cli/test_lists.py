@@ -193,15 +193,6 @@ def test_the_shipped_policy_is_all_right(cli: Callable[..., Any]) -> None:
     assert not [one for one in said.json["fixtures"] if one["differs"]]
 
 
-def test_the_next_fires_are_those_of_the_schedule(cli: Callable[..., Any]) -> None:
-    fires = cli("jobs", "next", "triage", "-n", "6", "--json").json
-    moments = [datetime.fromisoformat(fire["scheduled_for"]) for fire in fires]
-    assert len(moments) == 6
-    assert moments == sorted(moments)
-    assert {fire["zone"] for fire in fires} == {"Europe/Berlin"}
-    assert cli("jobs", "next", "nothing").code == 2
-
-
 def test_a_job_is_shown_with_what_it_takes_and_may_use(cli: Callable[..., Any]) -> None:
     said = cli("jobs", "show", "triage").out
     for word in ("15m00s", "1 USD, 200 LLM calls (the default)", "inbox", "'inbox.jsonl'", "taskpilot run triage", "Turns the night's"):

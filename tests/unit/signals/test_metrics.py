@@ -11,7 +11,7 @@ from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.metrics import exposition, registry_of, snapshot_of
 from taskpilot.store import totals
 from taskpilot.store.database import Store
-from taskpilot.store.schedules import begin_pause
+from taskpilot.store.schedules import begin_pause, end_pause
 from tests.servers.recorded import T0, add_decision, finished_run
 
 TRIAGE = JobFacts(
@@ -104,6 +104,16 @@ def test_what_waits_for_a_person_is_counted(store: Store) -> None:
     assert value(exposition(snapshot_of(store, "triage")), "taskpilot_approvals_pending") == 1
 
 
+def test_a_pause_is_a_gauge_of_its_job_alone(store: Store) -> None:
+    other = JobFacts("other")
+    for paused in (0, 1, 0):
+        text = exposition(snapshot_of(store), [TRIAGE, other])
+        assert value(text, "taskpilot_job_paused", job_name="triage") == paused
+        assert value(text, "taskpilot_job_paused", job_name="other") == 0
+        with store.write() as connection:
+            (end_pause if paused else begin_pause)(connection, "triage", by="anna", note="", now=datetime(2026, 12, 24, 8, tzinfo=UTC))
+
+
 def test_an_unpriced_last_run_has_no_cost_and_a_push_takes_the_old_one_away(store: Store) -> None:
     finished_run(store)
     with store.write() as connection:
@@ -136,13 +146,3 @@ def test_a_total_that_this_version_does_not_know_harms_nothing(store: Store) -> 
     with store.write() as connection:
         totals.add(connection, "triage", [totals.Increment("taskpilot_of_tomorrow_total", "{}", 1), totals.Increment("x", "no json", 1)])
     assert b"tomorrow" not in exposition(snapshot_of(store, "triage"))
-
-
-def test_a_job_that_is_paused_says_so(store: Store) -> None:
-    finished_run(store)
-    finished_run(store, "digest")
-    with store.write() as connection:
-        begin_pause(connection, "digest", by="anna", note="", now=datetime(2026, 11, 23, 12, tzinfo=UTC))
-    text = exposition(snapshot_of(store))
-    assert value(text, "taskpilot_job_paused", job_name="digest") == 1
-    assert value(text, "taskpilot_job_paused", job_name="triage") == 0
