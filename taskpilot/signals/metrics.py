@@ -165,7 +165,7 @@ class StoreCollector:
         yield from _gauge(instruments.PAUSED, snapshot, {(job, ()): float(job in snapshot.paused) for job in jobs})
         yield from _gauge(instruments.APPROVALS_PENDING, snapshot, {(job, ()): snapshot.approvals.get(job, 0) for job in jobs})
         yield from _gauge(instruments.STORE_INFO, snapshot, {(job, (snapshot.store_id,)): 1 for job in jobs})
-        yield _build_info(snapshot)
+        yield build_info(snapshot.deployment, snapshot.job)
 
     def _last(self, snapshot: Snapshot, job: str, instrument: Instrument, column: str) -> float | None:
         state = snapshot.states.get(job)
@@ -240,7 +240,8 @@ def _gauge(instrument: Instrument, snapshot: Snapshot, values: Mapping[Any, floa
         yield family
 
 
-def _build_info(snapshot: Snapshot) -> Any:
+def build_info(deployment: str, job: str | None = None) -> Any:
+    """The family that says which version wrote a group, or answers a scrape."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -250,9 +251,9 @@ def _build_info(snapshot: Snapshot) -> Any:
         ours = version("taskpilot")
     except PackageNotFoundError:
         ours = "unknown"
-    names, values = ["version", "python", "deployment"], [ours, platform.python_version(), snapshot.deployment]
-    if snapshot.job is not None:
-        names, values = [*names, "job_name"], [*values, snapshot.job]
+    names, values = ["version", "python", "deployment"], [ours, platform.python_version(), deployment]
+    if job is not None:
+        names, values = [*names, "job_name"], [*values, job]
     family = GaugeMetricFamily(BUILD_INFO, "Which TaskPilot wrote this?", labels=names)
     family.add_metric(values, 1)
     return family

@@ -172,6 +172,14 @@ def fires_page(connection: Connection, *, job: str | None, outcome: str | None, 
     return [fire_of(row) for row in connection.execute(wanted)]
 
 
+def gaps_page(connection: Connection, job: str, *, before: datetime | None, limit: int) -> list[Gap]:
+    """The job's gaps, the latest first."""
+    wanted = select(fire_gaps).where(fire_gaps.c.job == job).order_by(fire_gaps.c.to_at.desc()).limit(limit)
+    if before is not None:
+        wanted = wanted.where(fire_gaps.c.to_at < to_micros(before))
+    return [gap_of(row) for row in connection.execute(wanted)]
+
+
 def fire_of(row: Row[Any]) -> Fire:
     """A row of `fires`."""
     return Fire(
