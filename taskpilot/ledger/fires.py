@@ -32,10 +32,18 @@ class Fires:
         self._is_gone = is_gone
         self._now = now
 
-    def claim_due(self, jobs: Definitions, *, only: Collection[str] | None = None, asleep_since: datetime | None = None) -> Claimed:
+    def claim_due(
+        self,
+        jobs: Definitions,
+        *,
+        only: Collection[str] | None = None,
+        asleep_since: datetime | None = None,
+        excuse: str | None = None,
+    ) -> Claimed:
         """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
 
         `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
+        `excuse`: why else a fire is met late.
         """
         now = self._now()
         with self._store.read() as connection:
@@ -48,7 +56,7 @@ class Fires:
             current = schedules.schedules_in_force(connection, found)
             # A cursor that moved meanwhile: another scheduler has claimed these.
             mine = {job: due for job, due in found.items() if current.get(job) == seen[job]}
-            return self._claim(connection, _without_taken(connection, mine), jobs, asleep_since, now)
+            return self._claim(connection, _without_taken(connection, mine), jobs, asleep_since, excuse, now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
         """Where no server is awake: the fires before the one that a command claims are missed, or caught up for by it."""
@@ -90,13 +98,19 @@ class Fires:
         return Claimed({FireOutcome.MISSED: sum(missed.values())}, frozenset(job for job, number in missed.items() if number))
 
     def _claim(
-        self, connection: Transaction, due: Mapping[str, Due], jobs: Definitions, asleep_since: datetime | None, now: datetime
+        self,
+        connection: Transaction,
+        due: Mapping[str, Due],
+        jobs: Definitions,
+        asleep_since: datetime | None,
+        excuse: str | None,
+        now: datetime,
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(max(now, (fires.last_staggered(connection) or now) if asleep_since else now))
-        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else "it was met late"
+        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
         judged: dict[str, Judgement] = {}
         for job, one in due.items():
             standing = Standing(

@@ -52,7 +52,16 @@ class Told:
     jobs: int = 0
     broken: tuple[str, ...] = ()
     error: str | None = None
+    failed_at: datetime | None = None
     lag: timedelta = timedelta(0)
+
+    @property
+    def excuse(self) -> str | None:
+        """Why what is due was not met, where that is because its turns fail."""
+        if self.failed_at is None:
+            return None
+        since = self.failed_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f"the scheduler was awake but could not do its work since {since}: {self.error}"
 
 
 class Scheduler:
@@ -89,7 +98,10 @@ class Scheduler:
         self._everything = True
         """The next claim looks at all jobs: at the start, after a reload, a sleep or a failure."""
         self._next_tick: datetime | None = None
-        self._last_turn: tuple[datetime, float] | None = None
+        self._last_look: tuple[datetime, float] | None = None
+        """The wall clock at the last turn, and a clock that nobody sets."""
+        self._asleep_since: datetime | None = None
+        """Since when no scheduler was awake, until a claim has been told of it."""
         self.state = SchedulerState.STARTING
 
     def reload(self) -> None:
@@ -105,7 +117,7 @@ class Scheduler:
         else:
             if self._told.error is not None:
                 self._log.info(f"the scheduler works again after: {self._told.error}")
-            self._told.error = None
+            self._told.error, self._told.failed_at = None, None
 
     @property
     def error(self) -> str | None:
@@ -140,12 +152,12 @@ class Scheduler:
 
     def _turn(self) -> None:
         now = self._house.now()
-        asleep_since = self._look_at_clock(now)
-        duties = self._next_tick is None or now >= self._next_tick or asleep_since is not None
+        asleep = self._look_at_clock(now)
+        duties = asleep or self._next_tick is None or now >= self._next_tick
         if self._reload.is_set() or (duties and self._watch.changed()):
             self._read_jobs()
         if self.state in (SchedulerState.STARTING, SchedulerState.RUNNING):
-            self._claim(now, asleep_since)
+            self._claim(now)
         if duties:
             self._reap()
         if self.state is SchedulerState.RUNNING:
@@ -153,28 +165,27 @@ class Scheduler:
         if duties:
             self.tell(self.state)
             self._next_tick = now + TICK_EVERY
-        self._last_turn = (now, self._boottime())
 
-    def _look_at_clock(self, now: datetime) -> datetime | None:
-        """Since when no scheduler was awake, where that is longer than two wake-ups; a clock that was set is noted."""
+    def _look_at_clock(self, now: datetime) -> bool:
+        """Notes that the clock was set, and since when no scheduler was awake where that is longer than two wake-ups: True then."""
         if self._next_tick is not None and now < self._next_tick - 2 * TICK_EVERY:
             # The clock was set back: the next duty would be an hour away.
             self._next_tick = now
-        before, self._last_turn = self._last_turn, None
-        if before is not None:
-            stepped = (now - before[0]) - timedelta(seconds=self._boottime() - before[1])
-            if stepped <= -PUNCTUAL:
-                self._note(ClockEventKind.BACKWARD, before[0], now)
-            if timedelta(0) <= now - before[0] < PUNCTUAL:
-                return None
-        with self._house.store.read() as connection:
-            last = schedulers.last_tick(connection, but=None if before is not None else self._id)
-        if last is None or now - last < PUNCTUAL:
-            return None
-        forward = before is not None and (now - before[0]) - timedelta(seconds=self._boottime() - before[1]) >= PUNCTUAL
-        self._note(ClockEventKind.FORWARD if forward else ClockEventKind.ASLEEP, last, now)
-        self._everything = True
-        return last
+        before, boottime = self._last_look, self._boottime()
+        passed = None if before is None else now - before[0]
+        stepped = timedelta(0) if before is None else now - before[0] - timedelta(seconds=boottime - before[1])
+        if before is not None and stepped <= -PUNCTUAL:
+            self._note(ClockEventKind.BACKWARD, before[0], now)
+        asleep = False
+        if passed is None or not timedelta(0) <= passed < PUNCTUAL:
+            with self._house.store.read() as connection:
+                last = schedulers.last_tick(connection, but=self._id if before is None else None)
+            if last is not None and now - last >= PUNCTUAL:
+                self._note(ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP, last, now)
+                self._asleep_since, self._everything, asleep = last, True, True
+        # Only here: what could not be noted is seen again at the next turn.
+        self._last_look = (now, boottime)
+        return asleep
 
     def _note(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
         words = {
@@ -204,18 +215,18 @@ class Scheduler:
         self._told.jobs, self._told.broken = len(self._jobs.specs), broken
         self._everything = True
 
-    def _claim(self, now: datetime, asleep_since: datetime | None) -> None:
+    def _claim(self, now: datetime) -> None:
         ringing = self._alarms.ring(now)
         if not ringing and not self._everything:
             return
         self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
         only = None if self._everything else frozenset(ringing)
         try:
-            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=asleep_since)
+            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
         except BaseException:
             self._everything = True
             raise
-        self._everything = False
+        self._everything, self._asleep_since = False, None
         self._tell_of(claimed)
 
     def _tell_of(self, claimed: Claimed) -> None:
@@ -249,7 +260,7 @@ class Scheduler:
         words = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
         if words != self._told.error:
             self._log.warning(f"the scheduler could not do its work and tries again: {words}")
-        self._told.error = words
+        self._told.error, self._told.failed_at = words, self._told.failed_at or self._house.now()
         self._everything = True
         # At the next turn, a second later, all duties are tried again.
         self._next_tick = None
