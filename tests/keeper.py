@@ -1,4 +1,4 @@
-"""A scheduler without a server: its turns over a real store, with the time, the clock that no one sets, and the engine in a test's hands."""
+"""A scheduler without a server: its turns over a real store, with the time, the clocks and the engine in a test's hands."""
 
 import sqlite3
 from collections import Counter
@@ -7,6 +7,8 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import event
 
 from taskpilot.domain.fires import SchedulerState, StartOrder
 from taskpilot.domain.identity import new_id
@@ -81,6 +83,9 @@ class Keeper:
         self.root = root
         self.clock: Any = clock or ManualClock(start)
         self.house = House(load(root=root, home=home, environ={}), now=self.clock)
+        # No power is cut here, and a test turns a thousand times.
+        event.listen(self.house.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        self.house.store.dispose()
         self.engine = Engine(self.house)
         self.log = Log()
         self.boot_seconds = 0.0
