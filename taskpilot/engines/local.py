@@ -37,15 +37,24 @@ class LocalEngine:
         """Starts the fork server, without waiting for its imports. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            # A session of its own: Ctrl-C in the terminal is for the server alone.
-            process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
+            try:
+                # A session of its own: Ctrl-C in the terminal is for the server alone.
+                process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
+            except OSError:
+                ours.close()
+                raise
         self._ready = threading.Event()
         self._process, self._connection, self.living = process, ours, 0
         threading.Thread(target=self._listen, args=(ours, self._ready), name="taskpilot-engine", daemon=True).start()
 
     def wait_ready(self, seconds: float = _ENOUGH_SECONDS) -> bool:
-        """Whether the fork server takes orders, after at most so long."""
-        return self._ready.wait(seconds)
+        """Whether the fork server takes orders, after at most so long; one that died before it did is started again."""
+        if self._ready.wait(seconds):
+            return True
+        with self._lock, suppress(OSError):
+            if self._process is not None:
+                self._revive()
+        return False
 
     def submit(self, order: StartOrder) -> None:
         """Hands over an order. Raises EngineDown."""
@@ -105,3 +114,10 @@ class LocalEngine:
                         self.living = message["living"]
                         if ended:
                             self._on_end()
+        with self._lock:
+            orphaned = self._connection is connection and self.living > 0
+            if orphaned:
+                # The fork server is gone: nobody will tell of these, and nobody can signal them.
+                self.living = 0
+        if orphaned:
+            self._on_end()
