@@ -48,7 +48,8 @@ class Fires:
         now = self._now()
         with self._store.read() as connection:
             seen = schedules.schedules_in_force(connection, only)
-        found = {job: _due(force, jobs.specs.get(job), now) for job, force in seen.items() if jobs.knows(job)}
+        alike: dict[_Likeness, Due] = {}
+        found = {job: _due(force, jobs.specs.get(job), now, alike) for job, force in seen.items() if jobs.knows(job)}
         found = {job: due for job, due in found.items() if not due.is_empty}
         if not found:
             return Claimed()
@@ -75,7 +76,7 @@ class Fires:
             covered = FireOutcome.MISSED if spec.catch_up == "skip" else FireOutcome.COALESCED
             reason = f"{NOBODY}; the fire of {_iso(claimed)} catches up for it"
             close_open(connection, force, claimed - _TICK, covered, NOBODY if spec.catch_up == "skip" else reason, now)
-            schedules.move_cursors(connection, {spec.name: max(claimed, force.cursor or claimed)})
+            schedules.move_cursors(connection, [spec.name], max(claimed, force.cursor or claimed))
 
     def close_missed(self, jobs: Definitions) -> Claimed:
         """Where no server is awake: closes the fires that nobody can claim any more, since their catch-up window has passed."""
@@ -201,19 +202,26 @@ def _record(connection: Transaction, judged: Mapping[str, Judgement], cursor: da
         counts[FireOutcome.BUFFERED] = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
         for outcome, number in counts.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + number
-    schedules.move_cursors(connection, dict.fromkeys(judged, cursor))
+    schedules.move_cursors(connection, judged, cursor)
     return Claimed(outcomes, frozenset(changed))
 
 
-def _due(force: ScheduleInForce, spec: JobSpec | None, now: datetime) -> Due:
+_Likeness = tuple[str, datetime | None, timedelta | None]
+"""Jobs of one schedule, cursor and catch-up window have the same fires open: these are found once for all of them."""
+
+
+def _due(force: ScheduleInForce, spec: JobSpec | None, now: datetime, alike: dict[_Likeness, Due]) -> Due:
     """What is open of a job; nothing where the record is behind the folder: `begin_and_end_schedules` comes first."""
     assert force.cursor is not None
     schedule = schedule_of(force.schedule) if spec is None else spec.schedule
     if schedule is None or schedule.describe() != force.schedule or force.cursor >= now:
         return Due(force.job, force.schedule, None, ())
-    window = _window(spec, now)
-    # The tick: a fire that is exactly as old as the window may still be caught up.
-    return replace(_open(force, schedule, horizon=now - max(window, PUNCTUAL) - _TICK, until=now), window=window)
+    likeness = (force.schedule, force.cursor, timedelta(0) if spec is None else spec.catch_up_window)
+    if likeness not in alike:
+        window = _window(spec, now)
+        # The tick: a fire that is exactly as old as the window may still be caught up.
+        alike[likeness] = replace(_open(force, schedule, horizon=now - max(window, PUNCTUAL) - _TICK, until=now), window=window)
+    return replace(alike[likeness], job=force.job)
 
 
 def _open(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, until: datetime) -> Due:
