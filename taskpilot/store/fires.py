@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, literal_column, or_, select, update
 
 from taskpilot.domain.fires import LAUNCH, Fire, Gap
 from taskpilot.domain.identity import new_id
@@ -14,7 +14,24 @@ from taskpilot.domain.text import storable
 from taskpilot.store.fire_tables import among, fire_gaps, fires, schedules
 from taskpilot.store.tables import runs
 
-_IN_QUEUE = fires.c.outcome == FireOutcome.BUFFERED
+# The word itself and no parameter: the index of the queue holds for this word alone.
+_IN_QUEUE = fires.c.outcome == literal_column(f"'{FireOutcome.BUFFERED}'")
+
+# Nobody takes it, or who did so did not get far.
+_FREE_FIRE = or_(fires.c.launched_at.is_(None), fires.c.launched_at <= bindparam("stale"))
+_FREE_RUN = or_(runs.c.launched_at.is_(None), runs.c.launched_at <= bindparam("stale"))
+_FIRE_IS_STARTABLE = _IN_QUEUE & or_(fires.c.start_after.is_(None), fires.c.start_after <= bindparam("now")) & _FREE_FIRE
+_RUN_IS_STARTABLE = (
+    (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & (runs.c.start_after <= bindparam("now")) & _FREE_RUN
+)
+_ANYTHING = select(exists().where(_FIRE_IS_STARTABLE) | exists().where(_RUN_IS_STARTABLE))
+_PLACE = func.row_number().over(partition_by=fires.c.job, order_by=(fires.c.start_after, fires.c.scheduled_for)).label("place")
+_PLACED = select(fires.c.job, fires.c.scheduled_for, fires.c.start_after, _PLACE).where(_FIRE_IS_STARTABLE).subquery()
+_FIRST_FIRES = (
+    select(_PLACED.c.job, _PLACED.c.scheduled_for)
+    .where(_PLACED.c.place <= bindparam("each"))
+    .order_by(_PLACED.c.start_after, _PLACED.c.scheduled_for, _PLACED.c.job)
+)
 
 
 def fire_row(connection: Connection, job: str, scheduled_for: datetime) -> Row[Any] | None:
@@ -124,20 +141,23 @@ def queue_length(connection: Connection) -> int:
     return waiting + (connection.execute(queued.where(runs.c.start_after.is_not(None))).scalar() or 0)
 
 
+def anything_startable(connection: Connection, now: datetime) -> bool:
+    """Whether there is a fire or a run whose time has come and that nobody is starting: what a server asks each second."""
+    return bool(connection.execute(_ANYTHING, {"now": to_micros(now), "stale": to_micros(now - LAUNCH)}).scalar())
+
+
 def startable_fires(connection: Connection, now: datetime, *, each: int) -> list[Row[Any]]:
-    """The buffered fires whose time has come and that nobody is starting: the first `each` of every job, in the order of the queue."""
-    place = func.row_number().over(partition_by=fires.c.job, order_by=(fires.c.start_after, fires.c.scheduled_for)).label("place")
-    due = fires.c.start_after.is_(None) | (fires.c.start_after <= to_micros(now))
-    inner = select(fires, place).where(_IN_QUEUE, due, _free(fires, now)).subquery()
-    wanted = select(inner).where(inner.c.place <= each).order_by(inner.c.start_after, inner.c.scheduled_for, inner.c.job)
-    return list(connection.execute(wanted))
+    """The buffered fires whose time has come and that nobody is starting: the first `each` of every job, in the order of the queue.
+
+    A row has `job` and `scheduled_for`.
+    """
+    return list(connection.execute(_FIRST_FIRES, {"now": to_micros(now), "stale": to_micros(now - LAUNCH), "each": each}))
 
 
 def startable_runs(connection: Connection, now: datetime) -> list[Row[Any]]:
     """The queued runs whose time has come, that no process holds and nobody is starting; the longest due first."""
-    queued = (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & (runs.c.start_after <= to_micros(now))
-    wanted = select(runs).where(queued, _free(runs, now)).order_by(runs.c.start_after, runs.c.id)
-    return list(connection.execute(wanted.limit(100)))
+    wanted = select(runs).where(_RUN_IS_STARTABLE).order_by(runs.c.start_after, runs.c.id).limit(100)
+    return list(connection.execute(wanted, {"now": to_micros(now), "stale": to_micros(now - LAUNCH)}))
 
 
 def launched_jobs(connection: Connection, now: datetime) -> list[str]:
@@ -204,8 +224,3 @@ def gap_of(row: Row[Any]) -> Gap:
         schedule=row.schedule,
         recorded_at=from_micros(row.recorded_at),
     )
-
-
-def _free(table: Any, now: datetime) -> Any:
-    """Nobody takes it, or who did so did not get far."""
-    return or_(table.c.launched_at.is_(None), table.c.launched_at <= to_micros(now - LAUNCH))
