@@ -1,12 +1,18 @@
-"""Keeps the house in order: ends runs whose process is gone, and delivers the metrics that are still owed. Asks no model."""
+"""Keeps the house in order: ends runs whose process is gone, records fires that nobody started, and delivers the metrics that are still
+owed. Asks no model.
+"""
 
 from taskpilot import RunContext, cron, job, maintenance
 
 
 @job(schedule=cron("*/15 * * * *"), deadline="5m")
 def housekeeping(ctx: RunContext) -> str:
-    """End lost runs and deliver what telemetry is owed."""
+    """End lost runs, record missed fires and deliver what telemetry is owed."""
     closed = ctx.step("end lost runs", maintenance.close_ended_leases)
+    fires = ctx.step("record missed fires", maintenance.close_missed)
     delivery = ctx.step("deliver owed metrics", maintenance.deliver_owed)
-    ctx.log.info("housekeeping done", closed=len(closed), delivered=delivery["delivered"], owed=delivery["owed"])
-    return f"{len(closed)} lost runs ended, {delivery['delivered']} owed metric groups delivered, {delivery['owed']} still owed"
+    ctx.log.info("housekeeping done", closed=len(closed), missed=fires["missed"], delivered=delivery["delivered"], owed=delivery["owed"])
+    return (
+        f"{len(closed)} lost runs ended, {fires['missed']} missed fires recorded, "
+        f"{delivery['delivered']} owed metric groups delivered, {delivery['owed']} still owed"
+    )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
@@ -14,7 +14,7 @@ from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.moments import utc_now
 from taskpilot.domain.runs import LeaseGrant, exit_code
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.journal.journal import Journal
 from taskpilot.models.opening import open_model
 from taskpilot.models.prices import Prices
@@ -35,10 +35,16 @@ from taskpilot.supervisor import asked_to_end
 from taskpilot.tools.builtin import create_task_tool
 from taskpilot.tools.notify import notify_tool
 from taskpilot.workflow.filing import PendingTasks
-from taskpilot.workflow.workflow import run_workflow
 
 _SINKS: Final = {"LogSignal": "logs", "DecisionLogSignal": "decision_log"}
 """What the metric of failures calls a signal."""
+
+
+def _workflow(*arguments: Any, **options: Any) -> Any:
+    """Plan -> review -> execute; its shapes are built by pydantic, which only a job that has a workflow pays for."""
+    from taskpilot.workflow.workflow import run_workflow
+
+    return run_workflow(*arguments, **options)
 
 
 class App:
@@ -112,9 +118,15 @@ class App:
         )
         log = run_logger(identity)
         prices = Prices(settings.prices_file)
-        own = {tool.name: tool for tool in spec.tools}
         journal = Journal(house.store, run, grant, now=house.now)
         filing = PendingTasks(journal, run, house.now)
+
+        def open_tools() -> dict[str, ToolSpec]:
+            built_in = (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))
+            return {tool.name: tool for tool in (*spec.tools, *built_in)}
+
+        # A channel that cannot be used is told before anything is done or spent.
+        tools = open_tools() if settings.notify_channels else None
         return Session(
             run=run,
             spec=spec,
@@ -125,21 +137,22 @@ class App:
             ),
             open_model=lambda: model or self._open_model(run.model, spec),
             policy=policy_of(settings),
-            tools={**own, **{tool.name: tool for tool in (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))}},
+            open_tools=lambda: tools or open_tools(),
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self.secrets())]),
             now=house.now,
             log=log,
             run_dir=house.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,
-            workflow=run_workflow,
+            workflow=_workflow,
         )
 
     def _open_model(self, name: str | None, spec: JobSpec) -> Model:
         settings = self.house.settings
         if name is None:
             raise ConfigurationError(
-                f"job {spec.name} asks a model, and none is named: type --model NAME, set TASKPILOT_MODEL, or give the job model=, "
-                "with OPENAI_API_KEY or OPENAI_BASE_URL set; --model offline needs neither. No token was spent."
+                f"job {spec.name} asks a model, and none is named: type `--model offline` (embedded rules: no key, no network, no cost), "
+                "or name a real one by `--model NAME`, TASKPILOT_MODEL or the job's model=, with OPENAI_API_KEY or OPENAI_BASE_URL set. "
+                "No token was spent."
             )
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         return open_model(name, api_key=key, base_url=settings.openai_base_url)

@@ -17,6 +17,12 @@ def close_ended_leases() -> list[str]:
         return chores.close_ended_leases(house)
 
 
+def close_missed() -> dict[str, int]:
+    """Where no server is awake: records the fires that nobody can start any more; gives how many were `missed`, of how many `jobs`."""
+    with _house() as house:
+        return chores.close_missed(house)
+
+
 def deliver_owed() -> dict[str, int]:
     """Pushes the metric groups that are owed; gives how many were `delivered` and how many are still `owed`."""
     with _house() as house:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -12,6 +11,7 @@ from taskpilot.domain.identity import new_id
 from taskpilot.engines.local import LocalEngine
 from taskpilot.operations.maintenance import deliver_owed
 from taskpilot.operations.metrics import push_metrics
+from taskpilot.scheduler.bell import Bell
 from taskpilot.scheduler.clock import Clock
 from taskpilot.scheduler.notify import Notifier
 from taskpilot.scheduler.scheduler import Scheduler
@@ -39,9 +39,9 @@ def serve(app: App, *, engine_command: Sequence[str], ready: Callable[[str], Non
     log = run_logger(name="taskpilot.scheduler")
     telemetry = Telemetry(lambda: _push(app), first=lambda: _push_zeros(app))
     manager = service_manager()
-    bell = threading.Event()
-    engine = LocalEngine(engine_command, on_end=bell.set)
-    clock = Clock(lambda _job: bell.set())
+    bell = Bell()
+    engine = LocalEngine(engine_command, on_end=bell.ring, on_lost=house.queue.put_back)
+    clock = Clock(lambda _job: bell.ring())
     scheduler = Scheduler(
         house,
         engine,

@@ -4,23 +4,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
+
+from sqlalchemy import select
 
 from taskpilot.app import App
 from taskpilot.context import scope
 from taskpilot.context.run_context import RunContext
 from taskpilot.context.session import Session
 from taskpilot.domain.decisions import Decision
+from taskpilot.domain.fires import Fire, Gap, SchedulerState
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus, TriggerKind
 from taskpilot.domain.steps import Step, StepKind
 from taskpilot.domain.tasks import Task
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.jobs.parameters import parse_parameters
-from taskpilot.ledger.claims import Claim, RunPlan, Skip
+from taskpilot.ledger.claims import Claim, Claimed, Definitions, Hold, RunPlan, Skip
+from taskpilot.ledger.fires import Fires, begin_and_end_schedules
+from taskpilot.ledger.queue import Queue
 from taskpilot.runner.runner import Runner
 from taskpilot.settings import SETTINGS_FILE, load
-from taskpilot.store import runs, steps, tasks
+from taskpilot.store import fires, runs, schedulers, steps, tasks
+from taskpilot.store.fire_tables import fire_gaps
+from taskpilot.store.tables import totals
+from taskpilot.supervisor.owner import is_gone
 from taskpilot.testing import ManualClock, ScriptedModel
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -77,8 +86,18 @@ class Spine:
     def claim(self, job: Callable[..., Any], **plan: Any) -> Claim:
         """A run of the job that is ours."""
         claim = self.ledger.claim(self.plan(job, **plan))
-        assert not isinstance(claim, Skip), claim
+        assert isinstance(claim, Claim), claim
         return claim
+
+    def refused(self, job: Callable[..., Any], **plan: Any) -> Skip | Hold:
+        """Why a run of the job is not ours."""
+        found = self.ledger.claim(self.plan(job, **plan))
+        assert not isinstance(found, Claim), found
+        return found
+
+    def succeed(self, claim: Claim) -> None:
+        """The claimed run's end."""
+        self.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=False)
 
     def session(self, job: Callable[..., Any], grant: LeaseGrant, model: ScriptedModel | None = None) -> Session:
         """What an attempt works with."""
@@ -142,12 +161,54 @@ class Spine:
         with self.store.read() as connection:
             return tasks.decisions_of(connection, run_id)
 
+    @property
+    def fires(self) -> Fires:
+        """Claims of what is due."""
+        return Fires(self.store, is_gone=is_gone, now=self.clock)
+
+    def queue(self, *, places: int = 4, random: Random | None = None) -> Queue:
+        """What is to start; delays are those of `random`."""
+        return Queue(self.store, is_gone=is_gone, now=self.clock, places=places, random=random)
+
+    def defined(
+        self, *jobs: Callable[..., Any], broken: Mapping[str, str] | None = None, changed_at: datetime | None = None
+    ) -> Definitions:
+        """A folder with these jobs, and the record of schedules brought up to it."""
+        folder = Definitions({spec.name: spec for spec in map(job_spec, jobs)}, broken or {}, changed_at)
+        begin_and_end_schedules(self.store, folder, now=self.clock())
+        return folder
+
+    def due(self, *jobs: Callable[..., Any], asleep_since: datetime | None = None) -> Claimed:
+        """What is claimed by a scheduler that knows these jobs."""
+        return self.fires.claim_due(self.defined(*jobs), asleep_since=asleep_since)
+
+    def awake(self, scheduler: str = "one") -> None:
+        """A scheduler says that it is awake now."""
+        with self.store.write() as connection:
+            if scheduler not in {row.id for row in schedulers.newest_schedulers(connection)}:
+                schedulers.begin_scheduler(connection, scheduler, owner=self.house.owner, version="0", now=self.clock())
+            state = SchedulerState.RUNNING
+            schedulers.tick(connection, scheduler, now=self.clock(), state=state, lag=timedelta(0), jobs=0, broken=(), error=None)
+
+    def fire(self, job: str, scheduled_for: datetime) -> Fire | None:
+        """The fire's own row."""
+        with self.store.read() as connection:
+            return fires.get_fire(connection, job, scheduled_for)
+
+    def outcomes(self, job: str) -> dict[datetime, str]:
+        """What became of the job's fires that have a row, the earliest first."""
+        with self.store.read() as connection:
+            rows = fires.fires_page(connection, job=job, outcome=None, before=None, limit=10_000)
+        return {fire.scheduled_for: str(fire.outcome) for fire in reversed(rows)}
+
+    def gaps(self, job: str) -> list[Gap]:
+        """The job's fires that share a row, in the order of their times."""
+        wanted = select(fire_gaps).where(fire_gaps.c.job == job).order_by(fire_gaps.c.from_at)
+        with self.store.read() as connection:
+            return [fires.gap_of(row) for row in connection.execute(wanted)]
+
     def total(self, metric: str) -> dict[str, int]:
         """A metric's totals by their labels, over all jobs."""
-        from sqlalchemy import select
-
-        from taskpilot.store.tables import totals
-
         with self.store.read() as connection:
             rows = connection.execute(select(totals.c.labels, totals.c.value).where(totals.c.metric == metric))
             return {row.labels: row.value for row in rows}

@@ -10,7 +10,12 @@ from taskpilot.cli.groups import Noun
 
 @click.group(name="db", cls=Noun)
 def command() -> None:
-    """Upgrade or back up the store."""
+    """Upgrade or back up the store.
+
+    \b
+    Examples:
+      taskpilot db backup
+    """
 
 
 @command.command()
@@ -18,7 +23,7 @@ def upgrade() -> None:
     """Bring the store's schema to this version's.
 
     \b
-    Example:
+    Examples:
       taskpilot db backup && taskpilot db upgrade
     """
     from taskpilot.cli import opened
@@ -36,7 +41,8 @@ def backup(file: Path | None) -> None:
     Without FILE the copy is made in the state dir's folder `backups`.
 
     \b
-    Example:
+    Examples:
+      taskpilot db backup
       taskpilot db backup /var/backups/taskpilot.db
     """
     from taskpilot.cli import opened

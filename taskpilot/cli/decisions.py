@@ -4,7 +4,7 @@ import json
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
@@ -14,12 +14,18 @@ VERDICTS = ("allow", "deny", "require_approval")
 
 @click.group(name="decisions", cls=Noun, alone="list")
 def command() -> None:
-    """Verdicts on tool calls, and your yes or no to them."""
+    """Verdicts on tool calls, and your yes or no to them.
+
+    \b
+    Examples:
+      taskpilot decisions
+      taskpilot decisions --status pending
+    """
 
 
 @command.command(name="list")
-@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.")
-@click.option("--job", help="Only those of this job.")
+@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.", shell_complete=completion.ids("run"))
+@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
 @click.option("--status", type=click.Choice(STATUSES), help="pending: waits for a person.")
 @click.option("--verdict", type=click.Choice(VERDICTS), help="What the policy said.")
 @page_options("decision")
@@ -44,8 +50,17 @@ def list_(
     if as_json:
         output.print_json([decision_json(one) for one in found])
         return
+    # An allowed call needs no excuse, and only what asked a person has another status than "final".
     cells = [
-        (one.id, words.instant(one.decided_at), one.agent, one.tool, one.verdict.value, one.status.value, "; ".join(one.reasons))
+        (
+            one.id,
+            words.instant(one.decided_at),
+            one.agent,
+            one.tool,
+            one.verdict.value,
+            "" if one.status.value == "final" else one.status.value,
+            "" if one.verdict.value == "allow" else "; ".join(one.reasons),
+        )
         for one in found
     ]
     output.print_table(
@@ -58,14 +73,14 @@ def list_(
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION")
+@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision"))
 @json_option
 def show(decision_id: str, *, as_json: bool) -> None:
     """One decision, with the arguments that it is about.
 
     \b
-    Example:
-      taskpilot decisions show 0192f0c1-...
+    Examples:
+      taskpilot decisions show 01a214c3-8a9c-74ee-8459-3a635941ec9f
     """
     from taskpilot.cli import opened
     from taskpilot.operations import decisions
@@ -99,14 +114,14 @@ def show(decision_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION")
+@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
 @person_options
 def approve(decision_id: str, *, by: str | None, note: str) -> None:
     """Allow exactly this call: this tool with these arguments.
 
     \b
-    Example:
-      taskpilot decisions approve 0192f0c1-... --note "asked the team"
+    Examples:
+      taskpilot decisions approve 01a214c3-8a9c-74ee-8459-3a635941ec9f --note ok
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
@@ -117,14 +132,14 @@ def approve(decision_id: str, *, by: str | None, note: str) -> None:
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION")
+@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
 @person_options
 def reject(decision_id: str, *, by: str | None, note: str) -> None:
     """Deny this call.
 
     \b
-    Example:
-      taskpilot decisions reject 0192f0c1-... --note "not before Monday"
+    Examples:
+      taskpilot decisions reject 01a214c3-8a9c-74ee-8459-3a635941ec9f --note no
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of

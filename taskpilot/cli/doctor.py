@@ -17,9 +17,9 @@ def command(*, as_json: bool) -> int:
     Exit status: 0 well, also with warnings; 1 an error; 78 the configuration is invalid.
 
     \b
-    Example:
+    Examples:
       taskpilot doctor
-      taskpilot doctor --json | jq '.findings[] | select(.level == "error")'
+      taskpilot doctor --json
     """
     from pathlib import Path
 

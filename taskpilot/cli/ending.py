@@ -2,15 +2,14 @@
 
 import errno
 import os
-import shlex
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, TextIO
 
 import click
 
+from taskpilot.cli import layout
 from taskpilot.cli.options import GlobalOptions
 from taskpilot.cli.output import OutputLost
 from taskpilot.domain.exits import ExitCode
@@ -20,6 +19,13 @@ _DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR
 """What the state dir says when it is a stranger's, or something stands where a folder or file of ours should be."""
 _ALWAYS_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 SENTENCE_LIMIT: Final = 2000
+_LISTED_BY: Final = {
+    "job": "taskpilot jobs",
+    "run_id": "taskpilot runs",
+    "task_id": "taskpilot tasks",
+    "decision_id": "taskpilot decisions",
+}
+"""What a command needs, and the command that lists it."""
 
 
 def prepare_streams() -> None:
@@ -49,6 +55,7 @@ def flush(code: int) -> int:
 
 def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str]) -> int:
     """Tells a person what went wrong, and gives the exit code for it."""
+    given.quiet = "--quiet" in typed
     # Not above: `--help` pays for what stands there.
     from taskpilot.domain.errors import Stop, TaskPilotError
 
@@ -57,7 +64,7 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
             _discard(sys.stdout)
             return given.exit_code
         case click.UsageError():
-            _usage(error, typed)
+            _usage(error, given, typed)
             return ExitCode.USAGE
         case click.ClickException():
             _tell(error.format_message(), given)
@@ -68,7 +75,7 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
         case TaskPilotError():
             _tell(str(error), given)
             if _debug(given):
-                traceback.print_exception(error)
+                _print_traceback(error)
             return error.exit_code
         case SystemExit():
             return error.code if isinstance(error.code, int) else ExitCode.FAILED
@@ -88,15 +95,20 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
             raise error
 
 
-def _usage(error: click.UsageError, typed: Sequence[str]) -> None:
-    if "--quiet" in typed:
-        # The job is among what was typed, and cron's mail is one line.
-        _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
-        return
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and not given.quiet:
         _print(error.format_message())
         return
-    _print(f"taskpilot: {one_line(error.format_message(), limit=SENTENCE_LIMIT)}")
+    sentence = one_line(error.format_message(), limit=SENTENCE_LIMIT)
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _LISTED_BY:
+        sentence += f" `{_LISTED_BY[error.param.name]}` shows what there is."
+    if given.quiet:
+        import shlex
+
+        # The job is among what was typed, and cron's mail is one line.
+        _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {sentence}")
+        return
+    _print_sentence(f"taskpilot: {sentence}", given)
     if error.ctx is not None:
         path = error.ctx.command_path
         _print(f"{error.ctx.get_usage()}\nTry `{path} --help`.")
@@ -105,19 +117,25 @@ def _usage(error: click.UsageError, typed: Sequence[str]) -> None:
 def _tell(sentence: str, given: GlobalOptions) -> None:
     line = one_line(sentence, limit=SENTENCE_LIMIT)
     subject = one_line(given.subject, limit=80) if given.subject else None
-    _print(f"taskpilot: {subject}: {line}" if subject and subject not in line else f"taskpilot: {line}")
+    _print_sentence(f"taskpilot: {subject}: {line}" if subject and subject not in line else f"taskpilot: {line}", given)
 
 
 def _unexpected(error: BaseException, given: GlobalOptions) -> int:
     what = one_line(f"{type(error).__name__}: {error}", limit=500)
     if _debug(given):
-        traceback.print_exception(error)
+        _print_traceback(error)
         _tell(what, given)
         return ExitCode.FAILED
     kept = _keep_traceback(error, given)
     hint = f"the traceback is in {kept}" if kept else "`taskpilot --log-level debug ...` prints the traceback"
     _tell(f"{what} (a defect of TaskPilot; {hint})", given)
     return ExitCode.FAILED
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
 
 
 def _debug(given: GlobalOptions) -> bool:
@@ -173,6 +191,11 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
         if file.append(line):
             return str(file.path)
     return None
+
+
+def _print_sentence(text: str, given: GlobalOptions) -> None:
+    """In lines of the terminal's width; one line in a pipe, a mail and under --quiet, where it is searched and counted."""
+    _print(text if given.quiet else layout.wrapped(text, layout.width_of(sys.stderr)))
 
 
 def _print(text: str) -> None:

@@ -13,7 +13,8 @@ def command(*, as_json: bool) -> None:
     """What each exit status means.
 
     \b
-    Example:
+    Examples:
+      taskpilot exit-codes
       taskpilot run triage --quiet || taskpilot exit-codes
     """
     if as_json:

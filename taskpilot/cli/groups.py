@@ -15,6 +15,13 @@ class Program(click.Group):
         self.modules = modules
         """Of each command: the module that has it as `command`, and its line in the help."""
 
+    def answer_shell(self) -> None:
+        """Where a shell's Tab asks (`_TASKPILOT_COMPLETE`), ends the process with the answer; never with an error on the terminal."""
+        try:
+            self._main_shell_completion({}, "taskpilot")
+        except Exception:
+            raise SystemExit(1) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names in the order of the help: what one uses first stands first."""
         return list(self.modules)
@@ -50,7 +57,9 @@ class Noun(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, with the usual command put in where none is named."""
-        if self.alone and (not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)):
+        # A shell that completes `taskpilot runs` is offered the commands, not what the usual one takes.
+        empty = not args and not ctx.resilient_parsing
+        if self.alone and (empty or (args and args[0].startswith("-") and args[0] not in ctx.help_option_names)):
             args = [self.alone, *args]
         return super().parse_args(ctx, args)
 

@@ -4,16 +4,22 @@ from typing import Any
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option
+from taskpilot.cli.options import json_option, person_options
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
 
 @click.group(name="jobs", cls=Noun, alone="list")
 def command() -> None:
-    """What is defined, and when it is due."""
+    """What is defined, and when it is due.
+
+    \b
+    Examples:
+      taskpilot jobs
+      taskpilot jobs next triage
+    """
 
 
 @command.command(name="list")
@@ -24,8 +30,9 @@ def list_(*, as_json: bool) -> None:
     Files that cannot be loaded are named on stderr; `taskpilot jobs validate` makes them an error.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs list
+      taskpilot jobs list --json
     """
     from taskpilot.cli import opened
     from taskpilot.operations.jobs import line_json, list_jobs
@@ -46,21 +53,23 @@ def list_(*, as_json: bool) -> None:
                     words.local(line.next_fire, schedule.zone) if schedule else words.NONE,
                     words.instant(line.next_fire),
                     line.last_run.status.value if line.last_run else "never ran",
+                    f"by {line.pause.paused_by}" if line.pause else "",
                 )
             )
-        output.print_table(("job", "schedule", "next fire", "in utc", "last"), cells, empty=f"{catalog.directory} defines no job")
+        headings = ("job", "schedule", "next fire", "in utc", "last", "paused")
+        output.print_table(headings, cells, empty=f"{catalog.directory} defines no job", spare=("in utc",))
     for file in catalog.broken:
-        output.whisper(f"broken: {file}")
+        output.complain(f"broken: {file}")
 
 
 @command.command()
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @json_option
 def show(job: str, *, as_json: bool) -> None:
     """One job: its parameters, limits and tools.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs show triage
     """
     from taskpilot.cli import opened
@@ -81,6 +90,7 @@ def show(job: str, *, as_json: bool) -> None:
             "file": str(spec.file or ""),
             "schedule": schedule.describe() if schedule else "when asked",
             "next fire": f"{words.local(line.next_fire, schedule.zone)} = {words.instant(line.next_fire)}" if schedule else "",
+            "paused": f"{str(line.pause).removeprefix('paused ')}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
             "last run": f"{last.status}, {words.instant(last.started_at)}, {last.id}" if last else "never ran",
             "model": model or "as --model or TASKPILOT_MODEL says",
             "deadline": words.duration(spec.deadline.total_seconds()),
@@ -102,20 +112,22 @@ def show(job: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def validate(job: str | None, *, as_json: bool) -> int:
     """Load every job file and compile the policies; run nothing.
 
-    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are pushed for each job, so that a first run is seen as an
-    increase.
+    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are
+    pushed for each job, so that a first run is seen as an increase.
+
+    Warns of times that the clock skips or repeats within 400 days. A warning changes no exit code.
 
     \b
-    Example:
+    Examples:
       taskpilot jobs validate
     """
     from taskpilot.cli import opened
-    from taskpilot.operations.jobs import validate_jobs
+    from taskpilot.operations.jobs import validate_jobs, warning_json
     from taskpilot.operations.metrics import push_quietly
 
     with opened.house() as house:
@@ -123,13 +135,17 @@ def validate(job: str | None, *, as_json: bool) -> int:
         pushed = push_quietly(house, job) if report.ok and house.settings.pushgateway_url else None
     if as_json:
         broken: list[dict[str, Any]] = [{"file": str(file.path), "line": file.line, "cause": file.cause} for file in report.broken]
-        output.print_json({"ok": report.ok, "jobs": list(report.jobs), "broken": broken, "policy": report.policy_error, "pushed": pushed})
+        warnings = [warning_json(warning) for warning in report.warnings]
+        found = {"ok": report.ok, "jobs": list(report.jobs), "broken": broken, "policy": report.policy_error, "warnings": warnings}
+        output.print_json(found | {"pushed": pushed})
     else:
         for name in report.jobs:
             output.say(f"ok      {name}")
         for file in report.broken:
             output.say(f"broken  {file}")
         output.say(f"broken  policy: {report.policy_error}" if report.policy_error else "ok      policy")
+        for warning in report.warnings:
+            output.say(f"warning {warning}")
         if pushed is not None:
             output.say(f"pushed  {pushed}")
     if report.ok:
@@ -140,27 +156,70 @@ def validate(job: str | None, *, as_json: bool) -> int:
 
 
 @command.command(name="next")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many fires.")
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:
-    """The next fires of one job, or of all together.
+    """The next fires of one job, or of all together, in the job's zone and in UTC.
+
+    Warns of times that the clock skips or repeats within 400 days, with what happens then. A warning changes no exit code.
 
     \b
-    Example:
+    Examples:
+      taskpilot jobs next
       taskpilot jobs next triage -n 3
     """
     from taskpilot.cli import opened
-    from taskpilot.operations.jobs import next_fires
+    from taskpilot.operations.jobs import job_warnings, next_fires, warning_json
     from taskpilot.operations.shapes import iso
 
     with opened.house() as house:
-        fires = next_fires(house, job, count)
+        fires, warnings = next_fires(house, job, count), job_warnings(house, job)
     if as_json:
-        zones = {spec.name: spec.schedule.zone for spec, _fire in fires if spec.schedule}
-        output.print_json([{"job": spec.name, "scheduled_for": iso(fire), "zone": zones[spec.name]} for spec, fire in fires])
+        listed = [{"job": spec.name, "scheduled_for": iso(fire), "zone": spec.schedule.zone} for spec, fire in fires if spec.schedule]
+        output.print_json({"fires": listed, "warnings": [warning_json(warning) for warning in warnings]})
         return
     cells = [
         (spec.name, words.local(fire, spec.schedule.zone), spec.schedule.zone, words.instant(fire)) for spec, fire in fires if spec.schedule
     ]
     output.print_table(("job", "fire", "zone", "in utc"), cells, empty="nothing is due: no schedule, or none of its times is to come")
+    for warning in warnings:
+        output.whisper(f"warning: {warning}")
+
+
+@command.command()
+@click.argument("job", shell_complete=completion.jobs)
+@person_options
+def pause(job: str, *, by: str | None, note: str) -> None:
+    """Start no run of a job until it is resumed; what runs goes on.
+
+    Its fires are recorded as paused, and a run that is asked for ends with 11.
+
+    \b
+    Examples:
+      taskpilot jobs pause triage --note "the tracker moves"
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.pauses import pause_job
+
+    with opened.house() as house:
+        output.tell(pause_job(house, job, by=name_of(by), note=note))
+
+
+@command.command()
+@click.argument("job", shell_complete=completion.jobs)
+@person_options
+def resume(job: str, *, by: str | None, note: str) -> None:
+    """End a job's pause; what was due in it is not caught up.
+
+    \b
+    Examples:
+      taskpilot jobs resume triage
+    """
+    from taskpilot.cli import opened
+    from taskpilot.cli.person import name_of
+    from taskpilot.operations.pauses import resume_job
+
+    with opened.house() as house:
+        output.tell(resume_job(house, job, by=name_of(by), note=note))

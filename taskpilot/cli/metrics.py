@@ -2,7 +2,7 @@
 
 import click
 
-from taskpilot.cli import output
+from taskpilot.cli import completion, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
@@ -10,7 +10,13 @@ from taskpilot.domain.exits import ExitCode
 
 @click.group(name="metrics", cls=Noun, alone="show")
 def command() -> None:
-    """The numbers as Prometheus reads them."""
+    """The numbers as Prometheus reads them.
+
+    \b
+    Examples:
+      taskpilot metrics
+      taskpilot metrics push
+    """
 
 
 @command.command()
@@ -18,7 +24,7 @@ def show() -> None:
     """Every number of the store in Prometheus's text format.
 
     \b
-    Example:
+    Examples:
       taskpilot metrics show | grep runs_total
     """
     from taskpilot.cli import opened
@@ -29,7 +35,7 @@ def show() -> None:
 
 
 @command.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def push(job: str | None, *, as_json: bool) -> int:
     """Push every job's numbers, or one's, to the Pushgateway.
@@ -37,8 +43,9 @@ def push(job: str | None, *, as_json: bool) -> int:
     Jobs that never ran are pushed too: their zeros let a first run be seen as an increase.
 
     \b
-    Example:
+    Examples:
       taskpilot metrics push
+      taskpilot metrics push triage --json
     """
     from taskpilot.cli import opened
     from taskpilot.operations.metrics import push_metrics
@@ -63,6 +70,6 @@ def push(job: str | None, *, as_json: bool) -> int:
         output.print_table(("job", "outcome", "owed", "why"), cells, empty="there is no job to push")
     refused = [one for one in results if one.result is None]
     if refused:
-        output.whisper(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
+        output.complain(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
         return ExitCode.CONFIGURATION
     return ExitCode.SUCCEEDED if all(one.result is not None and one.result.delivered for one in results) else ExitCode.TEMPORARY

@@ -1,6 +1,5 @@
 """The options that every command has, and how one says them: no settings are read here, so that `--help` stays cheap."""
 
-import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class GlobalOptions:
     """What was typed before the command's name, and what is known so far of how the command ends."""
 
-    __slots__ = ("exit_code", "home", "jobs", "log_level", "root", "subject")
+    __slots__ = ("exit_code", "home", "jobs", "log_level", "quiet", "root", "subject")
 
     def __init__(self, *, root: str | None = None, home: str | None = None, jobs: str | None = None, log_level: str | None = None) -> None:
         self.root = root
@@ -22,6 +21,8 @@ class GlobalOptions:
         self.log_level = log_level
         self.subject: str | None = None
         """The job that an error is about: named in front of it where the error does not name it itself."""
+        self.quiet = False
+        """Whether an error is told in one line, terminal or not."""
         self.exit_code = 0
         """How the work ended, set before it is printed: a reader that goes away early does not change it."""
 
@@ -49,6 +50,8 @@ def page_options(noun: str) -> Callable[[Command], Command]:
 
 def next_page(noun: str, last_id: str) -> str:
     """The command that lists what is older than `last_id`, with the filters that were typed."""
+    import shlex
+
     context = click.get_current_context()
     parts = ["taskpilot", noun, "list", "--before", last_id]
     for option in context.command.params:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from taskpilot.cli import layout
 from taskpilot.domain.text import one_line, printable
 
 CELL_LIMIT: Final = 200
@@ -15,35 +16,13 @@ _FOLDED: Final = frozenset(
 """Headings of columns whose cells may take several lines; all others are words and ids that are copied, and stay whole."""
 _FOLDED_MIN: Final = 12
 """Characters that such a column keeps: a date, or the beginning of a title."""
+_FOLDED_GOOD: Final = 28
+"""Characters that such a column should have before a spare one is shown beside it: a title in two lines."""
 _GAP: Final = 2
-_STYLES: Final = {
-    "succeeded": "green",
-    "executed": "green",
-    "approved": "green",
-    "allow": "green",
-    "ok": "green",
-    "running": "cyan",
-    "queued": "cyan",
-    "waiting": "yellow",
-    "review": "yellow",
-    "pending": "yellow",
-    "require_approval": "yellow",
-    "unknown": "yellow",
-    "diverged": "yellow",
-    "owed": "yellow",
-    "failed": "red",
-    "lost": "red",
-    "timed_out": "red",
-    "denied": "red",
-    "deny": "red",
-    "rejected": "red",
-    "budget_exceeded": "red",
-    "broken": "red",
-    "refused": "red",
-    "note": "cyan",
-    "warning": "yellow",
-    "error": "red",
-}
+_CELL_LINES: Final = 4
+"""Lines that a cell may take on a terminal: a long reason is told whole by the page of its run, task or decision."""
+_SENTENCES: Final = frozenset({"why", "title"})
+"""Fields whose values break at a terminal's width; all others are ids, paths and commands that are copied."""
 
 
 class OutputLost(Exception):
@@ -60,9 +39,19 @@ def say(text: str = "") -> None:
     _write(printable(text.replace("\r\n", "\n").expandtabs(4), keep_newlines=True))
 
 
+def tell(sentence: str) -> None:
+    """Prints a sentence, broken at the terminal's width, and one line in a pipe; commands between backticks stay whole."""
+    _write(layout.wrapped(one_line(sentence, limit=2000), layout.width_of(sys.stdout)))
+
+
 def whisper(text: str) -> None:
-    """Prints one line of any length for people to stderr."""
+    """Prints one line of any length for people to stderr: what cron mails, or what is copied."""
     print(one_line(text, limit=2000), file=sys.stderr)
+
+
+def complain(sentence: str) -> None:
+    """Prints a sentence to stderr, broken at the terminal's width, and one line in a pipe."""
+    print(layout.wrapped(one_line(sentence, limit=2000), layout.width_of(sys.stderr)), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -100,8 +89,10 @@ def print_fields(fields: Mapping[str, str]) -> None:
     """Name and value, one a line; values of nothing are left out."""
     shown = {name: value for name, value in fields.items() if value}
     width = max(map(len, shown), default=0)
+    columns = layout.width_of(sys.stdout)
     for name, value in shown.items():
-        _write(f"{name:<{width}}  {one_line(value, limit=2000)}")
+        line = f"{name:<{width}}  {one_line(value, limit=2000)}"
+        _write(layout.wrapped(line, columns, indent=width + 2) if name in _SENTENCES else line)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -117,6 +108,7 @@ def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]], spare: S
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     columns = _fitting(dict(zip(headings, zip(*rows, strict=True), strict=True)), spare, console.width)
+    columns = _shortened(columns, console.width)
     # A terminal that is too narrow even so wraps the lines by itself: rich would cut them, and ids with them.
     console.size = ConsoleDimensions(max(console.width, _width(columns)), console.height)
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False)
@@ -125,7 +117,7 @@ def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]], spare: S
         table.add_column(Text(heading.upper()), no_wrap=not folded, overflow="fold", min_width=_least(heading, cells))
     for row in zip(*columns.values(), strict=True):
         # Text and never str: rich reads markup in a str, `[link=...]` among it.
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=layout.STYLES.get(cell, "")) for cell in row))
     with _output_errors():
         console.print(table)
 
@@ -134,21 +126,33 @@ def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], width: i
     """The columns that say something, without the spare ones that a terminal of this width has no room for."""
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
     for heading in spare:
-        if _width(columns) <= width:
+        if _width(columns, folded=_FOLDED_GOOD) <= width:
             break
         columns.pop(heading, None)
     return columns
 
 
-def _width(columns: dict[str, tuple[str, ...]]) -> int:
-    """The characters of a line that the columns need together."""
-    return sum(_least(heading, cells) for heading, cells in columns.items()) + _GAP * (len(columns) - 1)
+def _shortened(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, tuple[str, ...]]:
+    """The columns with their longest cells cut to the lines that a cell may take."""
+    folded = [heading for heading in columns if heading in _FOLDED]
+    spare = max(0, width - _width(columns)) // max(1, len(folded))
+    return {
+        heading: tuple(one_line(cell, limit=_CELL_LINES * (_least(heading, cells) + spare)) for cell in cells)
+        if heading in folded
+        else cells
+        for heading, cells in columns.items()
+    }
 
 
-def _least(heading: str, cells: Sequence[str]) -> int:
+def _width(columns: dict[str, tuple[str, ...]], *, folded: int = _FOLDED_MIN) -> int:
+    """The characters of a line that the columns need together, where those whose cells may take several lines get `folded`."""
+    return sum(_least(heading, cells, folded) for heading, cells in columns.items()) + _GAP * (len(columns) - 1)
+
+
+def _least(heading: str, cells: Sequence[str], folded: int = _FOLDED_MIN) -> int:
     """The characters that a column needs."""
     longest = max(map(len, (heading, *cells)))
-    return min(longest, _FOLDED_MIN) if heading in _FOLDED else longest
+    return min(longest, folded) if heading in _FOLDED else longest
 
 
 def tell_of_more(found: Sequence[object], limit: int, command: str) -> None:
@@ -164,14 +168,14 @@ def say_line(text: str) -> None:
 
 def say_marked(word: str, line: str) -> None:
     """Prints one line that begins with `word`, which has its colour of the tables on a terminal that shows colours."""
-    if not (on_terminal() and word in _STYLES):
+    if not (on_terminal() and word in layout.STYLES):
         say_line(line)
         return
     from rich.console import Console
     from rich.text import Text
 
     marked = Text(printable(line.expandtabs(4)))
-    marked.stylize(_STYLES[word], 0, len(word))
+    marked.stylize(layout.STYLES[word], 0, len(word))
     with _output_errors():
         Console(file=sys.stdout, highlight=False, markup=False, emoji=False).print(marked, soft_wrap=True)
 

@@ -10,7 +10,12 @@ from taskpilot.domain.exits import ExitCode
 
 @click.group(name="policy", cls=Noun, alone="check")
 def command() -> None:
-    """Compile the policies and try them on known calls."""
+    """Compile the policies and try them on known calls.
+
+    \b
+    Examples:
+      taskpilot policy check
+    """
 
 
 @command.command()
@@ -21,8 +26,9 @@ def check(*, as_json: bool) -> int:
     `expected` is what the default policy says. Files of your own may say otherwise: such a row is marked, and is no error.
 
     \b
-    Example:
+    Examples:
       taskpilot policy check
+      taskpilot policy check --json
     """
     from taskpilot.cli import opened
     from taskpilot.operations.policy import check_policy

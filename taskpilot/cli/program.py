@@ -15,17 +15,33 @@ COMMANDS: Final = {
     "serve": ("taskpilot.cli.serve", "Keep time: start every job when it is due, and answer over HTTP."),
     "jobs": ("taskpilot.cli.jobs", "What is defined, and when it is due."),
     "runs": ("taskpilot.cli.runs", "What ran, how it ended, and what it waits for."),
+    "why": ("taskpilot.cli.why", "Why a fire did or did not happen."),
     "tasks": ("taskpilot.cli.tasks", "What the planner proposed, and your yes or no to it."),
     "decisions": ("taskpilot.cli.decisions", "Verdicts on tool calls, and your yes or no to them."),
     "policy": ("taskpilot.cli.policy", "Compile the policies and try them on known calls."),
+    "health": ("taskpilot.cli.health", "Whether all is well, as the record says it; works with no server."),
+    "golden-signals": ("taskpilot.cli.golden_signals", "Five figures on success, time, cost, policy and correctness."),
     "metrics": ("taskpilot.cli.metrics", "The numbers as Prometheus reads them."),
     "traces": ("taskpilot.cli.traces", "Where a run spent its time."),
     "doctor": ("taskpilot.cli.doctor", "Say what is wrong and what mends it; change nothing."),
+    "export": ("taskpilot.cli.export", "Crontab lines and systemd units for the jobs."),
     "exit-codes": ("taskpilot.cli.exit_codes", "What each exit status means."),
     "init": ("taskpilot.cli.init", "Make a folder with a first job."),
     "db": ("taskpilot.cli.db", "Upgrade or back up the store."),
 }
 """In the order of the help. The lines stand here so that help needs no module; a test holds them equal to the modules' own."""
+
+_EPILOG: Final = """\b
+Examples:
+  taskpilot init night-shift
+  taskpilot run triage --model offline
+  taskpilot runs --status failed
+
+\b
+Tab completion: the line for ~/.bashrc (zsh: zsh_source), and for fish:
+  eval "$(_TASKPILOT_COMPLETE=bash_source taskpilot)"
+  _TASKPILOT_COMPLETE=fish_source taskpilot | source
+"""
 
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -41,9 +57,9 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
     modules=COMMANDS,
     name="taskpilot",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="First steps: `taskpilot init DIR`, or `taskpilot run JOB --model offline`.",
+    epilog=_EPILOG,
 )
-@click.option("--root", metavar="DIR", help="The folder of taskpilot.toml.  [default: the nearest above]")
+@click.option("--root", metavar="DIR", help="Where taskpilot.toml is.  [default: nearest above]")
 @click.option("--home", metavar="DIR", help="Where state is kept.  [default: ROOT/.taskpilot]")
 @click.option("--jobs", metavar="DIR", help="Where the job files are.  [default: ROOT/jobs]")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
@@ -61,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = GlobalOptions()
     ending.prepare_streams()
     try:
+        program.answer_shell()
         code = _invoke(typed, given)
     except BaseException as error:
         code = ending.exit_code_of(error, given, typed)

@@ -47,7 +47,8 @@ def _page(house: House, finished: Finished) -> None:
             run_page.tasks_table(detail.tasks, summary.run_id)
             output.say()
         why = f": {one_line(detail.run.detail, limit=500)}" if detail.run.detail else ""
-        output.say(f"{summary.job} {summary.status} in {words.duration(summary.duration_seconds)}{why}")
+        output.tell(f"{summary.job} {summary.status} in {words.duration(summary.duration_seconds)}{why}")
         output.say(f"cost: {run_page.cost(detail.run.spend, detail.run.model)}")
-    for note in finished.notes:
-        output.say(note)
+    for line in "\n".join(finished.notes).splitlines():
+        # A command to copy stays on its line.
+        (output.say if line.startswith("taskpilot ") else output.tell)(line)

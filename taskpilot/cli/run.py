@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from taskpilot.cli import completion
 from taskpilot.cli.options import global_options
 
 
@@ -16,7 +17,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
 
 
 @click.command(name="run")
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @click.option(
     "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="A parameter of the job. Can be repeated."
 )
@@ -50,7 +51,7 @@ def command(
     Examples:
       taskpilot run triage --model offline
       taskpilot run triage -p inbox=other.jsonl --json
-      taskpilot run triage --scheduled-for auto --quiet     (in a crontab)
+      taskpilot run triage --scheduled-for auto --quiet     # in a crontab
     """
     given = global_options()
     given.subject = job

@@ -74,13 +74,15 @@ def waiting_for(detail: RunDetail) -> None:
 def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
     """Prints the tasks, those first that wait for a person."""
     ordered = sorted(tasks, key=lambda task: (task.status is not TaskStatus.REVIEW, task.id))
-    cells = [
-        (task.status.value, task.priority.value, task.title, task.reason if task.status in _EXPLAINED else "")
-        for task in ordered[:TASKS_SHOWN]
-    ]
+    cells = [(task.status.value, task.priority.value, task.title, why(task)) for task in ordered[:TASKS_SHOWN]]
     output.print_table(("status", "priority", "task", "why"), cells, empty="")
     if len(ordered) > TASKS_SHOWN:
         output.say(f"and {len(ordered) - TASKS_SHOWN} more: taskpilot tasks list --run {run_id} --limit 1000")
+
+
+def why(task: Task) -> str:
+    """The reason of a task's state, where a person wants to read it in a list."""
+    return task.reason if task.status in _EXPLAINED else ""
 
 
 def cost(spend: Spend, model: str | None) -> str:

@@ -2,20 +2,29 @@
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import global_options, json_option, next_page, page_options
 
 STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "denied", "budget_exceeded", "lost")
+RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded")
+"""What Tab offers to `runs resume`."""
 
 
 @click.group(name="runs", cls=Noun, alone="list")
 def command() -> None:
-    """What ran, how it ended, and what it waits for."""
+    """What ran, how it ended, and what it waits for.
+
+    \b
+    Examples:
+      taskpilot runs
+      taskpilot runs --status waiting
+      taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
+    """
 
 
 @command.command(name="list")
-@click.option("--job", help="Only those of this job.")
+@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
 @click.option(
     "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only those that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}."
 )
@@ -61,14 +70,14 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
     """One run: its attempts, tasks and cost, and what it waits for.
 
     \b
-    Example:
-      taskpilot runs show 0192f0c1-...
+    Examples:
+      taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import opened, run_page
     from taskpilot.operations.runs import show_run
@@ -82,7 +91,7 @@ def show(run_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @click.option("--output", "of_process", is_flag=True, help="What the job's process printed, instead of the log.")
 @json_option
 def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
@@ -90,8 +99,8 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
 
     \b
     Examples:
-      taskpilot runs logs 0192f0c1-...
-      taskpilot runs logs 0192f0c1-... --output
+      taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632 --output
     """
     from taskpilot.cli import opened
     from taskpilot.operations.runs import run_log, run_output
@@ -118,23 +127,23 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", "queued", "running", "waiting"))
 def cancel(run_id: str) -> None:
     """End a run that is queued, running or waiting.
 
     \b
-    Example:
-      taskpilot runs cancel 0192f0c1-...
+    Examples:
+      taskpilot runs cancel 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import opened
     from taskpilot.operations.running import cancel_run
 
     with opened.house() as house:
-        output.say(cancel_run(house, run_id))
+        output.tell(cancel_run(house, run_id))
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", *RESUMED))
 @click.option("--model", metavar="NAME", help="Go on with this model.  [default: the run's own]")
 @click.option("--step", "step_id", metavar="ID", help="The uncertain step that one of the next three answers.")
 @click.option("--done", metavar="JSON", help="It happened, and this was its result.")
@@ -151,8 +160,9 @@ def resume(
 
     \b
     Examples:
-      taskpilot runs resume 0192f0c1-...
-      taskpilot runs resume 0192f0c1-... --step 0192f0c2-... --done '"TICKET-7"'
+      taskpilot runs resume 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot runs resume 01a214c3-89db-74c5-a15f-6e1a7f732632 \\
+        --step 01a214c3-8a74-76ff-b2a4-8cac08d859e4 --done '"TICKET-7"'
     """
     from taskpilot.cli import answers, opened, result_page
     from taskpilot.cli.progress import display_for

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
@@ -13,12 +13,18 @@ STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
 @click.group(name="tasks", cls=Noun, alone="list")
 def command() -> None:
-    """What the planner proposed, and your yes or no to it."""
+    """What the planner proposed, and your yes or no to it.
+
+    \b
+    Examples:
+      taskpilot tasks
+      taskpilot tasks --status review
+    """
 
 
 @command.command(name="list")
-@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.")
-@click.option("--job", help="Only those of this job.")
+@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.", shell_complete=completion.ids("run"))
+@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
 @click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="review: waits for a person. Can be repeated.")
 @page_options("task")
 @json_option
@@ -30,7 +36,7 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
       taskpilot tasks --status review
       taskpilot tasks list --job triage --json
     """
-    from taskpilot.cli import opened
+    from taskpilot.cli import opened, run_page
     from taskpilot.operations import tasks
     from taskpilot.operations.shapes import task_json
     from taskpilot.store.listings import Page
@@ -40,20 +46,20 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
     if as_json:
         output.print_json([task_json(one) for one in found])
         return
-    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, one.reason) for one in found]
+    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, run_page.why(one)) for one in found]
     output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task", spare=("job", "priority"))
     output.tell_of_more(found, limit, next_page("tasks", found[-1].id) if found else "")
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task"))
 @json_option
 def show(task_id: str, *, as_json: bool) -> None:
     """One task, with its description.
 
     \b
-    Example:
-      taskpilot tasks show 0192f0c1-...
+    Examples:
+      taskpilot tasks show 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9
     """
     from taskpilot.cli import opened
     from taskpilot.operations import tasks
@@ -85,14 +91,14 @@ def show(task_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review", "failed"))
 @person_options
 def approve(task_id: str, *, by: str | None, note: str) -> None:
     """Say yes to a task that waits for a person.
 
     \b
-    Example:
-      taskpilot tasks approve 0192f0c1-... --note "asked the team"
+    Examples:
+      taskpilot tasks approve 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note ok
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
@@ -103,14 +109,14 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review"))
 @person_options
 def reject(task_id: str, *, by: str | None, note: str) -> None:
     """Say no to a task that waits for a person.
 
     \b
-    Example:
-      taskpilot tasks reject 0192f0c1-... --note "done already"
+    Examples:
+      taskpilot tasks reject 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note done
     """
     from taskpilot.cli import opened
     from taskpilot.cli.person import name_of
@@ -132,7 +138,7 @@ def export(*, target: Path | None) -> None:
     """Write all tasks into a JSON file.
 
     \b
-    Example:
+    Examples:
       taskpilot tasks export --output tasks.json
     """
     from taskpilot.cli import opened

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option
 from taskpilot.domain.text import one_line
@@ -16,18 +16,23 @@ NAME = 28
 
 @click.group(name="traces", cls=Noun)
 def command() -> None:
-    """Where a run spent its time."""
+    """Where a run spent its time.
+
+    \b
+    Examples:
+      taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
+    """
 
 
 @command.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
     """The attempts, agents and steps of a run along its time.
 
     \b
-    Example:
-      taskpilot traces show 0192f0c1-...
+    Examples:
+      taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import opened
     from taskpilot.operations.shapes import iso

@@ -31,8 +31,8 @@ class Session:
     open_model: Callable[[], Model]
     """Opens the model at the first call: a run that asks nothing loads no client."""
     policy: PolicyEngine
-    tools: Mapping[str, ToolSpec]
-    """What a call may name: the built-in tools and the job's own."""
+    open_tools: Callable[[], Mapping[str, ToolSpec]]
+    """Makes `tools` when they are first needed: their schemas cost more than three steps do."""
     signals: Signals
     now: Callable[[], datetime]
     log: Any
@@ -48,6 +48,7 @@ class Session:
     landing: threading.Condition = field(default_factory=threading.Condition)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _model: Model | None = None
+    _tools: Mapping[str, ToolSpec] | None = None
 
     @property
     def model(self) -> Model:
@@ -56,6 +57,14 @@ class Session:
             if self._model is None:
                 self._model = self.open_model()
             return self._model
+
+    @property
+    def tools(self) -> Mapping[str, ToolSpec]:
+        """What a call may name: the built-in tools and the job's own."""
+        with self._lock:
+            if self._tools is None:
+                self._tools = self.open_tools()
+            return self._tools
 
     def close(self) -> None:
         """Closes the client, where one was opened."""

@@ -19,6 +19,8 @@ MACROS: Final = {
 }
 FIELDS: Final = ("minute", "hour", "day-of-month", "month", "day-of-week")
 _LARGEST: Final = (59, 23, 31, 12, 7)
+_DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _REACH: Final = timedelta(days=366 * 50)
 """How far a next date is looked for; the longest wait that the calendar knows is 40 years (a 29 February on one weekday, over 2100)."""
 _ONE_DAY: Final = timedelta(days=1)
@@ -61,7 +63,7 @@ def _check_extensions(expression: str, name: str, largest: int, part: str) -> No
         if "#" in term or "?" in term or (name.startswith("day") and ("l" in term or "w" in term.replace("wed", ""))):
             raise ValueError(f"{expression!r}: {term!r} ({name}) is Quartz's grammar (L, W, #, ?), not crontab's")
         head, slash, step = term.partition("/")
-        if slash and head.isdigit():
+        if slash and (head.isdigit() or head in _DAYS + _MONTHS):
             raise ValueError(f"{expression!r}: crons differ about {term!r} ({name}); write {head}-{largest}/{step}")
 
 
@@ -88,7 +90,7 @@ def _parse(line: str) -> _Fields:
     from cronsim import CronSim, CronSimError
 
     try:
-        parsed = CronSim(line, _ANY_TIME)
+        parsed = CronSim(_without_idle_steps(line), _ANY_TIME)
     except (CronSimError, ValueError, AssertionError, RecursionError):
         raise ValueError(_complaint(line)) from None
     minute, hour = line.split()[:2]
@@ -99,6 +101,19 @@ def _parse(line: str) -> _Fields:
         match_day=parsed.match_day,
         elapsed=minute.startswith("*") or hour.startswith("*"),
     )
+
+
+def _without_idle_steps(line: str) -> str:
+    """The line with `5-5/15` as `5`, which is what it names: cronsim 2.8 reads it as `5-59/15`."""
+    from cronsim.cronsim import Field
+
+    def term(field: Field, text: str) -> str:
+        head, slash, step = text.partition("/")
+        idle = slash and "-" in head and step.strip("0").isdigit() and len(field.parse(head.upper())) == 1
+        return head if idle else text
+
+    parts = zip(list(Field)[1:], line.split(), strict=True)
+    return " ".join(",".join(term(field, text) for text in part.split(",")) for field, part in parts)
 
 
 def _complaint(line: str) -> str:
@@ -145,6 +160,17 @@ class Crontab:
 
     line: str
     zone: str
+
+    @property
+    def elapsed(self) -> bool:
+        """True where it follows elapsed time, false where it is a fixed time."""
+        return _parse(self.line).elapsed
+
+    def names(self, wall: datetime) -> bool:
+        """True where the line names this minute of a clock; `wall` has no zone."""
+        fields = _parse(self.line)
+        named = wall.minute in fields.minutes and wall.hour in fields.hours and wall.month in fields.months
+        return named and fields.match_day(wall.date())
 
     def first_after(self, moment: datetime) -> datetime | None:
         """The first instant after `moment`, in UTC."""

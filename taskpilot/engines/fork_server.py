@@ -11,8 +11,12 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
+from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.fires import StartOrder
+from taskpilot.domain.text import one_line
 from taskpilot.engines.orders import Lines, order_of, send
+from taskpilot.supervisor.prctl import set_subreaper
+from taskpilot.supervisor.processes import children
 
 PRELOADED: Final = (
     "openai",
@@ -22,7 +26,6 @@ PRELOADED: Final = (
     "prometheus_client",
     "regorus",
     "opentelemetry.sdk.trace",
-    "opentelemetry.exporter.otlp.json.common.trace_encoder",
 )
 """What a run loads sooner or later. Not grpc: its threads do not survive a fork."""
 
@@ -33,7 +36,8 @@ def serve_orders(connection: socket.socket, start: Callable[[StartOrder], int], 
     """Forks a supervisor for each order that arrives, until the server on the other side is gone; the supervisors live on.
 
     `start` runs in the supervisor's process and gives its exit status. Nothing is opened here that a fork would share. The server is told
-    of each supervisor's end; a message `{"signal": n}` is passed on to all that live.
+    of each supervisor's end; a message `{"signal": n}` is passed on to all that live. What a supervisor leaves behind that was killed
+    itself comes to this process, and is killed.
     """
     for name in preload:
         # Each supervisor imports again what is missing, and says then what is wrong with it.
@@ -57,6 +61,7 @@ class _ForkServer:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # The server decides when this process ends: it closes the connection.
             signal.signal(number, signal.SIG_IGN)
+        set_subreaper(on=True)
         # What is loaded is for ever: the collector of a child would only copy its pages.
         gc.collect()
         gc.freeze()
@@ -119,6 +124,9 @@ class _ForkServer:
             os.setsid()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_HANDLERS)
             status = self._start(order)
+        except TaskPilotError as error:
+            # The order is in the queue again when LAUNCH has passed.
+            sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(str(error))}\n")
         except BaseException:
             import traceback
 
@@ -144,6 +152,17 @@ class _ForkServer:
             ended = True
         if ended:
             self._tell({"living": len(self._living)})
+        self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """A child that is no supervisor belonged to one that is dead. Its own children are ours when it is gone: at the next SIGCHLD."""
+        for pid in (children() or frozenset()) - self._living:
+            with suppress(ProcessLookupError, PermissionError):
+                group = os.getpgid(pid)
+                if group != os.getpgrp():
+                    os.killpg(group, signal.SIGKILL)
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
     def _tell(self, message: dict[str, object]) -> None:
         # Where the server is gone, the end of the connection says so a moment later.

@@ -87,16 +87,21 @@ class Fires:
             seen = schedules.schedules_in_force(connection, jobs.specs)
             paused = schedules.pauses_in_force(connection)
         missed: dict[str, int] = {}
+        held_back: dict[str, int] = {}
         for job, force in seen.items():
             spec = jobs.specs[job]
             until = now - max(_window(spec, now), PUNCTUAL)
-            # What is due in a pause is closed as such when it ends.
-            until = min(until, paused[job].paused_at) if job in paused else until
             if spec.schedule is None or force.cursor is None or until <= force.cursor:
                 continue
+            pause = paused.get(job)
             with self._store.write() as connection:
-                missed[job] = close_open(connection, force, until, FireOutcome.MISSED, NOBODY, now)
-        return Claimed({FireOutcome.MISSED: sum(missed.values())}, frozenset(job for job, number in missed.items() if number))
+                before = until if pause is None else min(until, pause.paused_at)
+                missed[job] = close_open(connection, force, before, FireOutcome.MISSED, NOBODY, now)
+                if pause is not None:
+                    held_back[job] = close_open(connection, force, until, FireOutcome.PAUSED, str(pause), now)
+        counts = {FireOutcome.MISSED: sum(missed.values()), FireOutcome.PAUSED: sum(held_back.values())}
+        outcomes = {outcome: number for outcome, number in counts.items() if number}
+        return Claimed(outcomes, frozenset(job for each in (missed, held_back) for job, number in each.items() if number))
 
     def _claim(
         self,
@@ -110,7 +115,7 @@ class Fires:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
-        stagger = Stagger(max(now, (fires.last_staggered(connection) or now) if asleep_since else now))
+        stagger = Stagger(now)
         unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
         judged: dict[str, Judgement] = {}
         for job, one in due.items():
@@ -119,6 +124,7 @@ class Fires:
                 broken=jobs.broken.get(job),
                 active_run=active.get(job),
                 waiting=tuple(waiting.get(job, ())),
+                deployment=self._store.deployment,
                 unseen=unseen,
             )
             spec = jobs.specs.get(job)
@@ -199,7 +205,8 @@ def _record(connection: Transaction, judged: Mapping[str, Judgement], cursor: da
             totals.add(connection, job, [totals.count(FIRES, number, outcome=outcome) for outcome, number in counts.items()])
             totals.touch(connection, job)
             changed.add(job)
-        counts[FireOutcome.BUFFERED] = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        waiting = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
+        counts |= {FireOutcome.BUFFERED: waiting} if waiting else {}
         for outcome, number in counts.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + number
     schedules.move_cursors(connection, judged, cursor)

@@ -8,7 +8,7 @@ from typing import Final
 
 from taskpilot.domain.durations import format_duration
 from taskpilot.domain.fires import PUNCTUAL, Fire, Gap
-from taskpilot.domain.jitter import jitter_of
+from taskpilot.domain.jitter import start_delay
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
 
@@ -58,6 +58,8 @@ class Standing:
     """A run of it that is queued or running."""
     waiting: tuple[datetime, ...] = ()
     """Its buffered fires, ascending."""
+    deployment: str = ""
+    """Whose jitter it is."""
     unseen: str = ""
     """Why a late fire was not met at its time: "no scheduler was awake from ... to ..."."""
 
@@ -166,7 +168,7 @@ def _admit(
             _replace(found, waiting, due.job, fire, now)
             found.ends_active = standing.active_run is not None
             waiting = []
-        start = stagger.take(spec.catch_up_stagger) if late else fire + jitter_of(due.job, fire, spec.jitter)
+        start = stagger.take(spec.catch_up_stagger) if late else fire + _delay(due.job, fire, spec, standing)
         found.fires.append(_queued(due.job, fire, now, start, "" if busy is None else f"it waits: {busy}"))
         waiting.append(fire)
 
@@ -217,6 +219,10 @@ def close(
 
 def _closed(job: str, fire: datetime, outcome: FireOutcome, reason: str, now: datetime) -> Fire:
     return Fire(job, fire, outcome, None, reason, now)
+
+
+def _delay(job: str, fire: datetime, spec: JobSpec, standing: Standing) -> timedelta:
+    return start_delay(job, fire, jitter=spec.jitter, salt=standing.deployment) if spec.jitter else spec.jitter
 
 
 def _queued(job: str, fire: datetime, now: datetime, start_after: datetime, reason: str) -> Fire:

@@ -219,19 +219,9 @@ class Ledger:
         )
         runs.insert_attempt(connection, grant, started_at=now, file_digest=spec.file_digest)
         started = to_micros(now) if row.started_at is None else row.started_at
-        runs.update_run(
-            connection,
-            row.id,
-            status=RunStatus.RUNNING,
-            reason=Reason.NONE,
-            detail="",
-            attempts=grant.attempt,
-            started_at=started,
-            start_after=None,
-            launched_at=None,
-            launched_by=None,
-        )
-        runs.grant_lease(connection, grant, self._owner)
+        state = {"status": RunStatus.RUNNING, "reason": Reason.NONE, "detail": "", "attempts": grant.attempt, "started_at": started}
+        out_of_queue = dict.fromkeys(("start_after", "launched_at", "launched_by"))
+        runs.grant_lease(connection, grant, self._owner, **state, **out_of_queue)
         totals.add(connection, row.job, [totals.count(ATTEMPTS)])
         totals.set_state(connection, row.job, last_start=to_micros(now))
         return grant

@@ -66,7 +66,9 @@ def _structured(request: ChatRequest) -> dict[str, Any]:
         return {"verdict": str(verdict), "reason": reason}
     example = _example(schema, schema, depth=0)
     if not isinstance(example, dict):
-        raise ModelRefused("offline: the embedded model can give an object, and the output that is asked for is none")
+        raise ModelRefused(
+            "offline: the embedded model can only give an object, and another output is asked for; name a real model by --model"
+        )
     if request.agent == "summarizer" and "summary" in properties:
         return example | {"summary": "offline: the embedded rules summarize nothing; name a real model by --model for that."}
     return example

@@ -9,8 +9,8 @@ from taskpilot.domain.text import one_line
 from taskpilot.ports import Model
 
 _THREE_WAYS: Final = (
-    "there is no model to ask: set OPENAI_API_KEY=sk-... (OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any OpenAI-compatible "
-    "server, such as llama.cpp or vLLM), or type --model offline (embedded rules: no network, no key, no cost). No token was spent."
+    "there is no model to ask: type `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
+    "(OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any compatible server, such as llama.cpp or vLLM). No token was spent."
 )
 
 

@@ -14,7 +14,8 @@ from taskpilot.domain.usage import Usage, usd_to_nano
 
 _PER: Final = 1_000_000
 _KEYS: Final = frozenset({"model", "from", "input", "cached_input", "output"})
-_EXAMPLE: Final = '[[price]]\nmodel = "my-model"\nfrom = 2026-01-01\ninput = "0.15"\ncached_input = "0.075"\noutput = "0.60"'
+_EXAMPLE: Final = '[[price]], then model = "my-model", from = 2026-01-01, input = "0.15", cached_input = "0.075", output = "0.60"'
+"""In one line, as an error is told; each of its parts is a line of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +142,4 @@ def _amount(path: Path, where: str, key: str, value: Any) -> Decimal:
 
 
 def _invalid(path: Path, what: str) -> ConfigurationError:
-    return ConfigurationError(f"{path}: {what}. No token was spent. A price is written like this:\n{_EXAMPLE}")
+    return ConfigurationError(f"{path}: {what}. No token was spent. A price has these lines: {_EXAMPLE}")

@@ -14,12 +14,12 @@ from taskpilot.store.totals import add, count, touch
 
 
 def approve_task(house: House, task_id: str, *, by: str, note: str) -> str:
-    """Lets a task be executed; gives a sentence and the command that goes on. Raises UsageError, NotFound or TransitionRefused."""
+    """Lets a task be executed; gives a sentence and a line with the next command. Raises UsageError, NotFound or TransitionRefused."""
     return _move(house, task_id, TaskStatus.APPROVED, by=by, note=note)
 
 
 def reject_task(house: House, task_id: str, *, by: str, note: str) -> str:
-    """Ends a task unexecuted; gives a sentence and the command that goes on. Raises UsageError, NotFound or TransitionRefused."""
+    """Ends a task unexecuted; gives a sentence and a line with the next command. Raises UsageError, NotFound or TransitionRefused."""
     return _move(house, task_id, TaskStatus.REJECTED, by=by, note=note)
 
 
@@ -45,7 +45,7 @@ def _move(house: House, task_id: str, after: TaskStatus, *, by: str, note: str) 
         run = runs.get_run(connection, task.run_id)
         goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
     publish_change(house, task.job)
-    return f"task {task.id} is {after}; {_and_now(house, task.run_id, run, goes_on=goes_on)}"
+    return f"task {task.id} is {after}\n{_and_now(house, task.run_id, run, goes_on=goes_on)}"
 
 
 def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
@@ -60,7 +60,7 @@ def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, n
         run = runs.get_run(connection, decision.run_id)
         goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
     publish_change(house, decision.job)
-    return f"{decision.tool} of run {decision.run_id} is {after}; {_and_now(house, decision.run_id, run, goes_on=goes_on)}"
+    return f"{decision.tool} of run {decision.run_id} is {after}\n{_and_now(house, decision.run_id, run, goes_on=goes_on)}"
 
 
 def _and_now(house: House, run_id: str, run: Run | None, *, goes_on: bool) -> str:

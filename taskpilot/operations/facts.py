@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Final
 
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import JobSpec
 from taskpilot.operations.house import House
 from taskpilot.signals.job_facts import JobFacts
@@ -24,7 +25,7 @@ def facts_of(house: House, spec: JobSpec, *, model: str | None = None) -> JobFac
         tools=(*BUILT_IN, *(tool.name for tool in spec.tools)),
         agents=WORKFLOW_AGENTS,
         deadline_micros=spec.deadline // timedelta(microseconds=1),
-        max_success_gap_micros=_max_success_gap(spec, now),
+        max_success_gap_micros=max_success_gap(spec, now),
         next_fire=None if spec.schedule is None else spec.schedule.next_after(now),
     )
 
@@ -39,15 +40,18 @@ def describe(house: House, job: str, *, model: str | None = None) -> JobFacts:
     return JobFacts(name=job, configured=False) if spec is None else facts_of(house, spec, model=model)
 
 
-def _max_success_gap(spec: JobSpec, now: datetime) -> int | None:
+def max_success_gap(spec: JobSpec, now: datetime) -> int | None:
     """The widest gap between two coming fires, and the time that a run may take, in microseconds; None without a schedule."""
-    if spec.schedule is None:
-        return None
+    gap = None if spec.schedule is None else widest_gap(spec.schedule, now)
+    return None if gap is None else (gap + spec.deadline) // timedelta(microseconds=1)
+
+
+def widest_gap(schedule: Schedule, now: datetime) -> timedelta | None:
+    """The widest gap between two coming fires; None where fewer than two follow."""
     fires: list[datetime] = []
     moment: datetime | None = now
     while len(fires) < _LOOK_AHEAD and moment is not None:
-        moment = spec.schedule.next_after(moment)
+        moment = schedule.next_after(moment)
         if moment is not None:
             fires.append(moment)
-    gaps = [later - earlier for earlier, later in pairwise(fires)]
-    return None if not gaps else (max(gaps) + spec.deadline) // timedelta(microseconds=1)
+    return max((later - earlier for earlier, later in pairwise(fires)), default=None)

@@ -1,14 +1,16 @@
 """What is defined, when it is due, and whether it could run."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from taskpilot.domain.clock_changes import ClockWarning, clock_warnings
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.fires import Pause
 from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import Budget, JobSpec
 from taskpilot.jobs.catalog import BrokenFile
@@ -19,6 +21,7 @@ from taskpilot.operations.shapes import iso
 from taskpilot.store.database import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
+from taskpilot.store.schedules import pauses_in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,19 @@ class JobLine:
     spec: JobSpec
     next_fire: datetime | None
     last_run: Run | None
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobWarning:
+    """A night of the next 400 days on which a job does not run as on others, because the clock is set."""
+
+    job: str
+    night: ClockWarning
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"{self.job}: {self.night.sentence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,8 @@ class Validation:
     jobs: tuple[str, ...]
     broken: tuple[BrokenFile, ...]
     policy_error: str | None
+    warnings: tuple[JobWarning, ...] = ()
+    """They forbid nothing: no run, and no exit code."""
 
     @property
     def ok(self) -> bool:
@@ -47,24 +65,27 @@ class Validation:
 def list_jobs(house: House) -> list[JobLine]:
     """Every job that could be loaded, by name. The store is read where there is one, never made."""
     specs = list(house.catalog.jobs.values())
-    newest = _last_runs(house, [spec.name for spec in specs])
-    now = house.now()
-    return [JobLine(spec, spec.schedule.next_after(now) if spec.schedule else None, newest.get(spec.name)) for spec in specs]
+    newest, paused = _recorded(house, [spec.name for spec in specs])
+    return [_line(house, spec, newest, paused) for spec in specs]
 
 
 def show_job(house: House, name: str) -> JobLine:
     """One job. Raises UsageError where it is unknown, ConfigurationError where its file is broken."""
     spec = house.catalog.get(name)
-    fire = spec.schedule.next_after(house.now()) if spec.schedule else None
-    return JobLine(spec, fire, _last_runs(house, [name]).get(name))
+    return _line(house, spec, *_recorded(house, [name]))
 
 
 def next_fires(house: House, name: str | None, count: int) -> list[tuple[JobSpec, datetime]]:
     """The next fires of one job, or of all together, the earliest first. Raises UsageError or ConfigurationError."""
-    specs = list(house.catalog.jobs.values()) if name is None else [house.catalog.get(name)]
+    specs = _chosen(house, name)
     now = house.now()
     fires = [(spec, fire) for spec in specs if spec.schedule for fire in islice(_fires(spec, now), count)]
     return sorted(fires, key=lambda pair: (pair[1], pair[0].name))[:count]
+
+
+def job_warnings(house: House, name: str | None = None) -> list[JobWarning]:
+    """What clocks do to the fires of one job, or of all: job by job, each job's by time. Raises UsageError or ConfigurationError."""
+    return _warnings(house, _chosen(house, name))
 
 
 def validate_jobs(house: House, name: str | None = None) -> Validation:
@@ -75,13 +96,14 @@ def validate_jobs(house: House, name: str | None = None) -> Validation:
         broken = [file for file in broken if name in file.names]
         specs = [] if broken else [catalog.get(name)]
     unfit = {spec.name: file for spec in specs if (file := _unfit(spec)) is not None}
-    names = tuple(spec.name for spec in specs if spec.name not in unfit)
+    fit = [spec for spec in specs if spec.name not in unfit]
     broken += unfit.values()
+    policy_error = None
     try:
         compile_policy(house.settings)
     except ConfigurationError as error:
-        return Validation(names, tuple(broken), str(error))
-    return Validation(names, tuple(broken), None)
+        policy_error = str(error)
+    return Validation(tuple(spec.name for spec in fit), tuple(broken), policy_error, tuple(_warnings(house, fit)))
 
 
 def line_json(line: JobLine) -> dict[str, Any]:
@@ -96,6 +118,7 @@ def line_json(line: JobLine) -> dict[str, Any]:
         "zone": spec.schedule.zone if spec.schedule else None,
         "next_fire": iso(line.next_fire),
         "last_run": None if last is None else {"run_id": last.id, "status": last.status.value, "started_at": iso(last.started_at)},
+        "paused": None if line.pause is None else pause_json(line.pause),
         "model": spec.model,
         "deadline_seconds": spec.deadline.total_seconds(),
         "attempts": spec.retry.attempts,
@@ -108,6 +131,24 @@ def line_json(line: JobLine) -> dict[str, Any]:
         },
         "tools": [tool.name for tool in spec.tools],
     }
+
+
+def warning_json(warning: JobWarning) -> dict[str, Any]:
+    """A warning as a JSON value; `clock_set_at` is the instant at which times are skipped or begin to repeat."""
+    change = warning.night.change
+    return {
+        "job": warning.job,
+        "zone": change.zone,
+        "kind": change.kind.value,
+        "date": warning.night.walls[0].date().isoformat(),
+        "clock_set_at": iso(change.at),
+        "message": warning.night.sentence,
+    }
+
+
+def pause_json(pause: Pause) -> dict[str, Any]:
+    """A pause that is in force, as a JSON value."""
+    return {"since": iso(pause.paused_at), "by": pause.paused_by, "note": pause.note}
 
 
 def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
@@ -131,6 +172,15 @@ def ceilings_in_words(budget: Budget) -> str:
     return ", ".join(parts) or "no ceiling"
 
 
+def _chosen(house: House, name: str | None) -> list[JobSpec]:
+    return list(house.catalog.jobs.values()) if name is None else [house.catalog.get(name)]
+
+
+def _warnings(house: House, specs: list[JobSpec]) -> list[JobWarning]:
+    now = house.now()
+    return [JobWarning(spec.name, night) for spec in specs for night in clock_warnings(spec.schedule, now)]
+
+
 def _unfit(spec: JobSpec) -> BrokenFile | None:
     """What is wrong with the types and defaults of a job's parameters, which a run would find out before its claim."""
     try:
@@ -147,8 +197,14 @@ def _fires(spec: JobSpec, start: datetime) -> Iterator[datetime]:
         fire = spec.schedule.next_after(fire)
 
 
-def _last_runs(house: House, names: list[str]) -> dict[str, Run]:
+def _line(house: House, spec: JobSpec, newest: Mapping[str, Run], paused: Mapping[str, Pause]) -> JobLine:
+    fire = spec.schedule.next_after(house.now()) if spec.schedule else None
+    return JobLine(spec, fire, newest.get(spec.name), paused.get(spec.name))
+
+
+def _recorded(house: House, names: list[str]) -> tuple[dict[str, Run], dict[str, Pause]]:
+    """The newest run of each job, and the pauses in force."""
     if not (house.settings.state_dir / FILE).exists():
-        return {}
+        return {}, {}
     with house.store.read() as connection:
-        return {job: run_of(row) for job, row in last_runs(connection, names).items()}
+        return {job: run_of(row) for job, row in last_runs(connection, names).items()}, pauses_in_force(connection)

@@ -1,10 +1,13 @@
-"""Chores that any job may do: end what is lost, deliver what is owed."""
+"""Chores that any job may do: end what is lost, record what was missed, deliver what is owed."""
 
+from taskpilot.domain.runs import FireOutcome
+from taskpilot.operations.definitions import follow_definitions
 from taskpilot.operations.facts import describe
 from taskpilot.operations.house import House
 from taskpilot.operations.running import publish_change
 from taskpilot.signals.gateway import push_owed
 from taskpilot.store.metrics_queries import owed_jobs
+from taskpilot.store.schedulers import awake_schedulers
 
 
 def close_ended_leases(house: House) -> list[str]:
@@ -13,6 +16,20 @@ def close_ended_leases(house: House) -> list[str]:
     for run in closed:
         publish_change(house, run.job, run_id=run.id)
     return [run.id for run in closed]
+
+
+def close_missed(house: House) -> dict[str, int]:
+    """Where no server is awake: records as missed what nobody can claim any more; gives how many fires were `missed`, of how many `jobs`.
+
+    A server that is awake does so itself, with newer definitions than this process may have.
+    """
+    with house.store.read() as connection:
+        if awake_schedulers(connection, house.now()):
+            return {"missed": 0, "jobs": 0}
+    closed = house.fires.close_missed(follow_definitions(house))
+    for job in sorted(closed.jobs):
+        publish_change(house, job)
+    return {"missed": closed.outcomes.get(FireOutcome.MISSED, 0), "jobs": len(closed.jobs)}
 
 
 def deliver_owed(house: House, *, seconds: float = 30.0) -> dict[str, int]:

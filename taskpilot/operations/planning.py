@@ -126,7 +126,9 @@ def _check_price(house: House, spec: JobSpec, model: str, prices: Prices) -> Non
 def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
     if text == "auto":
         if spec.schedule is None:
-            raise UsageError(f"job {spec.name} has no schedule, so --scheduled-for auto names no fire")
+            raise UsageError(
+                f"job {spec.name} has no schedule, so --scheduled-for auto names no fire; leave it out, or give the job a schedule="
+            )
         window = catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
         fire = spec.schedule.latest_at_or_before(now, within=window)
         if fire is None:

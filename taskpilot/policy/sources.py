@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +44,7 @@ class Policy:
 
 def default_policy() -> Policy:
     """The policy that is shipped."""
-    text = package_files("taskpilot.policy").joinpath("default.rego").read_text("utf-8")
+    text = Path(__file__).with_name("default.rego").read_text("utf-8")
     return Policy("the default policy", (Source("taskpilot/policy/default.rego", text),))
 
 

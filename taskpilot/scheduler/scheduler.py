@@ -1,13 +1,13 @@
 """The loop's body: what a scheduler does each time that it wakes up, with the time handed in."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, WAKE_UP, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.schedule_text import schedule_of
@@ -93,20 +93,24 @@ class Scheduler:
         self._watch = FolderWatch(house.settings.jobs_dir)
         self._alarms = Alarms()
         self._jobs = Definitions({})
-        self._reload = threading.Event()
+        self._reload = False
         self._told = Told()
         self._everything = True
         """The next claim looks at all jobs: at the start, after a reload, a sleep or a failure."""
         self._next_tick: datetime | None = None
-        self._last_look: tuple[datetime, float] | None = None
-        """The wall clock at the last turn, and a clock that nobody sets."""
+        self._last_turn: tuple[datetime, float] | None = None
+        """When the last turn began, failed or not: by the wall clock, and by one that nobody sets."""
+        self._gap: ClockEventKind | None = ClockEventKind.ASLEEP
+        """What may have happened to the time before this turn, until the record was asked about it; at the start, nobody was awake."""
         self._asleep_since: datetime | None = None
-        """Since when no scheduler was awake, until a claim has been told of it."""
+        """Since when no scheduler was awake, until a claim has judged by it."""
+        self._ticked = False
         self.state = SchedulerState.STARTING
 
     def reload(self) -> None:
         """Reads the job files again at the next turn, changed or not."""
-        self._reload.set()
+        # A plain flag: a signal handler sets it.
+        self._reload = True
 
     def turn(self) -> None:
         """One wake-up. Never raises an Exception: an error is told in the record, the log and by `error`."""
@@ -137,24 +141,28 @@ class Scheduler:
     def tell(self, state: SchedulerState) -> None:
         """Writes how it stands. Raises StoreError or StoreBusy."""
         self.state = state
+        self._write(self._told.error)
+
+    def _write(self, error: str | None) -> None:
         told = self._told
         with self._house.store.write() as connection:
             schedulers.tick(
                 connection,
                 self._id,
                 now=self._house.now(),
-                state=state,
+                state=self.state,
                 lag=told.lag,
                 jobs=told.jobs,
                 broken=told.broken,
-                error=told.error,
+                error=error,
             )
+        self._ticked = True
 
     def _turn(self) -> None:
         now = self._house.now()
-        asleep = self._look_at_clock(now)
-        duties = asleep or self._next_tick is None or now >= self._next_tick
-        if self._reload.is_set() or (duties and self._watch.changed()):
+        self._look_at_clock(now)
+        duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
+        if self._reload or (duties and self._watch.changed()):
             self._read_jobs()
         if self.state in (SchedulerState.STARTING, SchedulerState.RUNNING):
             self._claim(now)
@@ -163,29 +171,31 @@ class Scheduler:
         if self.state is SchedulerState.RUNNING:
             self._dispatch()
         if duties:
-            self.tell(self.state)
+            # A pass that came this far has failed with nothing.
+            self._write(None)
             self._next_tick = now + TICK_EVERY
 
-    def _look_at_clock(self, now: datetime) -> bool:
-        """Notes that the clock was set, and since when no scheduler was awake where that is longer than two wake-ups: True then."""
+    def _look_at_clock(self, now: datetime) -> None:
+        """Finds out whether no scheduler was awake for longer than two wake-ups; notes that, and a clock that was set."""
         if self._next_tick is not None and now < self._next_tick - 2 * TICK_EVERY:
             # The clock was set back: the next duty would be an hour away.
             self._next_tick = now
-        before, boottime = self._last_look, self._boottime()
-        passed = None if before is None else now - before[0]
-        stepped = timedelta(0) if before is None else now - before[0] - timedelta(seconds=boottime - before[1])
-        if before is not None and stepped <= -PUNCTUAL:
-            self._note(ClockEventKind.BACKWARD, before[0], now)
-        asleep = False
-        if passed is None or not timedelta(0) <= passed < PUNCTUAL:
-            with self._house.store.read() as connection:
-                last = schedulers.last_tick(connection, but=self._id if before is None else None)
-            if last is not None and now - last >= PUNCTUAL:
-                self._note(ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP, last, now)
-                self._asleep_since, self._everything, asleep = last, True, True
-        # Only here: what could not be noted is seen again at the next turn.
-        self._last_look = (now, boottime)
-        return asleep
+        before, self._last_turn = self._last_turn, (now, self._boottime())
+        if before is not None:
+            stepped = (now - before[0]) - timedelta(seconds=self._last_turn[1] - before[1])
+            if now - before[0] >= PUNCTUAL:
+                self._gap = ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP
+            if stepped <= -PUNCTUAL:
+                self._note(ClockEventKind.BACKWARD, before[0], now)
+        if self._gap is None:
+            return
+        with self._house.store.read() as connection:
+            # What it wrote at its start, before its first pass, says nothing of the time before.
+            last = schedulers.last_tick(connection, but=None if self._ticked else self._id)
+        if last is not None and now - last >= PUNCTUAL:
+            self._note(self._gap, last, now)
+            self._everything, self._asleep_since = True, last
+        self._gap = None
 
     def _note(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
         words = {
@@ -198,7 +208,7 @@ class Scheduler:
             schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
 
     def _read_jobs(self) -> None:
-        self._reload.clear()
+        self._reload = False
         self._jobs = follow_definitions(self._house, again=True)
         broken = self._jobs.complaints
         with self._house.store.read() as connection:
@@ -262,5 +272,9 @@ class Scheduler:
             self._log.warning(f"the scheduler could not do its work and tries again: {words}")
         self._told.error, self._told.failed_at = words, self._told.failed_at or self._house.now()
         self._everything = True
+        if not isinstance(error, StoreError | StoreBusy):
+            # It is awake, and somebody should see what it cannot do.
+            with suppress(StoreError, StoreBusy):
+                self._write(words)
         # At the next turn, a second later, all duties are tried again.
         self._next_tick = None

@@ -1,7 +1,6 @@
 """The life of a server: from its first turn over every wake-up to the drain, in the main thread, which alone hears signals."""
 
 import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +8,7 @@ from types import FrameType
 from typing import Final, Protocol
 
 from taskpilot.domain.fires import SchedulerState
+from taskpilot.scheduler.bell import Bell
 from taskpilot.scheduler.clock import Clock
 from taskpilot.scheduler.notify import Notifier
 from taskpilot.scheduler.scheduler import Log, Scheduler
@@ -21,8 +21,10 @@ _KILL_SECONDS: Final = 5.0
 class Engine(Protocol):
     """Where the supervisors are."""
 
-    living: int
-    """Supervisors that have not ended."""
+    @property
+    def living(self) -> int:
+        """Supervisors that have not ended."""
+        ...
 
     def wait_ready(self, seconds: float) -> bool:
         """Whether it takes orders, after at most so long."""
@@ -44,7 +46,7 @@ class Serving:
         notifier: Notifier,
         log: Log,
         *,
-        bell: threading.Event,
+        bell: Bell,
         drain_seconds: float,
     ) -> None:
         self._scheduler = scheduler
@@ -76,7 +78,6 @@ class Serving:
                 ready()
             while not self._asked:
                 self._bell.wait(self._scheduler.seconds_to_sleep())
-                self._bell.clear()
                 self._go_round()
             self._drain()
         finally:
@@ -118,7 +119,6 @@ class Serving:
         until = time.monotonic() + seconds
         while self._engine.living and self._asked == heard and (left := until - time.monotonic()) > 0:
             self._bell.wait(min(left, 1.0))
-            self._bell.clear()
             self._go_round()
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
@@ -126,4 +126,4 @@ class Serving:
             self._scheduler.reload()
         else:
             self._asked += 1
-        self._bell.set()
+        self._bell.ring()

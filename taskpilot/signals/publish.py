@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.moments import utc_now
@@ -20,6 +20,7 @@ from taskpilot.signals.locks import Waits
 from taskpilot.signals.metrics_file import write_metrics_file
 from taskpilot.signals.traces.collector import PROBE_SECONDS, Collector, is_there, sender
 from taskpilot.signals.traces.file import write_owed_traces
+from taskpilot.signals.traces.span import Span
 from taskpilot.store import totals
 from taskpilot.store.database import Store
 
@@ -79,7 +80,7 @@ def _publish(
     now: Callable[[], datetime],
 ) -> None:
     waits = Waits(total * _LOCAL_SHARE)
-    send: Callable[[Sequence[Any], float], bool] | None = None
+    send: Callable[[Sequence[Span], float], bool] | None = None
     failed: set[str] = set()
     if run_id is not None and targets.collector is not None:
         with waits.counted():
@@ -89,7 +90,7 @@ def _publish(
                 send = sender(targets.collector)
         if send is None:
             failed.add("collector")
-    _warm_up(targets, run_id)
+    _warm_up(targets)
     spans = _write_files(store, targets, run_id, failed, waits, now)
     deadline = time.monotonic() + total * (1 - _RECORD_SHARE) - waits.spent
     export = None
@@ -107,9 +108,9 @@ def _publish(
 
 def _write_files(
     store: Store, targets: Targets, run_id: str | None, failed: set[str], waits: Waits, now: Callable[[], datetime]
-) -> list[Any]:
+) -> list[Span]:
     """The spans that were written."""
-    spans: list[Any] = []
+    spans: list[Span] = []
     if run_id is not None:
         written = write_owed_traces(store, targets.state_dir, run_id=run_id, resource=targets.resource, waits=waits, now=now)
         spans = written.spans
@@ -135,10 +136,8 @@ def _push(
         push_owed(store, url, state_dir, describe=describe, seconds_left=left, now=now, leave_out={facts.name})
 
 
-def _warm_up(targets: Targets, run_id: str | None) -> None:
+def _warm_up(targets: Targets) -> None:
     """Imports before the clock runs: they cost the same, whether anybody listens or not."""
-    traces = ("opentelemetry.exporter.otlp.json.common.trace_encoder", "taskpilot.signals.traces.spans") if run_id is not None else ()
-    metrics = ("http.client", "prometheus_client") if targets.gateway_url is not None else ()
-    for name in (*traces, *metrics):
+    for name in ("http.client", "prometheus_client") if targets.gateway_url is not None else ():
         with suppress(Exception):
             import_module(name)

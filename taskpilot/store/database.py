@@ -100,6 +100,16 @@ class Store:
         self._engine.dispose()
 
 
+def is_missing(state_dir: Path) -> bool:
+    """True where there is no store yet, or the empty file of one. Raises StoreError where it is gone but its log is there."""
+    path = state_dir / FILE
+    with file_errors(path):
+        if path.exists() and path.stat().st_size > 0:
+            return False
+        _refuse_lone_log(path)
+        return True
+
+
 def prepare_state_dir(state_dir: Path) -> None:
     """Makes the state dir (0700) where it is missing. Raises StoreError where that cannot be, or it is a stranger's."""
     with file_errors(state_dir):

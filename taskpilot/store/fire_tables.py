@@ -23,6 +23,7 @@ fires = Table(
     Column("launched_by", Text),
     PrimaryKeyConstraint("job", "scheduled_for"),
     Index("fires_in_queue", "start_after", "scheduled_for", sqlite_where=text("outcome = 'buffered'")),
+    Index("fires_missed", "recorded_at", "job", sqlite_where=text("outcome = 'missed'")),
 )
 """One row a fire. `buffered` is the queue: every other outcome is final."""
 
@@ -39,6 +40,7 @@ fire_gaps = Table(
     Column("schedule", Text, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
     Index("fire_gaps_by_job", "job", "to_at"),
+    Index("fire_gaps_by_record", "recorded_at"),
 )
 """Many fires with one outcome as one row: those of `schedule` in the closed interval [from_at, to_at] that have no row of their own."""
 

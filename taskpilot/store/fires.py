@@ -181,12 +181,6 @@ def mark_run_launched(connection: Connection, run_id: str, *, by: str | None, no
     connection.execute(update(runs).where(runs.c.id == run_id).values(launched_by=by, launched_at=launched))
 
 
-def last_staggered(connection: Connection) -> datetime | None:
-    """When the last of the queued fires may start."""
-    micros = connection.execute(select(func.max(fires.c.start_after)).where(_IN_QUEUE)).scalar()
-    return None if micros is None else from_micros(micros)
-
-
 def fires_page(connection: Connection, *, job: str | None, outcome: str | None, before: datetime | None, limit: int) -> list[Fire]:
     """Fires with a row of their own, the latest first."""
     wanted = select(fires).order_by(fires.c.scheduled_for.desc(), fires.c.job).limit(limit)

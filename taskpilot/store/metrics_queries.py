@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from taskpilot.domain.decisions import DecisionStatus
@@ -16,6 +16,14 @@ from taskpilot.domain.tasks import TaskStatus
 from taskpilot.store.tables import decisions, job_state, runs, tasks, totals
 
 _MAY_GO_ON: Final = tuple(sorted(status.value for status in OPEN | RESUMABLE))
+_WAITING: Final = tuple(
+    select(table.c.job, func.count())
+    .join(runs, runs.c.id == table.c.run_id)
+    .where(table.c.status == status.value, runs.c.status.in_(_MAY_GO_ON))
+    .group_by(table.c.job)
+    for table, status in ((decisions, DecisionStatus.PENDING), (tasks, TaskStatus.REVIEW))
+)
+_SELECT_NEWEST: Final = select(runs).where(runs.c.job == bindparam("the_job")).order_by(runs.c.id.desc()).limit(1)
 
 LATE_PUSH: Final = timedelta(seconds=30)
 """A push that timed out may still land this much later; only an answer after it is known to be the last word."""
@@ -61,12 +69,9 @@ def pending_approvals(connection: Connection, job: str | None) -> dict[str, int]
     Those of a run that nothing can go on with, a cancelled one, wait for nobody.
     """
     waiting: dict[str, int] = {}
-    for table, status in ((decisions, DecisionStatus.PENDING), (tasks, TaskStatus.REVIEW)):
-        query = select(table.c.job, func.count()).join(runs, runs.c.id == table.c.run_id).group_by(table.c.job)
-        query = query.where(table.c.status == status.value, runs.c.status.in_(_MAY_GO_ON))
-        if job is not None:
-            query = query.where(table.c.job == job)
-        for name, count in connection.execute(query):
+    for query in _WAITING:
+        wanted = query if job is None else query.where(query.selected_columns.job == job)
+        for name, count in connection.execute(wanted):
             waiting[name] = waiting.get(name, 0) + count
     return waiting
 
@@ -108,5 +113,5 @@ def record_failed(connection: Connection, job: str, error: str, *, timed_out_at:
 
 def last_runs(connection: Connection, jobs: Iterable[str]) -> dict[str, Row[Any]]:
     """The newest run of each job, as a row of `runs`."""
-    newest = ((job, connection.execute(select(runs).where(runs.c.job == job).order_by(runs.c.id.desc()).limit(1)).first()) for job in jobs)
+    newest = ((job, connection.execute(_SELECT_NEWEST, {"the_job": job}).first()) for job in jobs)
     return {job: row for job, row in newest if row is not None}

@@ -1,9 +1,9 @@
 """Queries over runs, attempts and fires."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import Attempt, LeaseGrant, Owner, Run, RunStatus
@@ -11,10 +11,38 @@ from taskpilot.store.fire_tables import fires
 from taskpilot.store.records import attempt_of, dumps, run_of
 from taskpilot.store.tables import attempts, job_state, runs
 
+# What every attempt asks is built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
+_THE_RUN: Final = runs.c.id == bindparam("the_run")
+_THE_ATTEMPT: Final = attempts.c.id == bindparam("the_attempt")
+_ACTIVE: Final = (RunStatus.QUEUED, RunStatus.RUNNING)
+_SELECT_RUN: Final = select(runs).where(_THE_RUN)
+_SELECT_ACTIVE: Final = select(runs).where(runs.c.job == bindparam("the_job"), runs.c.status.in_(_ACTIVE)).order_by(runs.c.id)
+_SELECT_OPEN_ATTEMPT: Final = (
+    select(attempts).where(attempts.c.run_id == bindparam("the_run"), attempts.c.ended_at.is_(None)).order_by(attempts.c.number.desc())
+)
+_SELECT_STATE: Final = select(job_state).where(job_state.c.job == bindparam("the_job"))
+_SELECT_PREVIOUS_FIRE: Final = select(func.max(fires.c.scheduled_for)).where(
+    fires.c.job == bindparam("the_job"), fires.c.scheduled_for < bindparam("before")
+)
+_LAST_MICROSECOND: Final = 2**63 - 1
+"""The largest integer that a column can hold."""
+_INSERT_RUN: Final = insert(runs)
+_INSERT_ATTEMPT: Final = insert(attempts)
+_UPDATE_RUN: Final = update(runs).where(_THE_RUN)
+_CLOSE_ATTEMPT: Final = update(attempts).where(_THE_ATTEMPT, attempts.c.ended_at.is_(None))
+_SET_ATTEMPT_ACTIVE: Final = (
+    update(attempts).where(_THE_ATTEMPT).values(active_micros=func.max(attempts.c.active_micros, bindparam("so_far")))
+)
+_SUM_ACTIVE: Final = _UPDATE_RUN.values(
+    active_micros=select(func.coalesce(func.sum(attempts.c.active_micros), 0))
+    .where(attempts.c.run_id == bindparam("the_run"))
+    .scalar_subquery()
+)
+
 
 def run_row(connection: Connection, run_id: str) -> Row[Any] | None:
     """The row of a run, lease and reservations included."""
-    return connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    return connection.execute(_SELECT_RUN, {"the_run": run_id}).first()
 
 
 def get_run(connection: Connection, run_id: str) -> Run | None:
@@ -25,14 +53,12 @@ def get_run(connection: Connection, run_id: str) -> Run | None:
 
 def active_runs(connection: Connection, job: str) -> list[Row[Any]]:
     """The job's runs that hold a slot: queued or running; a waiting one holds none."""
-    wanted = runs.c.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
-    return list(connection.execute(select(runs).where(runs.c.job == job, wanted).order_by(runs.c.id)))
+    return list(connection.execute(_SELECT_ACTIVE, {"the_job": job}))
 
 
 def all_active_runs(connection: Connection) -> list[Row[Any]]:
     """Every run that is queued or running, of any job."""
-    wanted = runs.c.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
-    return list(connection.execute(select(runs).where(wanted).order_by(runs.c.id)))
+    return list(connection.execute(select(runs).where(runs.c.status.in_(_ACTIVE)).order_by(runs.c.id)))
 
 
 def orphaned_runs(connection: Connection) -> list[Row[Any]]:
@@ -50,18 +76,19 @@ def last_endings(connection: Connection, job: str, limit: int, *, since: datetim
 
 def insert_run(connection: Connection, values: dict[str, Any]) -> None:
     """Records a new run."""
-    connection.execute(insert(runs).values(values))
+    connection.execute(_INSERT_RUN, values)
 
 
 def update_run(connection: Connection, run_id: str, **values: Any) -> None:
     """Sets columns of a run."""
-    connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+    connection.execute(_UPDATE_RUN, {"the_run": run_id, **values})
 
 
-def grant_lease(connection: Connection, grant: LeaseGrant, owner: Owner) -> None:
-    """Makes the grant the only one that may write to its run."""
+def grant_lease(connection: Connection, grant: LeaseGrant, owner: Owner, **state: Any) -> None:
+    """Makes the grant the only one that may write to its run, and sets the columns of where the run stands with it."""
     held = {"host": owner.host, "boot_id": owner.boot_id, "pid": owner.pid, "process_start": owner.process_start}
-    update_run(connection, grant.run_id, lease_token=grant.token, lease_expires_at=to_micros(grant.expires_at), owner=dumps(held))
+    lease = {"lease_token": grant.token, "lease_expires_at": to_micros(grant.expires_at), "owner": dumps(held)}
+    update_run(connection, grant.run_id, **state, **lease)
 
 
 def renew_lease(connection: Connection, grant: LeaseGrant, *, expires_at: datetime, active_micros: int) -> bool:
@@ -76,36 +103,33 @@ def renew_lease(connection: Connection, grant: LeaseGrant, *, expires_at: dateti
 
 def set_active(connection: Connection, run_id: str, attempt_id: str, active_micros: int) -> None:
     """Sets an attempt's active time, and the run's as the sum over its attempts."""
-    later = func.max(attempts.c.active_micros, active_micros)
-    connection.execute(update(attempts).where(attempts.c.id == attempt_id).values(active_micros=later))
-    total = select(func.coalesce(func.sum(attempts.c.active_micros), 0)).where(attempts.c.run_id == run_id).scalar_subquery()
-    update_run(connection, run_id, active_micros=total)
+    connection.execute(_SET_ATTEMPT_ACTIVE, {"the_attempt": attempt_id, "so_far": active_micros})
+    connection.execute(_SUM_ACTIVE, {"the_run": run_id})
 
 
 def insert_attempt(connection: Connection, grant: LeaseGrant, *, started_at: datetime, file_digest: str) -> None:
     """Records the start of an attempt."""
     connection.execute(
-        insert(attempts).values(
-            id=grant.attempt_id,
-            run_id=grant.run_id,
-            number=grant.attempt,
-            status=RunStatus.RUNNING,
-            started_at=to_micros(started_at),
-            file_digest=file_digest,
-        )
+        _INSERT_ATTEMPT,
+        {
+            "id": grant.attempt_id,
+            "run_id": grant.run_id,
+            "number": grant.attempt,
+            "status": RunStatus.RUNNING,
+            "started_at": to_micros(started_at),
+            "file_digest": file_digest,
+        },
     )
 
 
 def close_attempt(connection: Connection, attempt_id: str, **values: Any) -> bool:
     """Sets an attempt's end where it has none yet; False where it had one."""
-    still_open = (attempts.c.id == attempt_id) & attempts.c.ended_at.is_(None)
-    return connection.execute(update(attempts).where(still_open).values(**values)).rowcount == 1
+    return connection.execute(_CLOSE_ATTEMPT, {"the_attempt": attempt_id, **values}).rowcount == 1
 
 
 def open_attempt(connection: Connection, run_id: str) -> Attempt | None:
     """The run's attempt that has no end yet."""
-    wanted = select(attempts).where(attempts.c.run_id == run_id, attempts.c.ended_at.is_(None)).order_by(attempts.c.number.desc())
-    row = connection.execute(wanted).first()
+    row = connection.execute(_SELECT_OPEN_ATTEMPT, {"the_run": run_id}).first()
     return None if row is None else attempt_of(row)
 
 
@@ -116,13 +140,11 @@ def attempts_of(connection: Connection, run_id: str) -> list[Attempt]:
 
 def previous_fire(connection: Connection, job: str, before: datetime | None) -> datetime | None:
     """The latest claimed fire of the job before an instant; None where there is none."""
-    wanted = select(func.max(fires.c.scheduled_for)).where(fires.c.job == job)
-    if before is not None:
-        wanted = wanted.where(fires.c.scheduled_for < to_micros(before))
-    micros = connection.execute(wanted).scalar()
+    limit = _LAST_MICROSECOND if before is None else to_micros(before)
+    micros = connection.execute(_SELECT_PREVIOUS_FIRE, {"the_job": job, "before": limit}).scalar()
     return None if micros is None else from_micros(micros)
 
 
 def job_state_row(connection: Connection, job: str) -> Row[Any] | None:
     """The job's last values."""
-    return connection.execute(select(job_state).where(job_state.c.job == job)).first()
+    return connection.execute(_SELECT_STATE, {"the_job": job}).first()

@@ -38,6 +38,13 @@ def schedule_at(connection: Connection, job: str, moment: datetime) -> ScheduleI
     return None if row is None else ScheduleInForce(row.job, row.schedule, from_micros(row.since), from_micros(row.until))
 
 
+def schedules_of(connection: Connection, job: str) -> list[ScheduleInForce]:
+    """Every schedule that the record has of a job, the first one first."""
+    past = connection.execute(select(past_schedules).where(past_schedules.c.job == job).order_by(past_schedules.c.since))
+    found = [ScheduleInForce(row.job, row.schedule, from_micros(row.since), from_micros(row.until)) for row in past]
+    return [*found, *schedules_in_force(connection, [job]).values()]
+
+
 def begin_schedules(connection: Connection, jobs: dict[str, str], now: datetime) -> None:
     """Jobs that are seen for the first time: what was due before now is not theirs."""
     if jobs:

@@ -1,9 +1,9 @@
 """Queries over the journal: steps, their reservations, and the agents at work."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from taskpilot.domain.moments import to_micros
@@ -12,12 +12,16 @@ from taskpilot.domain.steps import MEMORY, Step, StepKind, StepStatus
 from taskpilot.store.records import dumps, loads, step_of
 from taskpilot.store.tables import agents, runs, steps
 
+# What every step asks is built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
+_SELECT_STEPS: Final = select(steps).where(steps.c.run_id == bindparam("the_run")).order_by(steps.c.started_at, steps.c.id)
+_SELECT_BEGUN: Final = select(steps).where(steps.c.run_id == bindparam("the_run"), steps.c.status == StepStatus.BEGUN)
+_INSERT_STEP: Final = insert(steps)
+_END_STEP: Final = update(steps).where(steps.c.id == bindparam("the_step"), steps.c.status == StepStatus.BEGUN)
+
 
 def steps_of(connection: Connection, run_id: str) -> list[Step]:
     """Every recorded step of a run, in the order of their beginnings."""
-    return [
-        step_of(row) for row in connection.execute(select(steps).where(steps.c.run_id == run_id).order_by(steps.c.started_at, steps.c.id))
-    ]
+    return [step_of(row) for row in connection.execute(_SELECT_STEPS, {"the_run": run_id})]
 
 
 def get_step(connection: Connection, run_id: str, step_id: str) -> Step | None:
@@ -28,8 +32,7 @@ def get_step(connection: Connection, run_id: str, step_id: str) -> Step | None:
 
 def begun_steps(connection: Connection, run_id: str) -> list[Step]:
     """The steps that were begun and have no end."""
-    wanted = select(steps).where(steps.c.run_id == run_id, steps.c.status == StepStatus.BEGUN)
-    return [step_of(row) for row in connection.execute(wanted)]
+    return [step_of(row) for row in connection.execute(_SELECT_BEGUN, {"the_run": run_id})]
 
 
 def remembered(connection: Connection, job: str, key: str) -> Any:
@@ -50,40 +53,38 @@ def remembered(connection: Connection, job: str, key: str) -> Any:
 
 def insert_step(connection: Connection, step: Step, *, input_digest: str) -> None:
     """Records a step; its run, key and make are unique."""
-    connection.execute(
-        insert(steps).values(
-            id=step.id,
-            run_id=step.run_id,
-            attempt=step.attempt,
-            scope=step.scope,
-            kind=step.kind,
-            name=step.name,
-            ordinal=step.ordinal,
-            key=step.key,
-            make=step.make,
-            status=step.status,
-            agent=step.agent,
-            model=step.model,
-            input_digest=input_digest,
-            input=None if step.input is None else dumps(step.input),
-            result=None if step.result is None else dumps(step.result),
-            error=step.error,
-            error_type=step.error_type,
-            started_at=to_micros(step.started_at),
-            ended_at=None if step.ended_at is None else to_micros(step.ended_at),
-            reserved_nano=step.reserved_nano,
-            reserved_tokens=step.reserved_tokens,
-            diverged=int(step.diverged),
-            decision_id=step.decision_id,
-            idempotent=int(step.idempotent),
-        )
-    )
+    row = {
+        "id": step.id,
+        "run_id": step.run_id,
+        "attempt": step.attempt,
+        "scope": step.scope,
+        "kind": step.kind,
+        "name": step.name,
+        "ordinal": step.ordinal,
+        "key": step.key,
+        "make": step.make,
+        "status": step.status,
+        "agent": step.agent,
+        "model": step.model,
+        "input_digest": input_digest,
+        "input": None if step.input is None else dumps(step.input),
+        "result": None if step.result is None else dumps(step.result),
+        "error": step.error,
+        "error_type": step.error_type,
+        "started_at": to_micros(step.started_at),
+        "ended_at": None if step.ended_at is None else to_micros(step.ended_at),
+        "reserved_nano": step.reserved_nano,
+        "reserved_tokens": step.reserved_tokens,
+        "diverged": int(step.diverged),
+        "decision_id": step.decision_id,
+        "idempotent": int(step.idempotent),
+    }
+    connection.execute(_INSERT_STEP, row)
 
 
 def end_step(connection: Connection, step_id: str, **values: Any) -> bool:
     """Sets the end of a step that was begun; False where it had one already."""
-    begun = (steps.c.id == step_id) & (steps.c.status == StepStatus.BEGUN)
-    return connection.execute(update(steps).where(begun).values(**values)).rowcount == 1
+    return connection.execute(_END_STEP, {"the_step": step_id, **values}).rowcount == 1
 
 
 def answer_step(connection: Connection, step_id: str, **values: Any) -> None:

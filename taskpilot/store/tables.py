@@ -2,13 +2,16 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Text, UniqueConstraint, text
 
 # With the module come its own tables: one metadata holds the whole schema.
 from taskpilot.store.fire_tables import metadata
 
 HEAD: Final = "0002"
 """The revision of the newest migration; a store at another one is refused."""
+
+_READ_BY_GOLDEN_SIGNALS: Final = ("ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls")
+"""So that they need not look at the row of each run."""
 
 store_info = Table(
     "store_info",
@@ -78,6 +81,7 @@ runs = Table(
     Index("runs_by_job", "job", "id"),
     Index("runs_by_status", "status", "id"),
     Index("runs_of_job_by_status", "job", "status", "id"),
+    Index("runs_by_end", *_READ_BY_GOLDEN_SIGNALS, sqlite_where=text("ended_at IS NOT NULL")),
 )
 
 attempts = Table(
@@ -191,6 +195,7 @@ decisions = Table(
     Index("decisions_by_run", "run_id", "step_key"),
     Index("decisions_by_status", "status", "id"),
     Index("decisions_by_job", "job", "id"),
+    Index("decisions_by_time", "decided_at", "verdict"),
 )
 
 totals = Table(

@@ -4,10 +4,11 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
-from sqlalchemy import Connection, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.sqlite import Insert, insert
 
 from taskpilot.domain.instruments import Instrument
 from taskpilot.store.tables import job_state, totals
@@ -52,24 +53,17 @@ def add(connection: Connection, job: str, increments: Iterable[Increment]) -> No
     """Adds to the job's totals."""
     rows = [{"job": job, "metric": one.metric, "labels": one.labels, "value": one.amount} for one in increments if one.amount]
     if rows:
-        statement = insert(totals)
-        statement = statement.on_conflict_do_update(
-            index_elements=["job", "metric", "labels"], set_={"value": totals.c.value + statement.excluded.value}
-        )
-        connection.execute(statement, rows)
+        connection.execute(_addition(), rows)
 
 
 def touch(connection: Connection, job: str) -> None:
     """Says that the job's ledger changed: its gateway group is owed from here on."""
-    statement = insert(job_state).values(job=job, version=1)
-    connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_={"version": job_state.c.version + 1}))
+    set_state(connection, job)
 
 
 def set_state(connection: Connection, job: str, **values: object) -> None:
     """Sets the job's last values, and touches it."""
-    touch(connection, job)
-    if values:
-        connection.execute(update(job_state).where(job_state.c.job == job).values(**values))
+    connection.execute(_state_change(tuple(values)), {"job": job, "version": 1, **values})
 
 
 def bounded_agent(connection: Connection, job: str, agent: str, metric: str) -> str:
@@ -77,3 +71,17 @@ def bounded_agent(connection: Connection, job: str, agent: str, metric: str) -> 
     wanted = func.json_extract(totals.c.labels, "$.agent")
     known = set(connection.execute(select(wanted).distinct().where(totals.c.job == job, totals.c.metric == metric)).scalars())
     return agent if agent in known or len(known - {"other"}) < AGENTS_MAX else "other"
+
+
+# Each built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
+@cache
+def _addition() -> Insert:
+    added = insert(totals)
+    return added.on_conflict_do_update(index_elements=["job", "metric", "labels"], set_={"value": totals.c.value + added.excluded.value})
+
+
+@cache
+def _state_change(names: tuple[str, ...]) -> Insert:
+    changed = insert(job_state)
+    given = {name: changed.excluded[name] for name in names}
+    return changed.on_conflict_do_update(index_elements=["job"], set_={"version": job_state.c.version + 1, **given})

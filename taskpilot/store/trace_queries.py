@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, select, update
 
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import RunStatus
@@ -24,6 +24,28 @@ _DECISION_COLUMNS: Final = tuple(
     decisions.c[name] for name in ("id", "step_key", "agent", "tool", "engine", "path", "verdict", "decided_at", "evaluation_nanoseconds")
 )
 
+# Every run's end asks these: they are built once.
+_THE_RUN: Final[BindParameter[Any]] = bindparam("the_run")
+_NUMBERS: Final[BindParameter[Any]] = bindparam("numbers", expanding=True)
+_MOST: Final[BindParameter[Any]] = bindparam("most")
+_SELECT_OWED: Final = (
+    select(attempts.c.run_id)
+    .join(runs, runs.c.id == attempts.c.run_id)
+    .where(attempts.c.traces_written_at.is_(None), attempts.c.ended_at.is_not(None), runs.c.status.not_in(_AT_WORK))
+    .distinct()
+    .order_by(attempts.c.run_id)
+    .limit(_MOST)
+)
+_SELECT_RUN: Final = select(runs).where(runs.c.id == _THE_RUN, runs.c.status.not_in(_AT_WORK))
+_SELECT_ATTEMPTS: Final = select(attempts).where(attempts.c.run_id == _THE_RUN).order_by(attempts.c.number)
+_SELECT_STEPS: Final = (
+    select(*_STEP_COLUMNS).where(steps.c.run_id == _THE_RUN, steps.c.attempt.in_(_NUMBERS)).order_by(steps.c.started_at).limit(_MOST)
+)
+_SELECT_AGENTS: Final = (
+    select(agents).where(agents.c.run_id == _THE_RUN, agents.c.attempt.in_(_NUMBERS)).order_by(agents.c.started_at).limit(_MOST)
+)
+_SELECT_DECISIONS: Final = select(*_DECISION_COLUMNS).where(decisions.c.run_id == _THE_RUN).order_by(decisions.c.decided_at).limit(_MOST)
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
@@ -40,37 +62,27 @@ class RunRecord:
 
 def runs_with_owed_traces(connection: Connection, *, limit: int) -> list[str]:
     """Ids of runs that are over or parked and have attempts whose spans are not written, oldest first."""
-    query = (
-        select(attempts.c.run_id)
-        .join(runs, runs.c.id == attempts.c.run_id)
-        .where(attempts.c.traces_written_at.is_(None), attempts.c.ended_at.is_not(None), runs.c.status.not_in(_AT_WORK))
-        .distinct()
-        .order_by(attempts.c.run_id)
-        .limit(limit)
-    )
-    return list(connection.execute(query).scalars())
+    return list(connection.execute(_SELECT_OWED, {"most": limit}).scalars())
 
 
 def record_of(connection: Connection, run_id: str, *, rows_max: int) -> RunRecord | None:
     """What is to be written of a run, at most `rows_max` rows of each kind; None where it is at work or nothing is owed."""
-    run = connection.execute(select(runs).where(runs.c.id == run_id, runs.c.status.not_in(_AT_WORK))).first()
+    wanted = {"the_run": run_id, "most": rows_max}
+    run = connection.execute(_SELECT_RUN, wanted).first()
     if run is None:
         return None
-    every = list(connection.execute(select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.number)))
+    every = list(connection.execute(_SELECT_ATTEMPTS, wanted))
     owed = [row for row in every if row.traces_written_at is None and row.ended_at is not None]
     if not owed:
         return None
-    numbers = [row.number for row in owed]
-    made = select(*_STEP_COLUMNS).where(steps.c.run_id == run_id, steps.c.attempt.in_(numbers)).order_by(steps.c.started_at).limit(rows_max)
-    invoked = select(agents).where(agents.c.run_id == run_id, agents.c.attempt.in_(numbers)).order_by(agents.c.started_at).limit(rows_max)
-    decided = select(*_DECISION_COLUMNS).where(decisions.c.run_id == run_id).order_by(decisions.c.decided_at).limit(rows_max)
+    made = {**wanted, "numbers": [row.number for row in owed]}
     return RunRecord(
         run=run,
         attempts=owed,
         root_written=len(owed) < len([row for row in every if row.ended_at is not None]),
-        steps=list(connection.execute(made)),
-        agents=list(connection.execute(invoked)),
-        decisions=list(connection.execute(decided)),
+        steps=list(connection.execute(_SELECT_STEPS, made)),
+        agents=list(connection.execute(_SELECT_AGENTS, made)),
+        decisions=list(connection.execute(_SELECT_DECISIONS, wanted)),
     )
 
 

@@ -1,6 +1,7 @@
 """The fork, and what happens in the child before and after its work."""
 
 import faulthandler
+import gc
 import os
 import signal
 import stat
@@ -45,7 +46,15 @@ def _fork() -> int:
     with warnings.catch_warnings():
         # From Python 3.12 on a fork beside threads warns; what that means is said where it is decided, in `supervise`.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+        # In the child what is there now stays for good: walking it for garbage would copy every page that it stands on.
+        gc.freeze()
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                gc.unfreeze()
+        return pid
 
 
 def _open_output(path: Path) -> int:

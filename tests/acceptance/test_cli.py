@@ -20,22 +20,6 @@ def taskpilot(root: Path) -> Command:
     return Command(root)
 
 
-def test_a_first_folder_runs_offline(tmp_path: Path) -> None:
-    taskpilot = Command(tmp_path)
-    made = taskpilot("init", "night shift")
-    assert made.code == 0
-    assert "cd 'night shift' && taskpilot run hello --model offline" in made.out
-    inside = Command(tmp_path / "night shift")
-    done = inside("run", "hello", "--model", "offline")
-    assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("2 wishes handled\n")
-    assert "offline" in done.out
-    assert "executed" in done.out
-    tasks = inside("tasks", "--json").json
-    assert {task["status"] for task in tasks} == {"executed"}
-    assert taskpilot("init", "night shift").code == 2
-
-
 def test_json_is_one_line_with_the_keys_of_the_contract(taskpilot: Command) -> None:
     done = taskpilot("run", "hello", "-p", "name=Ada", "-p", "times=2", "--json")
     assert (done.code, done.err) == (0, "")

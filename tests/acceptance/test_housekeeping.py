@@ -3,7 +3,10 @@
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -77,15 +80,18 @@ def standing(command: TaskPilot, run_id: str) -> tuple[str, str]:
     return row["status"], row["reason"]
 
 
+def deployment(command: TaskPilot) -> str:
+    return str(command.rows("SELECT deployment FROM store_info")[0]["deployment"])
+
+
 def pushed(gateway: Pushgateway, command: TaskPilot, job: str, status: str) -> float | None:
-    deployment = command.rows("SELECT deployment FROM store_info")[0]["deployment"]
-    return gateway.value("taskpilot_runs_total", deployment=deployment, job_name=job, status=status)
+    return gateway.value("taskpilot_runs_total", deployment=deployment(command), job_name=job, status=status)
 
 
 def test_a_house_in_order_is_left_as_it_is(kept: TaskPilot) -> None:
     said = kept("run", "housekeeping", "--json")
     assert (said.code, said.err) == (0, "")
-    assert said.json["result"] == "0 lost runs ended, 0 owed metric groups delivered, 0 still owed"
+    assert said.json["result"] == "0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, 0 still owed"
     assert said.json["llm_calls"] == 0
 
 
@@ -135,7 +141,7 @@ def test_a_gateway_that_is_still_dead_fails_nothing_and_leaves_it_owed(kept: Tas
         assert kept("run", "once", "--quiet").code == 0
         said = kept("run", "housekeeping", "--json")
     assert (said.code, said.err) == (0, "")
-    assert said.json["result"].startswith("0 lost runs ended, 0 owed metric groups delivered, ")
+    assert said.json["result"].startswith("0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, ")
     assert owed(kept) == ["housekeeping", "once"]
 
 
@@ -144,3 +150,30 @@ def test_the_spans_of_a_run_whose_supervisor_was_killed_are_written(kept: TaskPi
     assert not (kept.state_dir / "traces.jsonl").exists()
     assert kept("run", "housekeeping", "--quiet").code == 0
     assert once in (kept.state_dir / "traces.jsonl").read_text()
+
+
+def test_a_nightly_fire_that_nobody_claimed_is_missed_counted_and_explained(kept: TaskPilot) -> None:
+    """An installation by cron alone: nothing but housekeeping and `why` looks at the night that the machine was off."""
+    kept.job(JOB.format(name="nightly", imports="cron, ", options='schedule=cron("0 3 * * *")'), name="nightly")
+    assert kept("run", "housekeeping", "--json").json["result"].startswith("0 lost runs ended, 0 missed fires recorded")
+    three_days_micros = 3 * 86_400 * 1_000_000
+    with closing(sqlite3.connect(kept.state_dir / "taskpilot.db")) as connection, connection:
+        moved = "UPDATE schedules SET since = since - ?, cursor = cursor - ? WHERE job = 'nightly'"
+        connection.execute(moved, (three_days_micros, three_days_micros))
+    before = kept("health", "--json")
+    assert (before.code, before.json["status"], before.json["scheduler"]["state"]) == (0, "warn", "absent")
+    assert "nothing started nightly at" in before.json["findings"][0]["text"]
+    result = kept("run", "housekeeping", "--json").json["result"]
+    fires = [row for row in kept.rows("SELECT * FROM fires WHERE job = 'nightly'") if row["outcome"] == "missed"]
+    assert len(fires) in {2, 3}
+    assert f"{len(fires)} missed fires recorded" in result
+    assert kept.rows("SELECT value FROM totals WHERE job = 'nightly' AND labels = '{\"outcome\":\"missed\"}'") == [{"value": len(fires)}]
+    assert (
+        f'taskpilot_fires_total{{deployment="{deployment(kept)}",job_name="nightly",outcome="missed"}} {len(fires)}.0'
+        in kept("metrics", "show").out
+    )
+    said = kept("why", "nightly", "--at", datetime.fromtimestamp(fires[-1]["scheduled_for"] / 1e6, UTC).isoformat())
+    assert said.code == 0
+    assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was awake, and no command claimed it.")
+    assert "outcome  missed" in said.out
+    assert any(f"nightly missed {len(fires)} fires" in one["text"] for one in kept("health", "--json").json["findings"])

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from taskpilot.signals.bounded import Background
 from taskpilot.signals.traces.file import BATCH
+from taskpilot.signals.traces.span import Span
 
 PROBE_SECONDS: Final = 0.1
 """A collector stands on this machine or near it; one that does not accept a connection in this time is taken as away."""
@@ -46,9 +47,12 @@ def is_there(collector: Collector, *, seconds: float = PROBE_SECONDS) -> bool:
     return attempt.wait(seconds) and attempt.value is True
 
 
-def sender(collector: Collector) -> Callable[[Sequence[Any], float], bool]:
+def sender(collector: Collector) -> Callable[[Sequence[Span], float], bool]:
     """Imports the exporter; gives a function that sends spans within seconds and tells whether all were taken. It never raises."""
     hush()
+    # Now, before anybody's clock runs: it brings the SDK.
+    from taskpilot.signals.traces.sdk import readable
+
     make: Callable[[float], Any]
     if collector.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -73,7 +77,7 @@ def sender(collector: Collector) -> Callable[[Sequence[Any], float], bool]:
             session.trust_env = False
             return HttpExporter(endpoint=collector.endpoint, headers=dict(collector.headers), timeout=seconds, session=session)
 
-    return lambda spans, seconds: _send(make, spans, seconds)
+    return lambda spans, seconds: _send(make, readable(spans), seconds)
 
 
 def hush() -> None:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from taskpilot.domain.moments import utc_now
 from taskpilot.signals.locks import Waits, held
+from taskpilot.signals.traces.span import Span, otlp_json
+from taskpilot.signals.traces.spans import batches, resource_of, spans_of
 from taskpilot.store.database import Store
 from taskpilot.store.trace_queries import mark_traces_written, record_of, runs_with_owed_traces
 
@@ -26,7 +28,7 @@ _RUNS_MAX: Final = 20
 class Written:
     """What was appended: the spans, for a collector to get them too, and whether anything could not be written."""
 
-    spans: list[Any] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     failed: bool = False
 
 
@@ -65,8 +67,6 @@ def _wanted(store: Store, run_id: str | None) -> list[str]:
 
 
 def _write_run(store: Store, path: Path, run_id: str, resource: Mapping[str, str], written: Written, now: Callable[[], datetime]) -> None:
-    from taskpilot.signals.traces.spans import batches, resource_of, spans_of
-
     with store.read() as connection:
         record = record_of(connection, run_id, rows_max=ROWS_MAX)
     if record is None:
@@ -84,10 +84,8 @@ def _write_run(store: Store, path: Path, run_id: str, resource: Mapping[str, str
     written.spans += spans
 
 
-def _line(batch: Sequence[Any]) -> str:
-    from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
-
-    return json.dumps(encode_spans(batch).to_dict(), separators=(",", ":")) + "\n"
+def _line(batch: Sequence[Span]) -> str:
+    return json.dumps(otlp_json(batch), separators=(",", ":")) + "\n"
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -4,30 +4,28 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-
 from taskpilot.domain.decisions import Verdict
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import NOTES, StepKind, StepStatus
 from taskpilot.domain.usage import NANO_PER_USD
 from taskpilot.signals.traces import names
 from taskpilot.signals.traces.ids import span_id_of
+from taskpilot.signals.traces.span import Code, Kind, Span
 from taskpilot.store.trace_queries import RunRecord
 
-_SCOPE: Final = InstrumentationScope("taskpilot")
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _WELL: Final = frozenset({RunStatus.SUCCEEDED.value, RunStatus.WAITING.value})
 
 
-def resource_of(deployment: str, store_id: str, given: Mapping[str, str]) -> Resource:
+_Status = tuple[Code, str | None]
+"""With what went wrong, where something did."""
+
+
+def resource_of(deployment: str, store_id: str, given: Mapping[str, str]) -> dict[str, str]:
     """Who the spans come from, `given` by the settings; the environment is not asked."""
-    return Resource({names.SERVICE_NAME: "taskpilot", **given, names.DEPLOYMENT: deployment, names.STORE_ID: store_id})
+    return {names.SERVICE_NAME: "taskpilot", **given, names.DEPLOYMENT: deployment, names.STORE_ID: store_id}
 
 
-def spans_of(record: RunRecord, resource: Resource, *, rows_max: int) -> list[ReadableSpan]:
+def spans_of(record: RunRecord, resource: Mapping[str, str], *, rows_max: int) -> list[Span]:
     """Every span of the attempts in the record, and the run's root span where it was not written before.
 
     Times are nanoseconds since the epoch. No prompt, argument or result is in them. Raises ValueError where the record's ids are no ids.
@@ -36,18 +34,18 @@ def spans_of(record: RunRecord, resource: Resource, *, rows_max: int) -> list[Re
 
 
 class _Tree:
-    def __init__(self, record: RunRecord, resource: Resource, rows_max: int) -> None:
+    def __init__(self, record: RunRecord, resource: Mapping[str, str], rows_max: int) -> None:
         self._record = record
         self._run = record.run
         self._resource = resource
-        self._trace_id = int(record.run.trace_id, 16)
-        self._root = self._context(record.run.root_span_id)
+        self._trace_id = _hex(record.run.trace_id, 32)
+        self._root = _hex(record.run.root_span_id, 16)
         self._cut = max(len(record.steps), len(record.agents), len(record.decisions)) >= rows_max
         self._ends = {row.number: row.ended_at for row in record.attempts}
         self._agents = {(row.attempt, row.scope): row for row in record.agents}
         self._scopes = {row.key: row.scope for row in record.steps}
 
-    def spans(self) -> list[ReadableSpan]:
+    def spans(self) -> list[Span]:
         spans = [] if self._record.root_written else [self._root_span()]
         spans += [self._attempt_span(row) for row in self._record.attempts if row.number > 1]
         spans += [self._agent_span(row) for row in self._record.agents]
@@ -55,7 +53,7 @@ class _Tree:
         spans += [self._decision_span(row, attempt) for row in self._record.decisions if (attempt := self._attempt_at(row.decided_at))]
         return spans
 
-    def _root_span(self) -> ReadableSpan:
+    def _root_span(self) -> Span:
         run = self._run
         ends = [end for end in self._ends.values() if end is not None]
         attributes = {
@@ -77,9 +75,11 @@ class _Tree:
         }
         start = min(row.started_at for row in self._record.attempts)
         name = f"{names.INVOKE_WORKFLOW} {run.job}"
-        return self._span(name, self._root, self._caller(), (start, max(ends, default=start)), attributes, _status(run.status, run.reason))
+        caller = self._caller()
+        times = (start, max(ends, default=start))
+        return self._span(name, self._root, caller, times, attributes, _status(run.status, run.reason), remote=caller is not None)
 
-    def _attempt_span(self, row: Any) -> ReadableSpan:
+    def _attempt_span(self, row: Any) -> Span:
         attributes = {
             names.RUN_ID: self._run.id,
             names.RUN_JOB: self._run.job,
@@ -87,12 +87,12 @@ class _Tree:
             names.RUN_STATUS: row.status,
             names.RUN_REASON: row.reason or None,
         }
-        before = Link(self._attempt_context(row.number - 1))
+        before = self._attempt_id(row.number - 1)
         times = (row.started_at, row.ended_at)
-        context = self._attempt_context(row.number)
-        return self._span(f"attempt {row.number}", context, self._root, times, attributes, _status(row.status, row.reason), links=[before])
+        own, status = self._attempt_id(row.number), _status(row.status, row.reason)
+        return self._span(f"attempt {row.number}", own, self._root, times, attributes, status, follows=before)
 
-    def _agent_span(self, row: Any) -> ReadableSpan:
+    def _agent_span(self, row: Any) -> Span:
         attributes = {
             names.OPERATION: names.INVOKE_AGENT,
             names.AGENT: row.agent,
@@ -101,11 +101,11 @@ class _Tree:
             names.STEP_SCOPE: row.scope,
             names.STEP_STATUS: row.status,
         }
-        parent = self._parent(row.attempt, row.scope.rpartition("/")[0], None) if row.scope else self._attempt_context(row.attempt)
+        parent = self._parent(row.attempt, row.scope.rpartition("/")[0], None) if row.scope else self._attempt_id(row.attempt)
         times = (row.started_at, row.ended_at)
-        return self._span(f"{names.INVOKE_AGENT} {row.agent}", self._agent_context(row), parent, times, attributes, _status(row.status, ""))
+        return self._span(f"{names.INVOKE_AGENT} {row.agent}", self._agent_id(row), parent, times, attributes, _status(row.status, ""))
 
-    def _step_span(self, row: Any) -> ReadableSpan:
+    def _step_span(self, row: Any) -> Span:
         attributes: dict[str, Any] = {
             names.RUN_ID: self._run.id,
             names.RUN_ATTEMPT: row.attempt,
@@ -117,9 +117,9 @@ class _Tree:
             names.DECISION_ID: row.decision_id,
             names.STEP_DIVERGED: True if row.diverged else None,
         }
-        name, kind = row.name, SpanKind.INTERNAL
+        name, kind = row.name, Kind.INTERNAL
         if row.kind == StepKind.ASK:
-            name, kind = f"{names.CHAT} {row.model}" if row.model else names.CHAT, SpanKind.CLIENT
+            name, kind = f"{names.CHAT} {row.model}" if row.model else names.CHAT, Kind.CLIENT
             attributes |= {
                 names.OPERATION: names.CHAT,
                 names.PROVIDER: names.provider(row.model),
@@ -135,9 +135,9 @@ class _Tree:
             attributes |= {names.OPERATION: names.EXECUTE_TOOL, names.TOOL: row.name, names.TOOL_CALL_ID: row.id}
         parent = self._parent(row.attempt, row.scope, row.agent)
         times = (row.started_at, row.ended_at or self._ends.get(row.attempt))
-        return self._span(name, self._context(span_id_of(row.id)), parent, times, attributes, _step_status(row), kind=kind)
+        return self._span(name, span_id_of(row.id), parent, times, attributes, _step_status(row), kind=kind)
 
-    def _decision_span(self, row: Any, attempt: int) -> ReadableSpan:
+    def _decision_span(self, row: Any, attempt: int) -> Span:
         attributes = {
             names.RUN_ID: self._run.id,
             names.AGENT: row.agent,
@@ -148,87 +148,96 @@ class _Tree:
         }
         # The decision comes before the call's step begins, and a denied call may have none: it stands beside the call.
         scope = self._scopes.get(row.step_key)
-        parent = self._attempt_context(attempt) if scope is None else self._parent(attempt, scope, row.agent)
-        context = self._context(span_id_of(row.id))
-        status = Status(StatusCode.OK if row.verdict == Verdict.ALLOW else StatusCode.UNSET)
+        parent = self._attempt_id(attempt) if scope is None else self._parent(attempt, scope, row.agent)
+        status = (Code.OK if row.verdict == Verdict.ALLOW else Code.UNSET, None)
         took = max(row.evaluation_nanoseconds, 0)
-        return self._span(f"policy {row.path}", context, parent, (row.decided_at, row.decided_at), attributes, status, before=took)
+        return self._span(
+            f"policy {row.path}", span_id_of(row.id), parent, (row.decided_at, row.decided_at), attributes, status, before=took
+        )
 
-    def _parent(self, attempt: int, scope: str, agent: str | None) -> SpanContext:
+    def _parent(self, attempt: int, scope: str, agent: str | None) -> str:
         """The agent's work whose scope holds this place most closely, else the attempt."""
         while True:
             row = self._agents.get((attempt, scope))
             if row is not None and (agent is None or row.agent == agent):
-                return self._agent_context(row)
+                return self._agent_id(row)
             if not scope:
-                return self._attempt_context(attempt)
+                return self._attempt_id(attempt)
             scope = scope.rpartition("/")[0]
 
     def _attempt_at(self, moment: int) -> int | None:
         return next((row.number for row in self._record.attempts if row.started_at <= moment <= row.ended_at), None)
 
-    def _attempt_context(self, number: int) -> SpanContext:
-        return self._context(span_id_of(f"{self._run.id}/attempt/{number}")) if number > 1 else self._root
+    def _attempt_id(self, number: int) -> str:
+        return span_id_of(f"{self._run.id}/attempt/{number}") if number > 1 else self._root
 
-    def _agent_context(self, row: Any) -> SpanContext:
-        return self._context(span_id_of(f"{row.run_id}/agent/{row.attempt}/{row.scope}"))
+    def _agent_id(self, row: Any) -> str:
+        return span_id_of(f"{row.run_id}/agent/{row.attempt}/{row.scope}")
 
-    def _context(self, span_id: str) -> SpanContext:
-        return SpanContext(self._trace_id, int(span_id, 16), is_remote=False, trace_flags=_SAMPLED)
-
-    def _caller(self) -> SpanContext | None:
+    def _caller(self) -> str | None:
         """The span that started the run, where a traceparent came with it."""
         parts = (self._run.traceparent or "").split("-")
         if len(parts) != 4 or parts[1] != self._run.trace_id:
             return None
-        return SpanContext(self._trace_id, int(parts[2], 16), is_remote=True, trace_flags=_SAMPLED)
+        return _hex(parts[2], 16)
 
     def _span(
         self,
         name: str,
-        context: SpanContext,
-        parent: SpanContext | None,
+        span_id: str,
+        parent_id: str | None,
         times: tuple[int, int | None],
         attributes: Mapping[str, Any],
-        status: Status,
+        status: _Status,
         *,
-        kind: SpanKind = SpanKind.INTERNAL,
-        links: Sequence[Link] = (),
+        kind: Kind = Kind.INTERNAL,
+        remote: bool = False,
+        follows: str | None = None,
         before: int = 0,
-    ) -> ReadableSpan:
+    ) -> Span:
         """`times` are microseconds, as the store has them; `before` are nanoseconds that the span began earlier."""
         start, end = times
-        return ReadableSpan(
+        return Span(
             name=name,
-            context=context,
-            parent=parent,
-            resource=self._resource,
-            attributes={key: value for key, value in attributes.items() if value is not None},
-            links=links,
+            trace_id=self._trace_id,
+            span_id=span_id,
+            parent_id=parent_id,
+            parent_is_remote=remote,
             kind=kind,
-            status=status,
-            start_time=start * 1000 - before,
-            end_time=max(start, end if end is not None else start) * 1000,
-            instrumentation_scope=_SCOPE,
+            start=start * 1000 - before,
+            end=max(start, end if end is not None else start) * 1000,
+            attributes={key: value for key, value in attributes.items() if value is not None},
+            code=status[0],
+            message=status[1],
+            follows=follows,
+            resource=self._resource,
         )
 
 
-def batches(spans: Sequence[ReadableSpan], size: int) -> Iterable[Sequence[ReadableSpan]]:
+def batches(spans: Sequence[Span], size: int) -> Iterable[Sequence[Span]]:
     """The spans in pieces that a collector takes in one request."""
     return (spans[start : start + size] for start in range(0, len(spans), size))
 
 
-def _status(status: str, reason: str) -> Status:
+def _status(status: str, reason: str) -> _Status:
     if status == RunStatus.SUCCEEDED:
-        return Status(StatusCode.OK)
-    return Status(StatusCode.UNSET) if status in _WELL else Status(StatusCode.ERROR, reason or status)
+        return Code.OK, None
+    return (Code.UNSET, None) if status in _WELL else (Code.ERROR, reason or status)
 
 
-def _step_status(row: Any) -> Status:
+def _step_status(row: Any) -> _Status:
     if row.status == StepStatus.SUCCEEDED:
-        return Status(StatusCode.OK)
+        return Code.OK, None
     # The error's text may quote a prompt or an argument; its type does not.
-    return Status(StatusCode.ERROR, row.error_type or row.status)
+    return Code.ERROR, row.error_type or row.status
+
+
+def _hex(text: str, digits: int) -> str:
+    """An id as OTLP has it. Raises ValueError where it is none."""
+    number = int(text, 16)
+    if not 0 < number < 16**digits:
+        raise ValueError(f"{text!r} is no id of {digits} hex digits")
+    return f"{number:0{digits}x}"
 
 
 def _length(retries: str | None) -> int | None:

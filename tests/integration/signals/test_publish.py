@@ -128,7 +128,7 @@ home, url, endpoint = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store = opened(home)
 collector = Collector(endpoint, "grpc")
 targets = Targets(home, url, collector)
-_warm_up(targets, "x")
+_warm_up(targets)
 sender(collector)
 run_id = finished_run(store)
 print("ready", flush=True)

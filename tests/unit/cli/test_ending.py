@@ -101,6 +101,20 @@ def test_a_usage_error_under_quiet_is_one_line_that_names_the_job(cli: Callable[
     assert "--no-such-option" in said.err
 
 
+@pytest.mark.parametrize(
+    ("typed", "lists"),
+    [
+        (["run"], "jobs"),
+        (["jobs", "show"], "jobs"),
+        (["runs", "cancel"], "runs"),
+        (["tasks", "approve"], "tasks"),
+        (["decisions", "show"], "decisions"),
+    ],
+)
+def test_what_is_missing_is_answered_by_the_command_that_lists_it(typed: list[str], lists: str, cli: Callable[..., Any]) -> None:
+    assert f"`taskpilot {lists}` shows what there is." in cli(*typed).err.splitlines()[0]
+
+
 @pytest.mark.parametrize("noun", ["runs", "tasks", "decisions"])
 @pytest.mark.parametrize("bad", ["../../etc/passwd", "x", "0"])
 def test_an_id_that_is_none_is_a_usage_error_that_names_the_list(noun: str, bad: str, cli: Callable[..., Any]) -> None:

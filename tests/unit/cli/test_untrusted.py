@@ -1,10 +1,6 @@
 """Whatever a model, an inbox or a job wrote: on its way to a person it moves no cursor and is never markup."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.store.database import Store
 from tests import records
+from tests.terminal import on_terminal
 
 NASTY = (
     "\x1b]0;owned\x07\x1b[31mred [link=https://evil.example]click[/link] [/foo] [bold]x "
@@ -76,7 +73,7 @@ def test_json_is_harmless_and_whole(cli: Callable[..., Any], store: Store, run_i
 def test_a_terminal_gets_no_sequence_but_colours(root: Path, store: Store, run_id: str) -> None:
     # Tables are what rich draws; everything else is printed as in a pipe.
     for page in [page for page in pages(store, run_id) if page[1] != "logs" and page[0] != "traces"]:
-        shown = on_terminal(root, *page)
+        shown = on_terminal(root, *page, columns=100).text
         plain = shown.replace("\x1b[0m", "")
         for colour in ("1", "31", "32", "33", "36"):
             plain = plain.replace(f"\x1b[{colour}m", "")
@@ -86,7 +83,7 @@ def test_a_terminal_gets_no_sequence_but_colours(root: Path, store: Store, run_i
 
 
 def test_markup_is_shown_as_it_is(root: Path, store: Store, run_id: str) -> None:
-    shown = on_terminal(root, "tasks", "list", width=400)
+    shown = on_terminal(root, "tasks", "list", columns=400).text
     assert "[link=https://evil.example]click[/link] [/foo] [bold]x" in shown
 
 
@@ -113,27 +110,3 @@ def test_a_denial_is_a_row_without_a_next_command(cli: Callable[..., Any], store
     run_id = records.add_run(store)
     decision = records.add_decision(store, run_id, verdict=Verdict.DENY)
     assert "approve" not in cli("decisions", "show", decision).out
-
-
-def on_terminal(folder: Path, *arguments: str, width: int = 100) -> str:
-    """What a command shows on a terminal of its own."""
-    ours, theirs = pty.openpty()
-    code = "import sys; from taskpilot.cli.program import main; sys.exit(main(sys.argv[1:]))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": str(width), "TERM": "xterm"}
-    environment.pop("NO_COLOR", None)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # Linux's way to say that the other side is closed.
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
-    assert process.wait(60) == 0
-    return shown.decode()

@@ -33,6 +33,12 @@ def test_months_have_names() -> None:
     assert cron("0 0 1 JAN-MAR/2 *").next_after(START) == datetime(2026, 3, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("expression", ["5-5/15 * * * *", "05-5/1 * * * *", "5-19/15 * * * *"])
+def test_a_step_counts_within_its_range_only(expression: str) -> None:
+    minutes = {fire.minute for fire in cron(expression).between(START, START + timedelta(hours=2))}
+    assert minutes == {5}
+
+
 def test_either_day_field_may_match_where_both_are_given() -> None:
     assert days("0 0 10 * mon", 4) == [5, 10, 12, 19]
 
@@ -82,6 +88,9 @@ def test_words_stand_for_lines(macro: str, line: str) -> None:
         ("-5 * * * *", "minute"),
         ("1/2/3 * * * *", "minute"),
         ("5/15 * * * *", "write 5-59/15"),
+        ("0 0 * * mon/2", "write mon-7/2"),
+        ("0 0 1 JAN/3 *", "write jan-12/3"),
+        ("5-5/0 * * * *", "minute"),
         ("0 0 l * *", "Quartz"),
         ("0 0 15w * *", "Quartz"),
         ("0 0 * * 5#2", "Quartz"),

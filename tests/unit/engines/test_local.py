@@ -51,7 +51,9 @@ class Yard:
         self.folder = folder
         (folder / "server.py").write_text(SERVER)
         self.ended = threading.Semaphore(0)
-        self.engine = LocalEngine([sys.executable, str(folder / "server.py"), str(folder)], on_end=self.ended.release)
+        self.lost: list[StartOrder] = []
+        command = [sys.executable, str(folder / "server.py"), str(folder)]
+        self.engine = LocalEngine(command, on_end=self.ended.release, on_lost=self.lost.append)
 
     def marks(self, job: str) -> dict[int, str]:
         """What each supervisor of a job wrote, by its pid."""
@@ -61,6 +63,14 @@ class Yard:
         """The supervisors of a job, when there are so many."""
         wait_until(lambda: len(self.marks(job)) >= number)
         return list(self.marks(job))
+
+    def takes(self, order: StartOrder) -> bool:
+        """Whether the engine takes an order."""
+        try:
+            self.engine.submit(order)
+        except EngineDown:
+            return False
+        return True
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -137,7 +147,8 @@ def test_a_killed_fork_server_is_started_again_and_its_supervisors_live_on(yard:
     assert first is not None
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: yard.engine.pid is None)
-    yard.engine.submit(StartOrder("short"))
+    # Not at once where it had lived for less than a second: the order is kept by whoever gave it.
+    wait_until(lambda: yard.takes(StartOrder("short")))
     yard.wait_for("short")
     assert yard.engine.pid not in (None, first)
     assert lives(waits)
@@ -152,6 +163,18 @@ def test_supervisors_of_a_fork_server_that_is_gone_are_not_waited_for(yard: Yard
     os.kill(yard.engine.pid, signal.SIGKILL)
     wait_until(lambda: yard.engine.living == 0)
     assert yard.ended.acquire(timeout=SECONDS)
+
+
+def test_an_order_that_a_fork_server_took_with_it_is_given_back(yard: Yard) -> None:
+    yard.engine.start()
+    server = yard.engine.pid
+    assert server is not None
+    os.kill(server, signal.SIGSTOP)
+    yard.engine.submit(StartOrder("short"))
+    assert yard.engine.living == 1
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: yard.lost == [StartOrder("short")])
+    assert yard.engine.living == 0
 
 
 def test_one_that_died_before_it_was_ready_is_started_again(yard: Yard) -> None:

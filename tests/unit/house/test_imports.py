@@ -167,3 +167,51 @@ def test_a_command_that_only_speaks_wakes_nothing_heavy(house: Path, arguments: 
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=house, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["woken:"]
+
+
+_SMALL_JOB = """
+from taskpilot import RunContext, job
+
+@job()
+def small(ctx: RunContext) -> str:
+    return ctx.step("greet", str, "hello")
+"""
+NOT_FOR_A_START = ("openai", "httpx2", "genai_prices", "opentelemetry", "grpc", "requests", "prometheus_client", "rich")
+
+
+def woken(told: str) -> list[str]:
+    """The libraries among those that are not for a start, from what `-X importtime` tells."""
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in told.splitlines() if line.startswith("import time:")}
+    return sorted(loaded.intersection(NOT_FOR_A_START))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--model", "gpt-4o"], 78),
+        (["-p", "no_such=1"], 2),
+        (["--json", "--scheduled-for", "2026-01-01T00:00:00Z"], 0),
+        (["--json", "--scheduled-for", "2026-01-01T00:00:00Z"], 11),
+    ],
+)
+def test_a_run_that_asks_no_model_wakes_no_client_and_no_exporter(house: Path, tmp_path: Path, arguments: list[str], code: int) -> None:
+    """Neither in its supervisor nor in the job's process, also with a collector named that is not there."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "small.py").write_text(_SMALL_JOB)
+    (tmp_path / "taskpilot.toml").write_text("")
+    environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(house), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-X", "importtime", "-m", "taskpilot", "run", "small", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    if code == 11:
+        assert run().returncode == 0
+    done = run()
+    assert done.returncode == code, done.stderr[-500:]
+    assert "taskpilot.app" in done.stderr
+    assert woken(done.stderr) == []
+    if code == 0:
+        (output,) = (tmp_path / ".taskpilot" / "runs").glob("*/output.log")
+        assert "loguru" in output.read_text()
+        assert woken(output.read_text()) == []

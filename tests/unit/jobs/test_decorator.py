@@ -5,13 +5,13 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.schedule import cron, every
-from taskpilot.domain.specs import DEFAULT_BUDGET, DEFAULT_DEADLINE, Budget, JobSpec, Retry
+from taskpilot.domain.specs import DEFAULT_BUDGET, DEFAULT_DEADLINE, Budget, CatchUp, JobSpec, Overlap, Retry
 from taskpilot.jobs.decorator import job, job_spec
 from taskpilot.tools.decorator import tool
 
@@ -86,36 +86,40 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
         job(fresh(name))
 
 
-@pytest.mark.parametrize("overlap", ["buffer_one", "buffer_all", "cancel_other", "terminate_other"])
-def test_an_overlap_of_a_later_version_is_refused_by_name(overlap: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f'overlap=\'{overlap}\' is not implemented in this version.*"skip" or "allow_all"'):
-        job(overlap=overlap)(fresh())
+@pytest.mark.parametrize("overlap", get_args(Overlap))
+def test_every_overlap_of_the_contract_is_taken(overlap: Overlap) -> None:
+    assert job_spec(job(overlap=overlap)(fresh())).overlap == overlap
 
 
-@pytest.mark.parametrize("catch_up", ["skip", "all"])
-def test_a_catch_up_of_a_later_version_is_refused_by_name(catch_up: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"catch_up='{catch_up}' is not implemented in this version"):
-        job(catch_up=catch_up)(fresh())
+@pytest.mark.parametrize("catch_up", get_args(CatchUp))
+def test_every_way_to_catch_up_is_taken(catch_up: CatchUp) -> None:
+    assert job_spec(job(catch_up=catch_up)(fresh())).catch_up == catch_up
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("start_deadline", "5m"),
-        ("jitter", "30s"),
-        ("pause_on_failure", True),
-        ("pause_on_failure", 3),
-        ("catch_up_limit", 10),
-        ("catch_up_stagger", 1),
-    ],
-)
-def test_an_option_of_a_later_version_is_refused_by_name(option: str, value: object) -> None:
-    with pytest.raises(ConfigurationError, match=f"{option} is not implemented in this version"):
-        job(**{option: value})(fresh())  # type: ignore[call-overload]
+def test_the_options_of_fires_are_read_as_written() -> None:
+    spec = job_spec(
+        job(
+            start_deadline="5m",
+            jitter=timedelta(seconds=30),
+            catch_up_window="2h",
+            catch_up_limit=3,
+            catch_up_stagger="1m",
+            pause_on_failure=4,
+        )(fresh())
+    )
+    assert (spec.start_deadline, spec.jitter) == (timedelta(minutes=5), timedelta(seconds=30))
+    assert (spec.catch_up_window, spec.catch_up_limit, spec.catch_up_stagger) == (timedelta(hours=2), 3, timedelta(minutes=1))
+    assert spec.pause_on_failure == 4
 
 
-def test_the_default_of_an_option_of_a_later_version_is_accepted() -> None:
-    job(start_deadline=None, jitter=None, pause_on_failure=False, catch_up_limit=None, overlap="skip", catch_up="last")(fresh())
+@pytest.mark.parametrize(("value", "failures"), [(None, None), (False, None), (True, 1), (1, 1)])
+def test_pause_on_failure_is_a_number_of_runs_and_true_is_one(value: int | bool | None, failures: int | None) -> None:
+    assert job_spec(job(pause_on_failure=value)(fresh())).pause_on_failure == failures
+
+
+def test_none_is_the_default_of_what_has_no_value() -> None:
+    spec = job_spec(job(start_deadline=None, jitter=None, pause_on_failure=None)(fresh()))
+    assert spec == JobSpec(name="triage", function=spec.function, description="Reads an inbox.")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,15 @@ def test_the_default_of_an_option_of_a_later_version_is_accepted() -> None:
         ({"deadline": 90}, "deadline: 90 is not a duration"),
         ({"deadline": "0s"}, "deadline: '0s' is not longer"),
         ({"catch_up_window": "x"}, "catch_up_window: 'x'"),
+        ({"start_deadline": "soon"}, "start_deadline: 'soon' is not a duration"),
+        ({"start_deadline": 5}, "start_deadline: 5 is not a duration"),
+        ({"jitter": "-1s"}, "jitter: '-1s'"),
+        ({"catch_up_stagger": 1}, "catch_up_stagger: 1 is not a duration"),
+        ({"catch_up_limit": 0}, "catch_up_limit=0 must be a whole number, at least 1"),
+        ({"catch_up_limit": True}, "catch_up_limit=True must be a whole number"),
+        ({"catch_up_limit": None}, "catch_up_limit=None must be a whole number"),
+        ({"pause_on_failure": 0}, "pause_on_failure=0 must be a whole number, at least 1"),
+        ({"pause_on_failure": "yes"}, "pause_on_failure='yes' must be a whole number"),
         ({"retry": 3}, r"retry=3 is not understood; write Retry\(attempts=3\)"),
         ({"retry": Retry(attempts=0)}, "at least 1"),
         ({"retry": Retry(attempts=True)}, "whole number"),

@@ -66,9 +66,9 @@ def test_every_job_is_known_with_its_file_and_its_digest(folder: Path, write: Wr
         ("def f():\n    f()\nf()\n", 2, None),
         ("class E(Exception):\n    def __str__(self):\n        1/0\n\nraise E\n", 5, "E: an error that cannot be shown"),
         (
-            "from taskpilot.jobs.decorator import job\n@job(jitter='1s')\ndef broken(ctx): ...\n",
+            "from taskpilot.jobs.decorator import job\n@job(jitter='soon')\ndef broken(ctx): ...\n",
             2,
-            "job 'broken': jitter is not implemented",
+            "job 'broken': jitter: 'soon' is not a duration",
         ),
         (
             TOOL_WITHOUT_DOCSTRING,

@@ -7,6 +7,7 @@ import pytest
 
 from taskpilot.operations.house import House
 from taskpilot.settings import load
+from tests.timeline import Timeline
 
 
 @pytest.fixture
@@ -20,5 +21,12 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def house(root: Path) -> Iterator[House]:
     opened = House(load(root=root))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def timeline(tmp_path: Path) -> Iterator[Timeline]:
+    opened = Timeline(tmp_path / "root")
     yield opened
     opened.close()

@@ -14,7 +14,7 @@ from taskpilot.jobs.loader import load_jobs
 from taskpilot.operations.database import backup_store, upgrade_store
 from taskpilot.operations.house import House
 from taskpilot.operations.runs import list_runs, run_log, show_run
-from taskpilot.operations.starting_point import FILES, make_starting_point
+from taskpilot.operations.starting_point import StartingPoint, make_starting_point
 from taskpilot.operations.tasks import export_tasks
 from taskpilot.operations.traces import trace_of
 from taskpilot.settings import load
@@ -116,19 +116,18 @@ def test_an_upgrade_of_a_new_store_keeps_what_is_there(house: House) -> None:
 def test_a_first_folder_loads_and_is_never_written_twice(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "place"
     made = make_starting_point(folder)
-    assert sorted(made) == sorted(folder / name for name in FILES)
+    assert made == StartingPoint(("taskpilot.toml", ".gitignore", "jobs/hello.py"), (), has_first_job=True, not_ignored=())
     catalog = load_jobs(folder / "jobs")
     assert (list(catalog.jobs), catalog.broken) == (["hello"], ())
     assert load(root=folder).root == folder
-    with pytest.raises(UsageError, match=r"taskpilot\.toml, \.gitignore, jobs/hello\.py already"):
-        make_starting_point(folder)
-    for path in made:
-        path.unlink()
-    (folder / ".gitignore").write_text("mine\n")
-    with pytest.raises(UsageError, match=r"has \.gitignore already"):
-        make_starting_point(folder)
-    assert sorted(one.name for one in folder.iterdir()) == [".gitignore", "jobs"]
-    assert (folder / ".gitignore").read_text() == "mine\n"
+    (folder / ".gitignore").write_text("mine\n/.taskpilot\n")
+    (folder / "jobs" / "hello.py").unlink()
+    (folder / "jobs" / "hello.py").symlink_to("nowhere")
+    again = make_starting_point(folder)
+    assert again.wrote == ()
+    assert again.not_ignored == (".env", ".env.*", "*.env")
+    assert (folder / ".gitignore").read_text() == "mine\n/.taskpilot\n"
+    assert (folder / "jobs" / "hello.py").is_symlink()
 
 
 def test_a_log_of_anything_is_read(house: House) -> None:

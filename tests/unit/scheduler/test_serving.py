@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from taskpilot.domain.fires import SchedulerState
+from taskpilot.scheduler.bell import Bell
 from taskpilot.scheduler.clock import Clock
 from taskpilot.scheduler.notify import Notifier
 from taskpilot.scheduler.serving import Serving
@@ -70,8 +71,8 @@ class Server:
         self.keeper = keeper
         self.fleet = Fleet(living)
         self.log = Log()
-        self.bell = threading.Event()
-        self.clock = Clock(lambda _: self.bell.set())
+        self.bell = Bell()
+        self.clock = Clock(lambda _: self.bell.ring())
         self.serving = Serving(
             keeper.scheduler, self.fleet, self.clock, manager.notifier, self.log, bell=self.bell, drain_seconds=drain_seconds
         )
@@ -137,7 +138,7 @@ def test_runs_that_end_by_themselves_are_waited_for(server: Callable[..., Server
 
     def one_ends() -> None:
         one.fleet.living -= 1
-        one.bell.set()
+        one.bell.ring()
 
     one.at_turn(2, one_ends)
     one.at_turn(3, one_ends)
@@ -165,9 +166,9 @@ def test_runs_that_hear_nothing_are_killed(server: Callable[..., Server], monkey
 
 def test_a_second_signal_cuts_the_drain_short(server: Callable[..., Server]) -> None:
     one = server(living=1, drain_seconds=600)
-    one.at_turn(2, lambda: (term(), one.bell.set()))
+    one.at_turn(2, lambda: (term(), one.bell.ring()))
     began = time.monotonic()
-    one.serving.run(ready=lambda: (term(), one.bell.set()))
+    one.serving.run(ready=lambda: (term(), one.bell.ring()))
     assert one.fleet.signals == [signal.SIGTERM]
     assert time.monotonic() - began < 60
 
@@ -183,7 +184,7 @@ def test_a_draining_server_claims_nothing_and_says_so(server: Callable[..., Serv
         one.fleet.living = 0
 
     one.at_turn(2, an_hour_later)
-    one.serving.run(ready=lambda: (term(), one.bell.set()))
+    one.serving.run(ready=lambda: (term(), one.bell.ring()))
     assert seen == ["draining"]
     assert one.keeper.rows("SELECT * FROM fires") == []
 

@@ -5,11 +5,13 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from sqlalchemy import select, update
 
 from taskpilot.signals.locks import Waits, held
 from taskpilot.signals.traces.file import write_owed_traces
 from taskpilot.signals.traces.ids import span_id_of
+from taskpilot.signals.traces.sdk import readable
 from taskpilot.store import tables
 from taskpilot.store.database import Store
 from tests.servers.recorded import SECOND, T0, add_agent, add_attempt, add_decision, add_step, finished_run
@@ -152,6 +154,20 @@ def test_a_run_that_a_caller_started_hangs_below_the_caller(store: Store, home: 
         connection.execute(update(tables.runs).values(traceparent=f"00-{trace_id}-00f067aa0ba902b7-01"))
     write_owed_traces(store, home, run_id=run_id)
     assert spans(home)["invoke_workflow triage"]["parentSpanId"] == "00f067aa0ba902b7"
+
+
+def test_a_line_is_what_the_sdks_own_encoder_makes_of_the_spans(store: Store, home: Path) -> None:
+    run_id = a_whole_run(store)
+    trace_id = run_id.replace("-", "")
+    add_step(store, run_id, "step", "odd \u202e name", status="failed", error_type="ValueError", diverged=1)
+    with store.write() as connection:
+        add_attempt(connection, run_id, 2, status="failed")
+        caller = f"00-{trace_id}-00f067aa0ba902b7-01"
+        connection.execute(update(tables.runs).values(status="failed", reason="exception", attempts=2, traceparent=caller))
+    written = write_owed_traces(store, home, run_id=run_id, resource={"service.version": "1"})
+    assert (len(written.spans), written.failed) == (9, False)
+    (line,) = (home / "traces.jsonl").read_text().splitlines()
+    assert json.loads(line) == encode_spans(readable(written.spans)).to_dict()
 
 
 def test_a_record_that_gives_no_spans_is_left_behind_not_tried_for_ever(store: Store, home: Path) -> None:

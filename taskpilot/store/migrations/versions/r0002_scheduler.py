@@ -17,6 +17,10 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("cancel_grace_micros", sa.BigInteger(), nullable=True))
     op.add_column("runs", sa.Column("pause_after_failures", sa.Integer(), nullable=True))
     op.create_index("fires_in_queue", "fires", ["start_after", "scheduled_for"], sqlite_where=sa.text("outcome = 'buffered'"))
+    op.create_index("fires_missed", "fires", ["recorded_at", "job"], sqlite_where=sa.text("outcome = 'missed'"))
+    op.create_index("decisions_by_time", "decisions", ["decided_at", "verdict"])
+    read = ["ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls"]
+    op.create_index("runs_by_end", "runs", read, sqlite_where=sa.text("ended_at IS NOT NULL"))
     _schedules()
     _schedulers()
     op.create_table(
@@ -46,6 +50,7 @@ def _schedules() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("fire_gaps_by_job", "fire_gaps", ["job", "to_at"])
+    op.create_index("fire_gaps_by_record", "fire_gaps", ["recorded_at"])
     op.create_table(
         "schedules",
         sa.Column("job", sa.Text(), nullable=False),

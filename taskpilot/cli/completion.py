@@ -1,0 +1,46 @@
+"""What a shell's Tab offers for jobs and ids: read only, at once, and nothing at all where something is wrong."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import click
+
+Completer = Callable[[click.Context, click.Parameter, str], list[Any]]
+
+
+def jobs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """The names of the root's jobs; no job file is run for it."""
+    with suppress(Exception):
+        from taskpilot.jobs.names import names_said_in
+
+        return [name for name in names_said_in(_settings(context).jobs_dir) if name.startswith(incomplete)]
+    return []
+
+
+def ids(noun: str, *statuses: str) -> Completer:
+    """The newest ids of runs, tasks or decisions, in some states or in all; the shells that show a hint show status and name."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+        with suppress(Exception):
+            from click.shell_completion import CompletionItem
+
+            from taskpilot.domain.text import one_line
+            from taskpilot.store.glimpse import newest_ids
+
+            found = newest_ids(_settings(context).state_dir, noun, begin=incomplete, statuses=statuses)
+            return [CompletionItem(one, help=one_line(f"{status} {name}", limit=60)) for one, status, name in found]
+        return []
+
+    return complete
+
+
+def _settings(context: click.Context) -> Any:
+    """The settings of what is typed so far. Raises ConfigurationError where there is no root."""
+    from pathlib import Path
+
+    from taskpilot.settings import load
+
+    typed = context.find_root().params
+    root, home, folder = (None if typed.get(name) is None else Path(typed[name]) for name in ("root", "home", "jobs"))
+    return load(root=root, home=home, jobs=folder)

@@ -1,0 +1,122 @@
+"""`taskpilot export`: crontab lines and systemd units for the jobs of this root."""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from taskpilot.cli import output
+from taskpilot.cli.groups import Noun
+from taskpilot.domain.errors import UsageError
+
+
+@click.group(name="export", cls=Noun)
+def command() -> None:
+    """Crontab lines and systemd units for the jobs.
+
+    \b
+    Examples:
+      taskpilot export crontab triage
+      taskpilot export systemd --output units triage
+    """
+
+
+@command.command()
+@click.argument("jobs", metavar="[JOB]...", nargs=-1)
+def crontab(jobs: tuple[str, ...]) -> None:
+    """Print crontab lines for the jobs, or for all that have a schedule.
+
+    Ends with 2, and prints no line, where cron cannot say what a job asks for.
+
+    \b
+    Examples:
+      taskpilot export crontab triage   # then `crontab -e`
+    """
+    from taskpilot.cli import opened
+    from taskpilot.domain.moments import utc_now
+    from taskpilot.operations.export.crontab import crontab as lines_of
+    from taskpilot.operations.export.places import exported, places_of
+
+    with opened.house() as house:
+        catalog, places = house.catalog, places_of(house.settings)
+        known = [catalog.get(name) for name in jobs] or list(catalog.jobs.values())
+    for file in catalog.broken:
+        output.whisper(f"broken: {file}")
+    output.say(lines_of(exported(known, jobs), places, now=utc_now()).rstrip("\n"))
+    _warn_of_environment(places.environment)
+
+
+@command.command()
+@click.argument("jobs", metavar="[JOB]...", nargs=-1)
+@click.option("--serve", is_flag=True, help="The service of `taskpilot serve`, which runs all jobs, in the place of timers.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --serve: where it listens.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="With --serve: its port.  [default: as the settings say]")
+@click.option("--name", default="taskpilot", show_default=True, help="What the units' names begin with: another one for a second root.")
+@click.option("--output", "folder", metavar="DIR", help="Write the units there, such as /etc/systemd/system.  [default: print them]")
+@click.option("--force", is_flag=True, help="Overwrite units that are there.")
+def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, name: str, folder: str | None, force: bool) -> None:
+    """Timer and service units for the jobs, or for all that have a schedule.
+
+    Ends with 2, and writes nothing, where a timer cannot say what a job asks for.
+
+    \b
+    Examples:
+      taskpilot export systemd --output /etc/systemd/system triage
+      systemctl daemon-reload && systemctl enable --now taskpilot-triage.timer
+    """
+    from taskpilot.cli import opened
+    from taskpilot.domain.moments import utc_now
+    from taskpilot.operations.export.places import exported, places_of
+    from taskpilot.operations.export.systemd import job_units, serve_unit
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise UsageError("--name: letters, digits, - and _, at most 64, a letter or digit first")
+    if serve and jobs:
+        raise UsageError("--serve runs all jobs: name none, or leave --serve out")
+    with opened.house() as house:
+        settings = house.settings
+        places = places_of(settings)
+        if serve:
+            units = serve_unit(places, name=name, host=host, port=port or settings.port)
+        else:
+            catalog = house.catalog
+            known = [catalog.get(each) for each in jobs] or list(catalog.jobs.values())
+            for file in catalog.broken:
+                output.whisper(f"broken: {file}")
+            units = job_units(exported(known, jobs), places, name=name, now=utc_now())
+    if folder is None:
+        output.say("\n".join(f"# {file}\n{text}" for file, text in units.items()).rstrip("\n"))
+    else:
+        _write(Path(folder), units, force=force)
+        starts = [file for file in units if serve or file.endswith(".timer")]
+        output.say("\n".join(f"wrote {Path(folder) / file}" for file in units))
+        output.say(f"\nnext: systemctl daemon-reload && systemctl enable --now {' '.join(starts)}")
+    _warn_of_environment(places.environment)
+
+
+def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
+    """Writes all of them, or none where one is there already. Raises UsageError."""
+    there = [file for file in units if os.path.lexists(folder / file)]
+    if there and not force:
+        raise UsageError(f"{folder} has {', '.join(there)} already, nothing was written; --force overwrites")
+    try:
+        for file, text in units.items():
+            handle, written = tempfile.mkstemp(dir=folder, prefix=f".{file}.")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                    stream.write(text)
+                    os.fchmod(stream.fileno(), 0o644)
+                Path(written).replace(folder / file)
+            except BaseException:
+                Path(written).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _warn_of_environment(names: tuple[str, ...]) -> None:
+    if names:
+        output.whisper(f"note: {', '.join(names)} of your environment will be missing there; write them into ~/.taskpilot.env (chmod 600)")

@@ -1,0 +1,39 @@
+"""`taskpilot golden-signals`: whether the work is worth its while."""
+
+import click
+
+from taskpilot.cli import output, words
+from taskpilot.cli.options import json_option
+
+
+@click.command(name="golden-signals")
+@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Over the runs that ended in so many days.")
+@json_option
+def command(*, days: int, as_json: bool) -> None:
+    """Five figures on success, time, cost, policy and correctness.
+
+    Each has a verdict: healthy, degraded, unhealthy, or "no data" where there is nothing to judge. Cancelled runs are left out.
+
+    \b
+    Examples:
+      taskpilot golden-signals --days 7
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.golden_signals import golden_json, golden_signals
+
+    with opened.house() as house:
+        found = golden_json(golden_signals(house, days=days))
+    if as_json:
+        output.print_json(found)
+        return
+    cells = [
+        (name.replace("_", " "), _value(one["value"], one["unit"]), one["verdict"], one["window"], one["detail"])
+        for name, one in found.items()
+    ]
+    output.print_table(("signal", "value", "verdict", "window", "why"), cells, empty="", spare=("window",))
+
+
+def _value(value: float | None, unit: str) -> str:
+    if value is None:
+        return words.NONE
+    return {"percent": f"{value:.1f} %", "seconds": words.duration(value), "usd": f"{value:.6f} USD"}[unit]

@@ -1,0 +1,28 @@
+"""`python -m tests.bench [SUBJECT]...`: runs the benchmarks and prints one line a figure; exit 1 where a bound does not hold."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+from tests.bench import record, start, telemetry
+from tests.bench.figures import Figure
+
+SUBJECTS: dict[str, Callable[[int], Iterator[Figure]]] = {"start": start.bench, "record": record.bench, "telemetry": telemetry.bench}
+
+
+def main() -> int:
+    """Measures the subjects that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("subjects", nargs="*", choices=[*SUBJECTS, []], metavar="SUBJECT", help=", ".join(SUBJECTS))
+    parser.add_argument("--rounds", type=int, default=15, help="measured rounds of each figure (default 15)")
+    given = parser.parse_args()
+    held = True
+    for subject in given.subjects or SUBJECTS:
+        for figure in SUBJECTS[subject](given.rounds):
+            print(figure.line(), flush=True)  # noqa: T201 - printing is what it is for.
+            held &= figure.held is not False
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

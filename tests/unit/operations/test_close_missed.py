@@ -1,0 +1,54 @@
+"""Misses in a house without a server: found by a chore, counted once, and never where a pause or a server explains them."""
+
+from taskpilot.operations.maintenance import close_missed
+from taskpilot.operations.pauses import pause_job
+from taskpilot.operations.why import why
+from taskpilot.store.metrics_queries import owed_jobs, totals_of
+from tests.timeline import Timeline
+
+
+def counted(timeline: Timeline) -> dict[str, int]:
+    with timeline.house.store.read() as connection:
+        return {
+            total.labels["outcome"]: total.value for total in totals_of(connection, "triage") if total.metric == "taskpilot_fires_total"
+        }
+
+
+def test_a_fire_is_missed_when_its_catch_up_window_has_passed_and_is_counted_once(timeline: Timeline) -> None:
+    assert close_missed(timeline.house) == {"missed": 0, "jobs": 0}
+    timeline.later(hours=29, minutes=59)
+    assert close_missed(timeline.house) == {"missed": 0, "jobs": 0}
+    timeline.later(minutes=2)
+    assert close_missed(timeline.house) == {"missed": 1, "jobs": 1}
+    assert close_missed(timeline.house) == {"missed": 0, "jobs": 0}
+    assert counted(timeline) == {"missed": 1}
+    assert why(timeline.house, "triage").outcome == "missed"
+    with timeline.house.store.read() as connection:
+        assert owed_jobs(connection, timeline.clock()) == ["triage"]
+
+
+def test_a_paused_job_misses_nothing_while_it_is_paused(timeline: Timeline) -> None:
+    timeline.follow()
+    timeline.later(days=1)
+    pause_job(timeline.house, "triage", by="anna", note="")
+    timeline.later(days=2)
+    assert close_missed(timeline.house) == {"missed": 1, "jobs": 1}
+    assert counted(timeline) == {"missed": 1, "paused": 1}
+    assert [why(timeline.house, "triage", at=f"2026-11-{day}T07:00").outcome for day in (24, 25, 26)] == ["missed", "paused", "open"]
+
+
+def test_a_server_that_is_awake_keeps_its_own_books(timeline: Timeline) -> None:
+    timeline.follow()
+    timeline.later(days=2)
+    timeline.tick()
+    assert close_missed(timeline.house) == {"missed": 0, "jobs": 0}
+    assert counted(timeline) == {}
+
+
+def test_a_changed_schedule_misses_what_the_old_one_had_open(timeline: Timeline) -> None:
+    timeline.follow()
+    timeline.later(days=1)
+    timeline.define('schedule=cron("0 9 * * *")')
+    assert close_missed(timeline.house) == {"missed": 0, "jobs": 0}
+    assert counted(timeline) == {"missed": 1}
+    assert "its schedule was changed" in why(timeline.house, "triage", at="2026-11-24T06:00Z").sentence

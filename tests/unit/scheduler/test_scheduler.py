@@ -1,0 +1,153 @@
+"""The turns of a scheduler that cannot use its store, or was not awake: with the time handed in, and no process."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskpilot.domain.fires import SchedulerState, StartOrder
+from taskpilot.domain.identity import new_id
+from taskpilot.scheduler.scheduler import Scheduler
+from taskpilot.store import schedulers
+from tests.spine import NOON, Spine
+
+HOURLY = """
+from taskpilot import RunContext, every, job
+
+
+@job(schedule=every("1h"))
+def hourly(ctx: RunContext) -> None: ...
+"""
+
+
+class Log:
+    """What was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, message: object, /, **fields: object) -> None:
+        self.lines.append(str(message))
+
+    def warning(self, message: object, /, **fields: object) -> None:
+        self.lines.append(str(message))
+
+
+class Engine:
+    """Takes orders, or refuses them."""
+
+    def __init__(self) -> None:
+        self.orders: list[StartOrder] = []
+        self.down = False
+
+    def submit(self, order: StartOrder) -> None:
+        if self.down:
+            raise RuntimeError("no process is left")
+        self.orders.append(order)
+
+
+class Turned:
+    """A scheduler over a store, turned by hand."""
+
+    def __init__(self, root: Path) -> None:
+        (root / "jobs").mkdir()
+        (root / "jobs" / "hourly.py").write_text(HOURLY)
+        self.spine = Spine(root, settings="lease_seconds = 2\n")
+        self.log, self.engine = Log(), Engine()
+        self.scheduler = self.begin()
+
+    def begin(self) -> Scheduler:
+        house = self.spine.house
+        scheduler_id = new_id()
+        with house.store.write() as connection:
+            schedulers.begin_scheduler(connection, scheduler_id, owner=house.owner, version="1", now=house.now())
+        found = Scheduler(
+            house,
+            self.engine,
+            scheduler_id=scheduler_id,
+            log=self.log,
+            boottime=lambda: self.spine.clock().timestamp(),
+        )
+        found.state = SchedulerState.RUNNING
+        return found
+
+    def turn(self, *, after: float) -> None:
+        """Turns it so many seconds later."""
+        self.spine.clock.advance(timedelta(seconds=after))
+        self.scheduler.turn()
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        with closing(sqlite3.connect(self.spine.store.path)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query)]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Somebody else holds the store's write lock."""
+        with closing(sqlite3.connect(self.spine.store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> Iterator[Turned]:
+    opened = Turned(tmp_path)
+    yield opened
+    opened.spine.close()
+
+
+def test_a_scheduler_that_could_not_write_was_awake_all_the_same(turned: Turned) -> None:
+    turned.turn(after=0)
+    turned.spine.clock.advance(timedelta(hours=1))
+    turned.scheduler = turned.begin()
+    turned.turn(after=0)
+    assert len(turned.rows("SELECT 1 FROM clock_events")) == 1
+    for _ in range(60):
+        turned.turn(after=1)
+    with turned.locked():
+        turned.turn(after=6)
+        assert "locked" in str(turned.scheduler.error)
+    for _ in range(3):
+        turned.turn(after=1)
+    assert turned.scheduler.error is None
+    assert len(turned.rows("SELECT 1 FROM clock_events")) == 1
+
+
+def test_a_sleep_that_could_not_be_recorded_at_first_is_recorded_later(turned: Turned) -> None:
+    turned.turn(after=0)
+    with turned.locked():
+        turned.turn(after=7200)
+        turned.turn(after=1)
+    turned.turn(after=1)
+    assert [(row["kind"], row["from_at"]) for row in turned.rows("SELECT kind, from_at FROM clock_events")] == [
+        ("asleep", int(NOON.timestamp()) * 1_000_000)
+    ]
+    assert [row["outcome"] for row in turned.rows("SELECT outcome FROM fires")] == ["buffered"]
+    [gap] = turned.rows("SELECT number, outcome, reason FROM fire_gaps")
+    assert (gap["number"], gap["outcome"]) == (1, "missed")
+    assert "no scheduler was awake from 2026-11-23T12:00:00Z" in gap["reason"]
+
+
+def test_what_a_scheduler_cannot_do_stands_in_the_record_until_it_can(turned: Turned) -> None:
+    turned.turn(after=0)
+    turned.engine.down = True
+    turned.turn(after=3600)
+    for second in range(60):
+        turned.turn(after=1)
+        [row] = turned.rows("SELECT error, last_tick_at FROM schedulers")
+        assert row["error"] == "RuntimeError: no process is left"
+        assert row["last_tick_at"] == (int(NOON.timestamp()) + 3601 + second) * 1_000_000
+    turned.engine.down = False
+    turned.turn(after=1)
+    [row] = turned.rows("SELECT error FROM schedulers")
+    assert row["error"] is None
+    assert [order.job for order in turned.engine.orders] == ["hourly"]
+    assert [line for line in turned.log.lines if "could not do its work" in line or "works again" in line] == [
+        "the scheduler could not do its work and tries again: RuntimeError: no process is left",
+        "the scheduler works again after: RuntimeError: no process is left",
+    ]
