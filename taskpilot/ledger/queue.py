@@ -8,8 +8,8 @@ from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
 from taskpilot.ledger.claims import Definitions
+from taskpilot.ledger.closing import close_waiting
 from taskpilot.ledger.endings import end_attempt
-from taskpilot.ledger.fires import close_waiting
 from taskpilot.ledger.judging import start_deadline_passed
 from taskpilot.ledger.leases import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.retrying import backoff, overtaken_by
