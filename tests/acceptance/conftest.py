@@ -1,6 +1,9 @@
 """The real command over a root in a temporary folder, and a model server on localhost."""
 
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,19 @@ def asking(taskpilot: TaskPilot, model_server: OpenAIServer) -> TaskPilot:
     """The command with the model server as its provider."""
     taskpilot.environment["OPENAI_BASE_URL"] = model_server.url
     return taskpilot
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path, str], Path]]:
+    """Makes a folder a disk of its own, such as `small_disk(folder, "1m")`."""
+    with ExitStack() as mounted:
+
+        def mount(folder: Path, size: str) -> Path:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            line = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "taskpilot-test", str(folder)]
+            if shutil.which("mount") is None or subprocess.run(line, capture_output=True).returncode:
+                pytest.skip("mounting is refused here; run as root, or in a container with CAP_SYS_ADMIN")
+            mounted.callback(subprocess.run, ["umount", "--lazy", str(folder)], capture_output=True)
+            return folder
+
+        yield mount

@@ -49,6 +49,17 @@ def moves_the_store_away(ctx: RunContext) -> str:
 """
 
 
+def fill(folder: Path) -> Path:
+    """Leaves no byte free on the disk of a folder; gives the file that is to be removed again."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return filler
+
+
 def contents(folder: Path) -> dict[str, str]:
     """What the files hold that a command could have overwritten; SQLite's index of its log is made anew by each opener."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(("-shm", ".lock"))]

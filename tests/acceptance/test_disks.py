@@ -1,15 +1,13 @@
 """Disks that are full or read-only, and telemetry files that cannot be written: loud for the record, quiet for the rest."""
 
 import os
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.stores import JOBS, refused
+from tests.acceptance.stores import JOBS, fill, refused
 from tests.command import TaskPilot
 
 
@@ -19,32 +17,6 @@ def good(taskpilot: TaskPilot) -> TaskPilot:
     taskpilot.job(JOBS)
     taskpilot.environment |= {"TASKPILOT_MODEL": "offline", "TASKPILOT_LEASE_SECONDS": "6"}
     return taskpilot
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[Path, str], Path]]:
-    """Makes a folder a disk of its own, such as `small_disk(folder, "1m")`."""
-    with ExitStack() as mounted:
-
-        def mount(folder: Path, size: str) -> Path:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            line = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "taskpilot-test", str(folder)]
-            if shutil.which("mount") is None or subprocess.run(line, capture_output=True).returncode:
-                pytest.skip("mounting is refused here; run as root, or in a container with CAP_SYS_ADMIN")
-            mounted.callback(subprocess.run, ["umount", "--lazy", str(folder)], capture_output=True)
-            return folder
-
-        yield mount
-
-
-def fill(folder: Path) -> Path:
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return filler
 
 
 def remount_read_only(folder: Path) -> None:

@@ -1,0 +1,197 @@
+"""A server whose store is locked, gone or full, or that was not awake: it says so, loses no fire, and heals by itself."""
+
+import itertools
+import os
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.serving.server import Server, ended, fires_of, new_root, runs_of, serving, soon, wait
+from tests.acceptance.stores import fill
+from tests.command import TaskPilot
+
+SECOND = 1_000_000
+DB = "taskpilot.db"
+
+TICKS = """
+from taskpilot import RunContext, every, job
+
+
+@job(schedule=every("1s"), overlap="allow_all")
+def ticks(ctx: RunContext) -> None: ...
+"""
+ONCE = """
+from taskpilot import RunContext, at, job
+
+
+@job(schedule=SCHEDULE, catch_up="POLICY")
+def NAME(ctx: RunContext) -> None: ...
+"""
+
+
+class Manager:
+    """What a service manager hears at NOTIFY_SOCKET."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = folder / "notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.address))
+        self._socket.setblocking(False)
+        self._heard: list[tuple[float, list[str]]] = []
+
+    def heard(self) -> list[tuple[float, list[str]]]:
+        """Every message so far, with the time at which it was taken, and its lines."""
+        while True:
+            try:
+                self._heard.append((time.monotonic(), self._socket.recv(4096).decode().split("\n")))
+            except BlockingIOError:
+                return self._heard
+
+    def lines(self) -> list[str]:
+        """The lines of all messages."""
+        return [line for _, lines in self.heard() for line in lines]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manager]:
+    """Its path is short: a socket's may have 107 characters."""
+    one = Manager(tmp_path_factory.mktemp("sd"))
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, manager: Manager) -> Iterator[Server]:
+    """One server for all; its short lease makes it wait a second for a lock."""
+    taskpilot = new_root(tmp_path_factory.mktemp("store"))
+    taskpilot.job(TICKS, name="ticks")
+    # The runs that a command starts are not the service manager's business; the test's own commands do not have it.
+    with serving(taskpilot, NOTIFY_SOCKET=str(manager.address), TASKPILOT_LEASE_SECONDS="6") as one:
+        wait(lambda: runs_of(taskpilot, "ticks"), one.said)
+        yield one
+
+
+def log(server: Server) -> str:
+    return (server.taskpilot.state_dir / "logs" / "taskpilot.log").read_text()
+
+
+def works_again(server: Server, since: int) -> None:
+    """Runs have started that were due after an instant in microseconds, and nothing is in the queue for long."""
+    wait(lambda: sum(run["scheduled_for"] > since for run in runs_of(server.taskpilot, "ticks")) >= 2, server.said)
+
+
+def no_second_is_missing(taskpilot: TaskPilot) -> None:
+    times = [fire["scheduled_for"] for fire in fires_of(taskpilot, "ticks")]
+    assert {later - earlier for earlier, later in itertools.pairwise(times)} == {SECOND}
+
+
+def now() -> int:
+    return int(time.time() * SECOND)
+
+
+def test_the_service_manager_hears_that_it_is_ready_and_goes_on(server: Server, manager: Manager) -> None:
+    wait(lambda: manager.lines().count("WATCHDOG=1") >= 5, server.said)
+    lines = manager.lines()
+    assert lines.count("READY=1") == 1
+    assert lines[lines.index("READY=1") + 1] == "STATUS=it keeps time"
+    moments = [moment for moment, said in manager.heard() if "WATCHDOG=1" in said]
+    assert moments[-1] - moments[0] < 60
+
+
+def test_a_locked_store_is_waited_for_and_said(server: Server, manager: Manager) -> None:
+    taskpilot = server.taskpilot
+    heard = len(manager.heard())
+    with closing(sqlite3.connect(taskpilot.state_dir / DB, timeout=30, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        wait(lambda: any("is locked by another process" in line for line in manager.lines()), server.said)
+        wait(lambda: sum("WATCHDOG=1" in said for _, said in manager.heard()[heard:]) >= 3, server.said)
+        other.execute("ROLLBACK")
+    works_again(server, now())
+    wait(lambda: server.row()["error"] is None, server.row)
+    assert "the scheduler could not do its work and tries again: the store" in log(server)
+    assert "the scheduler works again after: the store" in log(server)
+    no_second_is_missing(taskpilot)
+    assert taskpilot.rows("SELECT 1 FROM clock_events") == []
+    assert "Traceback" not in server.said()
+
+
+def test_a_store_that_is_moved_away_is_said_and_taken_up_again_when_it_is_back(server: Server, manager: Manager) -> None:
+    taskpilot = server.taskpilot
+    names = [f"{DB}{suffix}" for suffix in ("", "-wal", "-shm")]
+    away = taskpilot.root / "away"
+    away.mkdir()
+    for name in names:
+        (taskpilot.state_dir / name).rename(away / name)
+    wait(lambda: any("the file is gone: put it back" in line for line in manager.lines()), server.said)
+    assert not (taskpilot.state_dir / DB).exists()
+    for name in names:
+        if (away / name).exists():
+            (away / name).rename(taskpilot.state_dir / name)
+    works_again(server, now())
+    assert "works again after: the store" in log(server)
+    no_second_is_missing(taskpilot)
+    assert "Traceback" not in server.said()
+
+
+def test_a_server_that_stood_still_records_it_and_catches_up(server: Server) -> None:
+    taskpilot = server.taskpilot
+    started = len(taskpilot.rows("SELECT 1 FROM clock_events"))
+    when = soon(4)
+    for policy in ("last", "skip"):
+        taskpilot.job(ONCE.replace("NAME", f"once_{policy}").replace("POLICY", policy).replace("SCHEDULE", when), name=f"once_{policy}")
+    server.reload()
+    wait(lambda: len(taskpilot.rows("SELECT 1 FROM schedules WHERE job LIKE 'once_%'")) == 2, server.said)
+    assert fires_of(taskpilot, "once_last") == []
+    os.kill(server.pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    try:
+        # A fire that is 30 s old was met by nobody. There is no quicker way to be asleep.
+        time.sleep(37)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert time.monotonic() - stopped < 50
+    wait(lambda: ended(taskpilot, "once_last"), server.said)
+    [event] = taskpilot.rows("SELECT * FROM clock_events")[started:]
+    assert event["kind"] == "asleep"
+    assert 30 * SECOND < event["to_at"] - event["from_at"] < 60 * SECOND
+    [skipped] = fires_of(taskpilot, "once_skip")
+    assert (skipped["outcome"], "no scheduler was awake from" in skipped["reason"]) == ("missed", True)
+    assert 'catch_up="skip"' in skipped["reason"]
+    assert [fire["outcome"] for fire in fires_of(taskpilot, "once_last")] == ["started"]
+    works_again(server, now())
+    no_second_is_missing(taskpilot)
+    late = [fire for fire in fires_of(taskpilot, "ticks") if fire["outcome"] == "coalesced"]
+    assert late
+    assert all("no scheduler was awake from" in fire["reason"] for fire in late)
+
+
+def test_the_end_is_told_too(server: Server, manager: Manager) -> None:
+    """The last one: it ends the server that the others share."""
+    assert server.stop() == 0
+    lines = manager.lines()
+    assert lines[lines.index("STOPPING=1") + 1] == "STATUS=it waits for its runs"
+    assert server.taskpilot.rows("SELECT 1 FROM fires WHERE outcome = 'buffered'") == []
+
+
+def test_a_full_disk_is_said_and_room_heals_it(taskpilot: TaskPilot, small_disk: Callable[[Path, str], Path]) -> None:
+    small_disk(taskpilot.state_dir, "16m")
+    taskpilot.job(TICKS, name="ticks")
+    with serving(taskpilot, TASKPILOT_LEASE_SECONDS="6") as server:
+        wait(lambda: runs_of(taskpilot, "ticks"), server.said)
+        filler = fill(taskpilot.state_dir)
+        full = now()
+        time.sleep(4)
+        filler.unlink()
+        works_again(server, full + 5 * SECOND)
+        no_second_is_missing(taskpilot)
+        assert server.row()["error"] is None
+        assert "Traceback" not in server.said()
