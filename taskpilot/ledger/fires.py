@@ -54,9 +54,9 @@ class Fires:
         if not found:
             return Claimed()
         with self._store.write() as connection:
-            current = schedules.schedules_in_force(connection, found)
             # A cursor that moved meanwhile: another scheduler has claimed these.
-            mine = {job: due for job, due in found.items() if current.get(job) == seen[job]}
+            unmoved = schedules.unmoved(connection, {job: seen[job] for job in found})
+            mine = {job: due for job, due in found.items() if job in unmoved}
             return self._claim(connection, _without_taken(connection, mine), jobs, asleep_since, excuse, now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
@@ -117,16 +117,19 @@ class Fires:
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
         unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
+        ordinary = Standing(unseen=unseen, deployment=self._store.deployment)
+        others = paused.keys() | jobs.broken.keys() | active.keys() | waiting.keys()
         judged: dict[str, Judgement] = {}
         for job, one in due.items():
-            standing = Standing(
-                paused=str(paused[job]) if job in paused else None,
-                broken=jobs.broken.get(job),
-                active_run=active.get(job),
-                waiting=tuple(waiting.get(job, ())),
-                deployment=self._store.deployment,
-                unseen=unseen,
-            )
+            standing = ordinary
+            if job in others:
+                standing = replace(
+                    ordinary,
+                    paused=str(paused[job]) if job in paused else None,
+                    broken=jobs.broken.get(job),
+                    active_run=active.get(job),
+                    waiting=tuple(waiting.get(job, ())),
+                )
             spec = jobs.specs.get(job)
             judged[job] = judge(one, spec, standing, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:
@@ -228,7 +231,8 @@ def _due(force: ScheduleInForce, spec: JobSpec | None, now: datetime, alike: dic
         window = _window(spec, now)
         # The tick: a fire that is exactly as old as the window may still be caught up.
         alike[likeness] = replace(_open(force, schedule, horizon=now - max(window, PUNCTUAL) - _TICK, until=now), window=window)
-    return replace(alike[likeness], job=force.job)
+    like = alike[likeness]
+    return Due(force.job, like.schedule, like.old, like.recent, like.window)
 
 
 def _open(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, until: datetime) -> Due:
