@@ -1,6 +1,7 @@
 """Claims every fire that is due, with its outcome, in one transaction with the cursors."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -53,10 +54,10 @@ class Fires:
         if not found:
             return Claimed()
         with self._store.write() as connection:
-            current = schedules.schedules_in_force(connection, found)
             # A cursor that moved meanwhile: another scheduler has claimed these.
-            mine = {job: due for job, due in found.items() if current.get(job) == seen[job]}
-            return self._claim(connection, without_taken(connection, mine), current, jobs, asleep_since, excuse, now)
+            unmoved = schedules.unmoved(connection, {job: seen[job] for job in found})
+            mine = {job: due for job, due in found.items() if job in unmoved}
+            return self._claim(connection, without_taken(connection, mine), seen, jobs, asleep_since, excuse, now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
         """Where no server is awake: the fires before the one that a command claims are missed, or caught up for by it."""
@@ -122,7 +123,7 @@ class Fires:
         self,
         connection: Transaction,
         due: Mapping[str, Due],
-        current: Mapping[str, ScheduleInForce],
+        seen: Mapping[str, ScheduleInForce],
         jobs: Definitions,
         asleep_since: datetime | None,
         excuse: str | None,
@@ -133,19 +134,18 @@ class Fires:
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
         unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
+        ordinary = Standing(unseen=unseen, deployment=self._store.deployment)
+        others = jobs.broken.keys() | active.keys() | waiting.keys()
         judged: dict[str, Judgement] = {}
         closed: list[Claimed] = []
         for job, one in due.items():
             if job in paused:
-                closed.append(close_paused(connection, current[job], paused[job], now, f"{unseen}; then it was {paused[job]}", now))
+                closed.append(close_paused(connection, seen[job], paused[job], now, f"{unseen}; then it was {paused[job]}", now))
                 continue
-            standing = Standing(
-                broken=jobs.broken.get(job),
-                active_run=active.get(job),
-                waiting=tuple(waiting.get(job, ())),
-                deployment=self._store.deployment,
-                unseen=unseen,
-            )
+            standing = ordinary
+            if job in others:
+                queue = tuple(waiting.get(job, ()))
+                standing = replace(ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting=queue)
             spec = jobs.specs.get(job)
             judged[job] = judge(one, spec, standing, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:

@@ -221,7 +221,10 @@ def _queued(job: str, fire: datetime, now: datetime, start_after: datetime, reas
 
 def counted(judgement: Judgement) -> dict[FireOutcome, int]:
     """How many fires got each final outcome, in rows and gaps together; a buffered one is counted when it has its own."""
-    numbers: Counter[FireOutcome] = Counter(fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED)
+    final: list[FireOutcome] = [fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED]
+    if not final and not judgement.gaps:
+        return {}
+    numbers = Counter(final)
     for gap in judgement.gaps:
         numbers[gap.outcome] += gap.count
     return dict(numbers)

@@ -32,7 +32,8 @@ def due_of(force: ScheduleInForce, spec: JobSpec | None, now: datetime, alike: d
         window = window_of(spec, now)
         # The tick: a fire that is exactly as old as the window may still be caught up.
         alike[likeness] = replace(open_between(force, schedule, horizon=now - max(window, PUNCTUAL) - TICK, until=now), window=window)
-    return replace(alike[likeness], job=force.job)
+    like = alike[likeness]
+    return Due(force.job, like.schedule, like.old, like.recent, like.window)
 
 
 def open_between(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, until: datetime) -> Due:

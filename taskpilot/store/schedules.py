@@ -1,6 +1,6 @@
 """Queries over schedules with their cursors, and pauses."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -25,6 +25,17 @@ def schedules_in_force(connection: Connection, jobs: Collection[str] | None = No
         job: ScheduleInForce(job, schedule, moment(since), None, moment(cursor))
         for job, schedule, since, cursor in connection.execute(wanted)
     }
+
+
+def unmoved(connection: Connection, seen: Mapping[str, ScheduleInForce]) -> frozenset[str]:
+    """Of schedules that were seen before, those that are still the same and whose cursor nobody has moved."""
+    wanted = select(schedules.c.job, schedules.c.schedule, schedules.c.cursor).where(among(schedules.c.job, seen))
+    micros = cache(to_micros)
+    return frozenset(
+        job
+        for job, schedule, cursor in connection.execute(wanted)
+        if (one := seen[job]).schedule == schedule and one.cursor is not None and micros(one.cursor) == cursor
+    )
 
 
 def schedule_at(connection: Connection, job: str, moment: datetime) -> ScheduleInForce | None:
