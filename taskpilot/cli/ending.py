@@ -176,14 +176,14 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
         from pathlib import Path
 
         from taskpilot.domain.moments import utc_now
-        from taskpilot.signals.appending import AppendedFile
+        from taskpilot.signals.appending import AppendedFile, Rotation
         from taskpilot.signals.ecs import EcsLines
         from taskpilot.signals.logs import FILE
         from taskpilot.signals.redaction import Redactor
         from taskpilot.store.database import prepare_state_dir
 
         prepare_state_dir(Path(str(state_dir)))
-        file = AppendedFile(Path(str(state_dir)) / FILE)
+        file = AppendedFile(Path(str(state_dir)) / FILE, rotation=Rotation.in_state_dir(Path(str(state_dir))))
         what = f"A command ended by a defect: {type(error).__name__}"
         line = EcsLines(Redactor()).line(
             at=utc_now(), level="error", message=what, logger="taskpilot.cli", action="command-crashed", error=error
