@@ -71,6 +71,7 @@ class Overtaken:
 
     def __init__(self, store: Store, before_write: Callable[[], None]) -> None:
         self.read = store.read
+        self.deployment = store.deployment
         self._store = store
         self._before_write = before_write
 

@@ -147,6 +147,7 @@ def test_who_is_overtaken_between_looking_and_claiming_claims_nothing(spine: Spi
 
     class Overtaken:
         read = staticmethod(store.read)
+        deployment = store.deployment
 
         @staticmethod
         def write() -> object:
