@@ -25,11 +25,11 @@ from taskpilot.supervisor.lease import suspend_aware_seconds
 _PUSH_SECONDS: Final = 10.0
 
 
-def serve(app: App, *, engine_command: Sequence[str], ready: Callable[[str], None] = lambda _line: None) -> None:
+def serve(app: App, *, engine_command: Sequence[str], say: Callable[[str], None] = lambda _line: None) -> None:
     """Keeps time until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
 
-    `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `ready` is told one line when
-    fires can be met. Raises StoreError, StoreBusy or ConfigurationError before anything runs.
+    `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `say` is told when fires
+    can be met, and when the scheduler cannot do its work. Raises StoreError, StoreBusy or ConfigurationError before anything runs.
     """
     house, settings = app.house, app.house.settings
     scheduler_id = new_id()
@@ -51,11 +51,13 @@ def serve(app: App, *, engine_command: Sequence[str], ready: Callable[[str], Non
         changed=telemetry.changed,
         boottime=suspend_aware_seconds,
     )
-    serving = Serving(scheduler, engine, clock, Notifier(manager.notify_socket), log, bell=bell, drain_seconds=settings.drain_timeout)
+    serving = Serving(
+        scheduler, engine, clock, Notifier(manager.notify_socket), log, bell=bell, drain_seconds=settings.drain_timeout, say=say
+    )
     engine.start()
     try:
         telemetry.start()
-        serving.run(ready=lambda: ready(f"{house.store.deployment} keeps time for {len(house.catalog.jobs)} jobs (pid {os.getpid()})"))
+        serving.run(ready=lambda: say(f"{house.store.deployment} keeps time for {len(house.catalog.jobs)} jobs (pid {os.getpid()})"))
     finally:
         engine.stop()
         clock.stop()

@@ -39,7 +39,7 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
         options += ["--log-level", given.log_level]
     del host, port
     try:
-        serve(app, engine_command=fork_server_command(*options), ready=lambda line: click.echo(f"taskpilot: {line}", err=True))
+        serve(app, engine_command=fork_server_command(*options), say=lambda line: click.echo(f"taskpilot: {line}", err=True))
     finally:
         app.house.close()
     return 0

@@ -151,6 +151,8 @@ class Scheduler:
 
     def _turn(self) -> None:
         now = self._house.now()
+        # An open file that was moved away can be written for ever, and nobody would read it.
+        self._house.store.follow_file()
         self._look_at_clock(now)
         duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
         if self._reload or (duties and self._watch.changed()):

@@ -48,6 +48,7 @@ class Serving:
         *,
         bell: Bell,
         drain_seconds: float,
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._scheduler = scheduler
         self._engine = engine
@@ -55,6 +56,9 @@ class Serving:
         self._notifier = notifier
         self._log = log
         self._drain_seconds = drain_seconds
+        self._say = say
+        """For what nobody may miss, also where no log can be written: a full disk has the log on it too."""
+        self._said: str | None = None
         self._bell = bell
         """Rung by any thread: something is due, in the queue, or a place is free."""
         self._asked = 0
@@ -68,7 +72,8 @@ class Serving:
         """Returns when the drain is over. Only for the main thread. `ready` is called when the first fires can be met."""
         before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
-            while not self._asked and not self._engine.wait_ready(0.1):
+            self._go_round()
+            while not self._asked and not self._engine.wait_ready(1.0):
                 self._go_round()
             if not self._asked:
                 self._scheduler.state = SchedulerState.RUNNING
@@ -88,6 +93,9 @@ class Serving:
         self._scheduler.turn()
         self._clock.look_again()
         self._turned = time.monotonic()
+        if (error := self._scheduler.error) != self._said:
+            self._said = error
+            self._say("it works again" if error is None else f"it cannot do its work and tries again: {error}")
         if self._scheduler.error is None:
             self._notifier.tell("WATCHDOG=1")
         else:

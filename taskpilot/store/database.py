@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import quote
@@ -38,6 +38,7 @@ class Store:
         self.path = path
         self.store_id = store_id
         self.deployment = deployment
+        self._file = path.stat()
 
     @classmethod
     def open(cls, state_dir: Path, deployment: str | None = None, *, busy_seconds: float = 5.0) -> Self:
@@ -90,6 +91,18 @@ class Store:
     def dispose(self) -> None:
         """Closes all connections; the next use opens new ones. Before a fork, so that none is shared."""
         self._engine.dispose()
+
+    def follow_file(self) -> None:
+        """For who holds it open for long: lets go of a file that was moved away or replaced. Raises StoreError where none is this store."""
+        with suppress(OSError):
+            if os.path.samestat(self._file, self.path.stat()):
+                return
+        self.dispose()
+        with self.read() as connection, file_errors(self.path):
+            found, file = connection.execute(select(tables.store_info.c.store_id)).scalar(), self.path.stat()
+        if found != self.store_id:
+            raise StoreError(f"the store {self.path} was replaced by another one: put it back, or start anew. {KEPT}")
+        self._file = file
 
     def after_fork(self) -> None:
         """In a forked child: forgets the parent's pool without touching its connections."""
