@@ -119,7 +119,11 @@ def test_a_locked_store_is_waited_for_and_said(server: Server, manager: Manager)
         wait(lambda: any("is locked by another process" in line for line in manager.lines(heard)), server.said)
         wait(lambda: manager.lines(heard).count("WATCHDOG=1") >= 3, server.said)
         other.execute("ROLLBACK")
-    works_again(server, now())
+    unlocked = now()
+    works_again(server, unlocked)
+    # What was on its way to a process is started too, not only when its time to start has passed.
+    waiting = "SELECT 1 FROM fires WHERE job = 'ticks' AND outcome = 'buffered' AND scheduled_for < ?"
+    wait(lambda: not taskpilot.rows(waiting, unlocked), server.said, seconds=15)
     wait(lambda: server.row()["error"] is None, server.row)
     assert "the scheduler could not do its work and tries again: the store" in log(server)
     assert "the scheduler works again after: the store" in log(server)
