@@ -27,9 +27,9 @@ def command() -> None:
 @command.command()
 @click.argument("jobs", metavar="[JOB]...", nargs=-1)
 def crontab(jobs: tuple[str, ...]) -> None:
-    """Print crontab lines for the jobs, or for all that have a schedule.
+    """Print crontab lines for jobs.
 
-    Ends with 2, and prints no line, where cron cannot say what a job asks for.
+    For all that have a schedule where none is named. Ends with 2, and prints no line, where cron cannot say what a job asks for.
 
     \b
     Examples:
@@ -58,9 +58,10 @@ def crontab(jobs: tuple[str, ...]) -> None:
 @click.option("--output", "folder", metavar="DIR", help="Write the units there, such as /etc/systemd/system.  [default: print them]")
 @click.option("--force", is_flag=True, help="Overwrite units that are there.")
 def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, name: str, folder: str | None, force: bool) -> None:
-    """Timer and service units for the jobs, or for all that have a schedule.
+    """Print or write systemd units for jobs.
 
-    Ends with 2, and writes nothing, where a timer cannot say what a job asks for.
+    A timer and a service each, for all that have a schedule where none is named. Ends with 2, and writes nothing,
+    where a timer cannot say what a job asks for.
 
     \b
     Examples:
@@ -119,4 +120,4 @@ def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
 
 def _warn_of_environment(names: tuple[str, ...]) -> None:
     if names:
-        output.whisper(f"note: {', '.join(names)} of your environment will be missing there; write them into ~/.taskpilot.env (chmod 600)")
+        output.whisper(f"note: neither cron nor systemd has your environment; write {', '.join(names)} into ~/.taskpilot.env (chmod 600)")

@@ -1,7 +1,6 @@
 """One run as a page of text: how it stands, what it made, and the exact commands for what it waits for."""
 
 import json
-from typing import Any
 
 from taskpilot.cli import output, words
 from taskpilot.domain.chat import OFFLINE
@@ -10,7 +9,6 @@ from taskpilot.domain.steps import Step, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Spend
-from taskpilot.operations import shapes
 from taskpilot.operations.runs import RunDetail, has_output
 
 TASKS_SHOWN = 50
@@ -95,17 +93,6 @@ def cost(spend: Spend, model: str | None) -> str:
         money = words.usd(spend.cost_nano)
     calls = f"{words.count(spend.llm_calls, 'LLM call')}, {words.count(spend.tool_calls, 'tool call')}"
     return f"{money}; tokens {words.tokens(spend.usage)}; {calls}"
-
-
-def as_json(detail: RunDetail) -> dict[str, Any]:
-    """The run with all that belongs to it, as a JSON value."""
-    return shapes.run_json(detail.run) | {
-        "attempt_list": [shapes.attempt_json(attempt) for attempt in detail.attempts],
-        "tasks": [shapes.task_json(task) for task in detail.tasks],
-        "pending_decisions": [shapes.decision_json(decision) for decision in detail.pending],
-        "uncertain_steps": [shapes.step_json(step) for step in detail.uncertain],
-        "folder": str(detail.folder),
-    }
 
 
 def _attempts(detail: RunDetail) -> None:

@@ -80,12 +80,12 @@ def show(run_id: str, *, as_json: bool) -> None:
       taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import opened, run_page
-    from taskpilot.operations.runs import show_run
+    from taskpilot.operations.runs import detail_json, show_run
 
     with opened.house() as house:
         detail = show_run(house, run_id)
     if as_json:
-        output.print_json(run_page.as_json(detail))
+        output.print_json(detail_json(detail))
     else:
         run_page.show(detail)
 

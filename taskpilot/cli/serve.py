@@ -37,9 +37,14 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
     options = ["--root", str(settings.root), "--home", str(settings.state_dir), "--jobs", str(settings.jobs_dir)]
     if given.log_level:
         options += ["--log-level", given.log_level]
-    del host, port
     try:
-        serve(app, engine_command=fork_server_command(*options), say=lambda line: click.echo(f"taskpilot: {line}", err=True))
+        serve(
+            app,
+            engine_command=fork_server_command(*options),
+            host=host,
+            port=port,
+            say=lambda line: click.echo(f"taskpilot: {line}", err=True),
+        )
     finally:
         app.house.close()
     return 0

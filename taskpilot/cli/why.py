@@ -2,12 +2,12 @@
 
 import click
 
-from taskpilot.cli import output
+from taskpilot.cli import completion, output
 from taskpilot.cli.options import json_option
 
 
 @click.command(name="why")
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @click.option("--at", metavar="TIME", help="The moment, in ISO 8601.  [default: the latest fire that was due]")
 @json_option
 def command(job: str, *, at: str | None, as_json: bool) -> None:

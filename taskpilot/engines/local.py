@@ -77,8 +77,12 @@ class LocalEngine:
         """Starts the fork server, without waiting for its imports. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            # A session of its own: Ctrl-C in the terminal is for the server alone.
-            process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
+            try:
+                # A session of its own: Ctrl-C in the terminal is for the server alone.
+                process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
+            except OSError:
+                ours.close()
+                raise
         self._server = _ForkServer(process, ours)
         threading.Thread(target=self._listen, args=(self._server,), name="taskpilot-engine", daemon=True).start()
 

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from taskpilot.domain.errors import TransitionRefused
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import Fire
 from taskpilot.domain.instruments import FIRES
 from taskpilot.domain.moments import from_micros
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.schedule_text import schedule_of
+from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.cancelling import ask_to_end
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
 from taskpilot.ledger.fires import close_waiting
@@ -48,6 +50,16 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     if busy is None or spec.overlap == "allow_all":
         return Admission(None, dead)
     return Admission(_behind(connection, plan, busy, now), dead)
+
+
+def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, now: datetime) -> None:
+    """Raises TransitionRefused where the job is paused, or a run of it is active that no other may run beside."""
+    pause = schedules.pauses_in_force(connection).get(spec.name)
+    if pause is not None:
+        raise TransitionRefused(f"job {spec.name} is {pause}; resume it first")
+    busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, now)), None)
+    if busy is not None and spec.overlap != "allow_all":
+        raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}: cancel it, or ask again when it has ended")
 
 
 def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime) -> Skip | Hold:

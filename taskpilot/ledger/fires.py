@@ -32,15 +32,24 @@ class Fires:
         self._is_gone = is_gone
         self._now = now
 
-    def claim_due(self, jobs: Definitions, *, only: Collection[str] | None = None, asleep_since: datetime | None = None) -> Claimed:
+    def claim_due(
+        self,
+        jobs: Definitions,
+        *,
+        only: Collection[str] | None = None,
+        asleep_since: datetime | None = None,
+        excuse: str | None = None,
+    ) -> Claimed:
         """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
 
         `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
+        `excuse`: why else a fire is met late.
         """
         now = self._now()
         with self._store.read() as connection:
             seen = schedules.schedules_in_force(connection, only)
-        found = {job: _due(force, jobs.specs.get(job), now) for job, force in seen.items() if jobs.knows(job)}
+        alike: dict[_Likeness, Due] = {}
+        found = {job: _due(force, jobs.specs.get(job), now, alike) for job, force in seen.items() if jobs.knows(job)}
         found = {job: due for job, due in found.items() if not due.is_empty}
         if not found:
             return Claimed()
@@ -48,7 +57,7 @@ class Fires:
             current = schedules.schedules_in_force(connection, found)
             # A cursor that moved meanwhile: another scheduler has claimed these.
             mine = {job: due for job, due in found.items() if current.get(job) == seen[job]}
-            return self._claim(connection, _without_taken(connection, mine), jobs, asleep_since, now)
+            return self._claim(connection, _without_taken(connection, mine), jobs, asleep_since, excuse, now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
         """Where no server is awake: the fires before the one that a command claims are missed, or caught up for by it."""
@@ -59,7 +68,10 @@ class Fires:
         if force is None or force.schedule != spec.schedule.describe():
             if force is not None:
                 end_schedule(connection, force, None, now)
-            schedules.begin_schedules(connection, {spec.name: spec.schedule.describe()}, min(claimed, now))
+            later = spec.schedule.next_after(claimed)
+            # A fire of long ago that a person claims makes nobody owe all those since.
+            begin = claimed if claimed <= now and (later is None or later > now) else now
+            schedules.begin_schedules(connection, {spec.name: spec.schedule.describe()}, begin)
         # A person may claim a fire that is still to come: those before it are due in their own time.
         elif claimed <= now and spec.schedule.next_after(claimed - _TICK) == claimed:
             stale = now - _window(spec, now)
@@ -67,7 +79,7 @@ class Fires:
             covered = FireOutcome.MISSED if spec.catch_up == "skip" else FireOutcome.COALESCED
             reason = f"{NOBODY}; the fire of {_iso(claimed)} catches up for it"
             close_open(connection, force, claimed - _TICK, covered, NOBODY if spec.catch_up == "skip" else reason, now)
-            schedules.move_cursors(connection, {spec.name: max(claimed, force.cursor or claimed)})
+            schedules.move_cursors(connection, [spec.name], max(claimed, force.cursor or claimed))
 
     def close_missed(self, jobs: Definitions) -> Claimed:
         """Where no server is awake: closes the fires that nobody can claim any more, since their catch-up window has passed."""
@@ -95,13 +107,19 @@ class Fires:
         return Claimed(outcomes, frozenset(job for each in (missed, held_back) for job, number in each.items() if number))
 
     def _claim(
-        self, connection: Transaction, due: Mapping[str, Due], jobs: Definitions, asleep_since: datetime | None, now: datetime
+        self,
+        connection: Transaction,
+        due: Mapping[str, Due],
+        jobs: Definitions,
+        asleep_since: datetime | None,
+        excuse: str | None,
+        now: datetime,
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
-        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else "it was met late"
+        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
         judged: dict[str, Judgement] = {}
         for job, one in due.items():
             standing = Standing(
@@ -194,19 +212,26 @@ def _record(connection: Transaction, judged: Mapping[str, Judgement], cursor: da
         counts |= {FireOutcome.BUFFERED: waiting} if waiting else {}
         for outcome, number in counts.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + number
-    schedules.move_cursors(connection, dict.fromkeys(judged, cursor))
+    schedules.move_cursors(connection, judged, cursor)
     return Claimed(outcomes, frozenset(changed))
 
 
-def _due(force: ScheduleInForce, spec: JobSpec | None, now: datetime) -> Due:
+_Likeness = tuple[str, datetime | None, timedelta | None]
+"""Jobs of one schedule, cursor and catch-up window have the same fires open: these are found once for all of them."""
+
+
+def _due(force: ScheduleInForce, spec: JobSpec | None, now: datetime, alike: dict[_Likeness, Due]) -> Due:
     """What is open of a job; nothing where the record is behind the folder: `begin_and_end_schedules` comes first."""
     assert force.cursor is not None
     schedule = schedule_of(force.schedule) if spec is None else spec.schedule
     if schedule is None or schedule.describe() != force.schedule or force.cursor >= now:
         return Due(force.job, force.schedule, None, ())
-    window = _window(spec, now)
-    # The tick: a fire that is exactly as old as the window may still be caught up.
-    return replace(_open(force, schedule, horizon=now - max(window, PUNCTUAL) - _TICK, until=now), window=window)
+    likeness = (force.schedule, force.cursor, timedelta(0) if spec is None else spec.catch_up_window)
+    if likeness not in alike:
+        window = _window(spec, now)
+        # The tick: a fire that is exactly as old as the window may still be caught up.
+        alike[likeness] = replace(_open(force, schedule, horizon=now - max(window, PUNCTUAL) - _TICK, until=now), window=window)
+    return replace(alike[likeness], job=force.job)
 
 
 def _open(force: ScheduleInForce, schedule: Schedule, *, horizon: datetime, until: datetime) -> Due:

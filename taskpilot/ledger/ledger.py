@@ -13,7 +13,7 @@ from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.ledger.admission import admit
+from taskpilot.ledger.admission import admit, check_free
 from taskpilot.ledger.cancelling import BY_PERSON
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.ledger.endings import end_attempt
@@ -70,9 +70,10 @@ class Ledger:
             return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
 
     def enqueue(self, plan: RunPlan) -> Run:
-        """A new run in the queue of the server, for a person who does not wait for its end."""
+        """A new run in the queue of the server, for a person who does not wait for its end. Raises TransitionRefused."""
         now = self._now()
         with self._store.write() as connection:
+            check_free(connection, plan.spec, is_gone=self._is_gone, now=now)
             self._insert(connection, plan, now, start_after=to_micros(now))
             return run_of(self._row(connection, plan.run_id))
 

@@ -1,7 +1,7 @@
 """A person's yes or no: to a task in review, and to a tool call that policy would not allow by itself."""
 
 from taskpilot.domain.decisions import Decision, DecisionStatus
-from taskpilot.domain.errors import TransitionRefused, UsageError
+from taskpilot.domain.errors import NotFound, TransitionRefused
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.instruments import APPROVALS
 from taskpilot.domain.runs import OPEN, Run, RunStatus
@@ -24,12 +24,12 @@ def reject_task(house: House, task_id: str, *, by: str, note: str) -> str:
 
 
 def approve_decision(house: House, decision_id: str, *, by: str, note: str) -> str:
-    """Lets exactly one tool call, with its arguments, be made. Raises UsageError or TransitionRefused."""
+    """Lets exactly one tool call, with its arguments, be made. Raises UsageError, NotFound or TransitionRefused."""
     return _settle(house, decision_id, DecisionStatus.APPROVED, by=by, note=note)
 
 
 def reject_decision(house: House, decision_id: str, *, by: str, note: str) -> str:
-    """Denies exactly one tool call. Raises UsageError or TransitionRefused."""
+    """Denies exactly one tool call. Raises UsageError, NotFound or TransitionRefused."""
     return _settle(house, decision_id, DecisionStatus.REJECTED, by=by, note=note)
 
 
@@ -53,7 +53,7 @@ def _settle(house: House, decision_id: str, after: DecisionStatus, *, by: str, n
     with house.store.write() as connection:
         decision = tasks.get_decision(connection, parsed)
         if decision is None:
-            raise UsageError(f"there is no decision {parsed}; `taskpilot decisions list` shows them")
+            raise NotFound(f"there is no decision {parsed}; `taskpilot decisions list` shows them")
         _check_pending(decision)
         tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=house.now())
         touch(connection, decision.job)

@@ -62,9 +62,9 @@ class Validation:
         return not self.broken and self.policy_error is None
 
 
-def list_jobs(house: House) -> list[JobLine]:
-    """Every job that could be loaded, by name. The store is read where there is one, never made."""
-    specs = list(house.catalog.jobs.values())
+def list_jobs(house: House, *, after: str = "", limit: int | None = None) -> list[JobLine]:
+    """Every job that could be loaded, or a page of them, by name. The store is read where there is one, never made."""
+    specs = list(islice((spec for spec in house.catalog.jobs.values() if spec.name > after), limit))
     newest, paused = _recorded(house, [spec.name for spec in specs])
     return [_line(house, spec, newest, paused) for spec in specs]
 

@@ -10,6 +10,7 @@ from taskpilot.operations.house import House
 from taskpilot.signals.gateway import PushResult, foreign_store, push_job
 from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.metrics import exposition, snapshot_of
+from taskpilot.signals.scheduler_metrics import exposition_of_server, scheduler_snapshot
 from taskpilot.store.metrics_queries import owed_jobs
 
 PUSH_SECONDS: Final = 5.0
@@ -30,6 +31,18 @@ class Pushed:
 def show_metrics(house: House) -> str:
     """Every number of the store in Prometheus's text format, with zeros for what is known and did not happen yet."""
     return exposition(snapshot_of(house.store), _all_facts(house)).decode()
+
+
+def scrape(house: House, *, everything: bool) -> bytes:
+    """What a Prometheus that asks gets: the scheduler's and the process's numbers, and with `everything` those of the jobs."""
+    if not everything:
+        return exposition_of_server(scheduler_snapshot(house.store))
+    try:
+        facts = _all_facts(house)
+    except ConfigurationError:
+        # A folder that cannot be read hides no number of the record.
+        facts = []
+    return exposition_of_server(scheduler_snapshot(house.store), (snapshot_of(house.store), facts))
 
 
 def push_metrics(house: House, *, job: str | None = None) -> Iterator[Pushed]:

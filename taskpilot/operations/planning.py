@@ -1,10 +1,10 @@
 """From what a person or a clock asks to a plan that may be claimed; every check that needs no run comes before the claim."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.durations import format_duration
@@ -32,6 +32,8 @@ class RunRequest:
     job: str
     parameters: Sequence[tuple[str, str]] = ()
     parameters_file: Path | None = None
+    values: Mapping[str, Any] | None = None
+    """Parameters as JSON values, as a client of the API gives them; not beside a file."""
     scheduled_for: str | None = None
     """An ISO time with its zone, or `auto`."""
     model: str | None = None
@@ -44,7 +46,7 @@ def plan_run(house: House, request: RunRequest) -> RunPlan | str:
     Raises UsageError or ConfigurationError; nothing is claimed and no token is spent then.
     """
     spec = house.catalog.get(request.job)
-    extra = None
+    extra = request.values
     if request.parameters_file is not None:
         extra = read_parameters_file(_read(request.parameters_file), name=str(request.parameters_file))
     values = parse_parameters(spec, list(request.parameters), extra)

@@ -14,6 +14,7 @@ from taskpilot.domain.identity import parse_id
 from taskpilot.domain.runs import Attempt, Run
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.operations import shapes
 from taskpilot.operations.house import House
 from taskpilot.signals.logs import RUN_FILE
 from taskpilot.store import listings, runs, tasks
@@ -70,6 +71,17 @@ def show_run(house: House, run_id: str) -> RunDetail:
             uncertain=tuple(listings.uncertain_steps(connection, run_id)),
             folder=house.run_dir(run_id),
         )
+
+
+def detail_json(detail: RunDetail) -> dict[str, Any]:
+    """The run with all that belongs to it, as a JSON value."""
+    return shapes.run_json(detail.run) | {
+        "attempt_list": [shapes.attempt_json(attempt) for attempt in detail.attempts],
+        "tasks": [shapes.task_json(task) for task in detail.tasks],
+        "pending_decisions": [shapes.decision_json(decision) for decision in detail.pending],
+        "uncertain_steps": [shapes.step_json(step) for step in detail.uncertain],
+        "folder": str(detail.folder),
+    }
 
 
 def run_log(house: House, run_id: str) -> Iterator[LogLine]:

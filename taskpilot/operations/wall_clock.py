@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from taskpilot.domain.clock_changes import ChangeKind, clock_changes
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.text import one_line
 
@@ -44,38 +45,24 @@ def utc(moment: datetime) -> str:
 
 def clock_change(moment: datetime, zone: str) -> str:
     """What the zone's clock does in the hours around an instant, and what that means for a schedule; empty where it runs on."""
-    where = ZoneInfo(zone)
-    before, after = (moment + by for by in (-_NEAR, _NEAR))
-    if before.astimezone(where).utcoffset() == after.astimezone(where).utcoffset():
+    change = next(iter(clock_changes(zone, moment - _NEAR, within=2 * _NEAR)), None)
+    if change is None:
         return ""
-    old = before.astimezone(where).utcoffset()
-    assert old is not None
-    after = _transition(before, after, where)
-    new_wall = after.astimezone(where).replace(tzinfo=None)
-    old_wall = (after + old).replace(tzinfo=None)
-    forward = new_wall > old_wall
+    old, new = ((change.at + offset).strftime("%H:%M") for offset in (change.before, change.after))
     meaning = (
-        "a fixed time in between is due at the first instant after it" if forward else "a fixed time that comes twice is due once, first"
+        "a fixed time in between is due at the first instant after it"
+        if change.kind is ChangeKind.GAP
+        else "a fixed time that comes twice is due once, first"
     )
-    return f"{utc(after)}, {old_wall:%H:%M} became {new_wall:%H:%M} in {zone}: {meaning}"
+    return f"{utc(change.at)}, {old} became {new} in {zone}: {meaning}"
 
 
 def _of_wall_clock(wall: datetime, zone: ZoneInfo) -> tuple[datetime, str]:
     first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if first.astimezone(zone).replace(tzinfo=None, fold=0) != wall:
         # In a gap, fold 0 counts with the offset of before and lands after the gap by as much as the wall time is inside of it.
-        return _transition(second, first, zone), ", where the clock skipped it; the first instant after it is meant"
+        change = next(iter(clock_changes(zone.key, second, within=first - second)))
+        return change.at, ", where the clock skipped it; the first instant after it is meant"
     if first != second:
         return first, f", where it came twice; the first is meant, the second was {utc(second)}"
     return first, ""
-
-
-def _transition(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
-    """The first whole second in (before, after] whose offset is no longer that of `before`."""
-    old = before.astimezone(zone).utcoffset()
-    low, high = int(before.timestamp()), int(after.timestamp()) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        same = datetime.fromtimestamp(middle, UTC).astimezone(zone).utcoffset() == old
-        low, high = (middle, high) if same else (low, middle)
-    return datetime.fromtimestamp(high, UTC)

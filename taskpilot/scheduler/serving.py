@@ -72,8 +72,7 @@ class Serving:
         """Returns when the drain is over. Only for the main thread. `ready` is called when the first fires can be met."""
         before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
-            self._go_round()
-            while not self._asked and not self._engine.wait_ready(1.0):
+            while not self._asked and not self._engine.wait_ready(0.1):
                 self._go_round()
             if not self._asked:
                 self._scheduler.state = SchedulerState.RUNNING

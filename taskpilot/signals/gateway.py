@@ -17,6 +17,7 @@ from taskpilot.signals.http_exchange import Answer, Unanswered, exchange, shown
 from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.locks import Waits, held
 from taskpilot.signals.metrics import registry_of, snapshot_of
+from taskpilot.signals.scheduler_metrics import scheduler_registry, scheduler_snapshot
 from taskpilot.store import totals
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import owed_jobs, record_delivered, record_failed
@@ -70,7 +71,8 @@ def push_job(
         version = snapshot.version(facts.name)
         if only_if_owed and not snapshot.owed(facts.name):
             return PushResult(delivered=True, owed=False)
-        error, late = _push(url, store.deployment, facts, snapshot, deadline)
+        registry = registry_of(lambda: snapshot, [facts], unknown_as_nan=True)
+        error, late = _push(url, _group(store.deployment, facts.name), registry, deadline)
         with store.write() as connection:
             if error is None:
                 return PushResult(delivered=True, owed=record_delivered(connection, facts.name, version, now()))
@@ -107,6 +109,21 @@ def push_owed(
         if not result.delivered:
             break
     return results
+
+
+def push_scheduler(store: Store, url: str, state_dir: Path, *, seconds_left: float) -> PushResult:
+    """Pushes the scheduler's group within `seconds_left`. Never raises: nothing is recorded of it, the next push is 15 s away."""
+    deadline = time.monotonic() + seconds_left
+    try:
+        # No job can have this name: two schedulers of one store take turns here.
+        with held(state_dir / "locks" / "scheduler-group.lock", Waits(seconds_left)) as got:
+            if not got:
+                return PushResult(delivered=False, owed=True, error="another scheduler holds the lock of this group")
+            registry = scheduler_registry(scheduler_snapshot(store))
+            error, _ = _push(url, {"deployment": store.deployment, "component": "scheduler"}, registry, deadline)
+    except TaskPilotError as refusal:
+        error = str(refusal)
+    return PushResult(delivered=error is None, owed=error is not None, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +171,13 @@ def delete_group(url: str, deployment: str, job: str, *, seconds: float = 5.0) -
         raise GatewayUnreachable(_unreachable(url, _refusal(answers[0])))
 
 
-def _push(url: str, deployment: str, facts: JobFacts, snapshot: Any, deadline: float) -> tuple[str | None, bool]:
+def _push(url: str, group: dict[str, str], registry: Any, deadline: float) -> tuple[str | None, bool]:
     """The error, if any, and whether the push may still land."""
     from prometheus_client import pushadd_to_gateway
 
-    registry = registry_of(lambda: snapshot, [facts], unknown_as_nan=True)
     answers: list[Answer] = []
     try:
-        pushadd_to_gateway(_base(url), JOB, registry, grouping_key=_group(deployment, facts.name), handler=_handler(answers, deadline))
+        pushadd_to_gateway(_base(url), JOB, registry, grouping_key=group, handler=_handler(answers, deadline))
     except Unanswered as error:
         return str(error), error.late
     except ValueError as error:

@@ -1,6 +1,6 @@
 """The metrics, computed from the record by one collector: the same totals from a process of four seconds and from a server."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
 from typing import Any, Final
@@ -12,6 +12,7 @@ from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.label_sets import LAST_STATUSES, known_label_sets
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import Total, pending_approvals, states_of, totals_of
+from taskpilot.store.schedules import pauses_in_force
 
 BUILD_INFO: Final = "taskpilot_build_info"
 
@@ -40,6 +41,8 @@ class Snapshot:
     states: Mapping[str, Any]
     """`job_state` rows by job."""
     approvals: Mapping[str, int]
+    paused: Collection[str] = ()
+    """The jobs that are paused."""
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -66,6 +69,7 @@ def snapshot_of(store: Store, job: str | None = None) -> Snapshot:
             totals=totals_of(connection, job),
             states={row.job: row for row in states_of(connection, job)},
             approvals=pending_approvals(connection, job),
+            paused=frozenset(pauses_in_force(connection)),
         )
 
 
@@ -158,9 +162,10 @@ class StoreCollector:
         yield from _gauge(instruments.MAX_SUCCESS_GAP, snapshot, gaps)
         fires = {(job, ()): gone if one.next_fire is None else to_micros(one.next_fire) for job, one in known.items()}
         yield from _gauge(instruments.NEXT_FIRE, snapshot, fires)
+        yield from _gauge(instruments.PAUSED, snapshot, {(job, ()): float(job in snapshot.paused) for job in jobs})
         yield from _gauge(instruments.APPROVALS_PENDING, snapshot, {(job, ()): snapshot.approvals.get(job, 0) for job in jobs})
         yield from _gauge(instruments.STORE_INFO, snapshot, {(job, (snapshot.store_id,)): 1 for job in jobs})
-        yield _build_info(snapshot)
+        yield build_info(snapshot.deployment, snapshot.job)
 
     def _last(self, snapshot: Snapshot, job: str, instrument: Instrument, column: str) -> float | None:
         state = snapshot.states.get(job)
@@ -235,7 +240,8 @@ def _gauge(instrument: Instrument, snapshot: Snapshot, values: Mapping[Any, floa
         yield family
 
 
-def _build_info(snapshot: Snapshot) -> Any:
+def build_info(deployment: str, job: str | None = None) -> Any:
+    """The family that says which version wrote a group, or answers a scrape."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -245,9 +251,9 @@ def _build_info(snapshot: Snapshot) -> Any:
         ours = version("taskpilot")
     except PackageNotFoundError:
         ours = "unknown"
-    names, values = ["version", "python", "deployment"], [ours, platform.python_version(), snapshot.deployment]
-    if snapshot.job is not None:
-        names, values = [*names, "job_name"], [*values, snapshot.job]
+    names, values = ["version", "python", "deployment"], [ours, platform.python_version(), deployment]
+    if job is not None:
+        names, values = [*names, "job_name"], [*values, job]
     family = GaugeMetricFamily(BUILD_INFO, "Which TaskPilot wrote this?", labels=names)
     family.add_metric(values, 1)
     return family

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event, func, insert, select, text
+from sqlalchemy import Connection, Engine, Row, create_engine, event, exc, func, insert, select, text
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
 from taskpilot.domain.identity import new_id
@@ -38,7 +38,6 @@ class Store:
         self.path = path
         self.store_id = store_id
         self.deployment = deployment
-        self._file = path.stat()
 
     @classmethod
     def open(cls, state_dir: Path, deployment: str | None = None, *, busy_seconds: float = 5.0) -> Self:
@@ -92,18 +91,6 @@ class Store:
         """Closes all connections; the next use opens new ones. Before a fork, so that none is shared."""
         self._engine.dispose()
 
-    def follow_file(self) -> None:
-        """For who holds it open for long: lets go of a file that was moved away or replaced. Raises StoreError where none is this store."""
-        with suppress(OSError):
-            if os.path.samestat(self._file, self.path.stat()):
-                return
-        self.dispose()
-        with self.read() as connection, file_errors(self.path):
-            found, file = connection.execute(select(tables.store_info.c.store_id)).scalar(), self.path.stat()
-        if found != self.store_id:
-            raise StoreError(f"the store {self.path} was replaced by another one: put it back, or start anew. {KEPT}")
-        self._file = file
-
     def after_fork(self) -> None:
         """In a forked child: forgets the parent's pool without touching its connections."""
         self._engine.dispose(close=False)
@@ -151,7 +138,7 @@ def backup(state_dir: Path, target: Path) -> None:
     with file_errors(target):
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         try:
-            with closing(_connect(path)) as source, closing(_connect(target)) as copy:
+            with closing(connect(path)) as source, closing(connect(target)) as copy:
                 source.backup(copy)
                 found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
@@ -166,18 +153,25 @@ def backup(state_dir: Path, target: Path) -> None:
 def _engine(path: Path, busy_seconds: float) -> Engine:
     engine = create_engine(
         "sqlite+pysqlite:///taskpilot.db",
-        creator=lambda: _connect(path, busy_seconds),
+        creator=lambda: connect(path, busy_seconds),
         pool_size=16,
         max_overflow=64,
     )
 
     @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
+    def _prepare(connection: Any, record: Any) -> None:
+        record.info["file"] = _file_number(path)
         # The driver's own transaction control is off: a deferred transaction that reads, then writes, fails at once when another writes.
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys=ON")
         # FULL: a row that was acknowledged survives a power cut; 0.3 ms a commit.
         connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "checkout")
+    def _check(_connection: Any, record: Any, _proxy: Any) -> None:
+        # Where another file was put in its place, nobody would ever read what is written into ours. One that only moved away may return.
+        if _file_number(path) not in (record.info["file"], None):
+            raise exc.DisconnectionError
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -187,9 +181,17 @@ def _engine(path: Path, busy_seconds: float) -> Engine:
     return engine
 
 
-def _connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
-    """Never makes the file: one that was moved away under us is not replaced by an empty one, which would cost its log."""
+def connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
+    """A new connection. It never makes the file: one that was moved away is not replaced by an empty one, which would cost its log."""
     return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=busy_seconds, check_same_thread=False)
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    """Which file stands at the path: device and inode; None where there is none."""
+    with suppress(OSError):
+        info = path.stat()
+        return info.st_dev, info.st_ino
+    return None
 
 
 def _create(path: Path, busy_seconds: float) -> None:

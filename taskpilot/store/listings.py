@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, union_all
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.moments import from_micros
@@ -109,12 +109,25 @@ def step_counts(connection: Connection, run_id: str) -> dict[tuple[str, str], in
 def _paged(table: Table, page: Page, *, statuses: Iterable[str] = (), **equal: str | None) -> Select[Any]:
     """Rows of a table by what is asked of their columns, by descending id: no page costs more than the first."""
     wanted = select(table)
+    of_run = equal.get("run_id") is not None
     for name, value in equal.items():
         if value is not None:
-            wanted = wanted.where(table.c[name] == value)
-    allowed = list(statuses)
-    if allowed:
-        wanted = wanted.where(table.c.status.in_(allowed))
+            wanted = wanted.where((_unindexed(table, name) if of_run and name != "run_id" else table.c[name]) == value)
     if page.before is not None:
         wanted = wanted.where(table.c.id < page.before)
-    return wanted.order_by(table.c.id.desc()).limit(page.limit)
+    allowed = list(dict.fromkeys(statuses))
+    if allowed and of_run:
+        wanted = wanted.where(_unindexed(table, "status").in_(allowed))
+    elif len(allowed) == 1:
+        wanted = wanted.where(table.c.status == allowed[0])
+    if len(allowed) < 2 or of_run:
+        return wanted.order_by(table.c.id.desc()).limit(page.limit)
+    # A page of each state and the newest of them all: by `IN`, every row in these states would be sorted.
+    each = (wanted.where(table.c.status == status).order_by(table.c.id.desc()).limit(page.limit) for status in allowed)
+    together = union_all(*(select(one.subquery()) for one in each)).subquery()
+    return select(together).order_by(together.c.id.desc()).limit(page.limit)
+
+
+def _unindexed(table: Table, name: str) -> ColumnElement[str]:
+    """The column as an expression that no index serves: a run's rows are few, and the run's own index is the one to take."""
+    return table.c[name].concat("")

@@ -61,6 +61,11 @@ def all_active_runs(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(runs).where(runs.c.status.in_(_ACTIVE)).order_by(runs.c.id)))
 
 
+def count_running(connection: Connection) -> int:
+    """How many runs are running, of any job."""
+    return connection.execute(select(func.count()).select_from(runs).where(runs.c.status == RunStatus.RUNNING)).scalar() or 0
+
+
 def orphaned_runs(connection: Connection) -> list[Row[Any]]:
     """Queued runs that no process has, and that stand in no server's queue: what a lost attempt left."""
     orphan = (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & runs.c.start_after.is_(None)

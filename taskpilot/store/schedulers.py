@@ -86,10 +86,16 @@ def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent
     return [ClockEvent(ClockEventKind(row.kind), from_micros(row.from_at), from_micros(row.to_at)) for row in connection.execute(wanted)]
 
 
-def insert_audit(connection: Connection, *, actor: str, action: str, subject: str, answer: str, now: datetime) -> None:
-    """Records a write that came through the API."""
-    row = {"id": new_id(), "at": to_micros(now), "actor": storable(actor), "action": action}
-    connection.execute(insert(audit).values(**row, subject=storable(subject), answer=storable(answer)))
+def insert_audit(connection: Connection, *, actor: str, action: str, subject: str, now: datetime, answer: str = "") -> str:
+    """Records a write that came through the API; gives the row's id. Without an answer it is one that was asked for, and not yet done."""
+    row = {"id": new_id(), "at": to_micros(now), "actor": storable(actor), "action": storable(action), "subject": storable(subject)}
+    connection.execute(insert(audit).values(**row, answer=storable(answer)))
+    return str(row["id"])
+
+
+def answer_audit(connection: Connection, audit_id: str, answer: str) -> None:
+    """Adds what such a write came to."""
+    connection.execute(update(audit).where(audit.c.id == audit_id).values(answer=storable(answer)))
 
 
 def scheduler_of(row: Row[Any]) -> SchedulerRow:

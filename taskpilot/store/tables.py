@@ -169,6 +169,7 @@ tasks = Table(
     UniqueConstraint("run_id", "scope"),
     Index("tasks_by_status", "status", "id"),
     Index("tasks_by_job", "job", "id"),
+    Index("tasks_of_job_by_status", "job", "status", "id"),
 )
 
 decisions = Table(
@@ -195,6 +196,7 @@ decisions = Table(
     Index("decisions_by_run", "run_id", "step_key"),
     Index("decisions_by_status", "status", "id"),
     Index("decisions_by_job", "job", "id"),
+    Index("decisions_by_verdict", "verdict", "id"),
     Index("decisions_by_time", "decided_at", "verdict"),
 )
 

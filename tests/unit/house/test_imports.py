@@ -26,6 +26,7 @@ OWNERS = {
     "requests": ("signals/",),
     "rich": ("cli/",),
     "sqlalchemy": ("store/",),
+    "starlette": ("web/",),
     "uvicorn": ("web/",),
 }
 """Third-party libraries, and the rooms that alone may import them. What is not named here has several users, such as pydantic."""
@@ -48,6 +49,10 @@ HEAVY = (
     "rich",
     "apscheduler",
     "grpc",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "jinja2",
 )
 LIGHT_ROOMS = (
     "",

@@ -19,10 +19,12 @@ from taskpilot.domain.schedule import Schedule, catch_up_window
 from taskpilot.domain.schedule_text import schedule_of
 from taskpilot.domain.specs import CatchUp, Overlap
 from taskpilot.jobs.decorator import job_spec
-from taskpilot.ledger.claims import Claim
+from taskpilot.ledger.claims import Claim, Definitions
 from taskpilot.ledger.fires import Fires
+from taskpilot.ledger.leases import holds_lease
 from taskpilot.store import tables
 from taskpilot.store.database import Store
+from taskpilot.store.runs import all_active_runs
 from taskpilot.store.schedules import begin_pause, end_pause, pauses_in_force, schedules_in_force
 from taskpilot.supervisor.owner import is_gone
 from tests.spine import Spine
@@ -114,7 +116,15 @@ class Life:
         """A scheduler that stood still between looking and claiming: another one was quicker."""
         Fires(cast("Store", Overtaken(self.spine.store, self.do_pass)), is_gone=is_gone, now=self.spine.clock).claim_due(self.folder)
 
+    def do_break(self) -> None:
+        self.folder = Definitions({}, {"one": "one.py:1 SyntaxError"})
+
+    def do_mend(self) -> None:
+        self.folder = self.spine.defined(self.job)
+
     def do_take(self) -> None:
+        # Who takes is awake, and commands leave its queue to it.
+        self.spine.awake("one")
         self.spine.ledger.reap()
         queue = self.spine.queue(places=self.random.randint(1, 4), random=self.random)
         queue.adopt(self.folder)
@@ -128,9 +138,16 @@ class Life:
     def start(self, scheduled_for: datetime | None, *, run_id: str | None = None) -> None:
         plan = self.spine.plan(self.job, scheduled_for=scheduled_for, run_id=run_id)
         found = self.spine.ledger.claim(plan) if run_id is None else self.spine.ledger.start_queued(plan)
+        self.check_overlap()
         # One that is not kept here belongs to a process that died.
         if isinstance(found, Claim) and self.random.random() < 0.8:
             self.claims.append(found)
+
+    def check_overlap(self) -> None:
+        now = self.spine.clock()
+        with self.spine.store.read() as connection:
+            alive = [row.id for row in all_active_runs(connection) if holds_lease(row, is_gone, now)]
+        assert len(alive) <= 1 or self.spec.overlap == "allow_all", f"{alive} run at once"
 
     def ended(self, claim: Claim) -> None:
         if self.spine.ledger.renew(claim.grant, active_seconds=1):
@@ -192,7 +209,11 @@ def check(life: Life) -> None:
     for fire in life.schedule.between(life.begin, cursor):
         assert (fire in rows) + places[fire] == 1, f"{fire} has {rows.get(fire)} and {places[fire]} places in gaps"
     assert max(places.values(), default=1) == 1
-    assert all(fire <= cursor for fire in places), "a gap reaches into the future"
+    assert all(gap.last <= gap.recorded_at for gap in gaps), "a gap reaches into the future"
+    for when in (when for when, outcome in rows.items() if outcome in ("missed", "coalesced")):
+        fire = spine.fire("one", when)
+        assert fire is not None
+        assert when <= fire.recorded_at, "a fire was given up before its time"
     totals = {json.loads(labels)["outcome"]: value for labels, value in spine.total("taskpilot_fires_total").items()}
     assert totals == dict(counted)
     assert max(Counter(runs).values(), default=1) == 1, "a fire was started twice"

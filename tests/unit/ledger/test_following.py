@@ -127,3 +127,16 @@ def test_what_is_due_in_a_pause_is_not_said_to_be_missed(spine: Spine) -> None:
     assert spine.fires.close_missed(folder).outcomes == {FireOutcome.MISSED: 1, FireOutcome.PAUSED: 9}
     assert spine.outcomes("hourly")[NOON + HOUR] == "missed"
     assert spine.due(hourly).outcomes == {FireOutcome.PAUSED: 1}
+
+
+def test_the_first_claim_of_a_job_makes_nobody_owe_what_was_due_before(spine: Spine) -> None:
+    spine.succeed(spine.claim(hourly, scheduled_for=NOON - 100 * HOUR))
+    assert cursor(spine, "hourly") == NOON
+    assert spine.fires.close_missed(spine.defined(hourly)).outcomes == {}
+    assert spine.outcomes("hourly") == {NOON - 100 * HOUR: "started"}
+
+
+def test_a_schedule_begins_with_the_fire_that_a_command_claims_in_its_time(spine: Spine) -> None:
+    spine.later(5)
+    spine.claim(hourly, scheduled_for=NOON)
+    assert cursor(spine, "hourly") == NOON

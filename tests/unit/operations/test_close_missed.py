@@ -4,6 +4,7 @@ from taskpilot.operations.maintenance import close_missed
 from taskpilot.operations.pauses import pause_job
 from taskpilot.operations.why import why
 from taskpilot.store.metrics_queries import owed_jobs, totals_of
+from taskpilot.store.schedules import schedules_in_force
 from tests.timeline import Timeline
 
 
@@ -41,8 +42,11 @@ def test_a_server_that_is_awake_keeps_its_own_books(timeline: Timeline) -> None:
     timeline.follow()
     timeline.later(days=2)
     timeline.tick()
+    timeline.define('schedule=cron("0 9 * * *")')
     assert close_missed(timeline.house) == {"missed": 0, "jobs": 0}
     assert counted(timeline) == {}
+    with timeline.house.store.read() as connection:
+        assert schedules_in_force(connection)["triage"].schedule == "cron 0 7 * * mon-fri (Europe/Berlin)"
 
 
 def test_a_changed_schedule_misses_what_the_old_one_had_open(timeline: Timeline) -> None:

@@ -1,6 +1,5 @@
 """Health: what is claimed, what is not known, and what fails."""
 
-import os
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -97,6 +96,7 @@ def test_one_that_is_stopping_does_not_hide_one_that_runs(timeline: Timeline) ->
     found = look(timeline)
     assert (found.scheduler.state, found.status) == ("draining", Status.WARN)
     timeline.tick(scheduler="new")
+    timeline.later(seconds=1)
     timeline.tick(SchedulerState.DRAINING, scheduler="old")
     assert look(timeline).scheduler.state == "running"
     assert look(timeline).status is Status.PASS
@@ -218,14 +218,16 @@ def test_undelivered_spans_are_counted_and_no_verdict(timeline: Timeline) -> Non
     assert (check.status, check.detail.split(",")[0]) == (Status.UNKNOWN, "not asked; 3 deliveries failed so far")
 
 
-@pytest.mark.parametrize("damage", ["corrupt", "gone", "lone log", "newer", "locked", "folder"])
+@pytest.mark.parametrize("damage", ["corrupt", "gone", "gone with its log", "lone log", "newer", "locked", "folder"])
 def test_a_store_that_cannot_be_used_fails_and_heals_by_itself(damage: str, timeline: Timeline) -> None:
     house = timeline.house
     timeline.follow()
     path = house.settings.state_dir / FILE
     held = None
-    if damage == "gone":
+    if damage.startswith("gone"):
         path.rename(path.with_name("away"))
+        if damage == "gone with its log":
+            path.with_name(FILE + "-wal").rename(path.with_name("away-wal"))
     else:
         house.close()
         del vars(house)["store"]
@@ -240,12 +242,11 @@ def test_a_store_that_cannot_be_used_fails_and_heals_by_itself(damage: str, time
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
             connection.commit()
     elif damage == "locked":
-        vars(house)["settings"] = house.settings
         held = sqlite3.connect(path, isolation_level=None)
         held.execute("PRAGMA locking_mode=EXCLUSIVE")
         held.execute("BEGIN EXCLUSIVE")
         held.execute("UPDATE store_info SET only = only")
-    elif damage == "folder" and os.geteuid() == 0:
+    elif damage == "folder":
         path.rename(path.with_name("away"))
         path.mkdir()
         (path / "x").touch()
@@ -256,6 +257,9 @@ def test_a_store_that_cannot_be_used_fails_and_heals_by_itself(damage: str, time
     if held is not None:
         held.execute("COMMIT")
         held.close()
+    elif damage == "gone with its log":
+        for name in ("", "-wal"):
+            path.with_name("away" + name).rename(path.with_name(FILE + name))
     elif damage in {"gone", "lone log"}:
         path.with_name("away").rename(path)
         path.with_name(FILE + "-wal").unlink(missing_ok=True)

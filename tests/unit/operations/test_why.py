@@ -42,7 +42,7 @@ def test_a_skipped_fire_names_the_run_in_its_way_and_how_that_one_ended(timeline
 
 def test_a_paused_fire_names_who_when_and_why(timeline: Timeline) -> None:
     timeline.follow()
-    pause_job(timeline.house, "triage", by="anna", note="the tracker moves; see run 0192f0c1-0000-7000-8000-000000000000")
+    pause_job(timeline.house, "triage", by="anna", note="the tracker moves: the fire of 2026-13-99Z is to wait")
     timeline.later(days=1)
     timeline.met()
     answer = why(timeline.house, "triage")

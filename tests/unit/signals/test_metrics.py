@@ -11,6 +11,7 @@ from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.metrics import exposition, registry_of, snapshot_of
 from taskpilot.store import totals
 from taskpilot.store.database import Store
+from taskpilot.store.schedules import begin_pause, end_pause
 from tests.servers.recorded import T0, add_decision, finished_run
 
 TRIAGE = JobFacts(
@@ -101,6 +102,16 @@ def test_what_waits_for_a_person_is_counted(store: Store) -> None:
     assert value(exposition(snapshot_of(store, "triage")), "taskpilot_approvals_pending") == 0
     add_decision(store, run_id, "k1", verdict="require_approval", status="pending")
     assert value(exposition(snapshot_of(store, "triage")), "taskpilot_approvals_pending") == 1
+
+
+def test_a_pause_is_a_gauge_of_its_job_alone(store: Store) -> None:
+    other = JobFacts("other")
+    for paused in (0, 1, 0):
+        text = exposition(snapshot_of(store), [TRIAGE, other])
+        assert value(text, "taskpilot_job_paused", job_name="triage") == paused
+        assert value(text, "taskpilot_job_paused", job_name="other") == 0
+        with store.write() as connection:
+            (end_pause if paused else begin_pause)(connection, "triage", by="anna", note="", now=datetime(2026, 12, 24, 8, tzinfo=UTC))
 
 
 def test_an_unpriced_last_run_has_no_cost_and_a_push_takes_the_old_one_away(store: Store) -> None:

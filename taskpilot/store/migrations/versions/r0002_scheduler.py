@@ -18,6 +18,8 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("pause_after_failures", sa.Integer(), nullable=True))
     op.create_index("fires_in_queue", "fires", ["start_after", "scheduled_for"], sqlite_where=sa.text("outcome = 'buffered'"))
     op.create_index("fires_missed", "fires", ["recorded_at", "job"], sqlite_where=sa.text("outcome = 'missed'"))
+    op.create_index("tasks_of_job_by_status", "tasks", ["job", "status", "id"])
+    op.create_index("decisions_by_verdict", "decisions", ["verdict", "id"])
     op.create_index("decisions_by_time", "decisions", ["decided_at", "verdict"])
     read = ["ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls"]
     op.create_index("runs_by_end", "runs", read, sqlite_where=sa.text("ended_at IS NOT NULL"))

@@ -7,6 +7,7 @@ import pytest
 
 from taskpilot.domain.errors import StoreError
 from taskpilot.store.database import Store
+from taskpilot.store.presence import Presence
 from tests import records
 
 
@@ -28,19 +29,23 @@ def test_a_file_that_is_gone_is_an_error_until_it_is_back(store: Store, tmp_path
     records.add_run(store)
     away = tmp_path / "away"
     away.mkdir()
+    presence = Presence(store)
+    presence.check()
     for path in files(store):
         path.rename(away / path.name)
     for _ in range(2):
         with pytest.raises(StoreError, match="the file is gone: put it back"):
-            store.follow_file()
+            presence.check()
     assert files(store) == []
     for path in away.iterdir():
         path.rename(store.path.parent / path.name)
-    store.follow_file()
+    presence.check()
     assert runs(store) == 1
 
 
 def test_a_backup_in_its_place_is_gone_on_with(store: Store, tmp_path: Path) -> None:
+    presence = Presence(store)
+    presence.check()
     records.add_run(store)
     store.dispose()
     shutil.copy(store.path, tmp_path / "copy")
@@ -48,11 +53,13 @@ def test_a_backup_in_its_place_is_gone_on_with(store: Store, tmp_path: Path) -> 
     for path in files(store):
         path.unlink()
     (tmp_path / "copy").rename(store.path)
-    store.follow_file()
+    presence.check()
     assert runs(store) == 1
 
 
 def test_another_store_in_its_place_is_refused(store: Store, tmp_path: Path) -> None:
+    presence = Presence(store)
+    presence.check()
     other = Store.open(tmp_path / "other")
     other.close()
     for path in files(store):
@@ -60,4 +67,4 @@ def test_another_store_in_its_place_is_refused(store: Store, tmp_path: Path) -> 
     other.path.rename(store.path)
     for _ in range(2):
         with pytest.raises(StoreError, match="was replaced by another one"):
-            store.follow_file()
+            presence.check()

@@ -1,0 +1,252 @@
+"""The shapes of the answers, as the API's description tells them; the values are those of operations/shapes.py."""
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from taskpilot.domain.decisions import DecisionStatus, Verdict
+from taskpilot.domain.runs import FireOutcome, RunStatus, TriggerKind
+from taskpilot.domain.tasks import Priority, TaskStatus
+
+Item = TypeVar("Item")
+Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""As operations/shapes.py writes it, to the microsecond: parsing it here would only write it differently again."""
+
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Text of one line."""
+
+
+class Listed(BaseModel, Generic[Item]):
+    """A page of a list."""
+
+    items: list[Item]
+    next: str | None = Field(description="Where the next page is; null where this is the last one.")
+
+
+class Service(BaseModel):
+    """Who answers, and where what is."""
+
+    name: str
+    version: str
+    deployment: str
+    links: dict[str, str]
+
+
+class LastRun(BaseModel):
+    """The newest run of a job."""
+
+    run_id: str
+    status: RunStatus
+    started_at: Instant | None
+
+
+class Budget(BaseModel):
+    """What a run may use at most; null is no ceiling."""
+
+    usd: str | None
+    tokens: int | None
+    llm_calls: int | None
+    tool_calls: int | None
+
+
+class Pause(BaseModel):
+    """A time in which a job does not run, by somebody's wish."""
+
+    since: Instant
+    by: str
+    note: str
+
+
+class Job(BaseModel):
+    """A job as its file defines it, and how it stands."""
+
+    job: str
+    description: str
+    file: str | None
+    schedule: str | None
+    zone: str | None
+    next_fire: Instant | None
+    last_run: LastRun | None
+    model: str | None
+    deadline_seconds: float
+    attempts: int
+    overlap: str
+    budget: Budget
+    tools: list[str]
+    paused: Pause | None
+
+
+class Parameter(BaseModel):
+    """A parameter of a job."""
+
+    name: str
+    type: str
+    required: bool
+    default: str | None = Field(description="As Python writes it.")
+
+
+class JobDetail(Job):
+    """A job with its parameters."""
+
+    parameters: list[Parameter]
+
+
+class Jobs(Listed[Job]):
+    """A page of jobs, and the files that define none."""
+
+    broken: list[str]
+
+
+class Fire(BaseModel):
+    """What became of `count` fires, from `first` to `scheduled_for`."""
+
+    job: str
+    scheduled_for: Instant
+    first: Instant
+    count: int
+    outcome: FireOutcome
+    run_id: str | None
+    reason: str
+    recorded_at: Instant
+
+
+class Tokens(BaseModel):
+    """Tokens by kind; `input` includes `cached_input`."""
+
+    input: int
+    cached_input: int
+    output: int
+
+
+class Run(BaseModel):
+    """A run."""
+
+    run_id: str
+    job: str
+    status: RunStatus
+    reason: str
+    detail: str
+    trigger: TriggerKind
+    scheduled_for: Instant | None
+    created_at: Instant
+    started_at: Instant | None
+    ended_at: Instant | None
+    duration_seconds: float
+    deadline_seconds: float
+    attempts: int
+    attempts_allowed: int
+    parameters: dict[str, Any]
+    model: str | None
+    result: Any
+    tokens: Tokens
+    cost_usd: float | None = Field(description="null where a call had no known price.")
+    llm_calls: int
+    tool_calls: int
+    trace_id: str
+
+
+class Attempt(BaseModel):
+    """One start of a run's process."""
+
+    number: int
+    status: RunStatus
+    reason: str
+    detail: str
+    started_at: Instant
+    ended_at: Instant | None
+    duration_seconds: float
+
+
+class Task(BaseModel):
+    """A task."""
+
+    task_id: str
+    run_id: str
+    job: str
+    status: TaskStatus
+    priority: Priority
+    title: str
+    description: str
+    reason: str
+    created_at: Instant
+    updated_at: Instant
+
+
+class Decision(BaseModel):
+    """A verdict on a tool call."""
+
+    decision_id: str
+    run_id: str
+    job: str
+    agent: str
+    tool: str
+    arguments: dict[str, Any]
+    verdict: Verdict
+    status: DecisionStatus
+    reasons: list[str]
+    engine: str
+    path: str
+    decided_at: Instant
+    settled_by: str | None
+    settled_at: Instant | None
+    note: str | None
+
+
+class Step(BaseModel):
+    """A journaled unit of a run."""
+
+    step_id: str
+    attempt: int
+    scope: str
+    kind: str
+    name: str
+    status: str
+    input: Any
+    result: Any
+    error: str | None
+    started_at: Instant
+    ended_at: Instant | None
+
+
+class RunDetail(Run):
+    """A run with its attempts and tasks, and what it waits for."""
+
+    attempt_list: list[Attempt]
+    tasks: list[Task]
+    pending_decisions: list[Decision]
+    uncertain_steps: list[Step]
+    folder: str
+
+
+class RunRequest(BaseModel):
+    """What a new run is started with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    parameters: dict[str, Any] = Field(default={}, description="By name; what is left out has its default.")
+    model: Line | None = None
+
+
+class Answer(BaseModel):
+    """Who asks, and why; kept in the record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Line = Field(default="api", description="A name; the token does not say who holds it.")
+    note: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class Queued(BaseModel):
+    """The run that was asked for."""
+
+    run_id: str
+    job: str
+    status: RunStatus
+    link: str
+    message: str
+
+
+class Done(BaseModel):
+    """What came of it, as a sentence."""
+
+    message: str

@@ -1,0 +1,64 @@
+"""Pages from templates: every value is escaped, the style is ours and known to the browser by its digest."""
+
+import base64
+import hashlib
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from taskpilot.domain.text import one_line
+from taskpilot.domain.usage import nano_to_usd
+
+_TONES: Final = {
+    "good": ("pass", "succeeded"),
+    "bad": ("fail", "failed", "timed_out", "denied", "budget_exceeded", "lost"),
+    "mind": ("warn", "waiting", "cancelled"),
+}
+
+
+def render(template: str, **values: Any) -> str:
+    """The page. What is untrusted goes through the filter `line`, which makes control and bidi characters visible."""
+    return _environment().get_template(template).render(values, style=_style())
+
+
+def content_policy() -> str:
+    """Nothing may be loaded, sent, framed or run; our own style may be used."""
+    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("taskpilot.web", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"line": one_line, "instant": _instant, "duration": _duration, "usd": _usd, "tone": _tone}
+    return environment
+
+
+@cache
+def _style() -> str:
+    return (files("taskpilot.web") / "templates" / "style.css").read_text(encoding="utf-8")
+
+
+def _instant(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _duration(micros: int) -> str:
+    seconds = micros / 1_000_000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _usd(nano: int | None) -> str:
+    return "unknown" if nano is None else f"{nano_to_usd(nano):.4f}"
+
+
+def _tone(word: str) -> str:
+    return next((tone for tone, words in _TONES.items() if word in words), "soft")

@@ -1,0 +1,110 @@
+"""What a browser gets: one page with nothing from elsewhere, and no word of a model's in it as markup."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from taskpilot.domain.runs import RunStatus
+from tests.integration.web.serving import Served
+from tests.records import add_run
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def names(self) -> set[str]:
+        return {tag for tag, _ in self.tags}
+
+
+def page(served: Served, path: str) -> Elements:
+    reply = served.get(path, Accept=BROWSER)
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    text = reply.body.decode()
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert style is not None
+    # The style is the one that the answer's policy allows; a browser would drop any other.
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in reply.headers["content-security-policy"]
+    return Elements(text)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (BROWSER, "text/html"),
+        ("text/html", "text/html"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+        ("application/json, text/html;q=0.5", "application/json"),
+        ("text/html;q=0", "application/json"),
+        ("text/html;q=x", "application/json"),
+    ],
+)
+def test_the_root_is_a_page_for_browsers_and_json_for_programs(served: Served, accept: str, kind: str) -> None:
+    reply = served.get("/", Accept=accept)
+    assert reply.headers["content-type"].partition(";")[0] == kind
+    assert reply.headers["vary"] == "Accept"
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_nothing_and_links_only_to_what_is_there(served: Served, path: str) -> None:
+    add_run(served.house.store)
+    found = page(served, path)
+    assert not found.names() & {"script", "link", "img", "iframe", "form", "object"}
+    links = {attributes["href"] for tag, attributes in found.tags if tag == "a"}
+    assert len(links) > 1
+    for link in links:
+        assert link is not None
+        assert served.get(link).status == 200, link
+    headings = [tag for tag, attributes in found.tags if tag == "th" and attributes.get("scope") != "col"]
+    assert not headings
+
+
+def test_the_history_names_jobs_runs_and_why(served: Served) -> None:
+    run_id = add_run(served.house.store, status=RunStatus.TIMED_OUT, detail="the deadline passed")
+    text = page(served, "/").text
+    for word in (served.house.store.deployment, "triage", "timed_out", "the deadline passed", "0.0020", "2.0 s", run_id[-8:]):
+        assert word in text
+
+
+def test_a_model_s_words_are_text_and_nothing_else(served: Served) -> None:
+    hostile = "<script>alert(1)</script>\x1b[31m\u202egnirts <img src=x onerror=y>"
+    add_run(served.house.store, status=RunStatus.FAILED, detail=hostile, job="<b>x</b>")
+    found = page(served, "/")
+    assert not found.names() & {"script", "img", "b"}
+    assert "<script>alert(1)</script>\\x1b[31m\\u202egnirts" in found.text
+    assert "Turn wishes into reviewed <b>tasks</b>." in found.text
+
+
+def test_a_page_says_so_where_the_store_cannot_be_read(served: Served) -> None:
+    store = served.house.store
+    store.close()
+    store.path.rename(store.path.with_name("away.db"))
+    text = page(served, "/").text
+    assert "fail" in text
+    assert "gone" in text
+
+
+def test_the_api_can_be_read_about(served: Served) -> None:
+    text = page(served, "/docs").text
+    for path in served.get("/openapi.json").json()["paths"]:
+        assert path in text
+    assert "queued | running | waiting" in text
