@@ -13,7 +13,8 @@ RUNS = int(os.environ.get("TASKPILOT_SOAK_RUNS", "60"))
 """How many; 10,000 is what issue 4 asks for."""
 GROWTH_MIB = float(os.environ.get("TASKPILOT_SOAK_GROWTH_MIB", "4"))
 """Between the runs that fill the caches and the last one: what allocators and SQLite's cache of pages may take more."""
-JOBS = 8
+JOBS = 6
+"""Each due every second: more than two busy cores can start, so that the places are always taken and the queue grows."""
 
 JOB = """
 from taskpilot import RunContext, every, job
@@ -47,7 +48,7 @@ def _look(server: Server, at: int) -> tuple[float, float]:
 def test_memory_is_flat_over_many_runs(taskpilot: TaskPilot) -> None:
     for number in range(JOBS):
         taskpilot.job(JOB.replace("NUMBER", str(number)), name=f"soak_{number}")
-    with serving(taskpilot, TASKPILOT_MAX_CONCURRENT_RUNS=str(JOBS)) as server:
+    with serving(taskpilot) as server:
         seen = []
         for part in range(1, 7):
             wanted = RUNS * part // 6
