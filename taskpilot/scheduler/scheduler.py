@@ -17,6 +17,7 @@ from taskpilot.operations.house import House
 from taskpilot.scheduler.alarms import Alarms
 from taskpilot.scheduler.watching import FolderWatch
 from taskpilot.store import schedulers
+from taskpilot.store.presence import Presence
 from taskpilot.store.schedules import schedules_in_force
 
 TICK_EVERY: Final = timedelta(seconds=5)
@@ -83,6 +84,7 @@ class Scheduler:
         boottime: Callable[[], float] = time.monotonic,
     ) -> None:
         self._house = house
+        self._presence = Presence(house.store)
         self._engine = engine
         self._id = scheduler_id
         self._log = log
@@ -160,6 +162,7 @@ class Scheduler:
 
     def _turn(self) -> None:
         now = self._house.now()
+        self._presence.check()
         self._look_at_clock(now)
         duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
         if self._reload or (duties and self._watch.changed()):

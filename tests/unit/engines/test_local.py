@@ -21,6 +21,7 @@ SERVER = f"""
 import os, signal, socket, sys, time
 
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+from taskpilot.domain.errors import StoreBusy, StoreError
 from taskpilot.engines.fork_server import serve_orders
 
 folder = sys.argv[1]
@@ -29,6 +30,10 @@ folder = sys.argv[1]
 def start(order):
     if order.job == "raises":
         raise SystemError("a supervisor that fails")
+    if order.job == "busy":
+        raise StoreBusy("somebody has it")
+    if order.job == "broken":
+        raise StoreError("it is gone")
     if order.job == "waits":
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     with open(f"{{folder}}/{{order.job}}.{{os.getpid()}}.new", "w") as file:
@@ -125,6 +130,27 @@ def test_a_supervisor_that_raises_harms_no_other(yard: Yard, capfd: pytest.Captu
     yard.engine.submit(StartOrder("short"))
     yard.wait_for("short")
     assert "SystemError: a supervisor that fails" in capfd.readouterr().err
+
+
+def test_what_meets_a_busy_store_is_given_back_and_what_meets_a_broken_one_is_not(yard: Yard, capfd: pytest.CaptureFixture[str]) -> None:
+    yard.engine.start()
+    for job in ("broken", "busy"):
+        yard.engine.submit(StartOrder(job))
+    wait_until(lambda: yard.lost != [] and yard.engine.living == 0)
+    assert yard.lost == [StartOrder("busy")]
+    assert sorted(capfd.readouterr().err.splitlines()) == [
+        "taskpilot: broken could not be started: it is gone",
+        "taskpilot: busy could not be started: somebody has it",
+    ]
+
+
+def test_one_that_dies_at_once_is_not_started_again_and_again() -> None:
+    engine = LocalEngine((sys.executable, "-c", "raise SystemExit(3)"))
+    engine.start()
+    wait_until(lambda: engine.pid is None)
+    with pytest.raises(EngineDown, match="ended at once, with status 3"):
+        engine.submit(StartOrder("short"))
+    engine.stop()
 
 
 def test_a_signal_reaches_every_supervisor(yard: Yard) -> None:
