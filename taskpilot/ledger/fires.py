@@ -57,6 +57,8 @@ class Fires:
             # A cursor that moved meanwhile: another scheduler has claimed these.
             unmoved = schedules.unmoved(connection, {job: seen[job] for job in found})
             mine = {job: due for job, due in found.items() if job in unmoved}
+            if not mine:
+                return Claimed()
             return self._claim(connection, without_taken(connection, mine), seen, jobs, asleep_since, excuse, now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
