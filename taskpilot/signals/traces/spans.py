@@ -91,7 +91,7 @@ class _Tree:
         return [
             Link(span_id_of(one.id), {names.DECISION_ID: one.id, names.DECISION_STATUS: one.status})
             for one in self._record.decisions
-            if one.settled_at is not None and since <= one.settled_at <= row.started_at
+            if one.settled_at is not None and since < one.settled_at <= row.started_at
         ]
 
     def _standing(self, row: Any) -> dict[str, Any]:
