@@ -55,6 +55,8 @@ STEP_COST: Final = "taskpilot.step.cost_usd"
 STEP_DIVERGED: Final = "taskpilot.step.diverged"
 
 DECISION_ID: Final = "taskpilot.decision.id"
+DECISION_TOOL: Final = "taskpilot.decision.tool"
+"""Not gen_ai.tool.name: a backend would count a denied call as a call."""
 DECISION_VERDICT: Final = "taskpilot.decision.verdict"
 DECISION_STATUS: Final = "taskpilot.decision.status"
 DECISION_ENGINE: Final = "taskpilot.decision.engine"

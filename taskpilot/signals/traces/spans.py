@@ -175,7 +175,7 @@ class _Tree:
         attributes = {
             names.RUN_ID: self._run.id,
             names.AGENT: row.agent,
-            names.TOOL: row.tool,
+            names.DECISION_TOOL: row.tool,
             names.DECISION_ID: row.id,
             names.DECISION_VERDICT: row.verdict,
             names.DECISION_STATUS: row.status,
