@@ -11,6 +11,7 @@ from taskpilot.domain.identity import new_id
 from taskpilot.engines.local import LocalEngine
 from taskpilot.operations.maintenance import deliver_owed
 from taskpilot.operations.metrics import push_metrics
+from taskpilot.operations.traces import replay
 from taskpilot.scheduler.bell import Bell
 from taskpilot.scheduler.clock import Clock
 from taskpilot.scheduler.notify import Notifier
@@ -83,6 +84,8 @@ def _push(app: App) -> None:
     if url is not None:
         push_scheduler(house.store, url, house.settings.state_dir, seconds_left=_PUSH_SECONDS)
         deliver_owed(house, seconds=_PUSH_SECONDS)
+    if house.settings.otel_enabled:
+        replay(house, seconds=_PUSH_SECONDS)
 
 
 def _push_zeros(app: App) -> None:
