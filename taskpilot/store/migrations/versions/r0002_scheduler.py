@@ -1,4 +1,4 @@
-"""What a scheduler needs: schedules with their cursors, gaps, pauses, schedulers, clock events, the queue and the audit of the API."""
+"""What a scheduler needs: schedules, gaps, pauses, schedulers, clock events and the queue; and feedback, and the audit of the API."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,6 +25,17 @@ def upgrade() -> None:
     op.create_index("runs_by_end", "runs", read, sqlite_where=sa.text("ended_at IS NOT NULL"))
     _schedules()
     _schedulers()
+    op.create_table(
+        "feedback",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("given_by", sa.Text(), nullable=False),
+        sa.Column("given_at", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id"),
+    )
+    op.create_index("feedback_by_time", "feedback", ["given_at", "verdict"])
     op.create_table(
         "audit",
         sa.Column("id", sa.Text(), nullable=False),
