@@ -234,11 +234,7 @@ class Scheduler:
             return
         self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
         only = None if self._everything else frozenset(ringing)
-        try:
-            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
-        except BaseException:
-            self._everything = True
-            raise
+        claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
         self._everything, self._asleep_since = False, None
         self._tell_of(claimed)
 
