@@ -37,6 +37,8 @@ from taskpilot.tools.builtin import create_task_tool
 from taskpilot.tools.notify import notify_tool
 from taskpilot.workflow.filing import PendingTasks
 
+CHILD_BUSY_SECONDS: Final = 15.0
+"""A job's process waits longer for the store than others do: its supervisor renews the lease meanwhile."""
 _SINKS: Final = {"LogSignal": "logs", "DecisionLogSignal": "decision_log"}
 """What the metric of failures calls a signal."""
 
@@ -77,7 +79,7 @@ class App:
 
     def run_child(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float) -> int:
         """One attempt in this process, which was forked for it; gives its exit status."""
-        self.house.store.after_fork()
+        self.house.store.after_fork(busy_seconds=CHILD_BUSY_SECONDS)
         self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
         redactor = Redactor(self.secrets())

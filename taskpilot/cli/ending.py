@@ -201,7 +201,7 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
         from taskpilot.signals.ecs import EcsLines
         from taskpilot.signals.logs import FILE
         from taskpilot.signals.redaction import Redactor
-        from taskpilot.store.database import prepare_state_dir
+        from taskpilot.store.creation import prepare_state_dir
 
         prepare_state_dir(Path(str(state_dir)))
         file = AppendedFile(Path(str(state_dir)) / FILE, rotation=Rotation.in_state_dir(Path(str(state_dir))))

@@ -9,7 +9,7 @@ from taskpilot.domain.errors import UsageError
 from taskpilot.domain.usage import nano_to_usd
 from taskpilot.operations.house import House
 from taskpilot.store import golden_queries
-from taskpilot.store.database import FILE
+from taskpilot.store.engine import FILE
 
 DAYS_MAX: Final = 3_650
 

@@ -16,7 +16,8 @@ from taskpilot.operations.house import House
 from taskpilot.operations.overdue import Overdue, soonest_fire, unmet_fires, without_success
 from taskpilot.operations.shapes import iso
 from taskpilot.store import fires, health_queries, runs, schedules
-from taskpilot.store.database import Transaction, is_missing
+from taskpilot.store.creation import is_missing
+from taskpilot.store.database import Transaction
 from taskpilot.store.schedulers import newest_schedulers
 from taskpilot.supervisor.owner import is_gone
 

@@ -18,7 +18,7 @@ from taskpilot.jobs.parameters import ParameterInfo, check_parameters, describe_
 from taskpilot.operations.house import House
 from taskpilot.operations.policy import compile_policy
 from taskpilot.operations.shapes import iso
-from taskpilot.store.database import FILE
+from taskpilot.store.engine import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
 from taskpilot.store.schedules import pauses_in_force

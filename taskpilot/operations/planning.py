@@ -22,7 +22,7 @@ from taskpilot.operations.house import House
 from taskpilot.operations.inputs import copy_inputs, forget_run_dir
 from taskpilot.operations.jobs import ceilings_in_words
 from taskpilot.operations.policy import compile_policy
-from taskpilot.store.database import prepare_state_dir
+from taskpilot.store.creation import prepare_state_dir
 
 
 @dataclass(frozen=True)

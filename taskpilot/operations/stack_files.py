@@ -10,7 +10,7 @@ from typing import Final
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.settings import Settings
 from taskpilot.signals.logs import FILE as LOG_FILE
-from taskpilot.store.database import prepare_state_dir
+from taskpilot.store.creation import prepare_state_dir
 
 COMPOSE_FILE: Final = "docker-compose.observability.yml"
 ENV_FILE: Final = ".env"

@@ -11,7 +11,8 @@ from taskpilot.operations.house import House
 from taskpilot.operations.outcomes import Told, tell_fire, tell_gap, tell_open
 from taskpilot.operations.shapes import iso
 from taskpilot.operations.wall_clock import asked_moment, clock_change, local, utc
-from taskpilot.store.database import Transaction, is_missing
+from taskpilot.store.creation import is_missing
+from taskpilot.store.database import Transaction
 
 
 class NoOutcome(StrEnum):

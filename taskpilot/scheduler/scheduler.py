@@ -167,8 +167,7 @@ class Scheduler:
         duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
         if self._reload or (duties and self._watch.changed()):
             self._read_jobs()
-        if self.state in (SchedulerState.STARTING, SchedulerState.RUNNING):
-            self._claim(now)
+        claimed = self.state in (SchedulerState.STARTING, SchedulerState.RUNNING) and self._claim(now)
         if duties:
             self._reap()
         if self.state is SchedulerState.RUNNING:
@@ -177,6 +176,8 @@ class Scheduler:
             # A pass that came this far has failed with nothing.
             self._write(None)
             self._next_tick = now + TICK_EVERY
+            if not claimed:
+                self._house.store.checkpoint()
 
     def _look_at_clock(self, now: datetime) -> None:
         """Finds out whether no scheduler was awake for longer than two wake-ups; notes that, and a clock that was set."""
@@ -228,15 +229,17 @@ class Scheduler:
         self._told.jobs, self._told.broken = len(self._jobs.specs), broken
         self._everything = True
 
-    def _claim(self, now: datetime) -> None:
+    def _claim(self, now: datetime) -> bool:
+        """Whether anything was due."""
         ringing = self._alarms.ring(now)
         if not ringing and not self._everything:
-            return
+            return False
         self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
         only = None if self._everything else frozenset(ringing)
         claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
         self._everything, self._asleep_since = False, None
         self._tell_of(claimed)
+        return bool(claimed.outcomes)
 
     def _tell_of(self, claimed: Claimed) -> None:
         if claimed.outcomes:

@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import quote
 
 from taskpilot.domain.text import one_line
-from taskpilot.store.database import FILE
+from taskpilot.store.engine import FILE
 from taskpilot.store.tables import HEAD
 
 CHECK_SECONDS: Final = 3.0

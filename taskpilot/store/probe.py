@@ -5,7 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from taskpilot.domain.errors import StoreError
-from taskpilot.store.database import Store, connect
+from taskpilot.store.database import Store
+from taskpilot.store.engine import connect
 from taskpilot.store.refusals import KEPT, file_errors, store_errors
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.moments import to_micros, utc_now
-from taskpilot.store.database import FILE, Store
+from taskpilot.store.database import Store
+from taskpilot.store.engine import FILE
 from tests import records
 
 

@@ -17,7 +17,7 @@ from taskpilot.operations.health import Health, health, health_json
 from taskpilot.operations.maintenance import close_missed
 from taskpilot.operations.pauses import pause_job
 from taskpilot.store import totals
-from taskpilot.store.database import FILE
+from taskpilot.store.engine import FILE
 from taskpilot.store.tables import job_state
 from taskpilot.supervisor.owner import current_owner
 from tests import records

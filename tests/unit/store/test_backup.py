@@ -7,7 +7,9 @@ import pytest
 
 from taskpilot.domain.errors import StoreError
 from taskpilot.store import tables
-from taskpilot.store.database import FILE, Store, backup
+from taskpilot.store.creation import backup
+from taskpilot.store.database import Store
+from taskpilot.store.engine import FILE
 from taskpilot.store.totals import Increment, add
 
 

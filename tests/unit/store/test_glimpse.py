@@ -7,7 +7,7 @@ import pytest
 from taskpilot.cli import runs
 from taskpilot.domain.runs import RESUMABLE, RunStatus
 from taskpilot.domain.tasks import TaskStatus
-from taskpilot.store import database, glimpse
+from taskpilot.store import engine, glimpse
 from taskpilot.store.database import Store
 from tests import records
 
@@ -18,7 +18,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_the_file_is_the_one_that_the_store_opens() -> None:
-    assert glimpse.FILE == database.FILE
+    assert glimpse.FILE == engine.FILE
 
 
 def test_the_states_that_a_resume_offers_are_those_that_it_takes() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from taskpilot.store import inspection
-from taskpilot.store.database import FILE, Store
+from taskpilot.store.database import Store
+from taskpilot.store.engine import FILE
 from taskpilot.store.inspection import Condition, Owed, inspect
 
 WRITER = """

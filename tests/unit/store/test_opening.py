@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
-from taskpilot.store import database, tables
-from taskpilot.store.database import FILE, Store, upgrade
+from taskpilot.store import creation, tables
+from taskpilot.store.creation import upgrade
+from taskpilot.store.database import Store
+from taskpilot.store.engine import FILE
 from taskpilot.store.totals import Increment, add
 
 OPEN_AND_TELL = """
@@ -238,7 +240,7 @@ def test_a_store_that_is_locked_for_long_is_busy(store: Store, state_dir: Path) 
 
 
 def test_a_creation_that_hangs_is_not_waited_for_without_end(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "CREATION_SECONDS", 0.1)
+    monkeypatch.setattr(creation, "CREATION_SECONDS", 0.1)
     state_dir.mkdir()
     with (state_dir / f"{FILE}.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -1,0 +1,151 @@
+"""Makes the store's file and brings its schema up to date, one process at a time and never over data; and copies it."""
+
+import fcntl
+import os
+import sqlite3
+import stat
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine, text
+
+from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
+from taskpilot.store import tables
+from taskpilot.store.engine import FILE, connect, make_engine
+from taskpilot.store.refusals import KEPT, file_errors, store_errors
+
+CREATION_SECONDS: Final = 30.0
+"""Making or upgrading a store takes a second; who waits longer than this for another one's is told so."""
+
+
+def is_missing(state_dir: Path) -> bool:
+    """True where there is no store yet, or the empty file of one. Raises StoreError where it is gone but its log is there."""
+    path = state_dir / FILE
+    with file_errors(path):
+        if path.exists() and path.stat().st_size > 0:
+            return False
+        _refuse_lone_log(path)
+        return True
+
+
+def prepare_state_dir(state_dir: Path) -> None:
+    """Makes the state dir (0700) where it is missing. Raises StoreError where that cannot be, or it is a stranger's."""
+    with file_errors(state_dir):
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = state_dir.stat()
+        if stat.S_IMODE(info.st_mode) & 0o077 and info.st_uid == os.geteuid():
+            state_dir.chmod(0o700)
+    if info.st_uid not in (os.geteuid(), 0):
+        raise StoreError(f"the state dir {state_dir} belongs to uid {info.st_uid}, not to us: give another one by TASKPILOT_HOME or --home")
+
+
+def upgrade(state_dir: Path) -> str:
+    """Brings the schema to the newest revision; gives that revision's name."""
+    path = state_dir / FILE
+    with file_errors(path):
+        prepare_state_dir(state_dir)
+        create(path, 5.0)
+    return tables.HEAD
+
+
+def backup(state_dir: Path, target: Path) -> None:
+    """A consistent copy of the store in a new file (0600), also while runs write. Raises StoreError where the file exists."""
+    path = state_dir / FILE
+    if not path.exists():
+        raise StoreError(f"there is no store at {path} to back up")
+    with file_errors(target):
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        try:
+            with closing(connect(path)) as source, closing(connect(target)) as copy:
+                source.backup(copy)
+                found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"it is damaged: {found}")
+        except sqlite3.Error as error:
+            target.unlink()
+            raise StoreError(
+                f"the store {path} could not be copied to {target}: {error}; no copy is left, the store is as it was"
+            ) from error
+
+
+def create(path: Path, busy_seconds: float) -> None:
+    """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or a database without tables."""
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        _take(lock, path)
+        _refuse_lone_log(path)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        engine = make_engine(path, busy_seconds)
+        try:
+            with store_errors(path):
+                revision = revision_of(engine, path)
+                if revision is not None and revision > tables.HEAD:
+                    raise ConfigurationError(revision_message(path, revision))
+                _migrate(engine)
+        finally:
+            engine.dispose()
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, path: Path) -> None:
+    give_up = time.monotonic() + CREATION_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise StoreBusy(f"another process makes or upgrades the store {path}: try again; `fuser {path}.lock` shows who") from None
+            time.sleep(0.02)
+
+
+def _refuse_lone_log(path: Path) -> None:
+    """SQLite deletes a log that it finds beside no database or an empty one, and with it all that was recorded last."""
+    state = "gone" if not path.exists() else "empty" if path.stat().st_size == 0 else "there"
+    # A rollback journal beside an empty file is what a kill in the middle of a creation leaves.
+    for companion in {"gone": ("-wal", "-journal"), "empty": ("-wal",)}.get(state, ()):
+        beside = path.with_name(path.name + companion)
+        if beside.exists() and beside.stat().st_size > 0:
+            raise StoreError(f"{beside} is there but {path} is {state}: restore it from a backup, or move {beside.name} away. {KEPT}")
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    with engine.connect() as connection:
+        if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
+            connection.rollback()
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            raw.execute("PRAGMA journal_mode=WAL")
+        connection.rollback()
+        connection.execution_options(taskpilot_write=True)
+        with connection.begin():
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def revision_of(engine: Engine, path: Path) -> str | None:
+    """The schema's revision; None where there is no table yet. Raises StoreError where the tables are somebody else's."""
+    with engine.connect() as connection:
+        names = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+        if not names:
+            return None
+        if {"alembic_version", tables.store_info.name} <= names:
+            revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            if revision is not None:
+                return str(revision)
+    raise StoreError(f"{path} is a database, but not one of TaskPilot's: move it away, or give another TASKPILOT_HOME. {KEPT}")
+
+
+def revision_message(path: Path, revision: str) -> str:
+    """Why a store of that revision cannot be used, and what helps."""
+    if revision.isdigit() and revision < tables.HEAD:
+        mend = "type `taskpilot db backup`, then `taskpilot db upgrade`"
+        return f"the store {path} has schema {revision}, this version needs {tables.HEAD}: {mend}. {KEPT}"
+    return f"the store {path} has schema {revision}, newer than this version's {tables.HEAD}: install the TaskPilot that wrote it. {KEPT}"
