@@ -91,11 +91,14 @@ class Story:
         """A window that ends at `ended` and begins just before the first run."""
         return math.ceil(self.ended - self.began)
 
-    def answer(self, query: Query, *, job: str = ".+", step: int = 5) -> list[dict[str, Any]]:
-        """What Prometheus says to a query over the whole night, for all jobs or one: the last point is its end."""
-        values = {"deployment": ".+", "job": job, "__range": f"{self.seconds}s", "__interval": f"{step}s"}
-        start = self.ended - step * math.ceil(self.seconds / step)
-        return answer(self.prometheus.url, query, values, start=start, end=self.ended, step=step)
+    def answer(self, query: Query, *, job: str = ".+", step: int = 5, seconds: int = 0, later: float = 0.0) -> list[dict[str, Any]]:
+        """What Prometheus says to a query over the whole night, or so many seconds of it, for all jobs or one.
+
+        The last point is the end of the night, or so much later: as long as it may look back, nothing changes after it.
+        """
+        length, end = seconds or self.seconds, self.ended + later
+        values = {"deployment": ".+", "job": job, "__range": f"{length}s", "__interval": f"{step}s"}
+        return answer(self.prometheus.url, query, values, start=end - step * math.ceil(length / step), end=end, step=step)
 
 
 @contextmanager

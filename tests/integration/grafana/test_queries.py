@@ -1,12 +1,14 @@
 """Every query of every dashboard and rule, asked of a real Prometheus after a night of real runs."""
 
 from collections.abc import Iterator
+from html import escape
 from typing import Any, Final
 from urllib.error import HTTPError
 
 import pytest
 
-from tests.integration.grafana.panels import Query, queries, rules
+from tests.integration.grafana.panels import Query, dashboards, panels, queries, rules
+from tests.integration.grafana.pictures import page
 from tests.integration.grafana.story import Story, told
 
 MAY_BE_EMPTY: Final = {
@@ -124,6 +126,15 @@ def test_bars_add_up_to_what_happened(story: Story) -> None:
     assert {bar: sums.get(bar) for bar in BARS} == pytest.approx(BARS, abs=1e-12)
 
 
+def test_what_was_before_the_time_range_is_not_in_it(story: Story) -> None:
+    for place in (("run_history.json", "Runs ended"), ("tokens_and_cost.json", "Cost"), ("policy.json", "Denied")):
+        [one] = story.answer(find(*place), seconds=30, later=60)
+        assert float(one["value"][1]) == 0, place
+    assert story.answer(find("run_history.json", "Success rate"), seconds=30, later=60) == []
+    [correct] = story.answer(find("golden_signals.json", "Confirmed correct"), seconds=30, later=60)
+    assert float(correct["value"][1]) == 3 / 4
+
+
 def test_a_chosen_job_is_shown_alone(story: Story) -> None:
     cost = story.answer(find("golden_signals.json", "Cost of a success"), job="handles")
     assert [float(one["value"][1]) for one in cost] == [pytest.approx(HANDLED / 2, abs=1e-12)]
@@ -151,3 +162,9 @@ def test_no_rule_fails(story: Story) -> None:
             failed[name] = error.read().decode()
             error.close()
     assert failed == {}
+
+
+def test_every_dashboard_can_be_drawn(story: Story) -> None:
+    for file, dashboard in dashboards().items():
+        drawn, _height = page(file, dashboard, lambda query, step: story.answer(query, step=step), start=story.began, end=story.ended)
+        assert all(escape(panel["title"]) in drawn for panel in panels(dashboard))

@@ -5,6 +5,7 @@ import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -97,7 +98,7 @@ def test_every_query_keeps_to_the_chosen_jobs_and_deployments() -> None:
 
 
 def test_every_variable_of_a_query_is_known() -> None:
-    built_in = dict.fromkeys(("__range", "__interval", "__rate_interval"), "1s")
+    built_in = dict.fromkeys(("__range", "__interval"), "1s")
     for name, board in BOARDS.items():
         known = built_in | {variable["name"]: "x" for variable in board["templating"]["list"]}
         assert {"deployment", "job"} <= set(known), name
@@ -173,6 +174,34 @@ def test_the_provider_reads_the_folder_that_compose_mounts(house: Path) -> None:
     [file] = (house / "observability/grafana/provisioning/dashboards").glob("*.yml")
     [provider] = yaml.safe_load(file.read_text())["providers"]
     assert provider["options"]["path"] == "/var/lib/grafana/dashboards"
+
+
+def test_every_link_leads_somewhere() -> None:
+    uids = {board["uid"] for board in BOARDS.values()}
+    seen = set()
+    for link in links(list(BOARDS.values())):
+        address = urlsplit(re.sub(r"\$\{(\w+)[^}]*\}", lambda found: "http://page" if found[1] == "serve" else "x", link["url"]))
+        seen.add(address.path)
+        match address.path.split("/"):
+            case ["", "explore"]:
+                [pane] = json.loads(parse_qs(address.query)["panes"][0]).values()
+                [query] = pane["queries"]
+                assert (pane["datasource"], query["datasource"]["type"]) in {("jaeger", "jaeger"), ("elasticsearch", "elasticsearch")}
+                assert "taskpilot." in query.get("tags", query.get("query"))
+            case ["", "d", uid]:
+                assert uid in uids
+            case _:
+                assert address.netloc == "page", link
+    assert seen == {"/explore", "/d/taskpilot-run-history", "/", "/api/v1/runs"}
+
+
+def links(value: Any) -> list[dict[str, str]]:
+    """Every link of a field, wherever it is."""
+    if isinstance(value, list):
+        return [found for one in value for found in links(one)]
+    if not isinstance(value, dict):
+        return []
+    return [value] if set(value) >= {"title", "url"} else [found for one in value.values() for found in links(one)]
 
 
 def test_the_files_can_be_read() -> None:
