@@ -70,6 +70,8 @@ BARS: Final = {
     ("Cost by job", "handles"): HANDLED,
     ("Cost by model", "gpt-4o"): HANDLED + WRITTEN,
     ("Cost by agent", "planner"): 2 * 0.00202,
+    # Nobody knew this agent before it spoke: a label set that was born within the night.
+    ("Cost by agent", "writer"): WRITTEN,
     ("Tokens by kind", "input"): 7_194 - 4_864,
     ("Tokens by kind", "input from the cache"): 4_864,
     ("Tokens by kind", "output"): 212,
