@@ -1,5 +1,5 @@
-"""Keeps the house in order: ends runs whose process is gone, records fires that nobody started, and delivers the metrics that are still
-owed. Asks no model.
+"""Keeps the house in order: ends runs whose process is gone, records fires that nobody started, and delivers the metrics and traces that
+are still owed. Asks no model.
 """
 
 from taskpilot import RunContext, cron, job, maintenance
@@ -11,8 +11,10 @@ def housekeeping(ctx: RunContext) -> str:
     closed = ctx.step("end lost runs", maintenance.close_ended_leases)
     fires = ctx.step("record missed fires", maintenance.close_missed)
     delivery = ctx.step("deliver owed metrics", maintenance.deliver_owed)
+    traces = ctx.step("deliver owed traces", maintenance.deliver_owed_traces)
     ctx.log.info("housekeeping done", closed=len(closed), missed=fires["missed"], delivered=delivery["delivered"], owed=delivery["owed"])
     return (
         f"{len(closed)} lost runs ended, {fires['missed']} missed fires recorded, "
-        f"{delivery['delivered']} owed metric groups delivered, {delivery['owed']} still owed"
+        f"{delivery['delivered']} owed metric groups delivered, {delivery['owed']} still owed, "
+        f"traces of {traces['delivered']} runs delivered, of {traces['owed']} still owed"
     )

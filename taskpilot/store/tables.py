@@ -98,8 +98,11 @@ attempts = Table(
     Column("active_micros", BigInteger, nullable=False, server_default="0"),
     Column("file_digest", Text, nullable=False, server_default=""),
     Column("traces_written_at", BigInteger),
+    # Its spans are owed to the collector: who comes from this instant on may deliver them. NULL: nothing is owed.
+    Column("traces_due_at", BigInteger),
     UniqueConstraint("run_id", "number"),
     Index("attempts_by_traces", "traces_written_at"),
+    Index("attempts_by_traces_due", "traces_due_at", sqlite_where=text("traces_due_at IS NOT NULL")),
 )
 
 steps = Table(
@@ -199,6 +202,18 @@ decisions = Table(
     Index("decisions_by_verdict", "verdict", "id"),
     Index("decisions_by_time", "decided_at", "verdict"),
 )
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("verdict", Text, nullable=False),
+    Column("given_by", Text, nullable=False),
+    Column("given_at", BigInteger, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    Index("feedback_by_time", "given_at", "verdict"),
+)
+"""What people said of results: the newest word on each run. The totals count every word as it was given."""
 
 totals = Table(
     "totals",
