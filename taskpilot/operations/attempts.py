@@ -19,12 +19,10 @@ from taskpilot.ledger.claims import Claim
 from taskpilot.ledger.retrying import backoff, overtaken_by
 from taskpilot.operations.house import House
 from taskpilot.operations.runs import OUTPUT_LOG
-from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.appending import AppendedFile, Rotation
 from taskpilot.signals.ecs import EcsLines
 from taskpilot.signals.job_output import JobOutput
 from taskpilot.signals.logs import FILE
-from taskpilot.signals.redaction import Redactor
 from taskpilot.store import runs
 from taskpilot.supervisor import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
 
@@ -137,7 +135,7 @@ class Attempts:
             path,
             RunIdentity.of(run, attempt=grant.attempt, deployment=deployment),
             AppendedFile(settings.state_dir / FILE, rotation=Rotation.in_state_dir(settings.state_dir)),
-            EcsLines(Redactor(secrets_of(settings))),
+            EcsLines(self._house.redactor),
             told=settings.log_level in _TELLING,
         )
 
