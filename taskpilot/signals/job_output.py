@@ -63,6 +63,11 @@ class JobOutput:
         if self._is_told and not self._is_full():
             self._tell_some(_TICK_LINES, whole_lines=True)
 
+    @property
+    def lost(self) -> int:
+        """Lines that the shared log could not take."""
+        return self._log.lost
+
     def close(self) -> None:
         """Tells the rest, when the processes are gone: up to the limits, then how much was left out, then the end. Never raises."""
         with suppress(Exception):
