@@ -29,7 +29,6 @@ from taskpilot.settings import Settings
 from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.decision_log import DecisionLogSignal
 from taskpilot.signals.logs import LogSignal, configure_logs, run_logger
-from taskpilot.signals.redaction import Redactor
 from taskpilot.spending import Spending
 from taskpilot.store import runs, totals
 from taskpilot.supervisor import asked_to_end
@@ -82,7 +81,7 @@ class App:
         self.house.store.after_fork(busy_seconds=CHILD_BUSY_SECONDS)
         self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
-        redactor = Redactor(self.secrets())
+        redactor = self.house.redactor
         outcome = Runner(
             end=self.house.ledger.end,
             now=self.house.now,
@@ -119,7 +118,7 @@ class App:
         )
         log = run_logger(identity)
         prices = Prices(settings.prices_file)
-        journal = Journal(house.store, run, grant, now=house.now, mask=Redactor(self.secrets()).masked)
+        journal = Journal(house.store, run, grant, now=house.now, mask=house.redactor.masked)
         filing = PendingTasks(journal, run, house.now)
 
         def open_tools() -> dict[str, ToolSpec]:

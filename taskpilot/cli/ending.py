@@ -106,7 +106,7 @@ def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) 
         import shlex
 
         # The job is among what was typed, and cron's mail is one line.
-        _print(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {sentence}")
+        _print(_masked(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {sentence}", given))
         return
     _print_sentence(f"taskpilot: {sentence}", given)
     if error.ctx is not None:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,17 +40,18 @@ class _Misdefined(ConfigurationError):
         self.line = line
 
 
-def load_jobs(directory: Path) -> JobCatalog:
+def load_jobs(directory: Path, *, mask: Callable[[str], str] = str) -> JobCatalog:
     """Every job that the `*.py` files of a folder define; files whose name begins with `_` are theirs to import.
 
-    What a file prints while it is read goes to stderr. Raises ConfigurationError where the folder is missing, or others could write to it.
+    `mask` takes secrets out of what a broken file says. What a file prints while it is read goes to stderr. Raises ConfigurationError where
+    the folder is missing, or others could write to it.
     """
     directory = directory.absolute()
     if not directory.is_dir():
         raise ConfigurationError(f"there is no folder {directory} for job files; `taskpilot init` makes one, --jobs DIR names another")
     check_trusted(directory)
     _prepare_imports(directory)
-    results = [_load(path) for path in sorted(directory.glob("*.py")) if not path.name.startswith(("_", ".")) and not path.is_dir()]
+    results = [_load(path, mask) for path in sorted(directory.glob("*.py")) if not path.name.startswith(("_", ".")) and not path.is_dir()]
     loaded = [result for result in results if isinstance(result, _Loaded)]
     broken = [result for result in results if isinstance(result, BrokenFile)]
     clashes = _clashes(loaded)
@@ -89,7 +90,7 @@ def _forget(directory: str) -> None:
         sys.path.remove(directory)
 
 
-def _load(path: Path) -> _Loaded | BrokenFile:
+def _load(path: Path, mask: Callable[[str], str]) -> _Loaded | BrokenFile:
     source = b""
     name = f"{PACKAGE}.{path.stem}"
     try:
@@ -103,7 +104,7 @@ def _load(path: Path) -> _Loaded | BrokenFile:
         raise
     except BaseException as error:
         sys.modules.pop(name, None)
-        return BrokenFile(path, _line(error, path), _cause(error), _names(path, source))
+        return BrokenFile(path, _line(error, path), _cause(error, mask), _names(path, source))
     return _Loaded(path, specs)
 
 
@@ -195,7 +196,7 @@ def _line(error: BaseException, path: Path) -> int | None:
     return line
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, mask: Callable[[str], str]) -> str:
     try:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
     except BaseException:
@@ -203,8 +204,8 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         text = f"the file ends the program when it is read (exit {text})"
     if isinstance(error, TaskPilotError):
-        return one_line(text, limit=500)
-    return one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__, limit=500)
+        return one_line(mask(text), limit=500)
+    return one_line(mask(f"{type(error).__name__}: {text}" if text else type(error).__name__), limit=500)
 
 
 def _names(path: Path, source: bytes) -> frozenset[str]:

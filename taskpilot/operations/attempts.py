@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
 from taskpilot.domain.facts import RunIdentity
+from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.cancelling import BY_PERSON, GRACE, REPLACED
@@ -19,13 +20,11 @@ from taskpilot.ledger.claims import Claim
 from taskpilot.ledger.retrying import backoff, overtaken_by
 from taskpilot.operations.house import House
 from taskpilot.operations.runs import OUTPUT_LOG
-from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.appending import AppendedFile, Rotation
 from taskpilot.signals.ecs import EcsLines
 from taskpilot.signals.job_output import JobOutput
 from taskpilot.signals.logs import FILE
-from taskpilot.signals.redaction import Redactor
-from taskpilot.store import runs
+from taskpilot.store import runs, totals
 from taskpilot.supervisor import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
 
 GRACE_SECONDS: Final = GRACE.total_seconds()
@@ -129,6 +128,13 @@ class Attempts:
             return supervise(plan, watch, interrupts=interrupts)
         finally:
             output.close()
+            if output.lost:
+                self._count_lost(output.lost)
+
+    def _count_lost(self, lines: int) -> None:
+        """Quiet: the attempt has ended well or not without them."""
+        with suppress(TaskPilotError), self._house.store.write() as connection:
+            totals.add(connection, self._spec.name, [totals.count(TELEMETRY_FAILURES, lines, sink="logs")])
 
     def _follow(self, path: Path, run: Run, grant: LeaseGrant) -> JobOutput:
         """What the attempt's processes will print, on its way into the shared log."""
@@ -137,7 +143,7 @@ class Attempts:
             path,
             RunIdentity.of(run, attempt=grant.attempt, deployment=deployment),
             AppendedFile(settings.state_dir / FILE, rotation=Rotation.in_state_dir(settings.state_dir)),
-            EcsLines(Redactor(secrets_of(settings))),
+            EcsLines(self._house.redactor),
             told=settings.log_level in _TELLING,
         )
 

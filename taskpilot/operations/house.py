@@ -13,6 +13,8 @@ from taskpilot.ledger.fires import Fires
 from taskpilot.ledger.ledger import Ledger
 from taskpilot.ledger.queue import Queue
 from taskpilot.settings import Settings
+from taskpilot.settings.secrets import secrets_of
+from taskpilot.signals.redaction import Redactor
 from taskpilot.store.database import Store
 from taskpilot.supervisor.owner import current_owner, is_gone
 
@@ -40,11 +42,11 @@ class House:
     @cached_property
     def catalog(self) -> JobCatalog:
         """The jobs of the root, and the files that are broken."""
-        return load_jobs(self.settings.jobs_dir)
+        return load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
 
     def reread_jobs(self) -> JobCatalog:
         """The catalog of the folder as it is now, from here on. Raises ConfigurationError, and the old one stays."""
-        found = load_jobs(self.settings.jobs_dir)
+        found = load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
         # In one step: other threads read it.
         self.__dict__["catalog"] = found
         return found
@@ -68,6 +70,11 @@ class House:
     def queue(self) -> Queue:
         """What is to start, and how much of it at once."""
         return Queue(self.store, is_gone=is_gone, now=self.now, places=self.settings.max_concurrent_runs)
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What takes the secrets of the settings out of words and values."""
+        return Redactor(secrets_of(self.settings))
 
     def run_dir(self, run_id: str) -> Path:
         """The folder of a run: its log, output, inputs and artifacts. The id is one of ours, or parsed."""

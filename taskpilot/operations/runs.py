@@ -17,9 +17,7 @@ from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
 from taskpilot.operations import shapes
 from taskpilot.operations.house import House
-from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.logs import RUN_FILE
-from taskpilot.signals.redaction import Redactor
 from taskpilot.store import feedback, listings, runs, tasks
 from taskpilot.store.listings import Page
 
@@ -103,7 +101,7 @@ def run_output(house: House, run_id: str) -> Iterator[str]:
 
     The file has them as they were printed: nobody stands between a process and its descriptor.
     """
-    masked = Redactor(secrets_of(house.settings)).masked
+    masked = house.redactor.masked
     with _opened(house, run_id, OUTPUT_LOG) as stream:
         for raw in stream or ():
             yield masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))

@@ -54,12 +54,13 @@ class AppendedFile:
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             try:
-                self._write(data)
-                if self._is_deleted():
+                after = self._write(data)
+                if after.st_nlink == 0:
                     # Others rotated so often since we looked that the file under our line is gone: it goes into the newest one.
                     self._forget()
-                    self._write(data)
-                self._rotate()
+                    after = self._write(data)
+                if self._rotation is not None and after.st_size >= self._rotation.bytes:
+                    self._rotate(self._rotation)
             except OSError as error:
                 self.lost += 1
                 if self._on_lost is not None:
@@ -72,7 +73,7 @@ class AppendedFile:
         with self._lock:
             self._forget()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> os.stat_result:
         descriptor = self._current()
         # The rest of a line that a full disk cut is ended first, so that it spoils itself alone.
         whole = b"\n" + data if self._torn else data
@@ -83,19 +84,14 @@ class AppendedFile:
             if written < len(whole):
                 raise OSError(28, "No space left on device")
         self._torn = False
+        return os.fstat(descriptor)
 
-    def _is_deleted(self) -> bool:
-        return self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0
-
-    def _rotate(self) -> None:
+    def _rotate(self, rotation: Rotation) -> None:
         """Renames a full file to `.1`, and older ones on, unless somebody else is at it.
 
         Others may still write into the renamed file for a moment: it is only deleted after as many rotations as are kept, and a writer
         notices that.
         """
-        rotation = self._rotation
-        if rotation is None or self._descriptor is None or os.fstat(self._descriptor).st_size < rotation.bytes:
-            return
         # A folder that cannot be changed leaves one long file; the next line tries again.
         with suppress(OSError), held(rotation.lock, Waits(0.0)) as got:
             if not got or self.path.lstat().st_size < rotation.bytes:

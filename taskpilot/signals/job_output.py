@@ -54,6 +54,7 @@ class JobOutput:
         self._ceiling = ceiling_bytes
         self._descriptor: int | None = None
         self._told = 0
+        self._in_cut_line = False
         self._begin = self._place = self._size()
 
     def look(self) -> None:
@@ -61,6 +62,11 @@ class JobOutput:
         self._cut()
         if self._is_told and not self._is_full():
             self._tell_some(_TICK_LINES, whole_lines=True)
+
+    @property
+    def lost(self) -> int:
+        """Lines that the shared log could not take."""
+        return self._log.lost
 
     def close(self) -> None:
         """Tells the rest, when the processes are gone: up to the limits, then how much was left out, then the end. Never raises."""
@@ -80,12 +86,15 @@ class JobOutput:
 
     def _tell_some(self, most: int, *, whole_lines: bool) -> bool:
         """Whether there was something. Of a line that has no end yet nothing is told, unless it is long or `whole_lines` is False."""
+        if self._in_cut_line and not self._skip_line():
+            return False
         piece = self._read(self._place, _TICK_BYTES)
         whole = piece.rfind(b"\n") + 1
         if not whole:
             if len(piece) == _TICK_BYTES:
                 self._tell(piece, cut=True)
-                self._place = self._after_line(self._place + len(piece))
+                self._place += len(piece)
+                self._in_cut_line = True
                 return True
             if whole_lines or not piece:
                 return False
@@ -95,25 +104,28 @@ class JobOutput:
             self._place += len(line)
         return True
 
-    def _after_line(self, place: int) -> int:
-        """Where the line that goes on at this place ends, looked for as far as the limit."""
-        while place - self._begin < BYTES_MAX and (piece := self._read(place, _TICK_BYTES)):
-            end = piece.find(b"\n")
-            if end >= 0:
-                return place + end + 1
-            place += len(piece)
-        return place
+    def _skip_line(self) -> bool:
+        """Goes behind the end of a line of which the beginning is told; False where that is not printed yet."""
+        while not self._is_full() and (piece := self._read(self._place, _TICK_BYTES)):
+            end = piece.find(b"\n") + 1
+            self._place += end or len(piece)
+            if end:
+                self._in_cut_line = False
+                return True
+        return False
 
     def _tell_the_end(self) -> None:
-        left = self._size() - self._place
-        if left <= 0:
-            return
-        tail = self._read(max(self._size() - TAIL_BYTES, self._place), TAIL_BYTES)
-        # It begins in the middle of a line, and perhaps of a secret.
-        tail = tail[tail.find(b"\n") + 1 :] if b"\n" in tail[:-1] else b""
-        what = f"{left - len(tail)} bytes of output are left out here; `taskpilot runs logs {self._run.run_id} --output` shows what is kept"
-        self._append(what, action="output-left-out", level="warning")
-        for line in tail.splitlines(keepends=True)[-LINES_MAX:]:
+        size = self._size()
+        start = max(size - TAIL_BYTES, self._place)
+        tail = self._read(start, size - start) if size > start else b""
+        if start > self._place or self._in_cut_line:
+            # It begins in the middle of a line, and perhaps of a secret.
+            tail = tail[tail.find(b"\n") + 1 :] if b"\n" in tail else b""
+        left = size - self._place - len(tail)
+        if left > 0:
+            what = f"{left} bytes of output are left out here; `taskpilot runs logs {self._run.run_id} --output` shows what is kept"
+            self._append(what, action="output-left-out", level="warning")
+        for line in tail.splitlines(keepends=True):
             self._tell(line)
 
     def _tell(self, line: bytes, *, cut: bool = False) -> None:

@@ -70,7 +70,11 @@ class LogSignal:
     def emit(self, fact: Fact) -> None:
         """Takes events; other facts have their own files."""
         if isinstance(fact, Event):
-            _log(fact.level, fact.message, {"run": fact.run, "action": fact.action, "at": fact.at, "fields": fact.fields})
+            _log(
+                fact.level,
+                fact.message,
+                {"run": fact.run, "logger": "taskpilot.run", "action": fact.action, "at": fact.at, "fields": fact.fields},
+            )
 
 
 class RunLogger:

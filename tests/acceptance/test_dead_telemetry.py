@@ -278,3 +278,14 @@ def test_a_disk_for_logs_that_is_full_changes_no_exit_code(telling: TaskPilot) -
     assert telling.totals("taskpilot_telemetry_failures_total")['{"sink":"logs"}'] > 1
     said = (telling.state_dir / "runs" / telling.run()["id"] / "output.log").read_text()
     assert said.count("No space left on device") == 1
+
+
+def test_printed_lines_that_the_shared_log_cannot_take_are_counted_and_stay_in_their_own_file(taskpilot: TaskPilot) -> None:
+    taskpilot.job("from taskpilot import RunContext, job\n\n\n@job\ndef prints(ctx: RunContext) -> None:\n    print('line\\n' * 20)\n")
+    (taskpilot.state_dir / "logs" / "taskpilot.log").mkdir(parents=True)
+    taskpilot.state_dir.chmod(0o700)
+    said = taskpilot("run", "prints")
+    assert (said.code, said.err) == (0, "")
+    assert taskpilot.totals("taskpilot_telemetry_failures_total")['{"sink":"logs"}'] >= 20
+    output = taskpilot.state_dir / "runs" / taskpilot.run()["id"] / "output.log"
+    assert output.read_text().count("line\n") == 20

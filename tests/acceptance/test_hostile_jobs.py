@@ -1,5 +1,6 @@
 """Jobs that hang, fork, crash, shout or end in odd ways: the right word in the record, and nothing of them left."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_a_result_that_is_json_is_kept_as_it_is(hostile: Hostile, what: str, res
     assert run["result"] == result
 
 
+def printed(taskpilot: TaskPilot, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the shared log has of a run's output."""
+    lines = [json.loads(line) for line in (taskpilot.state_dir / "logs" / "taskpilot.log").read_text().splitlines()]
+    told = [line for line in lines if line["log.logger"] == "job.output"]
+    assert {(line["taskpilot.run.id"], line["trace.id"]) for line in told} <= {(run["run_id"], run["trace_id"])}
+    return told
+
+
+def test_what_a_dying_process_says_reaches_the_shared_log_with_its_run(hostile: Hostile) -> None:
+    run = check(hostile, hostile.taskpilot("run", "segfaults", "--json"), code=1, status="lost")
+    assert any("Segmentation fault" in line["message"] for line in printed(hostile.taskpilot, run))
+
+
 def test_binary_output_is_kept_in_its_file_and_shown_harmless(hostile: Hostile) -> None:
     taskpilot = hostile.taskpilot
     run = check(hostile, taskpilot("run", "prints_binary", "--json"), code=0, status="succeeded")
@@ -148,6 +162,9 @@ def test_50_mb_of_output_do_not_hold_a_run_up(hostile: Hostile) -> None:
     assert said.code == 0
     # Nobody reads fifty million characters: the end of them, or all of them, but within a moment.
     assert said.seconds < 20
+    lines = printed(taskpilot, run)
+    assert [line["event.action"] for line in lines] == ["job-output", "output-left-out"]
+    assert max(len(line["message"]) for line in lines) <= 8192
 
 
 def test_a_run_that_shouts_prints_nothing_of_it_on_the_command_itself(hostile: Hostile) -> None:

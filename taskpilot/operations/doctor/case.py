@@ -10,6 +10,8 @@ from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.jobs.loader import load_jobs
 from taskpilot.settings import Settings
 from taskpilot.settings.listing import Surroundings
+from taskpilot.settings.secrets import secrets_of
+from taskpilot.signals.redaction import Redactor
 from taskpilot.store.inspection import Inspection, inspect
 
 ANSWER_SECONDS: Final = 4.0
@@ -36,7 +38,7 @@ class Case:
         if problem := self.problems.get("jobs_dir"):
             return problem
         try:
-            return load_jobs(self.settings.jobs_dir)
+            return load_jobs(self.settings.jobs_dir, mask=Redactor(secrets_of(self.settings)).masked)
         except ConfigurationError as error:
             return error
 

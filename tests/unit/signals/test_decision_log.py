@@ -86,3 +86,21 @@ def test_a_log_that_cannot_be_written_is_counted_and_the_run_goes_on(folder: Pat
     signals = Signals([DecisionLogSignal(folder)])
     signals.emit(DecisionMade(RUN, DENIED))
     assert signals.failures == {"DecisionLogSignal": 1}
+
+
+def test_every_field_of_a_line_is_mapped_for_elasticsearch(folder: Path) -> None:
+    DecisionLogSignal(folder).emit(DecisionMade(RUN, DENIED))
+    template = json.loads((Path(__file__).parents[3] / "observability/elasticsearch/decisions-template.json").read_text())
+    mappings = template["template"]["mappings"]["properties"]["taskpilot"]["properties"]["decision"]["properties"]
+
+    def check(value: Any, mapping: dict[str, Any]) -> None:
+        if "properties" in mapping:
+            assert set(value) == set(mapping["properties"])
+            for name, inner in value.items():
+                check(inner, mapping["properties"][name])
+        else:
+            kinds = {"keyword": str, "date": str, "long": int, "flattened": dict}
+            assert all(isinstance(one, kinds[mapping["type"]]) for one in (value if isinstance(value, list) else [value]))
+
+    (line,) = written(folder)
+    check(line, {"properties": mappings})

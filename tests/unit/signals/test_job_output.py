@@ -107,6 +107,18 @@ def test_a_line_without_an_end_is_cut_and_what_follows_it_is_told(tmp_path: Path
     assert told.messages()[1] == "next"
 
 
+def test_a_long_line_that_grows_between_two_looks_is_one_line(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    for _ in range(4):
+        told.print(b"x" * 70_000 + KEY.encode()[:8])
+        told.output.look()
+        told.print(KEY.encode()[8:])
+    told.print(b"\nnext\n")
+    told.output.close()
+    assert [len(message) for message in told.messages()] == [8192, 4]
+    assert KEY[:6] not in told.log.read_text()
+
+
 def test_a_line_that_never_ends_is_bounded_too(tmp_path: Path) -> None:
     told = Told(tmp_path)
     told.print(b"x" * (3 * BYTES_MAX))
