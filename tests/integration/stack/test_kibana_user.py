@@ -2,21 +2,19 @@
 
 import base64
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.servers.bad_gateway import BadServer, answering
+from tests.servers.debian import require
 
 SCRIPT = Path(__file__).parents[3] / "observability" / "elasticsearch" / "kibana-user.sh"
 
 
 def run(server: BadServer, **passwords: str) -> subprocess.CompletedProcess[str]:
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("curl is missing; install it with: sudo apt-get install --no-install-recommends curl")
+    require("curl", "curl")
     environment = {"PATH": "/usr/bin:/bin", "ELASTICSEARCH_URL": server.url, **passwords}
     return subprocess.run(["sh", str(SCRIPT)], env=environment, capture_output=True, text=True, timeout=60)
 
