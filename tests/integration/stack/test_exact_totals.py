@@ -6,6 +6,8 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.integration.stack.night import all_delivered, command_in
 from tests.servers.prometheus import prometheus
 from tests.servers.pushgateway import pushgateway
@@ -20,6 +22,7 @@ def window(name: str, seconds: int) -> str:
     return f"{name} - ({name} offset {seconds}s or {name} * 0)"
 
 
+@pytest.mark.timeout(120 + 10 * RUNS)
 def test_totals_are_exact_over_runs_that_are_long_gone(tmp_path: Path) -> None:
     with pushgateway(tmp_path) as gateway, prometheus(tmp_path, [f"127.0.0.1:{gateway.port}"]) as scraper:
         command = command_in(tmp_path, gateway.url)
