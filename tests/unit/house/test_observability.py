@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from taskpilot.settings import load
 from taskpilot.signals.decision_log import FILE as DECISIONS_FILE
 from taskpilot.signals.logs import FILE as LOG_FILE
 
@@ -229,3 +230,17 @@ def test_the_example_of_an_env_file_names_what_compose_asks_for_and_holds_nothin
     lines = [line for line in (house / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
     asked = {name for name, _ in VARIABLE.findall(text)} | {secret["environment"] for secret in compose["secrets"].values()}
     assert sorted(lines) == sorted(f"{name}=" for name in asked)
+
+
+def test_what_compose_and_init_name_are_settings_of_ours_with_the_ports_of_the_stack(
+    house: Path, text: str, compose: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "taskpilot.toml").touch()
+    assert load(root=tmp_path, environ={"TASKPILOT_HOME": "/srv/state"}).state_dir == Path("/srv/state")
+    assert "${TASKPILOT_HOME:-./" + load(root=tmp_path, environ={}).state_dir.name + "}" in text
+    printed = (house / "taskpilot/cli/init.py").read_text()
+    (gateway,) = re.findall(r"TASKPILOT_PUSHGATEWAY_URL=(http://\S+?)\"", printed)
+    assert load(root=tmp_path, environ={"TASKPILOT_PUSHGATEWAY_URL": gateway}).pushgateway_url == gateway
+    assert compose["services"]["pushgateway"]["ports"] == [f"{gateway.removeprefix('http://')}:9091"]
+    (grafana,) = re.findall(r"at (http://\S+?), as admin", printed)
+    assert compose["services"]["grafana"]["ports"] == [f"{grafana.removeprefix('http://')}:3000"]
