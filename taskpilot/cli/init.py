@@ -62,7 +62,7 @@ def _stack(folder: Path) -> None:
         output.say_line(f"wrote {made.env_file}, with a password for each who asks for one")
     else:
         output.say_line(f"kept  {made.env_file}, as it was")
-    output.say_line(f"made  {made.state_dir}, which Filebeat reads")
+    output.say_line(f"ships {made.state_dir}: Filebeat reads its logs and decisions")
     if made.other_home is not None:
         output.say_line(f"!     that .env names another state dir, {made.other_home}: its TASKPILOT_HOME decides whose logs are shipped")
     compose = shlex.quote(str(made.compose_file))

@@ -44,14 +44,23 @@ class Prometheus:
 
 @contextmanager
 def prometheus(
-    folder: Path, targets: Sequence[str], *, rule_files: Sequence[Path] = (), flags: Mapping[str, str] | None = None
+    folder: Path,
+    targets: Sequence[str],
+    *,
+    rule_files: Sequence[Path] = (),
+    alertmanagers: Sequence[str] = (),
+    flags: Mapping[str, str] | None = None,
 ) -> Iterator[Prometheus]:
-    """Runs one until the block ends, scraping `host:port` targets with honor_labels; its log is `folder/prometheus.log`."""
+    """Runs one until the block ends, scraping `host:port` targets with honor_labels; its log is `folder/prometheus.log`.
+
+    Alerts of the rule files go to the `host:port` of Alertmanagers.
+    """
     binary = require("prometheus", "prometheus")
     port = free_port()
     configuration = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(path) for path in rule_files],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]},
         "scrape_configs": [{"job_name": "pushgateway", "honor_labels": True, "static_configs": [{"targets": list(targets)}]}],
     }
     # JSON is YAML too.

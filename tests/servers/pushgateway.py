@@ -36,11 +36,11 @@ class Pushgateway:
 
 
 @contextmanager
-def pushgateway(folder: Path, *, port: int | None = None) -> Iterator[Pushgateway]:
-    """Runs one until the block ends; its log is `folder/pushgateway.log`."""
+def pushgateway(folder: Path, *, port: int | None = None, persistence: Path | None = None) -> Iterator[Pushgateway]:
+    """Runs one until the block ends; its log is `folder/pushgateway.log`. With `persistence` its state outlives it in that file."""
     binary = require("prometheus-pushgateway", "prometheus-pushgateway")
     port = port or free_port()
-    arguments = [binary, f"--web.listen-address=127.0.0.1:{port}", "--persistence.file="]
+    arguments = [binary, f"--web.listen-address=127.0.0.1:{port}", f"--persistence.file={persistence or ''}"]
     with (folder / "pushgateway.log").open("wb") as log, subprocess.Popen(arguments, stdout=log, stderr=log, cwd=folder) as process:
         try:
             wait_for(f"http://127.0.0.1:{port}/-/ready", process)

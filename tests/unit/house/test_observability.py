@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from taskpilot.settings import load
+from taskpilot.signals.decision_log import FILE as DECISIONS_FILE
+from taskpilot.signals.logs import FILE as LOG_FILE
+
 SERVICES = (
     "alertmanager",
     "elasticsearch",
@@ -138,20 +142,44 @@ def test_a_mount_is_read_only_and_made_by_nobody(compose: dict[str, Any], name: 
         assert compose["volumes"][mount["source"]] is None
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="the configuration of the logs is another change"))
-        if name in {"filebeat", "setup"}
-        else name
-        for name in SERVICES
-    ],
-)
+@pytest.mark.parametrize("name", SERVICES)
 def test_every_mounted_file_exists(house: Path, kept_files: list[Path], compose: dict[str, Any], name: str) -> None:
     for mount in mounts(compose, name, "bind"):
         if not mount["source"].startswith("${"):
             # git keeps no empty folder: one that is here may be nowhere else.
-            assert any(path.is_relative_to(house / mount["source"]) for path in kept_files), mount["source"]
+            there = any(path.is_relative_to(house / mount["source"]) for path in kept_files)
+            if not there and name in {"filebeat", "setup"}:
+                pytest.xfail(f"{mount['source']} is another change")
+            assert there, mount["source"]
+
+
+def test_filebeat_reads_where_the_state_dir_is_mounted_with_what_it_is_given(house: Path, compose: dict[str, Any]) -> None:
+    service = compose["services"]["filebeat"]
+    (state,) = [mount for mount in mounts(compose, "filebeat", "bind") if "TASKPILOT_HOME" in mount["source"]]
+    path = house / "observability/filebeat/filebeat.yml"
+    if not path.exists():
+        pytest.xfail("what Filebeat reads is another change")
+    configuration = yaml.safe_load(path.read_text())
+    read = [Path(one) for source in configuration["filebeat.inputs"] for one in source["paths"]]
+    assert Path(state["target"]) / LOG_FILE in read
+    assert Path(state["target"]) / DECISIONS_FILE in read
+    assert all(one.is_relative_to(state["target"]) for one in read)
+    asked = {name for name, default in re.findall(r"\$\{(\w+)(:\S+?)?\}", path.read_text()) if default in {"", ":"}}
+    assert asked <= set(service["environment"])
+
+
+def test_the_setup_runs_scripts_that_are_mounted_with_what_they_ask_for(house: Path, compose: dict[str, Any]) -> None:
+    service = compose["services"]["setup"]
+    assert service["entrypoint"][:2] == ["/bin/sh", "-c"]
+    scripts = re.findall(r"sh (/setup/\S+)", service["entrypoint"][2])
+    assert len(scripts) == 2
+    folders = {mount["target"]: mount["source"] for mount in mounts(compose, "setup", "bind")}
+    for script in map(Path, scripts):
+        path = house / folders[str(script.parent)] / script.name
+        if script.name == "setup.sh" and not path.exists():
+            pytest.xfail("templates and searches are another change")
+        asked = set(re.findall(r"\$\{?([A-Z][A-Z_]+)\b(?!:-)", path.read_text()))
+        assert asked <= set(service["environment"]), path
 
 
 def test_every_volume_is_used_once(compose: dict[str, Any]) -> None:
@@ -202,3 +230,17 @@ def test_the_example_of_an_env_file_names_what_compose_asks_for_and_holds_nothin
     lines = [line for line in (house / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
     asked = {name for name, _ in VARIABLE.findall(text)} | {secret["environment"] for secret in compose["secrets"].values()}
     assert sorted(lines) == sorted(f"{name}=" for name in asked)
+
+
+def test_what_compose_and_init_name_are_settings_of_ours_with_the_ports_of_the_stack(
+    house: Path, text: str, compose: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "taskpilot.toml").touch()
+    assert load(root=tmp_path, environ={"TASKPILOT_HOME": "/srv/state"}).state_dir == Path("/srv/state")
+    assert "${TASKPILOT_HOME:-./" + load(root=tmp_path, environ={}).state_dir.name + "}" in text
+    printed = (house / "taskpilot/cli/init.py").read_text()
+    (gateway,) = re.findall(r"TASKPILOT_PUSHGATEWAY_URL=(http://\S+?)\"", printed)
+    assert load(root=tmp_path, environ={"TASKPILOT_PUSHGATEWAY_URL": gateway}).pushgateway_url == gateway
+    assert compose["services"]["pushgateway"]["ports"] == [f"{gateway.removeprefix('http://')}:9091"]
+    (grafana,) = re.findall(r"at (http://\S+?), as admin", printed)
+    assert compose["services"]["grafana"]["ports"] == [f"{grafana.removeprefix('http://')}:3000"]
