@@ -35,6 +35,12 @@ def deliver_owed_traces() -> dict[str, int]:
         return chores.deliver_owed_traces(house)
 
 
+def prune_gateway() -> int:
+    """Removes the gateway's groups of jobs that no file defines any more; gives how many."""
+    with _house() as house:
+        return chores.prune_gateway(house)
+
+
 @contextmanager
 def _house() -> Iterator[House]:
     running = current_house()

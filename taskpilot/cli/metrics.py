@@ -73,3 +73,29 @@ def push(job: str | None, *, as_json: bool) -> int:
         output.complain(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
         return ExitCode.CONFIGURATION
     return ExitCode.SUCCEEDED if all(one.result is not None and one.result.delivered for one in results) else ExitCode.TEMPORARY
+
+
+@command.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@json_option
+def prune(*, dry_run: bool, as_json: bool) -> int:
+    """Remove the gateway's groups of jobs that are gone.
+
+    A job whose file is only broken keeps its group, and so does what another store fills.
+
+    \b
+    Examples:
+      taskpilot metrics prune --dry-run
+      taskpilot metrics prune
+    """
+    from taskpilot.cli import opened
+    from taskpilot.operations.metrics import Outcome, prune_groups
+
+    with opened.house() as house:
+        pruned = prune_groups(house, dry_run=dry_run)
+    if as_json:
+        output.print_json([{"job": one.job, "outcome": one.outcome.value, "why": one.why} for one in pruned])
+    else:
+        cells = [(one.job, one.outcome.value, one.why) for one in pruned]
+        output.print_table(("job", "outcome", "why"), cells, empty="every group of this deployment belongs to a job: nothing to remove")
+    return ExitCode.TEMPORARY if any(one.outcome is Outcome.FAILED for one in pruned) else ExitCode.SUCCEEDED

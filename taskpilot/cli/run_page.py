@@ -4,6 +4,7 @@ import json
 
 from taskpilot.cli import output, words
 from taskpilot.domain.chat import OFFLINE
+from taskpilot.domain.feedback import Feedback
 from taskpilot.domain.runs import RESUMABLE, RunStatus
 from taskpilot.domain.steps import Step, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
@@ -36,6 +37,7 @@ def show(detail: RunDetail) -> None:
             "cost": cost(run.spend, run.model),
             "parameters": json.dumps(run.parameters, ensure_ascii=False) if run.parameters else "",
             "steps": ", ".join(f"{number} {kind} {status}" for (kind, status), number in sorted(detail.steps.items())),
+            "feedback": "" if detail.feedback is None else _feedback(detail.feedback),
             "trace": run.trace_id,
             "files": str(detail.folder),
             "output": f"taskpilot runs logs {run.id} --output" if has_output(detail.folder) else "",
@@ -93,6 +95,11 @@ def cost(spend: Spend, model: str | None) -> str:
         money = words.usd(spend.cost_nano)
     calls = f"{words.count(spend.llm_calls, 'LLM call')}, {words.count(spend.tool_calls, 'tool call')}"
     return f"{money}; tokens {words.tokens(spend.usage)}; {calls}"
+
+
+def _feedback(given: Feedback) -> str:
+    note = f": {given.note}" if given.note else ""
+    return f"{given.verdict.value}, says {given.given_by}, {words.instant(given.given_at)}{note}"
 
 
 def _attempts(detail: RunDetail) -> None:

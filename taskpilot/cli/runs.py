@@ -4,7 +4,7 @@ import click
 
 from taskpilot.cli import completion, output, words
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import global_options, json_option, next_page, page_options
+from taskpilot.cli.options import global_options, json_option, next_page, page_options, person_options
 
 STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "denied", "budget_exceeded", "lost")
 RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded")
@@ -140,6 +140,33 @@ def cancel(run_id: str) -> None:
 
     with opened.house() as house:
         output.tell(cancel_run(house, run_id))
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
+@click.option("--correct", is_flag=True, help="The result was right.")
+@click.option("--wrong", is_flag=True, help="It was not.")
+@person_options
+def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | None) -> None:
+    """Say whether a run's result was right.
+
+    A later word on the same run takes the earlier one's place.
+
+    \b
+    Examples:
+      taskpilot runs feedback 01a214c3-89db-74c5-a15f-6e1a7f732632 --correct
+      taskpilot runs feedback 01a214c3-89db-74c5-a15f-6e1a7f732632 --wrong \\
+        --note "Ms Weber has no account here"
+    """
+    if correct is wrong:
+        raise click.UsageError("say one of the two: --correct or --wrong")
+    from taskpilot.cli import opened, person
+    from taskpilot.domain.feedback import FeedbackVerdict
+    from taskpilot.operations.feedback import give_feedback
+
+    verdict = FeedbackVerdict.CORRECT if correct else FeedbackVerdict.WRONG
+    with opened.house() as house:
+        output.tell(give_feedback(house, run_id, verdict, by=person.name_of(by), note=note))
 
 
 @command.command()

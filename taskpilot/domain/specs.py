@@ -1,5 +1,6 @@
 """What a job file says: the job, its limits and its tools, before anything runs."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,13 @@ DEFAULT_CATCH_UP_LIMIT: Final = 10
 """Fires that `catch_up="all"` runs after an outage; a job that wants more says so."""
 DEFAULT_STAGGER: Final = timedelta(seconds=10)
 """Between the starts of two runs that catch up, of one job or of several: a restart is no stampede."""
+
+_JOB_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def is_job_name(text: str) -> bool:
+    """Whether a job may be called so."""
+    return _JOB_NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class JobCatalog:
             raise ConfigurationError(f"job '{one_line(name)}' cannot be loaded: {'; '.join(map(str, to_blame))}")
         raise UsageError(f"unknown job '{one_line(name, limit=80)}'{self._advice(name)}")
 
+    def knows(self, name: str) -> bool:
+        """Whether a job of that name is defined, or a broken file seems to define it."""
+        return name in self.jobs or any(name in broken.names for broken in self.broken)
+
     def _advice(self, name: str) -> str:
         close = get_close_matches(name, self.jobs, n=3)
         if close:

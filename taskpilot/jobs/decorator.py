@@ -1,7 +1,6 @@
 """`@job`: says when a function runs and within which limits; the function stays what it was."""
 
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +19,7 @@ from taskpilot.domain.specs import (
     Overlap,
     Retry,
     ToolSpec,
+    is_job_name,
 )
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.signature import check_function
@@ -31,7 +31,6 @@ T = TypeVar("T")
 
 SPEC_ATTRIBUTE: Final = "__taskpilot_job__"
 TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 _OVERLAPS: Final = get_args(Overlap)
 _CATCH_UPS: Final = get_args(CatchUp)
@@ -100,7 +99,7 @@ def job(
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         title = getattr(function, "__name__", "") if name is None else name
-        if not isinstance(title, str) or not _NAME.fullmatch(title):
+        if not isinstance(title, str) or not is_job_name(title):
             raise ConfigurationError(f"'{one_line(str(title))}' is not a job name: a to z, 0 to 9 and _, a letter first, at most 63")
         check_function(function, title)
         if unknown:
@@ -123,6 +122,10 @@ def job(
             budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
             model=_model(title, model),
         )
+        if spec.start_deadline is not None and spec.start_deadline <= spec.jitter:
+            raise ConfigurationError(
+                f"job {title!r}: start_deadline={start_deadline!r} must be longer than jitter={jitter!r}, or fires are missed by design"
+            )
         setattr(function, SPEC_ATTRIBUTE, spec)
         setattr(function, TOOLS_ATTRIBUTE, _tools(title, tools))
         return function

@@ -33,7 +33,7 @@ class Signal:
     """percent, seconds or usd."""
     verdict: Verdict
     window: str
-    """Like `30d`; `all` for what only the totals know."""
+    """Like `30d`."""
     detail: str
     """The numbers behind it, as a sentence."""
 
@@ -54,7 +54,8 @@ def golden_signals(house: House, *, days: int = 30) -> GoldenSignals:
 
     Success: healthy from 95 %, degraded from 90 %. Duration: by what 95 of 100 runs used of their own deadlines, healthy below 80 %,
     degraded below all of it. Cost: by what went into runs that did not succeed, healthy up to 10 %, degraded up to 25 %. Violations
-    are tool calls that policy denied: healthy up to 1 %, degraded up to 5 %. Correctness: as success.
+    are tool calls that policy denied: healthy up to 1 %, degraded up to 5 %. Correctness: as success,
+    over what people said of results in the window; of each run, the newest word.
     Raises UsageError, StoreError or StoreBusy.
     """
     if not 1 <= days <= DAYS_MAX:
@@ -67,7 +68,7 @@ def golden_signals(house: House, *, days: int = 30) -> GoldenSignals:
             _p95_duration(None, window),
             _cost_per_success(golden_queries.Costs(0, 0, 0, 0, 0), window),
             _violation_rate(nothing, window),
-            _correctness(nothing),
+            _correctness(nothing, window),
         )
     since = house.now() - timedelta(days=days)
     with house.store.read() as connection:
@@ -76,7 +77,7 @@ def golden_signals(house: House, *, days: int = 30) -> GoldenSignals:
             _p95_duration(golden_queries.slowest(connection, since), window),
             _cost_per_success(golden_queries.costs(connection, since), window),
             _violation_rate(golden_queries.violations(connection, since), window),
-            _correctness(golden_queries.confirmations(connection)),
+            _correctness(golden_queries.confirmations(connection, since), window),
         )
 
 
@@ -121,11 +122,11 @@ def _violation_rate(share: golden_queries.Share, window: str) -> Signal:
     return Signal(percent, "percent", _at_most(percent, 1, 5), window, f"policy denied {share.part:,} of {share.whole:,} tool calls")
 
 
-def _correctness(share: golden_queries.Share) -> Signal:
+def _correctness(share: golden_queries.Share, window: str) -> Signal:
     if not share.whole:
-        return Signal(None, "percent", Verdict.NO_DATA, "all", "nobody said of a result whether it was right")
+        return Signal(None, "percent", Verdict.NO_DATA, window, "nobody said of a result whether it was right")
     percent = 100 * share.part / share.whole
-    return Signal(percent, "percent", _at_least(percent, 95, 90), "all", f"{share.part:,} of {share.whole:,} results were called correct")
+    return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{share.part:,} of {share.whole:,} results were called correct")
 
 
 def _at_least(value: float, healthy: float, degraded: float) -> Verdict:

@@ -4,9 +4,10 @@ from taskpilot.domain.runs import FireOutcome
 from taskpilot.operations.definitions import follow_definitions
 from taskpilot.operations.facts import describe
 from taskpilot.operations.house import House
+from taskpilot.operations.metrics import Outcome, prune_groups
 from taskpilot.operations.running import publish_change
 from taskpilot.operations.traces import replay
-from taskpilot.signals.gateway import push_owed
+from taskpilot.signals.gateway import GatewayUnreachable, push_owed
 from taskpilot.store.metrics_queries import owed_jobs
 from taskpilot.store.schedulers import awake_schedulers
 
@@ -39,6 +40,16 @@ def deliver_owed_traces(house: House, *, seconds: float = 30.0) -> dict[str, int
         return {"delivered": 0, "owed": 0}
     delivery = replay(house, seconds=seconds)
     return {"delivered": delivery.runs, "owed": delivery.owed}
+
+
+def prune_gateway(house: House) -> int:
+    """Removes the gateway's groups of jobs that are gone; gives how many: 0 where no gateway is set, or it is away."""
+    if house.settings.pushgateway_url is None:
+        return 0
+    try:
+        return sum(one.outcome is Outcome.REMOVED for one in prune_groups(house))
+    except GatewayUnreachable:
+        return 0
 
 
 def deliver_owed(house: House, *, seconds: float = 30.0) -> dict[str, int]:

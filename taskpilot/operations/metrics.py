@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
+from taskpilot.domain.specs import is_job_name
 from taskpilot.operations.facts import facts_of
 from taskpilot.operations.house import House
-from taskpilot.signals.gateway import PushResult, foreign_store, push_job
+from taskpilot.signals.gateway import GatewayUnreachable, PushResult, foreign_store, groups_of_jobs, push_job, retire_group
 from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.metrics import exposition, snapshot_of
 from taskpilot.signals.scheduler_metrics import exposition_of_server, scheduler_snapshot
@@ -50,9 +52,7 @@ def push_metrics(house: House, *, job: str | None = None) -> Iterator[Pushed]:
 
     Raises ConfigurationError where no gateway is set, and GatewayUnreachable where it gives no usable answer.
     """
-    url = house.settings.pushgateway_url
-    if url is None:
-        raise ConfigurationError("no Pushgateway is set: name it by TASKPILOT_PUSHGATEWAY_URL, or as pushgateway_url in taskpilot.toml")
+    url = _gateway(house)
     store = house.store
     facts = {one.name: one for one in _all_facts(house)}
     if job is not None:
@@ -67,6 +67,62 @@ def push_metrics(house: House, *, job: str | None = None) -> Iterator[Pushed]:
             yield Pushed(name, None, other)
             continue
         yield Pushed(name, push_job(store, one, url, house.settings.state_dir, seconds_left=PUSH_SECONDS, now=house.now))
+
+
+class Outcome(StrEnum):
+    """What was done about the group of a job that is gone."""
+
+    REMOVED = "removed"
+    WOULD_REMOVE = "would remove"
+    KEPT = "kept"
+    """Another store fills it."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """One group of a job that is gone."""
+
+    job: str
+    outcome: Outcome
+    why: str = ""
+
+
+def prune_groups(house: House, *, dry_run: bool = False) -> list[Pruned]:
+    """Removes the gateway's groups of this deployment whose jobs no file defines; a broken file's jobs and other stores' groups stay.
+
+    Raises ConfigurationError where no gateway is set or the folder of jobs cannot be read, and GatewayUnreachable where the gateway
+    does not say what it holds.
+    """
+    url, store, catalog = _gateway(house), house.store, house.catalog
+    pruned: list[Pruned] = []
+    for job, group in sorted(groups_of_jobs(url, store.deployment, seconds=PUSH_SECONDS).items()):
+        # A name that no job can have was not pushed by us; and it becomes the name of a lock's file.
+        if catalog.knows(job) or not is_job_name(job):
+            continue
+        other = next((owner for owner in group.store_ids if owner != store.store_id), None)
+        if other is not None:
+            pruned.append(Pruned(job, Outcome.KEPT, f"another store ({other}) fills it"))
+        elif dry_run:
+            pruned.append(Pruned(job, Outcome.WOULD_REMOVE))
+        else:
+            pruned.append(_retired(house, url, job))
+    return pruned
+
+
+def _retired(house: House, url: str, job: str) -> Pruned:
+    try:
+        retire_group(house.store, url, house.settings.state_dir, job, seconds_left=PUSH_SECONDS)
+    except GatewayUnreachable as error:
+        return Pruned(job, Outcome.FAILED, str(error))
+    return Pruned(job, Outcome.REMOVED)
+
+
+def _gateway(house: House) -> str:
+    url = house.settings.pushgateway_url
+    if url is None:
+        raise ConfigurationError("no Pushgateway is set: name it by TASKPILOT_PUSHGATEWAY_URL, or as pushgateway_url in taskpilot.toml")
+    return url
 
 
 def _all_facts(house: House) -> list[JobFacts]:

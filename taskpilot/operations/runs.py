@@ -10,14 +10,17 @@ from typing import Any, BinaryIO, Final
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import NotFound, StoreError
+from taskpilot.domain.feedback import Feedback
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.runs import Attempt, Run
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
 from taskpilot.operations import shapes
 from taskpilot.operations.house import House
+from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.logs import RUN_FILE
-from taskpilot.store import listings, runs, tasks
+from taskpilot.signals.redaction import Redactor
+from taskpilot.store import feedback, listings, runs, tasks
 from taskpilot.store.listings import Page
 
 OUTPUT_LOG: Final = "output.log"
@@ -36,6 +39,8 @@ class RunDetail:
     """Calls that wait for a person's yes or no."""
     uncertain: tuple[Step, ...]
     """Calls of which a person has to say whether they happened."""
+    feedback: Feedback | None
+    """What a person said of its result."""
     folder: Path
     """Where its logs and artifacts are."""
 
@@ -69,6 +74,7 @@ def show_run(house: House, run_id: str) -> RunDetail:
             steps=listings.step_counts(connection, run_id),
             pending=tuple(tasks.pending_decisions(connection, run_id)),
             uncertain=tuple(listings.uncertain_steps(connection, run_id)),
+            feedback=feedback.feedback_on(connection, run_id),
             folder=house.run_dir(run_id),
         )
 
@@ -80,6 +86,7 @@ def detail_json(detail: RunDetail) -> dict[str, Any]:
         "tasks": [shapes.task_json(task) for task in detail.tasks],
         "pending_decisions": [shapes.decision_json(decision) for decision in detail.pending],
         "uncertain_steps": [shapes.step_json(step) for step in detail.uncertain],
+        "feedback": None if detail.feedback is None else shapes.feedback_json(detail.feedback),
         "folder": str(detail.folder),
     }
 
@@ -92,10 +99,14 @@ def run_log(house: House, run_id: str) -> Iterator[LogLine]:
 
 
 def run_output(house: House, run_id: str) -> Iterator[str]:
-    """What the job's process printed, line by line; bytes that are no UTF-8 are escaped. Raises UsageError or NotFound."""
+    """What the job's process printed, line by line, secrets masked; bytes that are no UTF-8 are escaped. Raises UsageError or NotFound.
+
+    The file has them as they were printed: nobody stands between a process and its descriptor.
+    """
+    masked = Redactor(secrets_of(house.settings)).masked
     with _opened(house, run_id, OUTPUT_LOG) as stream:
         for raw in stream or ():
-            yield raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
+            yield masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
 
 
 def has_output(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from taskpilot.domain.decisions import Decision
+from taskpilot.domain.feedback import Feedback
 from taskpilot.domain.runs import Attempt, Run, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
@@ -124,3 +125,8 @@ def step_json(step: Step) -> dict[str, Any]:
         "started_at": iso(step.started_at),
         "ended_at": iso(step.ended_at),
     }
+
+
+def feedback_json(feedback: Feedback) -> dict[str, Any]:
+    """A person's word on a run's result."""
+    return {"verdict": feedback.verdict.value, "by": feedback.given_by, "at": iso(feedback.given_at), "note": feedback.note}

@@ -20,7 +20,7 @@ from taskpilot.signals.metrics import registry_of, snapshot_of
 from taskpilot.signals.scheduler_metrics import scheduler_registry, scheduler_snapshot
 from taskpilot.store import totals
 from taskpilot.store.database import Store
-from taskpilot.store.metrics_queries import owed_jobs, record_delivered, record_failed
+from taskpilot.store.metrics_queries import owed_jobs, record_delivered, record_failed, record_removed
 
 JOB: Final = "taskpilot"
 """The label `job` of every group; our job is `job_name`."""
@@ -156,6 +156,27 @@ def foreign_store(url: str, deployment: str, job: str, store_id: str, *, seconds
     ours = {"job": JOB, "deployment": deployment, "job_name": job}
     owners = [owner for group in groups_of(url, seconds=seconds) if group.labels == ours for owner in group.store_ids]
     return next((owner for owner in owners if owner != store_id), None)
+
+
+def groups_of_jobs(url: str, deployment: str, *, seconds: float = 5.0) -> dict[str, Group]:
+    """By job, the groups that are exactly what a push of this deployment makes. Raises GatewayUnreachable."""
+    ours = {"job": JOB, "deployment": deployment}
+    found = ((group.labels.get("job_name", ""), group) for group in groups_of(url, seconds=seconds))
+    return {job: group for job, group in found if job and group.labels == {**ours, "job_name": job}}
+
+
+def retire_group(store: Store, url: str, state_dir: Path, job: str, *, seconds_left: float) -> None:
+    """Removes the group of a job that is gone, and with it what is owed of it; no push of ours can land meanwhile.
+
+    Raises GatewayUnreachable, also where another process pushes the group all the time.
+    """
+    deadline = time.monotonic() + seconds_left
+    with held(state_dir / "locks" / f"{job}.gateway.lock", Waits(seconds_left)) as got:
+        if not got:
+            raise GatewayUnreachable(_unreachable(url, f"another process holds the lock of {one_line(job)}'s group"))
+        delete_group(url, store.deployment, job, seconds=deadline - time.monotonic())
+        with store.write() as connection:
+            record_removed(connection, job)
 
 
 def delete_group(url: str, deployment: str, job: str, *, seconds: float = 5.0) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from taskpilot.domain import instruments
 from taskpilot.domain.decisions import Verdict
+from taskpilot.domain.feedback import FeedbackVerdict
 from taskpilot.domain.instruments import Instrument, Kind
 from taskpilot.domain.runs import OPEN, FireOutcome, RunStatus
 from taskpilot.domain.tasks import TaskStatus
@@ -27,6 +28,7 @@ _FIXED: Final = {
     (instruments.POLICY_DECISIONS.name, "engine"): ("regorus",),
     (instruments.POLICY_DECISIONS.name, "decision"): tuple(verdict.value for verdict in Verdict),
     (instruments.APPROVALS.name, "verdict"): ("approved", "rejected"),
+    (instruments.FEEDBACK.name, "verdict"): tuple(verdict.value for verdict in FeedbackVerdict),
     (instruments.BUDGET_STOPS.name, "scope"): ("run",),
     (instruments.TELEMETRY_FAILURES.name, "sink"): ("gateway", "collector", "traces", "metrics_file", "logs", "decision_log"),
 }

@@ -8,10 +8,10 @@ from sqlalchemy import ColumnElement, Connection, case, cast, func, select
 from sqlalchemy.types import Float, Integer
 
 from taskpilot.domain.decisions import Verdict
-from taskpilot.domain.instruments import FEEDBACK
+from taskpilot.domain.feedback import FeedbackVerdict
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import OPEN, RunStatus
-from taskpilot.store.tables import decisions, runs, totals
+from taskpilot.store.tables import decisions, feedback, runs
 
 _UNJUDGED: Final = (*sorted(OPEN), RunStatus.CANCELLED)
 """A run that has not ended says nothing yet, and one that a person or a newer fire ended says nothing of the job."""
@@ -84,10 +84,10 @@ def violations(connection: Connection, since: datetime) -> Share:
     return Share(part, whole)
 
 
-def confirmations(connection: Connection) -> Share:
-    """The results that people called correct, of all that they judged. Totals know no window: since the store was made."""
-    correct = cast(func.json_extract(totals.c.labels, "$.verdict") == "correct", Integer) * totals.c.value
-    query = select(func.coalesce(func.sum(correct), 0), func.coalesce(func.sum(totals.c.value), 0)).where(totals.c.metric == FEEDBACK.name)
+def confirmations(connection: Connection, since: datetime) -> Share:
+    """The results that people called correct, of all that they judged since; of each run, the newest word."""
+    correct = cast(feedback.c.verdict == FeedbackVerdict.CORRECT, Integer)
+    query = select(func.coalesce(func.sum(correct), 0), func.count()).where(feedback.c.given_at >= to_micros(since))
     part, whole = connection.execute(query).one()
     return Share(part, whole)
 

@@ -111,6 +111,12 @@ def record_failed(connection: Connection, job: str, error: str, *, timed_out_at:
     connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_=values))
 
 
+def record_removed(connection: Connection, job: str) -> None:
+    """Notes that the job's group is gone on purpose: nothing of it is owed until its ledger changes."""
+    values = {"pushed_version": job_state.c.version, "push_timed_out_at": None, "push_error": None}
+    connection.execute(update(job_state).where(job_state.c.job == job).values(values))
+
+
 def last_runs(connection: Connection, jobs: Iterable[str]) -> dict[str, Row[Any]]:
     """The newest run of each job, as a row of `runs`."""
     newest = ((job, connection.execute(_SELECT_NEWEST, {"the_job": job}).first()) for job in jobs)

@@ -203,6 +203,18 @@ decisions = Table(
     Index("decisions_by_time", "decided_at", "verdict"),
 )
 
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("verdict", Text, nullable=False),
+    Column("given_by", Text, nullable=False),
+    Column("given_at", BigInteger, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    Index("feedback_by_time", "given_at", "verdict"),
+)
+"""What people said of results: the newest word on each run. The totals count every word as it was given."""
+
 totals = Table(
     "totals",
     metadata,

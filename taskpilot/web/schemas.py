@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from taskpilot.domain.decisions import DecisionStatus, Verdict
+from taskpilot.domain.feedback import FeedbackVerdict
 from taskpilot.domain.runs import FireOutcome, RunStatus, TriggerKind
 from taskpilot.domain.tasks import Priority, TaskStatus
 
@@ -208,6 +209,15 @@ class Step(BaseModel):
     ended_at: Instant | None
 
 
+class Feedback(BaseModel):
+    """What a person said of a run's result."""
+
+    verdict: FeedbackVerdict
+    by: str
+    at: Instant
+    note: str
+
+
 class RunDetail(Run):
     """A run with its attempts and tasks, and what it waits for."""
 
@@ -215,6 +225,7 @@ class RunDetail(Run):
     tasks: list[Task]
     pending_decisions: list[Decision]
     uncertain_steps: list[Step]
+    feedback: Feedback | None
     folder: str
 
 
@@ -234,6 +245,12 @@ class Answer(BaseModel):
 
     by: Line = Field(default="api", description="A name; the token does not say who holds it.")
     note: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class FeedbackAnswer(Answer):
+    """Whether a result was right, who says so, and why."""
+
+    verdict: FeedbackVerdict
 
 
 class Queued(BaseModel):

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Security
 from fastapi.security import HTTPBearer
 
 from taskpilot.operations import approvals, pauses
+from taskpilot.operations.feedback import give_feedback
 from taskpilot.operations.requests import enqueue_run
 from taskpilot.operations.running import cancel_run
 from taskpilot.web import schemas
@@ -57,6 +58,11 @@ def writing_routes(services: Services) -> APIRouter:
     def cancel(run_id: UUID) -> Any:
         """Ends a run that is queued, running or waiting; a running one is asked to, and killed after 10 s."""
         return done(cancel_run(house, str(run_id)))
+
+    @router.post("/runs/{run_id}/feedback", response_model=schemas.Done)
+    def feedback(run_id: UUID, said: schemas.FeedbackAnswer) -> Any:
+        """Says whether an ended run's result was right; a later word takes the earlier one's place."""
+        return done(give_feedback(house, str(run_id), said.verdict, by=said.by, note=said.note))
 
     @router.post("/tasks/{task_id}/approve", response_model=schemas.Done)
     def approve_task(task_id: UUID, who: Who = None) -> Any:

@@ -90,3 +90,51 @@ def test_a_gateway_that_is_away_is_75_for_a_push_and_no_error_for_validate(root:
     done = taskpilot(root, url, "jobs", "validate")
     assert (done.returncode, done.stderr) == (0, "")
     assert "pushed  nothing: the Pushgateway at" in done.stdout
+
+
+def test_the_group_of_a_removed_job_is_gone_and_no_other(root: Path, gateway: Pushgateway) -> None:
+    (root / "jobs" / "three.py").write_text(JOB.format(name="three"))
+    assert taskpilot(root, gateway.url, "metrics", "push").returncode == 0
+    (root / "jobs" / "four.py").write_text(JOB.format(name="four"))
+    assert taskpilot(root, gateway.url, "metrics", "push", "four", home="another").returncode == 0
+    for name in ("three", "four"):
+        (root / "jobs" / f"{name}.py").unlink()
+    (root / "jobs" / "two.py").write_text("1 / 0\n")
+    kept = {"job": "four", "outcome": "kept"}
+    done = taskpilot(root, gateway.url, "metrics", "prune", "--dry-run", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(one["job"], one["outcome"]) for one in json.loads(done.stdout)] == [("four", "kept"), ("three", "would remove")]
+    assert gateway.value("taskpilot_runs_total", job_name="three", status="succeeded") == 0
+    done = taskpilot(root, gateway.url, "metrics", "prune", "--json")
+    assert done.returncode == 0
+    other, removed = json.loads(done.stdout)
+    assert (removed, other | kept) == ({"job": "three", "outcome": "removed", "why": ""}, other)
+    assert "another store (" in other["why"]
+    for name, value in (("one", 0), ("two", 0), ("three", None), ("four", 0)):
+        assert gateway.value("taskpilot_runs_total", job_name=name, status="succeeded") == value, name
+    done = taskpilot(root, gateway.url, "metrics", "prune", home="another")
+    assert (done.returncode, done.stdout.split()[-2:]) == (0, ["four", "removed"])
+
+
+def test_nothing_is_owed_of_a_removed_job_any_more_and_one_that_comes_back_has_all_its_numbers(root: Path, gateway: Pushgateway) -> None:
+    assert taskpilot(root, f"http://127.0.0.1:{free_port()}", "run", "one", "--quiet").returncode == 0
+    assert taskpilot(root, gateway.url, "metrics", "push").returncode == 0
+    text = (root / "jobs" / "one.py").read_text()
+    (root / "jobs" / "one.py").unlink()
+    assert taskpilot(root, gateway.url, "metrics", "prune").returncode == 0
+    # This run's end pushes what is owed of every job.
+    assert taskpilot(root, gateway.url, "run", "two", "--quiet").returncode == 0
+    assert gateway.value("taskpilot_runs_total", job_name="one", status="succeeded") is None
+    assert taskpilot(root, gateway.url, "metrics", "prune").stderr == "every group of this deployment belongs to a job: nothing to remove\n"
+    (root / "jobs" / "one.py").write_text(text)
+    assert taskpilot(root, gateway.url, "run", "one", "--quiet").returncode == 0
+    assert gateway.value("taskpilot_runs_total", job_name="one", status="succeeded") == 2
+
+
+def test_without_a_gateway_or_a_folder_of_jobs_prune_removes_nothing(root: Path, gateway: Pushgateway) -> None:
+    assert taskpilot(root, gateway.url, "metrics", "push").returncode == 0
+    assert taskpilot(root, f"http://127.0.0.1:{free_port()}", "metrics", "prune").returncode == 75
+    assert taskpilot(root, "", "metrics", "prune").returncode == 78
+    (root / "jobs").rename(root / "elsewhere")
+    assert taskpilot(root, gateway.url, "metrics", "prune").returncode == 78
+    assert gateway.value("taskpilot_runs_total", job_name="one", status="succeeded") == 0

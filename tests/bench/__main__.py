@@ -4,10 +4,15 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import record, start, telemetry
+from tests.bench import record, scheduler, start, telemetry
 from tests.bench.figures import Figure
 
-SUBJECTS: dict[str, Callable[[int], Iterator[Figure]]] = {"start": start.bench, "record": record.bench, "telemetry": telemetry.bench}
+SUBJECTS: dict[str, Callable[[int], Iterator[Figure]]] = {
+    "start": start.bench,
+    "record": record.bench,
+    "telemetry": telemetry.bench,
+    "scheduler": scheduler.bench,
+}
 
 
 def main() -> int:

@@ -18,6 +18,14 @@ FIGURES = {
     ),
     "record": ("run record", "run record", "run record", "three steps, one process", "three steps, with its pair"),
     "telemetry": ("push at run 1,000", "telemetry dead", "telemetry hanging"),
+    "scheduler": (
+        "1,000 due at once, p50",
+        "the same with 1,000 runs, p50",
+        "1,000 due at once, p99",
+        "the same with 1,000 runs, p99",
+        "10,000 jobs idle",
+        "the same with 1,000 runs",
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from shlex import quote
 from typing import Final
 from urllib.parse import quote as percent
 
+from taskpilot.domain.specs import is_job_name
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.operations.doctor.case import ANSWER_SECONDS, Case
@@ -13,6 +14,7 @@ from taskpilot.signals.gateway import JOB, GatewayUnreachable, Group, groups_of
 from taskpilot.signals.http_exchange import shown
 from taskpilot.store.inspection import Condition
 
+_PRUNE: Final = "taskpilot metrics prune"
 _KEY: Final = "TASKPILOT_PUSHGATEWAY_URL"
 
 
@@ -77,12 +79,21 @@ def _flaw(case: Case, url: str, deployment: str, group: Group) -> Finding | None
         return Finding(Code.GATEWAY_FOREIGN_STORE, sentence, mend)
     if not group.store_ids:
         sentence = f"the group of {name} under our name {deployment} names no store: it was not pushed by TaskPilot"
-        return Finding(Code.GATEWAY_UNOWNED_GROUP, sentence, delete)
-    if "job_name" in group.labels and isinstance(case.catalog, JobCatalog):
-        known = set(case.catalog.jobs).union(*(broken.names for broken in case.catalog.broken))
-        if group.labels["job_name"] not in known:
-            return Finding(Code.GATEWAY_REMOVED_JOB, f"the group of {name} is still there, but no file defines that job", delete)
+        return Finding(Code.GATEWAY_UNOWNED_GROUP, sentence, _PRUNE if _prunable(case, group) else delete)
+    if _prunable(case, group):
+        return Finding(Code.GATEWAY_REMOVED_JOB, f"the group of {name} is still there, but no file defines that job", _PRUNE)
     return None
+
+
+def _prunable(case: Case, group: Group) -> bool:
+    """Whether it is what a push makes, of a job that is gone."""
+    job = group.labels.get("job_name", "")
+    return (
+        set(group.labels) == {"job", "deployment", "job_name"}
+        and is_job_name(job)
+        and isinstance(case.catalog, JobCatalog)
+        and not case.catalog.knows(job)
+    )
 
 
 def _address(url: str, group: Group) -> str:

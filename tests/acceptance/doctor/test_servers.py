@@ -112,11 +112,20 @@ class TestGateway:
         foreign = found.one("gateway.foreign-store")
         assert "another store (another-store) fills the group of good" in foreign["sentence"]
         assert "TASKPILOT_DEPLOYMENT" in foreign["mend"]
-        for code, job in (("gateway.unowned-group", "nobodys"), ("gateway.removed-job", "removed")):
-            *curl, url = shlex.split(found.one(code)["mend"])
-            assert curl == ["curl", "-X", "DELETE"]
-            urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10).close()
-            assert f'job_name="{job}"' not in gateway.metrics()
+        for code in ("gateway.unowned-group", "gateway.removed-job"):
+            assert found.one(code)["mend"] == "taskpilot metrics prune"
+        assert house("metrics", "prune", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url}).code == 0
+        held = gateway.metrics()
+        assert [f'job_name="{job}"' in held for job in ("nobodys", "removed", "broken", "good")] == [False, False, True, True]
+
+    def test_a_group_of_a_job_that_is_there_and_names_no_store_is_removed_by_its_own_address(
+        self, house: Patient, gateway: Pushgateway
+    ) -> None:
+        self.push(gateway, "good", "# TYPE a gauge\na 1\n")
+        *curl, url = shlex.split(self.look(house, gateway.url).one("gateway.unowned-group")["mend"])
+        assert curl == ["curl", "-X", "DELETE"]
+        urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10).close()
+        assert 'job_name="good"' not in gateway.metrics()
 
     @pytest.mark.parametrize("start", [dead, partial(answering, 200, b"{}")], ids=["dead", "no gateway"])
     def test_one_that_gives_no_usable_answer(self, house: Patient, start: Callable[[], AbstractContextManager[BadServer]]) -> None:

@@ -92,6 +92,18 @@ def test_a_run_is_cancelled_once(guarded: Served) -> None:
     assert guarded.post(f"/api/v1/runs/{run_id}/cancel").status == 409
 
 
+def test_a_result_is_called_right_or_wrong(guarded: Served) -> None:
+    run_id = add_run(guarded.house.store)
+    assert guarded.get(f"/api/v1/runs/{run_id}").json()["feedback"] is None
+    assert guarded.post(f"/api/v1/runs/{run_id}/feedback", {"verdict": "perhaps"}).status == 422
+    assert guarded.post(f"/api/v1/runs/{run_id}/feedback").status == 422
+    assert guarded.post(f"/api/v1/runs/{run_id}/feedback", {"verdict": "wrong", "by": "anna", "note": "no such account"}).status == 200
+    said = guarded.get(f"/api/v1/runs/{run_id}").json()["feedback"]
+    assert (said["verdict"], said["by"], said["note"]) == ("wrong", "anna", "no such account")
+    waiting = add_run(guarded.house.store, status=RunStatus.WAITING, ended_at=None)
+    assert guarded.post(f"/api/v1/runs/{waiting}/feedback", {"verdict": "correct"}).status == 409
+
+
 def test_a_review_is_answered_and_its_run_goes_on(guarded: Served) -> None:
     awake(guarded.house)
     store = guarded.house.store

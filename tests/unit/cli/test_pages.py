@@ -72,6 +72,19 @@ def test_a_step_that_needs_nobody_is_not_asked_about(cli: Callable[..., Any], st
     assert f"next: taskpilot runs resume {run_id}\n" in said
 
 
+def test_a_word_on_a_result_stands_on_its_page(cli: Callable[..., Any], store: Store) -> None:
+    run_id = records.add_run(store)
+    for wrong in ((), ("--correct", "--wrong")):
+        said = cli("runs", "feedback", run_id, *wrong)
+        assert (said.code, "--correct or --wrong" in said.err) == (2, True)
+    assert "feedback" not in cli("runs", "show", run_id).out
+    assert cli("runs", "feedback", run_id, "--wrong", "--by", "ada", "--note", "no such\x1b[2J account").code == 0
+    said = cli("runs", "show", run_id)
+    assert "feedback  wrong, says ada, " in said.out
+    assert "no such\\x1b[2J account" in said.out
+    assert cli("runs", "show", run_id, "--json").json["feedback"]["verdict"] == "wrong"
+
+
 def test_a_run_that_succeeded_names_no_next_command(cli: Callable[..., Any], store: Store) -> None:
     assert "taskpilot runs resume" not in cli("runs", "show", records.add_run(store)).out
 

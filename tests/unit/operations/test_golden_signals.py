@@ -8,11 +8,11 @@ import pytest
 
 from taskpilot.domain.decisions import Verdict as Said
 from taskpilot.domain.errors import UsageError
-from taskpilot.domain.instruments import FEEDBACK
+from taskpilot.domain.feedback import FeedbackVerdict
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import RunStatus
-from taskpilot.operations.golden_signals import GoldenSignals, Signal, Verdict, golden_json, golden_signals
-from taskpilot.store import totals
+from taskpilot.operations.feedback import give_feedback
+from taskpilot.operations.golden_signals import GoldenSignals, Signal, golden_json, golden_signals
 from tests import records
 from tests.timeline import MONDAY, Timeline
 
@@ -106,11 +106,21 @@ def test_violations_are_the_tool_calls_that_policy_denied(denied: int, verdict: 
     assert short(figures(timeline).policy_violation_rate) == (float(denied), verdict)
 
 
-def test_correctness_is_what_people_said(timeline: Timeline) -> None:
-    with timeline.house.store.write() as connection:
-        totals.add(connection, "triage", [totals.count(FEEDBACK, 9, verdict="correct"), totals.count(FEEDBACK, 1, verdict="wrong")])
+def test_correctness_is_what_people_said_last_of_each_run(timeline: Timeline) -> None:
+    def say(verdict: FeedbackVerdict, run_id: str) -> None:
+        give_feedback(timeline.house, run_id, verdict, by="ada", note="")
+
+    run_ids = [records.add_run(timeline.house.store) for _ in range(10)]
+    say(FeedbackVerdict.WRONG, run_ids[0])
+    timeline.later(days=31)
+    for run_id in run_ids[1:]:
+        say(FeedbackVerdict.CORRECT, run_id)
+    assert short(figures(timeline).confirmed_correctness) == (100.0, "healthy")
+    assert short(figures(timeline, days=32).confirmed_correctness) == (90.0, "degraded")
+    say(FeedbackVerdict.WRONG, run_ids[1])
+    say(FeedbackVerdict.CORRECT, run_ids[0])
     signal = figures(timeline).confirmed_correctness
-    assert (signal.value, signal.verdict, signal.window) == (90.0, Verdict.DEGRADED, "all")
+    assert (short(signal), signal.window, signal.detail) == ((90.0, "degraded"), "30d", "9 of 10 results were called correct")
 
 
 def test_the_window_is_as_long_as_one_asks(timeline: Timeline) -> None:

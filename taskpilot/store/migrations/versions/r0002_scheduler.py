@@ -1,5 +1,5 @@
-"""What a scheduler needs (schedules with their cursors, gaps, pauses, schedulers, clock events, the queue, the audit of the API), and the
-spans that are owed to a collector.
+"""What a scheduler needs (schedules with cursors, gaps, pauses, schedulers, clock events, the queue), the audit of the API, feedback, and
+the spans that are owed to a collector.
 """
 
 import sqlalchemy as sa
@@ -29,6 +29,17 @@ def upgrade() -> None:
     op.create_index("runs_by_end", "runs", read, sqlite_where=sa.text("ended_at IS NOT NULL"))
     _schedules()
     _schedulers()
+    op.create_table(
+        "feedback",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("given_by", sa.Text(), nullable=False),
+        sa.Column("given_at", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id"),
+    )
+    op.create_index("feedback_by_time", "feedback", ["given_at", "verdict"])
     op.create_table(
         "audit",
         sa.Column("id", sa.Text(), nullable=False),
