@@ -60,8 +60,8 @@ def check_collector(connection: Transaction, settings: Settings) -> Check:
     failed = telemetry_failures(connection, TELEMETRY_FAILURES.name).get("collector", 0)
     owed = runs_with_undelivered_traces(connection)
     mend = "; `taskpilot traces replay` delivers them" if owed else ""
-    runs = "1 run is" if owed == 1 else f"{owed:,} runs are"
-    return Check(Status.UNKNOWN, f"not asked; {failed:,} deliveries failed so far, the spans of {runs} owed{mend}")
+    runs = "1 run" if owed == 1 else f"{owed:,} runs"
+    return Check(Status.UNKNOWN, f"not asked; {failed:,} deliveries failed so far, the spans of {runs} are owed{mend}")
 
 
 def check_model(connection: Transaction, now: datetime) -> Check:

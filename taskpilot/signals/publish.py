@@ -13,6 +13,7 @@ from typing import Final, Self
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.moments import utc_now
 from taskpilot.settings import Settings
+from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.bounded import Background
 from taskpilot.signals.gateway import push_job, push_owed
 from taskpilot.signals.job_facts import JobFacts
@@ -53,14 +54,12 @@ class Targets:
         """As configured."""
         certificate = None if settings.otel_certificate is None else settings.root / settings.otel_certificate
         collector = Collector(settings.otel_traces_url, settings.otel_protocol, settings.otel_headers, certificate)
-        held = (settings.openai_api_key, settings.api_token)
-        secrets = [*(secret.get_secret_value() for secret in held if secret is not None), *settings.otel_headers.values()]
         return cls(
             settings.state_dir,
             settings.pushgateway_url,
             collector if settings.otel_enabled else None,
             settings.otel_resource,
-            Content(secrets) if settings.otel_content else None,
+            Content(secrets_of(settings)) if settings.otel_content else None,
         )
 
 

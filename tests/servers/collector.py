@@ -1,10 +1,12 @@
 """A local OTLP receiver, over gRPC or HTTP with protobuf, that keeps the spans it gets, or answers as it is told."""
 
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -56,8 +58,8 @@ def spans_in(request: ExportTraceServiceRequest) -> list[Any]:
 
 
 @contextmanager
-def grpc_collector(port: int = 0) -> Iterator[Received]:
-    """Runs a gRPC receiver until the block ends."""
+def grpc_collector(certificate: tuple[Path, Path] | None = None) -> Iterator[Received]:
+    """Runs a gRPC receiver until the block ends. With a `certificate` (its file and its key's) it speaks TLS."""
     received = Received()
 
     class Service(TraceServiceServicer):
@@ -72,8 +74,12 @@ def grpc_collector(port: int = 0) -> Iterator[Received]:
 
     server = grpc.server(ThreadPoolExecutor(2))
     add_TraceServiceServicer_to_server(Service(), server)  # type: ignore[no-untyped-call]
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
-    received.endpoint = f"http://127.0.0.1:{bound}"
+    if certificate is None:
+        received.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    else:
+        chain, key = certificate
+        credentials = grpc.ssl_server_credentials([(key.read_bytes(), chain.read_bytes())])
+        received.endpoint = f"https://localhost:{server.add_secure_port('127.0.0.1:0', credentials)}"
     server.start()
     try:
         yield received
@@ -82,8 +88,8 @@ def grpc_collector(port: int = 0) -> Iterator[Received]:
 
 
 @contextmanager
-def http_collector(port: int = 0) -> Iterator[Received]:
-    """Runs a receiver for POST /v1/traces until the block ends."""
+def http_collector(certificate: tuple[Path, Path] | None = None) -> Iterator[Received]:
+    """Runs a receiver for POST /v1/traces until the block ends. With a `certificate` it speaks TLS."""
     received = Received()
 
     class Handler(BaseHTTPRequestHandler):
@@ -110,10 +116,16 @@ def http_collector(port: int = 0) -> Iterator[Received]:
         def log_message(self, *_arguments: Any) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        scheme, host = "http", "127.0.0.1"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            scheme, host = "https", "localhost"
         thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        received.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        received.endpoint = f"{scheme}://{host}:{server.server_address[1]}"
         try:
             yield received
         finally:

@@ -100,10 +100,13 @@ def sender(collector: Collector) -> Send:
         for batch in batches(spans, BATCH):
             try:
                 request = encode_spans(readable(batch))
-                reply = post(request, deadline - time.monotonic())
             except Exception as error:
                 # What cannot be encoded now cannot be encoded later.
-                reply = Reply(Word.REFUSED, message=one_line(f"{type(error).__name__}: {error}"))
+                return Reply(Word.REFUSED, rejected, _in_words(error))
+            try:
+                reply = post(request, deadline - time.monotonic())
+            except Exception as error:
+                reply = Reply(Word.AWAY, message=_in_words(error))
             if reply.word is not Word.TAKEN:
                 return Reply(reply.word, rejected, reply.message)
             rejected, message = rejected + reply.rejected, message or reply.message
@@ -123,10 +126,10 @@ def hush() -> None:
 def _http(collector: Collector) -> Callable[[Any, float], Reply]:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-    trust = None if collector.certificate is None else ssl.create_default_context(cafile=collector.certificate)
     headers = {**collector.headers, "Content-Type": "application/x-protobuf"}
 
     def post(request: Any, seconds: float) -> Reply:
+        trust = None if collector.certificate is None else ssl.create_default_context(cafile=collector.certificate)
         try:
             answer = exchange("POST", collector.endpoint, seconds=seconds, body=request.SerializeToString(), headers=headers, trust=trust)
         except Unanswered as error:
@@ -181,7 +184,7 @@ def _grpc(collector: Collector) -> Callable[[Any, float], Reply]:
         opened.clear()
         attempt = Background(lambda: call(request, seconds))
         if attempt.wait(seconds):
-            return attempt.value or Reply(Word.AWAY, message=one_line(f"{type(attempt.error).__name__}: {attempt.error}"))
+            return attempt.value or Reply(Word.AWAY, message=_in_words(attempt.error))
         for channel in opened:
             # Ends its waits; in a thread of its own, since closing may wait too.
             with suppress(RuntimeError):
@@ -189,6 +192,10 @@ def _grpc(collector: Collector) -> Callable[[Any, float], Reply]:
         return Reply(Word.UNKNOWN, message=f"no answer within {seconds:.1f} s")
 
     return post
+
+
+def _in_words(error: BaseException | None) -> str:
+    return one_line(f"{type(error).__name__}: {error}")
 
 
 def _taken(response: Any) -> Reply:

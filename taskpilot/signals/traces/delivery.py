@@ -43,7 +43,7 @@ class Delivery:
     refused: int = 0
     """Runs whose spans it will never take, and that are not sent again."""
     owed: int = 0
-    """Runs that it has not got, now."""
+    """Runs that it has not got, now; 10,000 are counted at most."""
     error: str = ""
     """What stopped it, or why something was rejected or refused; on one line, untrusted."""
 

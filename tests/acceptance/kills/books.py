@@ -127,6 +127,7 @@ def everything(taskpilot: TaskPilot) -> dict[str, list[Row]]:
     kept = {table: taskpilot.rows(f"SELECT * FROM {table}") for table in tables}
     for attempt in kept["attempts"]:
         attempt.pop("traces_written_at")
+        attempt.pop("traces_due_at")
     return kept
 
 

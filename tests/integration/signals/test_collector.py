@@ -1,5 +1,6 @@
 """Spans to a real OTLP receiver, over gRPC and HTTP, and to collectors that are no help."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,9 +13,21 @@ from taskpilot.signals.traces.file import write_owed_traces
 from taskpilot.store.database import Store
 from tests.servers.bad_gateway import answering, dead, dripping, hanging
 from tests.servers.collector import Received, grpc_collector, http_collector
+from tests.servers.debian import require
 from tests.servers.recorded import add_step, finished_run
 
-Make = Callable[[], AbstractContextManager[Received]]
+Make = Callable[..., AbstractContextManager[Received]]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Of localhost, and vouched for by nobody but itself."""
+    folder = tmp_path_factory.mktemp("certificate")
+    files = folder / "certificate.pem", folder / "key.pem"
+    command = [require("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, *names, "-out", str(files[0]), "-keyout", str(files[1])], check=True, capture_output=True)
+    return files
 
 
 @pytest.mark.parametrize(("protocol", "make"), [("grpc", grpc_collector), ("http/protobuf", http_collector)])
@@ -65,3 +78,18 @@ def test_nobody_at_the_endpoint_is_seen_at_once() -> None:
     assert time.monotonic() - start < 0.5
     with hanging() as server:
         assert is_there(Collector(f"127.0.0.1:{server.port}", "grpc"))
+
+
+@pytest.mark.parametrize(("protocol", "make"), [("grpc", grpc_collector), ("http/protobuf", http_collector)])
+def test_a_certificate_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else(
+    store: Store, home: Path, protocol: str, make: Make, certificate: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    spans = write_owed_traces(store, home, run_id=finished_run(store)).spans
+    with make(certificate) as received:
+        endpoint = received.endpoint + ("" if protocol == "grpc" else "/v1/traces")
+        assert sender(Collector(endpoint, protocol))(spans, 3.0).word in (Word.AWAY, Word.UNKNOWN)
+        assert sender(Collector(endpoint, protocol, certificate=certificate[0]))(spans, 5.0) == Reply(Word.TAKEN)
+        missing = sender(Collector(endpoint, protocol, certificate=home / "missing.pem"))(spans, 3.0)
+        assert (missing.word, "FileNotFoundError" in missing.message) == (Word.AWAY, True)
+    assert len(received.spans) == 1
+    assert "Traceback" not in capfd.readouterr().err

@@ -18,7 +18,7 @@ from taskpilot.operations.maintenance import close_missed
 from taskpilot.operations.pauses import pause_job
 from taskpilot.store import totals
 from taskpilot.store.engine import FILE
-from taskpilot.store.tables import job_state
+from taskpilot.store.tables import attempts, job_state
 from taskpilot.supervisor.owner import current_owner
 from tests import records
 from tests.timeline import MONDAY, Timeline
@@ -215,7 +215,11 @@ def test_undelivered_spans_are_counted_and_no_verdict(timeline: Timeline) -> Non
                 connection, "triage", [totals.Increment("taskpilot_telemetry_failures_total", totals.canonical({"sink": sink}), number)]
             )
     check = look(timeline).checks["collector"]
-    assert (check.status, check.detail.split(",")[0]) == (Status.UNKNOWN, "not asked; 3 deliveries failed so far")
+    assert (check.status, check.detail) == (Status.UNKNOWN, "not asked; 3 deliveries failed so far, the spans of 0 runs are owed")
+    run_id = records.add_run(timeline.house.store)
+    with timeline.house.store.write() as connection:
+        connection.execute(attempts.update().where(attempts.c.run_id == run_id).values(traces_due_at=1))
+    assert look(timeline).checks["collector"].detail.endswith("the spans of 1 run are owed; `taskpilot traces replay` delivers them")
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "gone", "gone with its log", "lone log", "newer", "locked", "folder"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from taskpilot.domain.decisions import DecisionStatus, Verdict
 from taskpilot.domain.errors import NotFound, StoreError, UsageError
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.jobs.loader import load_jobs
@@ -53,6 +54,33 @@ def test_a_scope_that_only_begins_alike_is_not_inside(house: House) -> None:
     records.add_step(house.store, run_id, scope="/workflow.0/planner.10", name="elsewhere")
     _run, lines = trace_of(house, run_id)
     assert {line.name: line.depth for line in lines} == {"attempt 1": 0, "planner": 1, "tool elsewhere": 1}
+
+
+def test_the_agents_of_one_request_stand_together_however_many_run_at_once(house: House) -> None:
+    run_id = records.add_run(house.store)
+    for agent, place in (("planner", "planner.0"), ("reviewer", "task.0/reviewer.0")):
+        for item in ("0", "1"):
+            records.add_agent(house.store, run_id, f"{agent}{item}", f"/map.0[{item}]/workflow.0/{place}")
+    _run, lines = trace_of(house, run_id)
+    assert [line.name for line in lines] == ["attempt 1", "planner0", "reviewer0", "planner1", "reviewer1"]
+
+
+def test_a_decision_stands_beside_its_call_with_the_answer_of_a_person(house: House) -> None:
+    run_id = records.add_run(house.store)
+    scope = "/workflow.0/executor.0"
+    records.add_agent(house.store, run_id, "executor", scope)
+    records.add_step(house.store, run_id, scope=scope, name="create_task", key="the key")
+    records.add_decision(house.store, run_id, step_key="the key", status=DecisionStatus.APPROVED)
+    records.add_decision(house.store, run_id, tool="notify", verdict=Verdict.DENY, status=DecisionStatus.FINAL)
+    records.add_decision(house.store, run_id, tool="later", verdict=Verdict.DENY, decided_at=records.NOON + timedelta(days=1))
+    _run, lines = trace_of(house, run_id)
+    assert [(line.depth, line.name, line.status, line.detail) for line in lines] == [
+        (0, "attempt 1", "succeeded", ""),
+        (1, "policy notify", "deny", ""),
+        (1, "executor", "succeeded", ""),
+        (2, "policy create_task", "require_approval", "approved"),
+        (2, "tool create_task", "unknown", ""),
+    ]
 
 
 def test_the_export_is_whole_private_and_in_the_order_of_birth(house: House, tmp_path: Path) -> None:

@@ -1,39 +1,20 @@
 """Which spans a run's record gives, and what they say."""
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
 from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from taskpilot.domain.moments import utc_now
-from taskpilot.signals.locks import Waits, held
-from taskpilot.signals.traces.content import TEXT_MAX, Content
+from taskpilot.signals.traces.content import Content
 from taskpilot.signals.traces.file import write_owed_traces
 from taskpilot.signals.traces.ids import span_id_of
 from taskpilot.signals.traces.sdk import readable
 from taskpilot.store import tables
 from taskpilot.store.database import Store
-from taskpilot.store.trace_queries import claim_due_traces
 from tests.servers.recorded import SECOND, T0, add_agent, add_attempt, add_decision, add_step, finished_run
-
-
-def spans(home: Path) -> dict[str, dict[str, Any]]:
-    """The spans of traces.jsonl by name; a name that stands twice is an error here."""
-    found: dict[str, dict[str, Any]] = {}
-    for line in (home / "traces.jsonl").read_text().splitlines():
-        for resource in json.loads(line)["resourceSpans"]:
-            for scope in resource["scopeSpans"]:
-                for span in scope["spans"]:
-                    assert span["name"] not in found
-                    found[span["name"]] = span
-    return found
-
-
-def attributes(span: dict[str, Any]) -> dict[str, Any]:
-    return {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
+from tests.traced import attributes, spans
 
 
 def link_ids(span: dict[str, Any]) -> list[str]:
@@ -107,14 +88,6 @@ def test_no_prompt_argument_or_result_is_in_the_file(store: Store, home: Path) -
     assert (failed["status"]["code"], failed["status"]["message"]) == (2, "ToolFailed")
 
 
-def test_the_file_is_ours_alone_and_written_once(store: Store, home: Path) -> None:
-    run_id = a_whole_run(store)
-    write_owed_traces(store, home, run_id=run_id)
-    assert stat.S_IMODE((home / "traces.jsonl").stat().st_mode) == 0o600
-    assert not write_owed_traces(store, home, run_id=run_id).spans
-    assert len((home / "traces.jsonl").read_text().splitlines()) == 1
-
-
 def test_a_later_attempt_is_a_span_below_the_root_that_was_written_before(store: Store, home: Path) -> None:
     run_id = finished_run(store, status="waiting")
     write_owed_traces(store, home, run_id=run_id)
@@ -179,69 +152,6 @@ def test_every_genai_attribute_is_one_of_the_published_conventions(store: Store,
     assert {"gen_ai.input.messages", "gen_ai.tool.call.arguments", "gen_ai.tool.type", "gen_ai.workflow.name"} <= used
 
 
-def test_content_is_there_on_request_in_the_shape_of_the_conventions_and_without_secrets(store: Store, home: Path) -> None:
-    run_id = finished_run(store)
-    asked = [
-        {"role": "system", "content": "Plan.", "tool_calls": [], "tool_call_id": None},
-        {"role": "user", "content": "The key is sk-canary-1", "tool_calls": [], "tool_call_id": None},
-        {"role": "tool", "content": "filed", "tool_calls": [], "tool_call_id": "c1"},
-    ]
-    call = {"id": "c2", "name": "notify", "arguments": '{"message":"sk-canary-1"}'}
-    reply = {"content": "", "tool_calls": [call], "finish_reason": "tool_calls", "refusal": None}
-    add_step(store, run_id, "ask", "planner", model="m", input=json.dumps(asked), result=json.dumps(reply))
-    add_step(store, run_id, "call", "notify", input='{"message":"sk-canary-1"}', result='"sk-canary-1 sent"')
-    add_step(store, run_id, "step", "read", input=None, result='"the result is private"')
-    write_owed_traces(store, home, run_id=run_id, content=Content(["sk-canary-1"]))
-    text = (home / "traces.jsonl").read_text()
-    assert "sk-canary-1" not in text
-    assert "private" not in text
-    chat, tool = attributes(spans(home)["chat m"]), attributes(spans(home)["execute_tool notify"])
-    assert json.loads(chat["gen_ai.input.messages"]) == [
-        {"role": "system", "parts": [{"type": "text", "content": "Plan."}]},
-        {"role": "user", "parts": [{"type": "text", "content": "The key is ***"}]},
-        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "filed"}]},
-    ]
-    assert json.loads(chat["gen_ai.output.messages"]) == [
-        {
-            "role": "assistant",
-            "parts": [{"type": "tool_call", "id": "c2", "name": "notify", "arguments": {"message": "***"}}],
-            "finish_reason": "tool_calls",
-        }
-    ]
-    assert (tool["gen_ai.tool.call.arguments"], tool["gen_ai.tool.call.result"]) == ('{"message":"***"}', '"*** sent"')
-
-
-def test_long_content_keeps_the_instructions_and_the_newest_messages() -> None:
-    said = [{"role": "user", "content": f"{number} " + "x" * 5000} for number in range(40)]
-    kept = Content([]).of("ask", json.dumps(said), None)["gen_ai.input.messages"]
-    assert kept is not None
-    assert len(kept) <= TEXT_MAX
-    numbers = [message["parts"][0]["content"].split()[0] for message in json.loads(kept)]
-    assert (numbers[0], numbers[-1]) == ("0", "39")
-    assert (
-        len(json.loads(Content([]).of("call", json.dumps({"a": ["y" * 8000] * 30}), None)["gen_ai.tool.call.arguments"] or "")) < TEXT_MAX
-    )
-
-
-def test_the_file_is_rotated_and_keeps_three_old_ones(store: Store, home: Path) -> None:
-    for number in range(6):
-        run_id = finished_run(store, f"job{number}")
-        assert not write_owed_traces(store, home, run_id=run_id, file_bytes=1000).failed
-    files = sorted(path.name for path in home.glob("traces*"))
-    assert files == ["traces.jsonl", "traces.jsonl.1", "traces.jsonl.2", "traces.jsonl.3"]
-    for number, name in zip((5, 4, 3, 2), files, strict=True):
-        (line,) = (home / name).read_text().splitlines()
-        assert f"invoke_workflow job{number}" in line
-        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
-
-
-def test_a_rotation_loses_nothing_that_is_owed_to_a_collector(store: Store, home: Path) -> None:
-    for _ in range(8):
-        write_owed_traces(store, home, run_id=finished_run(store), file_bytes=1000, due_at=utc_now())
-    with store.write() as connection:
-        assert len(claim_due_traces(connection, utc_now(), until=utc_now(), limit=100)) == 8
-
-
 def test_a_lost_attempt_is_written_with_the_one_that_went_on(store: Store, home: Path) -> None:
     run_id = finished_run(store, attempts=2)
     add_step(store, run_id, "ask", "planner", attempt=1, status="unknown", ended_at=None, model="m")
@@ -255,14 +165,6 @@ def test_a_lost_attempt_is_written_with_the_one_that_went_on(store: Store, home:
     assert set(tree) == {"invoke_workflow triage", "attempt 2", "chat m"}
     assert tree["chat m"]["status"]["code"] == 2
     assert tree["chat m"]["endTimeUnixNano"] == str((T0 + 10 * SECOND) * 1000)
-
-
-def test_what_a_killed_supervisor_left_is_written_by_the_next(store: Store, home: Path) -> None:
-    for _ in range(3):
-        finished_run(store, "left")
-    mine = finished_run(store, "mine")
-    written = write_owed_traces(store, home, run_id=mine)
-    assert [span.name for span in written.spans] == ["invoke_workflow mine", *["invoke_workflow left"] * 3]
 
 
 def test_a_run_that_a_caller_started_hangs_below_the_caller(store: Store, home: Path) -> None:
@@ -287,45 +189,3 @@ def test_a_line_is_what_the_sdks_own_encoder_makes_of_the_spans(store: Store, ho
     assert (len(written.spans), written.failed) == (10, False)
     (line,) = (home / "traces.jsonl").read_text().splitlines()
     assert json.loads(line) == encode_spans(readable(written.spans)).to_dict()
-
-
-def test_a_record_that_gives_no_spans_is_left_behind_not_tried_for_ever(store: Store, home: Path) -> None:
-    broken = finished_run(store, trace_id="no hex at all")
-    assert write_owed_traces(store, home, run_id=broken).failed
-    with store.read() as connection:
-        assert connection.execute(select(tables.attempts.c.traces_written_at)).scalar() is not None
-    assert not write_owed_traces(store, home, run_id=broken).failed
-
-
-def test_a_file_that_cannot_be_written_leaves_the_spans_owed(store: Store, home: Path) -> None:
-    run_id = finished_run(store)
-    (home / "traces.jsonl").mkdir()
-    assert write_owed_traces(store, home, run_id=run_id).failed
-    (home / "traces.jsonl").rmdir()
-    assert len(write_owed_traces(store, home).spans) == 1
-
-
-def test_a_link_in_the_place_of_the_file_is_not_followed(store: Store, home: Path, tmp_path: Path) -> None:
-    run_id = finished_run(store)
-    (home / "traces.jsonl").symlink_to(tmp_path / "elsewhere")
-    assert write_owed_traces(store, home, run_id=run_id).failed
-    assert not (tmp_path / "elsewhere").exists()
-
-
-def test_one_writer_at_a_time(store: Store, home: Path) -> None:
-    run_id = finished_run(store)
-    with held(home / "locks" / "traces.lock", Waits(1)):
-        assert write_owed_traces(store, home, run_id=run_id, waits=Waits(0.05)).failed
-    assert len(write_owed_traces(store, home, run_id=run_id).spans) == 1
-
-
-def test_a_long_journal_is_written_in_batches(store: Store, home: Path) -> None:
-    run_id = finished_run(store)
-    with store.write() as connection:
-        template = {"run_id": run_id, "attempt": 1, "scope": "", "kind": "step", "status": "succeeded", "make": 0, "input_digest": ""}
-        times = {"started_at": T0, "ended_at": T0 + 1, "ordinal": 0}
-        rows = [{"id": f"s{number}", "key": f"k{number}", "name": f"n{number}", **template, **times} for number in range(1200)]
-        connection.execute(tables.steps.insert(), rows)
-    assert len(write_owed_traces(store, home, run_id=run_id).spans) == 1201
-    assert len((home / "traces.jsonl").read_text().splitlines()) == 3
-    assert len(spans(home)) == 1201
