@@ -3,10 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from taskpilot.app import App
+from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.identity import new_id
 from taskpilot.engines.local import LocalEngine
 from taskpilot.operations.maintenance import deliver_owed
@@ -19,7 +21,7 @@ from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Serving
 from taskpilot.scheduler.telemetry import Telemetry
 from taskpilot.settings.service import service_manager
-from taskpilot.signals.gateway import push_scheduler
+from taskpilot.signals.gateway import push_scheduler, retire_scheduler
 from taskpilot.signals.logs import configure_logs, run_logger
 from taskpilot.store import schedulers
 from taskpilot.supervisor.lease import suspend_aware_seconds
@@ -72,6 +74,9 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
         clock.stop()
         http.stop(1.0)
         telemetry.stop(2.0)
+        if settings.pushgateway_url is not None:
+            with suppress(TaskPilotError):
+                retire_scheduler(house.store, settings.pushgateway_url, settings.state_dir, seconds=2.0, now=house.now)
 
 
 def _line(app: App, url: str) -> str:

@@ -31,7 +31,8 @@ class Telemetry:
         """One last push, within so many seconds."""
         self._over.set()
         self._wake.set()
-        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         with suppress(Exception):

@@ -21,10 +21,13 @@ from taskpilot.signals.scheduler_metrics import scheduler_registry, scheduler_sn
 from taskpilot.store import totals
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import owed_jobs, record_delivered, record_failed, record_removed
+from taskpilot.store.schedulers import awake_schedulers
 
 JOB: Final = "taskpilot"
 """The label `job` of every group; our job is `job_name`."""
 
+_SCHEDULER_LOCK: Final = "scheduler-group.lock"
+"""No job can have this name: two schedulers of one store take turns."""
 _GROUPS_MAX: Final = 64 * 1024 * 1024
 """As much of the gateway's list of groups is read."""
 
@@ -115,8 +118,7 @@ def push_scheduler(store: Store, url: str, state_dir: Path, *, seconds_left: flo
     """Pushes the scheduler's group within `seconds_left`. Never raises: nothing is recorded of it, the next push is 15 s away."""
     deadline = time.monotonic() + seconds_left
     try:
-        # No job can have this name: two schedulers of one store take turns here.
-        with held(state_dir / "locks" / "scheduler-group.lock", Waits(seconds_left)) as got:
+        with held(state_dir / "locks" / _SCHEDULER_LOCK, Waits(seconds_left)) as got:
             if not got:
                 return PushResult(delivered=False, owed=True, error="another scheduler holds the lock of this group")
             registry = scheduler_registry(scheduler_snapshot(store))
@@ -181,11 +183,25 @@ def retire_group(store: Store, url: str, state_dir: Path, job: str, *, seconds_l
 
 def delete_group(url: str, deployment: str, job: str, *, seconds: float = 5.0) -> None:
     """Removes the group of a job that is gone. Raises GatewayUnreachable."""
+    _delete(url, _group(deployment, job), seconds)
+
+
+def retire_scheduler(store: Store, url: str, state_dir: Path, *, seconds: float, now: Callable[[], datetime] = utc_now) -> None:
+    """Removes the scheduler's group at an orderly end, where no other scheduler fills it: its last tick would alarm for ever.
+
+    Raises GatewayUnreachable.
+    """
+    with held(state_dir / "locks" / _SCHEDULER_LOCK, Waits(seconds)) as got, store.read() as connection:
+        if got and not awake_schedulers(connection, now()):
+            _delete(url, {"deployment": store.deployment, "component": "scheduler"}, seconds)
+
+
+def _delete(url: str, group: dict[str, str], seconds: float) -> None:
     from prometheus_client import delete_from_gateway
 
     answers: list[Answer] = []
     try:
-        delete_from_gateway(_base(url), JOB, grouping_key=_group(deployment, job), handler=_handler(answers, time.monotonic() + seconds))
+        delete_from_gateway(_base(url), JOB, grouping_key=group, handler=_handler(answers, time.monotonic() + seconds))
     except (Unanswered, ValueError) as error:
         raise GatewayUnreachable(_unreachable(url, str(error))) from error
     if answers[0].status not in (200, 202):

@@ -1,15 +1,16 @@
 """The scheduler's own group in the gateway: read from the record, bounded, and quiet."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from taskpilot.domain.fires import SchedulerState
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.runs import Owner
-from taskpilot.signals.gateway import push_scheduler
+from taskpilot.signals.gateway import push_scheduler, retire_scheduler
 from taskpilot.signals.locks import Waits, held
 from taskpilot.store.database import Store
-from taskpilot.store.schedulers import begin_scheduler
+from taskpilot.store.schedulers import begin_scheduler, tick
 from tests.servers.bad_gateway import dead, hanging
 from tests.servers.pushgateway import pushgateway
 from tests.servers.recorded import finished_run
@@ -35,6 +36,23 @@ def test_the_group_says_who_is_awake_and_what_there_is_to_do(home: Path, store: 
         assert gateway.value("taskpilot_store_info", store_id=store.store_id, **labels) == 1
         assert gateway.value("taskpilot_build_info", **labels) == 1
         assert "job_name" not in gateway.metrics()
+
+
+def test_the_last_scheduler_takes_the_group_along_when_it_ends_and_one_beside_another_leaves_it(
+    home: Path, store: Store, tmp_path: Path
+) -> None:
+    scheduler_id = new_id()
+    with store.write() as connection:
+        begin_scheduler(connection, scheduler_id, owner=Owner("h", "b", 1, 1), version="0", now=NOON)
+    with pushgateway(tmp_path) as gateway:
+        assert push_scheduler(store, gateway.url, home, seconds_left=10).delivered
+        retire_scheduler(store, gateway.url, home, seconds=5, now=lambda: NOON)
+        assert "taskpilot_scheduler_last_tick" in gateway.metrics()
+        told = {"lag": timedelta(0), "jobs": 1, "broken": (), "error": None}
+        with store.write() as connection:
+            tick(connection, scheduler_id, now=NOON, state=SchedulerState.STOPPED, **told)
+        retire_scheduler(store, gateway.url, home, seconds=5, now=lambda: NOON)
+        assert "taskpilot_scheduler_last_tick" not in gateway.metrics()
 
 
 def test_a_gateway_that_is_dead_or_hangs_costs_its_bound_and_raises_nothing(home: Path, store: Store) -> None:

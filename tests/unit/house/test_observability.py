@@ -148,8 +148,6 @@ def test_every_mounted_file_exists(house: Path, kept_files: list[Path], compose:
         if not mount["source"].startswith("${"):
             # git keeps no empty folder: one that is here may be nowhere else.
             there = any(path.is_relative_to(house / mount["source"]) for path in kept_files)
-            if not there and name in {"filebeat", "setup"}:
-                pytest.xfail(f"{mount['source']} is another change")
             assert there, mount["source"]
 
 
@@ -157,8 +155,6 @@ def test_filebeat_reads_where_the_state_dir_is_mounted_with_what_it_is_given(hou
     service = compose["services"]["filebeat"]
     (state,) = [mount for mount in mounts(compose, "filebeat", "bind") if "TASKPILOT_HOME" in mount["source"]]
     path = house / "observability/filebeat/filebeat.yml"
-    if not path.exists():
-        pytest.xfail("what Filebeat reads is another change")
     configuration = yaml.safe_load(path.read_text())
     read = [Path(one) for source in configuration["filebeat.inputs"] for one in source["paths"]]
     assert Path(state["target"]) / LOG_FILE in read
@@ -176,8 +172,6 @@ def test_the_setup_runs_scripts_that_are_mounted_with_what_they_ask_for(house: P
     folders = {mount["target"]: mount["source"] for mount in mounts(compose, "setup", "bind")}
     for script in map(Path, scripts):
         path = house / folders[str(script.parent)] / script.name
-        if script.name == "setup.sh" and not path.exists():
-            pytest.xfail("templates and searches are another change")
         asked = set(re.findall(r"\$\{?([A-Z][A-Z_]+)\b(?!:-)", path.read_text()))
         assert asked <= set(service["environment"]), path
 
