@@ -72,6 +72,8 @@ class Settings:
     """Seconds that a server waits for its runs when it is asked to end."""
     max_concurrent_runs: int
     """Runs that a server has going at once; what is due beyond them waits in the store, in order."""
+    history_days: int | None
+    """How old ended runs and fires get before housekeeping deletes them; None: it deletes none."""
     port: int
     """Where a server listens."""
     api_token: Secret | None
