@@ -26,6 +26,7 @@ from taskpilot.operations.running import Finished, StepAnswer, resume_run, run_j
 from taskpilot.ports import Model, Signals
 from taskpilot.runner.runner import Runner
 from taskpilot.settings import Settings
+from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.decision_log import DecisionLogSignal
 from taskpilot.signals.logs import LogSignal, configure_logs, run_logger
 from taskpilot.signals.redaction import Redactor
@@ -79,8 +80,13 @@ class App:
         self.house.store.after_fork()
         self.house.make_current()
         session = self.open_session(spec, grant, seconds_left)
+        redactor = Redactor(self.secrets())
         outcome = Runner(
-            end=self.house.ledger.end, now=self.house.now, mask=Redactor(self.secrets()).masked, asked_to_end=asked_to_end
+            end=self.house.ledger.end,
+            now=self.house.now,
+            mask=redactor.masked,
+            hide=redactor.hidden_in,
+            asked_to_end=asked_to_end,
         ).run(session, grant)
         self._count_failures(session)
         return int(exit_code(outcome.status, outcome.reason))
@@ -100,14 +106,7 @@ class App:
         with house.store.read() as connection:
             run = runs.get_run(connection, grant.run_id)
         assert run is not None
-        identity = RunIdentity(
-            run_id=run.id,
-            job=run.job,
-            attempt=grant.attempt,
-            trace_id=run.trace_id,
-            root_span_id=run.root_span_id,
-            deployment=house.store.deployment,
-        )
+        identity = RunIdentity.of(run, attempt=grant.attempt, deployment=house.store.deployment)
         self._lost_log_lines = configure_logs(
             settings.state_dir,
             run_id=run.id,
@@ -118,7 +117,7 @@ class App:
         )
         log = run_logger(identity)
         prices = Prices(settings.prices_file)
-        journal = Journal(house.store, run, grant, now=house.now)
+        journal = Journal(house.store, run, grant, now=house.now, mask=Redactor(self.secrets()).masked)
         filing = PendingTasks(journal, run, house.now)
 
         def open_tools() -> dict[str, ToolSpec]:
@@ -159,6 +158,4 @@ class App:
 
     def secrets(self) -> tuple[str, ...]:
         """What must be in no line and no answer."""
-        settings = self.house.settings
-        held = (settings.openai_api_key, settings.api_token)
-        return tuple(secret.get_secret_value() for secret in held if secret is not None)
+        return secrets_of(self.house.settings)

@@ -11,6 +11,7 @@ from taskpilot.domain.identity import new_id
 from taskpilot.engines.local import LocalEngine
 from taskpilot.operations.maintenance import deliver_owed
 from taskpilot.operations.metrics import push_metrics
+from taskpilot.operations.traces import replay
 from taskpilot.scheduler.bell import Bell
 from taskpilot.scheduler.clock import Clock
 from taskpilot.scheduler.notify import Notifier
@@ -28,13 +29,12 @@ from taskpilot.web.services import Services
 _PUSH_SECONDS: Final = 10.0
 
 
-def serve(
-    app: App, *, engine_command: Sequence[str], host: str, port: int | None, ready: Callable[[str], None] = lambda _line: None
-) -> None:
+def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | None, say: Callable[[str], None] = lambda _line: None) -> None:
     """Keeps time and answers over HTTP until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
 
     `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `port` None: the settings' one.
-    `ready` is told one line when fires can be met. Raises StoreError, StoreBusy or ConfigurationError before anything runs.
+    `say` is told when fires can be met, and when the scheduler cannot do its work. Raises StoreError, StoreBusy or ConfigurationError
+    before anything runs.
     """
     house, settings = app.house, app.house.settings
     scheduler_id = new_id()
@@ -54,7 +54,9 @@ def serve(
         changed=telemetry.changed,
         boottime=suspend_aware_seconds,
     )
-    serving = Serving(scheduler, engine, clock, Notifier(manager.notify_socket), log, bell=bell, drain_seconds=settings.drain_timeout)
+    serving = Serving(
+        scheduler, engine, clock, Notifier(manager.notify_socket), log, bell=bell, drain_seconds=settings.drain_timeout, say=say
+    )
     services = Services(house, house.now, serving.seconds_since_turn, lambda: scheduler.state, bell.ring)
     http = HttpServer(services, host=host, port=settings.port if port is None else port)
     # First of all: a port that is taken leaves no trace of a server that never was one.
@@ -64,7 +66,7 @@ def serve(
             schedulers.begin_scheduler(connection, scheduler_id, owner=house.owner, version=_version(), now=house.now())
         engine.start()
         telemetry.start()
-        serving.run(ready=lambda: ready(_line(app, http.url)))
+        serving.run(ready=lambda: say(_line(app, http.url)))
     finally:
         engine.stop()
         clock.stop()
@@ -82,6 +84,8 @@ def _push(app: App) -> None:
     if url is not None:
         push_scheduler(house.store, url, house.settings.state_dir, seconds_left=_PUSH_SECONDS)
         deliver_owed(house, seconds=_PUSH_SECONDS)
+    if house.settings.otel_enabled:
+        replay(house, seconds=_PUSH_SECONDS)
 
 
 def _push_zeros(app: App) -> None:

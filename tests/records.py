@@ -1,6 +1,6 @@
 """Rows for tests that read the record: runs, tasks, decisions and steps, put in without running anything."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,11 @@ from taskpilot.store.database import Store
 from taskpilot.store.records import dumps
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def newest_first(ids: Iterable[str]) -> list[str]:
+    """Ids as lists have them; those of one millisecond have no order but their own."""
+    return sorted(ids, reverse=True)
 
 
 def add_run(

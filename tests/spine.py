@@ -22,8 +22,9 @@ from taskpilot.domain.tasks import Task
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.jobs.parameters import parse_parameters
 from taskpilot.ledger.claims import Claim, Claimed, Definitions, Hold, RunPlan, Skip
-from taskpilot.ledger.fires import Fires, begin_and_end_schedules
+from taskpilot.ledger.fires import Fires
 from taskpilot.ledger.queue import Queue
+from taskpilot.ledger.schedules import begin_and_end_schedules
 from taskpilot.runner.runner import Runner
 from taskpilot.settings import SETTINGS_FILE, load
 from taskpilot.store import fires, runs, schedulers, steps, tasks

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import click
 
@@ -75,7 +75,7 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
         case TaskPilotError():
             _tell(str(error), given)
             if _debug(given):
-                _print_traceback(error)
+                _print_traceback(error, given)
             return error.exit_code
         case SystemExit():
             return error.code if isinstance(error.code, int) else ExitCode.FAILED
@@ -115,15 +115,15 @@ def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) 
 
 
 def _tell(sentence: str, given: GlobalOptions) -> None:
-    line = one_line(sentence, limit=SENTENCE_LIMIT)
+    line = one_line(_masked(sentence, given), limit=SENTENCE_LIMIT)
     subject = one_line(given.subject, limit=80) if given.subject else None
     _print_sentence(f"taskpilot: {subject}: {line}" if subject and subject not in line else f"taskpilot: {line}", given)
 
 
 def _unexpected(error: BaseException, given: GlobalOptions) -> int:
-    what = one_line(f"{type(error).__name__}: {error}", limit=500)
+    what = one_line(_masked(f"{type(error).__name__}: {error}", given), limit=500)
     if _debug(given):
-        _print_traceback(error)
+        _print_traceback(error, given)
         _tell(what, given)
         return ExitCode.FAILED
     kept = _keep_traceback(error, given)
@@ -132,10 +132,26 @@ def _unexpected(error: BaseException, given: GlobalOptions) -> int:
     return ExitCode.FAILED
 
 
-def _print_traceback(error: BaseException) -> None:
+def _print_traceback(error: BaseException, given: GlobalOptions) -> None:
     import traceback
 
-    traceback.print_exception(error)
+    _print(_masked("".join(traceback.format_exception(error)), given).rstrip("\n"))
+
+
+def _masked(text: str, given: GlobalOptions) -> str:
+    """The text without secrets: what goes wrong may quote a URL or a header, and cron mails it."""
+    from taskpilot.signals.redaction import Redactor
+
+    return Redactor(_secrets(given)).masked(text)
+
+
+def _secrets(given: GlobalOptions) -> tuple[str, ...]:
+    settings = _settings(given)
+    if settings is None:
+        return ()
+    from taskpilot.settings.secrets import secrets_of
+
+    return secrets_of(settings)
 
 
 def _debug(given: GlobalOptions) -> bool:
@@ -155,14 +171,19 @@ def _is_state(error: OSError, given: GlobalOptions) -> bool:
 
 
 def _setting(given: GlobalOptions, name: str) -> object:
-    """One of the settings, without asking anybody; None where they cannot be read."""
+    """One of the settings; None where they cannot be read."""
+    return getattr(_settings(given), name, None)
+
+
+def _settings(given: GlobalOptions) -> Any:
+    """The settings, without asking anybody; None where they cannot be read."""
     try:
         from pathlib import Path
 
         from taskpilot.settings import load
 
         root, home, jobs = (None if text is None else Path(text) for text in (given.root, given.home, given.jobs))
-        return getattr(load(root=root, home=home, jobs=jobs, log_level=given.log_level), name, None)
+        return load(root=root, home=home, jobs=jobs, log_level=given.log_level)
     except Exception:
         return None
 
@@ -176,16 +197,16 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
         from pathlib import Path
 
         from taskpilot.domain.moments import utc_now
-        from taskpilot.signals.appending import AppendedFile
+        from taskpilot.signals.appending import AppendedFile, Rotation
         from taskpilot.signals.ecs import EcsLines
         from taskpilot.signals.logs import FILE
         from taskpilot.signals.redaction import Redactor
         from taskpilot.store.database import prepare_state_dir
 
         prepare_state_dir(Path(str(state_dir)))
-        file = AppendedFile(Path(str(state_dir)) / FILE)
+        file = AppendedFile(Path(str(state_dir)) / FILE, rotation=Rotation.in_state_dir(Path(str(state_dir))))
         what = f"A command ended by a defect: {type(error).__name__}"
-        line = EcsLines(Redactor()).line(
+        line = EcsLines(Redactor(_secrets(given))).line(
             at=utc_now(), level="error", message=what, logger="taskpilot.cli", action="command-crashed", error=error
         )
         if file.append(line):

@@ -12,17 +12,26 @@ from taskpilot.cli import output
 
 @click.command(name="init")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-def command(folder: Path) -> None:
+@click.option("--stack", is_flag=True, help="Make what the containers need, and no job.")
+def command(folder: Path, *, stack: bool) -> None:
     """Make a folder with a first job.
 
     Writes taskpilot.toml, .gitignore and jobs/hello.py, and prints what to
     type next. What is there already stays as it is.
 
+    With --stack it makes no job, but what docker-compose.observability.yml
+    needs for the state of the root in DIR: the state dir, and beside the
+    compose file an .env with random passwords.
+
     \b
     Examples:
       taskpilot init night-shift
       taskpilot init
+      taskpilot init --stack
     """
+    if stack:
+        _stack(folder)
+        return
     from taskpilot.operations.starting_point import FIRST_JOB, make_starting_point
 
     made = make_starting_point(folder)
@@ -41,6 +50,30 @@ def command(folder: Path) -> None:
     output.say("\nType next, in this order:\n")
     for line in [*commands, "taskpilot runs"]:
         output.say_line(f"  {line}")
+
+
+def _stack(folder: Path) -> None:
+    from taskpilot.cli import opened
+    from taskpilot.operations.stack_files import make_stack_files
+
+    settings = opened.settings() if folder == Path() else opened.settings_of(folder)
+    made = make_stack_files(settings)
+    if made.wrote_env:
+        output.say_line(f"wrote {made.env_file}, with a password for each who asks for one")
+    else:
+        output.say_line(f"kept  {made.env_file}, as it was")
+    output.say_line(f"made  {made.state_dir}, which Filebeat reads")
+    if made.other_home is not None:
+        output.say_line(f"!     that .env names another state dir, {made.other_home}: its TASKPILOT_HOME decides whose logs are shipped")
+    compose = shlex.quote(str(made.compose_file))
+    output.say("\nType next, in this order:\n")
+    for line in (
+        f"docker compose -f {compose} up -d",
+        "export TASKPILOT_PUSHGATEWAY_URL=http://127.0.0.1:9091",
+        "taskpilot metrics push",
+    ):
+        output.say_line(f"  {line}")
+    output.say("\nThen look at http://127.0.0.1:3000, as admin with GRAFANA_ADMIN_PASSWORD of .env.")
 
 
 def _to_path() -> list[str]:

@@ -27,6 +27,12 @@ def settings() -> Settings:
     )
 
 
+def settings_of(folder: Path) -> Settings:
+    """The settings of the root that a folder belongs to. Raises ConfigurationError."""
+    given = global_options()
+    return load(root=_path(given.root), home=_path(given.home), jobs=_path(given.jobs), log_level=given.log_level, cwd=folder.resolve())
+
+
 @contextmanager
 def house() -> Iterator[House]:
     """The house of the root, closed at the end."""

@@ -59,6 +59,7 @@ def command(
     from taskpilot.cli import opened, result_page
     from taskpilot.cli.progress import display_for
     from taskpilot.operations.planning import RunRequest
+    from taskpilot.settings.caller import caller_traceparent
 
     app = App(opened.settings())
     try:
@@ -69,6 +70,7 @@ def command(
             scheduled_for=scheduled_for,
             model=model,
             stdin=getattr(sys.stdin, "buffer", None),
+            traceparent=caller_traceparent(),
         )
         finished = app.run(request, display_for(quiet=quiet))
         given.exit_code = int(finished.exit_code)

@@ -1,17 +1,27 @@
-"""`taskpilot traces`: where a run spent its time."""
+"""`taskpilot traces`: where a run spent its time, and the delivery of what a collector missed."""
 
+import sys
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 import click
 
-from taskpilot.cli import completion, output, words
+from taskpilot.cli import completion, layout, output, words
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option
+from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
-BAR = 24
+BAR: Final = 24
 """Characters of the time line: with names and durations it fits 80 columns."""
-NAME = 28
+NAME: Final = 28
+_NOTE: Final = 60
+"""Characters of a note where no terminal bounds it."""
+_NOTE_MIN: Final = 12
+_WELL: Final = frozenset({"succeeded", "allow"})
+REPLAY_SECONDS: Final = 300.0
+"""A person can type it again; what was delivered until then is noted as delivered."""
 
 
 @click.group(name="traces", cls=Noun)
@@ -21,6 +31,7 @@ def command() -> None:
     \b
     Examples:
       taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot traces replay
     """
 
 
@@ -28,7 +39,7 @@ def command() -> None:
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
-    """The attempts, agents and steps of a run along its time.
+    """The attempts, agents, steps and decisions of a run along its time.
 
     \b
     Examples:
@@ -59,19 +70,64 @@ def show(run_id: str, *, as_json: bool) -> None:
     if not lines:
         output.whisper("no attempt has begun yet")
         return
-    # The hours between two attempts would leave one character for the work: each attempt has its own time line.
+    for drawn in _waterfall(lines, now, layout.width_of(sys.stdout)):
+        output.say_line(drawn)
+
+
+@command.command()
+@json_option
+def replay(*, as_json: bool) -> int:
+    """Deliver the spans that the collector missed.
+
+    They keep their true times. A server (`taskpilot serve`) does so by itself. Where spans are still owed at the end, the exit code is 75.
+
+    \b
+    Examples:
+      taskpilot traces replay
+    """
+    from dataclasses import asdict
+
+    from taskpilot.cli import opened
+    from taskpilot.operations.traces import replay as deliver
+
+    with opened.house() as house:
+        delivery = deliver(house, seconds=REPLAY_SECONDS)
+        place = house.settings.otel_traces_url.rpartition("@")[2]
+    if as_json:
+        output.print_json(asdict(delivery))
+    else:
+        if delivery.runs or not (delivery.owed or delivery.error):
+            delivered = f"{words.count(delivery.spans, 'span')} of {words.count(delivery.runs, 'run')} delivered to {place}"
+            output.tell(delivered if delivery.runs else "nothing is owed to the collector")
+        if delivery.rejected or delivery.refused:
+            lost = f"{words.count(delivery.rejected, 'span')} rejected and {words.count(delivery.refused, 'run')} refused by the collector"
+            output.complain(f"taskpilot: {lost}: {delivery.error}. They are not sent again; traces.jsonl in the state dir has them")
+        if delivery.owed:
+            why = delivery.error or "another process sends them, or waits for an answer; a minute later they are due again"
+            output.complain(f"taskpilot: the spans of {words.count(delivery.owed, 'run')} are still owed: {place}: {why}")
+    return ExitCode.TEMPORARY if delivery.owed else ExitCode.SUCCEEDED
+
+
+def _waterfall(lines: Sequence[Any], now: datetime, width: int | None) -> Iterator[str]:
+    """A line each, at most `width` columns; the hours between two attempts would leave one mark for the work, so each has its own scale."""
+    before: datetime | None = None
     begin, length = lines[0].started_at, timedelta(0)
+    room = _NOTE if width is None else max(_NOTE_MIN, width - NAME - BAR - 12)
     for position, line in enumerate(lines):
+        name = line.name
         if line.depth == 0:
             begin = line.started_at
             rest = lines[position + 1 :]
             own = [line, *rest[: next((index for index, other in enumerate(rest) if other.depth == 0), len(rest))]]
             length = max((other.ended_at or other.started_at for other in own), default=now) - begin
+            if before is not None:
+                name = f"{name}, {words.duration((begin - before).total_seconds())} later"
+            before = line.ended_at
         indent = "  " * min(line.depth, 6)
-        name = indent + one_line(line.name, limit=NAME - len(indent))
+        name = indent + one_line(name, limit=NAME - len(indent))
         took = words.duration((line.ended_at - line.started_at).total_seconds()) if line.ended_at else "?"
-        note = " ".join(part for part in (line.status if line.status != "succeeded" else "", one_line(line.detail, limit=60)) if part)
-        output.say_line(f"{name:<{NAME}} {_bar(line.started_at, line.ended_at, begin, length)} {took:>7} {note}".rstrip())
+        note = one_line(" ".join([*([line.status] if line.status not in _WELL else []), line.detail]).strip(), limit=room)
+        yield f"{name:<{NAME}} {_bar(line.started_at, line.ended_at, begin, length)} {took:>7} {note}".rstrip()
 
 
 def _bar(started: datetime, ended: datetime | None, begin: datetime, length: timedelta) -> str:

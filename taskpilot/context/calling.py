@@ -1,5 +1,6 @@
 """One tool call: decided by policy, journaled, made once."""
 
+from collections.abc import Callable
 from typing import Any
 
 from taskpilot.context import scope
@@ -19,12 +20,12 @@ _ANEW = frozenset({StepStatus.AGAIN})
 _UNCERTAIN = frozenset({StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.DIVERGED})
 
 
-def _as_recorded(error: Exception) -> Exception:
+def _as_recorded(error: Exception, mask: Callable[[str], str]) -> Exception:
     """The error in the words and of the kind that a later attempt raises it in; trouble with the store is none of the tool's."""
     if isinstance(error, StoreError | StoreBusy):
         return error
     what = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
-    return ToolFailed(one_line(what, limit=ERROR_KEPT))
+    return ToolFailed(one_line(mask(what), limit=ERROR_KEPT))
 
 
 class Calling:
@@ -162,7 +163,7 @@ class Calling:
             with scope.entered(scope.current().call_path(place)):
                 result = invoke(spec, arguments)
         except Exception as error:
-            failed = _as_recorded(error)
+            failed = _as_recorded(error, session.journal.mask)
             session.journal.end(begun, StepStatus.FAILED, error=failed)
             session.tell("tool-call-failed", f"{spec.name}: {one_line(str(failed))}", level="error", tool=spec.name, step_id=begun.step.id)
             raise failed from error

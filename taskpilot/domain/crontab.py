@@ -25,6 +25,7 @@ _REACH: Final = timedelta(days=366 * 50)
 """How far a next date is looked for; the longest wait that the calendar knows is 40 years (a 29 February on one weekday, over 2100)."""
 _ONE_DAY: Final = timedelta(days=1)
 _ONE_MINUTE: Final = timedelta(minutes=1)
+_TICK: Final = timedelta(microseconds=1)
 _ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """cronsim wants a time to start from; only what it parsed is read."""
 
@@ -199,6 +200,34 @@ class Crontab:
                 best = max([*here, best] if best else here, default=None)
             day -= _ONE_DAY
         return best
+
+    def count_between(self, start: datetime, end: datetime) -> int:
+        """How many instants there are in (start, end]; days on which nobody sets the clock are not gone through."""
+        fields = _parse(self.line)
+        a_day = len(fields.hours) * len(fields.minutes)
+        count, counted_to, day = 0, start, self._date(start) + _ONE_DAY
+        while day < self._date(end):
+            if self._is_calm(day):
+                count += self._go_through(counted_to, self._midnight(day) - _TICK)
+                count += a_day if day.month in fields.months and fields.match_day(day) else 0
+                counted_to = self._midnight(day + _ONE_DAY) - _TICK
+            day += _ONE_DAY
+        return count + self._go_through(counted_to, end)
+
+    def _go_through(self, start: datetime, end: datetime) -> int:
+        count = 0
+        while start < end and (instant := self.first_after(start)) is not None and instant <= end:
+            count, start = count + 1, instant
+        return count
+
+    def _is_calm(self, day: date) -> bool:
+        """The clock runs evenly on the day, on the one before and the one after: its instants are its own."""
+        zone = ZoneInfo(self.zone)
+        offsets = {datetime.combine(day + number * _ONE_DAY, time(0), zone).utcoffset() for number in (-1, 0, 1, 2)}
+        return len(offsets) == 1
+
+    def _midnight(self, day: date) -> datetime:
+        return datetime.combine(day, time(0), ZoneInfo(self.zone)).astimezone(UTC)
 
     def _date(self, moment: datetime) -> date:
         return moment.astimezone(ZoneInfo(self.zone)).date()

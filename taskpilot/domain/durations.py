@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
 _UNITS: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -25,6 +26,7 @@ def parse_duration(value: str | timedelta) -> timedelta:
     return duration
 
 
+@lru_cache(maxsize=1024)
 def format_duration(duration: timedelta) -> str:
     """The text that `parse_duration` reads back, as short as it gets: "1h30m". What is finer than a millisecond is dropped."""
     rest = duration // timedelta(microseconds=1)

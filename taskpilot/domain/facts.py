@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from taskpilot.domain.decisions import Decision
+from taskpilot.domain.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ class RunIdentity:
     trace_id: str
     root_span_id: str
     deployment: str
+
+    @classmethod
+    def of(cls, run: Run, *, attempt: int, deployment: str) -> Self:
+        """An attempt of a recorded run."""
+        return cls(run.id, run.job, attempt, run.trace_id, run.root_span_id, deployment)
 
 
 @dataclass(frozen=True, slots=True)

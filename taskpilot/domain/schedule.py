@@ -93,6 +93,10 @@ class Cron(Schedule):
         """Like `cron 0 7 * * mon-fri (Europe/Berlin)`."""
         return f"cron {self.crontab.line} ({self.crontab.zone})"
 
+    def count_between(self, start: datetime, end: datetime) -> int:
+        """As everywhere, at a thousandth of the cost: a minutely job has half a million fires a year."""
+        return self.crontab.count_between(_utc(start), _utc(end))
+
     def _first_after(self, moment: datetime) -> datetime | None:
         return self.crontab.first_after(moment)
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
-from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.errors import StoreBusy, TaskPilotError
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.text import one_line
 from taskpilot.engines.orders import Lines, order_of, send
@@ -28,6 +28,9 @@ PRELOADED: Final = (
     "opentelemetry.sdk.trace",
 )
 """What a run loads sooner or later. Not grpc: its threads do not survive a fork."""
+
+_UNAVAILABLE: Final = 69
+"""EX_UNAVAILABLE of sysexits.h, which no run ends with: the store was busy, and the order is to be put back."""
 
 _OWN_HANDLERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
@@ -50,7 +53,8 @@ class _ForkServer:
     def __init__(self, connection: socket.socket, start: Callable[[StartOrder], int]) -> None:
         self._connection = connection
         self._start = start
-        self._living: set[int] = set()
+        self._living: dict[int, dict[str, object]] = {}
+        """The supervisors, each with the message that it was started by."""
         self._ear, self._mouth = os.pipe()
 
     def run(self) -> None:
@@ -108,7 +112,7 @@ class _ForkServer:
             return
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self._living.add(pid)
+        self._living[pid] = message
         self._tell({"started": pid, "living": len(self._living)})
 
     def _be_a_supervisor(self, order: StartOrder) -> NoReturn:
@@ -125,7 +129,8 @@ class _ForkServer:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_HANDLERS)
             status = self._start(order)
         except TaskPilotError as error:
-            # The order is in the queue again when LAUNCH has passed.
+            # Any other order than a busy store's is in the queue again when LAUNCH has passed.
+            status = _UNAVAILABLE if isinstance(error, StoreBusy) else status
             sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(str(error))}\n")
         except BaseException:
             import traceback
@@ -141,22 +146,24 @@ class _ForkServer:
         ended = False
         while self._living:
             try:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 self._living.clear()
                 ended = True
                 break
             if pid == 0:
                 break
-            self._living.discard(pid)
+            order = self._living.pop(pid, None)
             ended = True
+            if order is not None and os.waitstatus_to_exitcode(status) == _UNAVAILABLE:
+                self._tell({"put_back": order})
         if ended:
             self._tell({"living": len(self._living)})
         self._kill_orphans()
 
     def _kill_orphans(self) -> None:
         """A child that is no supervisor belonged to one that is dead. Its own children are ours when it is gone: at the next SIGCHLD."""
-        for pid in (children() or frozenset()) - self._living:
+        for pid in (children() or frozenset()) - self._living.keys():
             with suppress(ProcessLookupError, PermissionError):
                 group = os.getpgid(pid)
                 if group != os.getpgrp():

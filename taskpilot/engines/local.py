@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from taskpilot.domain.fires import StartOrder
-from taskpilot.engines.orders import Lines, order_message, send
+from taskpilot.engines.orders import Lines, order_message, order_of, send
 
 _ENOUGH_SECONDS: Final = 60.0
 """A fork server imports for about a second; on a busy machine for several."""
@@ -69,7 +69,7 @@ class LocalEngine:
         self._on_end = on_end
         """Called when a supervisor has ended: a place may be free."""
         self._on_lost = on_lost
-        """Called with an order that a fork server took with it when it died."""
+        """Called with an order that could not be started: the store was busy, or the fork server took it along when it died."""
         self._lock = threading.Lock()
         self._server: _ForkServer | None = None
 
@@ -77,16 +77,24 @@ class LocalEngine:
         """Starts the fork server, without waiting for its imports. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            # A session of its own: Ctrl-C in the terminal is for the server alone.
-            process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
+            try:
+                # A session of its own: Ctrl-C in the terminal is for the server alone.
+                process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
+            except OSError:
+                ours.close()
+                raise
         self._server = _ForkServer(process, ours)
         threading.Thread(target=self._listen, args=(self._server,), name="taskpilot-engine", daemon=True).start()
 
     def wait_ready(self, seconds: float = _ENOUGH_SECONDS) -> bool:
         """Whether the fork server takes orders, after at most so long. One that has died is started again."""
-        with self._lock, suppress(OSError, EngineDown):
-            self._revive()
-        return self._server is not None and self._server.ready.wait(seconds)
+        try:
+            with self._lock:
+                server = self._revive()
+        except (OSError, EngineDown):
+            time.sleep(min(seconds, _APART_SECONDS))
+            return False
+        return server.ready.wait(seconds)
 
     def submit(self, order: StartOrder) -> None:
         """Hands over an order. Raises EngineDown."""
@@ -153,11 +161,17 @@ class LocalEngine:
                 for message in lines.feed(data):
                     if server.hear(message):
                         self._on_end()
+                    if "put_back" in message:
+                        self._put_back(order_of(message["put_back"]))
         server.living = 0
         while server.unanswered:
             order = server.unanswered.popleft()
             if not server.let_go:
-                # Where the store cannot be written, the order is in the queue again after LAUNCH.
-                with suppress(Exception):
-                    self._on_lost(order)
+                self._put_back(order)
         self._on_end()
+
+    def _put_back(self, order: StartOrder) -> None:
+        # Where the store cannot be written, the order is in the queue again after LAUNCH.
+        with suppress(Exception):
+            self._on_lost(order)
+            self._on_end()

@@ -122,6 +122,10 @@ def job(
             budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
             model=_model(title, model),
         )
+        if spec.start_deadline is not None and spec.start_deadline <= spec.jitter:
+            raise ConfigurationError(
+                f"job {title!r}: start_deadline={start_deadline!r} must be longer than jitter={jitter!r}, or fires are missed by design"
+            )
         setattr(function, SPEC_ATTRIBUTE, spec)
         setattr(function, TOOLS_ATTRIBUTE, _tools(title, tools))
         return function

@@ -27,11 +27,13 @@ from taskpilot.store.records import dumps
 class Journal:
     """One attempt's view of its run's journal. Every write is refused (LeaseLost) where the run is no longer ours. Threads may share it."""
 
-    def __init__(self, store: Store, run: Run, grant: LeaseGrant, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, run: Run, grant: LeaseGrant, *, now: Callable[[], datetime], mask: Callable[[str], str] = str) -> None:
         self._store = store
         self._run = run
         self._grant = grant
         self._now = now
+        self.mask = mask
+        """Takes secrets out of an error's words before they are recorded: a server may say back the key that it did not like."""
         self._labels: dict[str, str] = {}
         self._lock = threading.Lock()
         self.unrecorded: StoreError | StoreBusy | None = None
@@ -120,7 +122,7 @@ class Journal:
                 self._step(place, status, value, now),
                 result=result,
                 ended_at=now,
-                error=error_text(error, limit=None),
+                error=error_text(error, mask=self.mask, limit=None),
                 error_type=None if error is None else type(error).__name__,
                 decision_id=None if decision is None else decision.id,
                 idempotent=idempotent,
@@ -268,7 +270,7 @@ class Journal:
             "status": status,
             "ended_at": to_micros(now),
             "result": None if status is not StepStatus.SUCCEEDED else dumps(result),
-            "error": error_text(error),
+            "error": error_text(error, mask=self.mask),
             "error_type": None if error is None else type(error).__name__,
         }
         if not steps.end_step(connection, step.id, **values):

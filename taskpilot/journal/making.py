@@ -1,5 +1,6 @@
 """A step on its way into the journal, before it has an id in the store's eyes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -46,6 +47,6 @@ def new_step(place: StepPlace, status: StepStatus, value: Any, *, run_id: str, a
     )
 
 
-def error_text(error: BaseException | None, *, limit: int | None = ERROR_KEPT) -> str | None:
-    """What is kept of an error."""
-    return None if error is None else storable(str(error)[:limit])
+def error_text(error: BaseException | None, *, mask: Callable[[str], str] = str, limit: int | None = ERROR_KEPT) -> str | None:
+    """What is kept of an error, without the secrets that its words may say back."""
+    return None if error is None else storable(mask(str(error))[:limit])

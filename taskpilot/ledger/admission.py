@@ -13,7 +13,7 @@ from taskpilot.domain.schedule_text import schedule_of
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.cancelling import ask_to_end
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
-from taskpilot.ledger.fires import close_waiting
+from taskpilot.ledger.closing import close_waiting
 from taskpilot.ledger.judging import ENDS_OTHER, start_deadline_passed
 from taskpilot.ledger.leases import IsGone, is_active
 from taskpilot.store import fires, runs, schedules, totals

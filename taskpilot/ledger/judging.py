@@ -50,8 +50,6 @@ class Due:
 class Standing:
     """What the record says of a job at the moment of the judgement."""
 
-    paused: str | None = None
-    """By whom and why, where it is."""
     broken: str | None = None
     """Why its file cannot be used, where it cannot."""
     active_run: str | None = None
@@ -92,22 +90,14 @@ class Judgement:
 def judge(due: Due, spec: JobSpec | None, standing: Standing, *, now: datetime, stagger: Stagger) -> Judgement:
     """The outcome of each fire, by the job's policies. `spec` is None where the job's file is broken."""
     found = Judgement()
-    unable = _unable(spec, standing)
-    if unable is not None or spec is None:
-        outcome, reason = unable or (FireOutcome.BLOCKED_CONFIG, "")
-        close(found, due, due.recent, outcome, reason, now, old=due.old)
+    if spec is None:
+        close(found, due, due.recent, FireOutcome.BLOCKED_CONFIG, standing.broken or "its job file cannot be loaded", now, old=due.old)
         return found
     late = [fire for fire in due.recent if fire <= now - PUNCTUAL]
     punctual = [fire for fire in due.recent if fire > now - PUNCTUAL]
     caught_up = _catch_up(found, due, late, punctual, spec, standing, now) if late or due.old else []
     _admit(found, due, caught_up, punctual, spec, standing, now, stagger)
     return found
-
-
-def _unable(spec: JobSpec | None, standing: Standing) -> tuple[FireOutcome, str] | None:
-    if standing.paused is not None:
-        return FireOutcome.PAUSED, standing.paused
-    return None if spec is not None else (FireOutcome.BLOCKED_CONFIG, standing.broken or "its job file cannot be loaded")
 
 
 def _catch_up(
@@ -231,7 +221,10 @@ def _queued(job: str, fire: datetime, now: datetime, start_after: datetime, reas
 
 def counted(judgement: Judgement) -> dict[FireOutcome, int]:
     """How many fires got each final outcome, in rows and gaps together; a buffered one is counted when it has its own."""
-    numbers: Counter[FireOutcome] = Counter(fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED)
+    final: list[FireOutcome] = [fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED]
+    if not final and not judgement.gaps:
+        return {}
+    numbers = Counter(final)
     for gap in judgement.gaps:
         numbers[gap.outcome] += gap.count
     return dict(numbers)

@@ -167,11 +167,19 @@ class Ledger:
     def reap(self) -> list[Run]:
         """Ends the attempts of all runs whose lease ended or whose process is gone; gives those runs as they stand now."""
         now = self._now()
+        with self._store.read() as connection:
+            if not self._dead(connection, now):
+                # A server asks every few seconds: the common answer takes no lock.
+                return []
         with self._store.write() as connection:
-            dead = [row for row in runs.all_active_runs(connection) if not self._is_alive(row, now) and row.lease_token is not None]
+            dead = self._dead(connection, now)
             for row in dead:
                 self._end_lost(connection, row, now, retry=True)
             return [run_of(self._row(connection, row.id)) for row in dead]
+
+    def _dead(self, connection: Transaction, now: datetime) -> list[Record]:
+        rows = runs.all_active_runs(connection)
+        return [row for row in rows if row.lease_token is not None and not self._is_alive(row, now)]
 
     def _start(self, connection: Transaction, plan: RunPlan, now: datetime) -> Claim:
         self._insert(connection, plan, now, start_after=None)

@@ -8,8 +8,8 @@ from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
 from taskpilot.ledger.claims import Definitions
+from taskpilot.ledger.closing import close_waiting
 from taskpilot.ledger.endings import end_attempt
-from taskpilot.ledger.fires import close_waiting
 from taskpilot.ledger.judging import start_deadline_passed
 from taskpilot.ledger.leases import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.retrying import backoff, overtaken_by
@@ -31,7 +31,7 @@ class Queue:
         """What is to be started now, marked as under way; it comes back by itself where no process takes it."""
         now = self._now()
         with self._store.read() as connection:
-            if not self._anything(connection, now):
+            if not fires.anything_startable(connection, now):
                 return []
         with self._store.write() as connection:
             running = [row for row in runs.all_active_runs(connection) if holds_lease(row, self._is_gone, now)]
@@ -104,9 +104,6 @@ class Queue:
         with self._store.read() as connection:
             return fires.queue_length(connection)
 
-    def _anything(self, connection: Transaction, now: datetime) -> bool:
-        return bool(fires.startable_fires(connection, now, each=1) or fires.startable_runs(connection, now))
-
     def _take_fires(
         self,
         connection: Transaction,
@@ -117,10 +114,10 @@ class Queue:
         orders: list[StartOrder],
         now: datetime,
     ) -> None:
-        paused = schedules.pauses_in_force(connection)
+        paused = {job: str(pause) for job, pause in schedules.pauses_in_force(connection).items()}
         for row in fires.startable_fires(connection, now, each=self._places):
             fire = from_micros(row.scheduled_for)
-            closed = self._closing(row, jobs, {job: str(pause) for job, pause in paused.items()}, now)
+            closed = self._closing(row.job, fire, jobs, paused, now)
             if closed is not None:
                 close_waiting(connection, row.job, fire, *closed, now=now)
             elif len(orders) < free and (row.job not in busy or jobs.specs[row.job].overlap == "allow_all"):
@@ -129,15 +126,15 @@ class Queue:
                 busy.add(row.job)
 
     @staticmethod
-    def _closing(row: Record, jobs: Definitions, paused: dict[str, str], now: datetime) -> tuple[FireOutcome, str] | None:
+    def _closing(job: str, fire: datetime, jobs: Definitions, paused: dict[str, str], now: datetime) -> tuple[FireOutcome, str] | None:
         """The final outcome of a fire that waited and is not to start any more."""
-        spec = jobs.specs.get(row.job)
-        if spec is None and row.job in jobs.broken:
-            return FireOutcome.BLOCKED_CONFIG, jobs.broken[row.job]
+        spec = jobs.specs.get(job)
+        if spec is None and job in jobs.broken:
+            return FireOutcome.BLOCKED_CONFIG, jobs.broken[job]
         if spec is None:
             return FireOutcome.MISSED, "its job was removed while it waited to start"
-        if row.job in paused:
-            return FireOutcome.PAUSED, paused[row.job]
-        if spec.start_deadline is not None and now > from_micros(row.scheduled_for) + spec.start_deadline:
+        if job in paused:
+            return FireOutcome.PAUSED, paused[job]
+        if spec.start_deadline is not None and now > fire + spec.start_deadline:
             return FireOutcome.MISSED, start_deadline_passed(spec)
         return None

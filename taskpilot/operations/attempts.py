@@ -7,21 +7,33 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, Protocol
 
 from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
+from taskpilot.domain.facts import RunIdentity
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.cancelling import BY_PERSON, GRACE, REPLACED
 from taskpilot.ledger.claims import Claim
 from taskpilot.ledger.retrying import backoff, overtaken_by
 from taskpilot.operations.house import House
+from taskpilot.operations.runs import OUTPUT_LOG
+from taskpilot.settings.secrets import secrets_of
+from taskpilot.signals.appending import AppendedFile, Rotation
+from taskpilot.signals.ecs import EcsLines
+from taskpilot.signals.job_output import JobOutput
+from taskpilot.signals.logs import FILE
+from taskpilot.signals.redaction import Redactor
 from taskpilot.store import runs
 from taskpilot.supervisor import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
 
 GRACE_SECONDS: Final = GRACE.total_seconds()
 _GIVEN_UP: Final = {Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CANCELLED, Cause.DEADLINE, Cause.LEASE_LOST}
 """After one of these this command starts no further attempt."""
+
+_TELLING: Final = frozenset({"TRACE", "DEBUG", "INFO"})
+"""Log levels at which what a job prints is told."""
 
 RunChild = Callable[[JobSpec, LeaseGrant, float], int]
 """(job, lease, active seconds left) -> exit status; runs the attempt in the process that it is called in."""
@@ -85,10 +97,11 @@ class Attempts:
         run = self._run(grant.run_id)
         left = (run.deadline_micros - run.active_micros) / 1_000_000
         run_dir = house.make_run_dir(grant.run_id)
+        output = self._follow(run_dir / OUTPUT_LOG, run, grant)
         plan = ChildPlan(
             main=lambda: self._run_child(self._spec, grant, left),
             root=house.settings.root,
-            output=run_dir / "output.log",
+            output=run_dir / OUTPUT_LOG,
             drop_environment=house.settings.secrets_for_serve_only,
         )
         started = False
@@ -98,6 +111,8 @@ class Attempts:
             if not started:
                 started = True
                 self._on_start()
+            with suppress(OSError):
+                output.look()
             self._display.update(self._run(grant.run_id))
 
         watch = Watch(
@@ -110,7 +125,21 @@ class Attempts:
         )
         # No connection may be shared with the child.
         house.store.dispose()
-        return supervise(plan, watch, interrupts=interrupts)
+        try:
+            return supervise(plan, watch, interrupts=interrupts)
+        finally:
+            output.close()
+
+    def _follow(self, path: Path, run: Run, grant: LeaseGrant) -> JobOutput:
+        """What the attempt's processes will print, on its way into the shared log."""
+        settings, deployment = self._house.settings, self._house.store.deployment
+        return JobOutput(
+            path,
+            RunIdentity.of(run, attempt=grant.attempt, deployment=deployment),
+            AppendedFile(settings.state_dir / FILE, rotation=Rotation.in_state_dir(settings.state_dir)),
+            EcsLines(Redactor(secrets_of(settings))),
+            told=settings.log_level in _TELLING,
+        )
 
     def _grace(self, run_id: str) -> float | None:
         """Seconds that the run may take to end, where it is asked to."""

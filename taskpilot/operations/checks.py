@@ -12,6 +12,7 @@ from taskpilot.settings import Settings
 from taskpilot.store.database import Transaction
 from taskpilot.store.health_queries import last_model_call, owed_groups, telemetry_failures
 from taskpilot.store.metrics_queries import LATE_PUSH
+from taskpilot.store.trace_queries import runs_with_undelivered_traces
 
 _PATIENCE: Final = timedelta(minutes=5)
 """A group that is owed for longer waits for nobody's next run any more."""
@@ -53,11 +54,14 @@ def check_gateway(connection: Transaction, settings: Settings, now: datetime) ->
 
 
 def check_collector(connection: Transaction, settings: Settings) -> Check:
-    """What was counted; a count has no time, so it is no verdict."""
+    """By the runs whose spans it has not got. It stands behind no result, and on a machine without one they wait for ever: no verdict."""
     if not settings.otel_enabled:
         return Check(Status.OFF, "OTEL_ENABLED is false: spans are in traces.jsonl only")
     failed = telemetry_failures(connection, TELEMETRY_FAILURES.name).get("collector", 0)
-    return Check(Status.UNKNOWN, f"not asked; {failed:,} deliveries failed so far, their spans are in traces.jsonl")
+    owed = runs_with_undelivered_traces(connection)
+    mend = "; `taskpilot traces replay` delivers them" if owed else ""
+    runs = "1 run is" if owed == 1 else f"{owed:,} runs are"
+    return Check(Status.UNKNOWN, f"not asked; {failed:,} deliveries failed so far, the spans of {runs} owed{mend}")
 
 
 def check_model(connection: Transaction, now: datetime) -> Check:

@@ -7,7 +7,7 @@ from pathlib import Path
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.fires import begin_and_end_schedules
+from taskpilot.ledger.schedules import begin_and_end_schedules
 from taskpilot.operations.house import House
 from taskpilot.signals.gateway import GatewayUnreachable, delete_group
 from taskpilot.store.schedules import schedules_in_force

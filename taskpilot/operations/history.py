@@ -40,8 +40,9 @@ class Pruned:
 def prune_history(house: House, older_than: timedelta, *, dry_run: bool = False, seconds: float | None = None) -> Pruned:
     """Deletes runs that ended so long ago, with their steps, tasks, decisions and folders, and fires and gaps of that time.
 
-    What somebody still waits for stays, as do unwritten spans, what `ctx.recall` reads, each job's newest run and fire, and every
-    counter. Between its short transactions others write. `seconds` bounds it. Raises UsageError, StoreError or StoreBusy.
+    What somebody still waits for stays, as do spans that are not written or not delivered, what `ctx.recall` reads, each job's newest
+    run and fire, and every counter. Between its short transactions others write. `seconds` bounds it. Raises UsageError, StoreError
+    or StoreBusy.
     """
     if older_than < YOUNGEST:
         raise UsageError("what is younger than a day is never pruned: give --older-than at least 1d")
@@ -50,11 +51,14 @@ def prune_history(house: House, older_than: timedelta, *, dry_run: bool = False,
     before = house.now() - older_than
     end = None if seconds is None else time.monotonic() + seconds
     transaction = house.store.read if dry_run else house.store.write
+    # Where nobody named a collector, its traces are owed to nobody, and would keep every run for ever.
+    named = any(house.settings.sources[name] != "default" for name in ("otel_endpoint", "otel_traces_endpoint"))
+    traces = house.settings.otel_enabled and named
     position, over, kept, fires = pruning.Position(), False, 0, 0
     deleted: list[str] = []
     while not over and _time_left(end):
         with _Turn(polite=not dry_run), transaction() as connection:
-            batch = pruning.prune_runs(connection, before, position, dry_run=dry_run)
+            batch = pruning.prune_runs(connection, before, position, traces=traces, dry_run=dry_run)
         position, over, kept = batch.position, batch.over, kept + batch.kept
         deleted += batch.deleted
     with house.store.read() as connection:

@@ -9,6 +9,7 @@ from taskpilot.operations.history import prune_history
 from taskpilot.operations.house import House
 from taskpilot.operations.metrics import Outcome, prune_groups
 from taskpilot.operations.running import publish_change
+from taskpilot.operations.traces import replay
 from taskpilot.signals.gateway import GatewayUnreachable, push_owed
 from taskpilot.store.metrics_queries import owed_jobs
 from taskpilot.store.schedulers import awake_schedulers
@@ -34,6 +35,14 @@ def close_missed(house: House) -> dict[str, int]:
     for job in sorted(closed.jobs):
         publish_change(house, job)
     return {"missed": closed.outcomes.get(FireOutcome.MISSED, 0), "jobs": len(closed.jobs)}
+
+
+def deliver_owed_traces(house: House, *, seconds: float = 30.0) -> dict[str, int]:
+    """Sends the collector the spans that it has not got; gives of how many runs they were `delivered` and are still `owed`."""
+    if not house.settings.otel_enabled:
+        return {"delivered": 0, "owed": 0}
+    delivery = replay(house, seconds=seconds)
+    return {"delivered": delivery.runs, "owed": delivery.owed}
 
 
 def prune_gateway(house: House) -> int:

@@ -2,8 +2,8 @@
 
 from taskpilot.domain.errors import TransitionRefused
 from taskpilot.domain.fires import Pause
-from taskpilot.domain.runs import FireOutcome
-from taskpilot.ledger.fires import NOBODY, close_open
+from taskpilot.ledger.closing import close_paused
+from taskpilot.ledger.fires import NOBODY
 from taskpilot.operations.house import House
 from taskpilot.operations.running import publish_change
 from taskpilot.store import schedules, totals
@@ -32,8 +32,7 @@ def resume_job(house: House, job: str, *, by: str, note: str) -> str:
             raise TransitionRefused(f"job {name} is not paused")
         force = schedules.schedules_in_force(connection, [name]).get(name)
         if force is not None:
-            close_open(connection, force, pause.paused_at, FireOutcome.MISSED, NOBODY, now)
-            close_open(connection, force, now, FireOutcome.PAUSED, str(pause), now)
+            close_paused(connection, force, pause, now, NOBODY, now)
         schedules.end_pause(connection, name, by=by, note=note, now=now)
         totals.touch(connection, name)
     publish_change(house, name)

@@ -38,6 +38,8 @@ class RunRequest:
     """An ISO time with its zone, or `auto`."""
     model: str | None = None
     stdin: BinaryIO | None = None
+    traceparent: str | None = None
+    """The span of who asks, checked: the run's trace is its."""
 
 
 def plan_run(house: House, request: RunRequest) -> RunPlan | str:
@@ -76,6 +78,7 @@ def plan_run(house: House, request: RunRequest) -> RunPlan | str:
         model=model,
         trigger=TriggerKind.MANUAL if scheduled_for is None else TriggerKind.SCHEDULE,
         scheduled_for=scheduled_for,
+        traceparent=request.traceparent,
     )
 
 

@@ -17,7 +17,9 @@ from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
 from taskpilot.operations import shapes
 from taskpilot.operations.house import House
+from taskpilot.settings.secrets import secrets_of
 from taskpilot.signals.logs import RUN_FILE
+from taskpilot.signals.redaction import Redactor
 from taskpilot.store import feedback, listings, runs, tasks
 from taskpilot.store.listings import Page
 
@@ -97,10 +99,14 @@ def run_log(house: House, run_id: str) -> Iterator[LogLine]:
 
 
 def run_output(house: House, run_id: str) -> Iterator[str]:
-    """What the job's process printed, line by line; bytes that are no UTF-8 are escaped. Raises UsageError or NotFound."""
+    """What the job's process printed, line by line, secrets masked; bytes that are no UTF-8 are escaped. Raises UsageError or NotFound.
+
+    The file has them as they were printed: nobody stands between a process and its descriptor.
+    """
+    masked = Redactor(secrets_of(house.settings)).masked
     with _opened(house, run_id, OUTPUT_LOG) as stream:
         for raw in stream or ():
-            yield raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
+            yield masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
 
 
 def has_output(folder: Path) -> bool:

@@ -1,16 +1,36 @@
-"""Where a run spent its time: its attempts, agents and steps as the spans of a waterfall, read from the record."""
+"""Where a run spent its time, as a waterfall read from the record, and what a collector missed of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from taskpilot.domain.decisions import Decision, Verdict
+from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.identity import parse_id
 from taskpilot.domain.runs import Attempt, Run
 from taskpilot.domain.steps import Step, StepKind
 from taskpilot.operations.house import House
 from taskpilot.operations.runs import no_run
-from taskpilot.store import listings, runs, steps
+from taskpilot.signals.publish import Targets
+from taskpilot.signals.traces.delivery import Delivery, deliver_owed_traces
+from taskpilot.store import listings, runs, steps, tasks
 from taskpilot.store.listings import AgentInvocation
+
+
+def replay(house: House, *, seconds: float) -> Delivery:
+    """Delivers the spans that the collector has not got, within so many seconds; nothing is sent where nothing is owed.
+
+    Raises ConfigurationError where traces are switched off, StoreError or StoreBusy.
+    """
+    targets = Targets.of(house.settings)
+    if targets.collector is None:
+        raise ConfigurationError(
+            f"no collector is set: traces are switched off by {house.settings.sources['otel_enabled']}. "
+            "traces.jsonl in the state dir has every span"
+        )
+    return deliver_owed_traces(
+        house.store, targets.collector, resource=targets.resource, content=targets.content, seconds=seconds, now=house.now
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +56,11 @@ def trace_of(house: House, run_id: str) -> tuple[Run, list[TraceLine]]:
         attempts = runs.attempts_of(connection, run_id)
         agents = listings.agents_of(connection, run_id)
         made = steps.steps_of(connection, run_id)
+        decided = tasks.decisions_of(connection, run_id)
     lines: list[TraceLine] = []
     for attempt in attempts:
         lines.append(TraceLine(0, f"attempt {attempt.number}", attempt.status, attempt.started_at, attempt.ended_at, attempt.reason))
-        lines.extend(_inside(attempt, agents, made))
+        lines.extend(_inside(attempt, agents, made, decided))
     return run, lines
 
 
@@ -51,9 +72,18 @@ class _Span:
     scope: str
     inside: list["_Span"] = field(default_factory=list)
 
+    @property
+    def workflow(self) -> str:
+        """The scope of the workflow that it belongs to; where it belongs to none, the scope that it stands in."""
+        before, workflow, after = self.scope.partition("/workflow.")
+        return f"{before}{workflow}{after.partition('/')[0]}" if workflow else self.scope.rpartition("/")[0]
 
-def _inside(attempt: Attempt, agents: list[AgentInvocation], made: list[Step]) -> list[TraceLine]:
-    """What happened in an attempt: each agent with its steps below it, the agents of one workflow together, the earliest first."""
+
+def _inside(attempt: Attempt, agents: list[AgentInvocation], made: list[Step], decided: list[Decision]) -> list[TraceLine]:
+    """What happened in an attempt: each agent with its steps below it, the agents of one workflow together, the earliest first.
+
+    A decision stands beside the call that it was made for; one for a call that was never made, beside the agents.
+    """
     outer = [
         _Span(TraceLine(1, one.agent, one.status, one.started_at, one.ended_at), one.scope)
         for one in agents
@@ -66,11 +96,15 @@ def _inside(attempt: Attempt, agents: list[AgentInvocation], made: list[Step]) -
     for step in made:
         if step.attempt == attempt.number:
             _place(_Span(_step_line(step), step.scope), by_scope, roots, step.scope)
+    scopes = {step.key: step.scope for step in made}
+    for decision in decided:
+        if attempt.started_at <= decision.decided_at <= (attempt.ended_at or decision.decided_at):
+            scope = scopes.get(decision.step_key, "")
+            _place(_Span(_decision_line(decision), scope), by_scope, roots, scope)
     begins: dict[str, datetime] = {}
     for span in roots:
-        group = span.scope.rpartition("/")[0]
-        begins[group] = min(begins.get(group, span.line.started_at), span.line.started_at)
-    roots.sort(key=lambda span: (begins[span.scope.rpartition("/")[0]], span.scope.rpartition("/")[0], span.line.started_at))
+        begins[span.workflow] = min(begins.get(span.workflow, span.line.started_at), span.line.started_at)
+    roots.sort(key=lambda span: (begins[span.workflow], span.workflow, span.line.started_at))
     return [line for span in roots for line in _lines(span, 1)]
 
 
@@ -96,9 +130,15 @@ def _step_line(step: Step) -> TraceLine:
     name = f"{words.get(step.kind, step.kind.value)} {step.model if step.kind is StepKind.ASK and step.model else step.name}"
     details = []
     if step.usage is not None:
-        details.append(f"{step.usage.input}+{step.usage.output} tokens")
+        details.append(f"{step.usage.input:,}+{step.usage.output:,} tokens")
     if step.retries:
-        details.append(f"{len(step.retries)} retries")
+        details.append("1 retry" if len(step.retries) == 1 else f"{len(step.retries)} retries")
     if step.error:
         details.append(step.error)
     return TraceLine(0, name, step.status, step.started_at, step.ended_at, ", ".join(details))
+
+
+def _decision_line(decision: Decision) -> TraceLine:
+    """What was decided; with the person's answer where one was asked."""
+    answer = "" if decision.verdict is not Verdict.REQUIRE_APPROVAL else f"{decision.status}"
+    return TraceLine(0, f"policy {decision.tool}", decision.verdict, decision.decided_at, decision.decided_at, answer)

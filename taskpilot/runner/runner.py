@@ -30,6 +30,7 @@ class Runner:
         end: Callable[..., RunStatus],
         now: Callable[[], datetime],
         mask: Callable[[str], str] = str,
+        hide: Callable[[Any], Any] = lambda value: value,
         asked_to_end: Callable[[], bool] = bool,
     ) -> None:
         self._end = end
@@ -37,6 +38,8 @@ class Runner:
         self._now = now
         self._mask = mask
         """Takes the secrets that we know out of an error's words: a server may say back the key that it did not like."""
+        self._hide = hide
+        """Takes them out of a job's result, and changes nothing else of it."""
 
     def run(self, session: Session, grant: LeaseGrant) -> Outcome:
         """The attempt's outcome, recorded. Raises Terminated where the supervisor asked the process to end: it records the end itself."""
@@ -50,7 +53,7 @@ class Runner:
         if isinstance(error, Terminated) or self._asked_to_end():
             raise Terminated
         outcome = self._lease_lost(session, error) or judge(session, result, error)
-        outcome = replace(outcome, detail=self._mask(outcome.detail))
+        outcome = replace(outcome, detail=self._mask(outcome.detail), result=self._hide(outcome.result))
         try:
             self._end(grant, outcome, active_seconds=time.monotonic() - began, keep_lease=True)
         except LeaseLost as lost:

@@ -1,10 +1,12 @@
 """APScheduler as the clock: it knows when each job is due next, and wakes whoever asks the ledger. The owner of apscheduler."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -13,7 +15,11 @@ from taskpilot.domain.schedule import Schedule
 
 
 class Clock:
-    """Calls `wake` with a job's name when it is due. Its job store is memory, filled anew from the definitions."""
+    """Calls `wake` when a schedule is due, with its description. Its job store is memory, filled anew from the definitions.
+
+    It has one entry for each schedule, not for each job: a thousand jobs of one schedule are due at once, and whoever is woken asks the
+    ledger for all of them.
+    """
 
     def __init__(self, wake: Callable[[str], None]) -> None:
         self._scheduler = BackgroundScheduler(
@@ -23,7 +29,7 @@ class Clock:
             # A late job is never dropped here: whether it is late is for the ledger to judge.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
-        self._schedules: dict[str, Schedule] = {}
+        self._entries: set[str] = set()
 
     def start(self) -> None:
         """Begins to keep time, in a thread of APScheduler's."""
@@ -31,13 +37,14 @@ class Clock:
 
     def set_schedules(self, schedules: Mapping[str, Schedule]) -> None:
         """From here on exactly these jobs are due, each by its schedule."""
-        for job in self._schedules.keys() - schedules.keys():
-            self._remove(job)
-        for job, schedule in schedules.items():
-            if self._schedules.get(job) != schedule:
-                self._remove(job)
-                self._scheduler.add_job(_nothing, _ScheduleTrigger(schedule), id=job, name=job)
-        self._schedules = dict(schedules)
+        wanted = {schedule.describe(): schedule for schedule in schedules.values()}
+        for entry in self._entries - wanted.keys():
+            # One that has no further fire has left the job store by itself.
+            with suppress(JobLookupError):
+                self._scheduler.remove_job(entry)
+        for entry in wanted.keys() - self._entries:
+            self._scheduler.add_job(_nothing, _ScheduleTrigger(wanted[entry]), id=entry, name=entry)
+        self._entries = set(wanted)
 
     def look_again(self) -> None:
         """Makes APScheduler look at the wall clock now: it sleeps by another clock, and the wall clock may have been set."""
@@ -48,11 +55,6 @@ class Clock:
         """Wakes nobody any more."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
-
-    def _remove(self, job: str) -> None:
-        # One that has no further fire has left the job store by itself.
-        if self._scheduler.get_job(job) is not None:
-            self._scheduler.remove_job(job)
 
 
 class _ScheduleTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types

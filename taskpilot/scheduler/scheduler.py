@@ -17,6 +17,7 @@ from taskpilot.operations.house import House
 from taskpilot.scheduler.alarms import Alarms
 from taskpilot.scheduler.watching import FolderWatch
 from taskpilot.store import schedulers
+from taskpilot.store.presence import Presence
 from taskpilot.store.schedules import schedules_in_force
 
 TICK_EVERY: Final = timedelta(seconds=5)
@@ -52,7 +53,16 @@ class Told:
     jobs: int = 0
     broken: tuple[str, ...] = ()
     error: str | None = None
+    failed_at: datetime | None = None
     lag: timedelta = timedelta(0)
+
+    @property
+    def excuse(self) -> str | None:
+        """Why what is due was not met, where that is because its turns fail."""
+        if self.failed_at is None:
+            return None
+        since = self.failed_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f"the scheduler was awake but could not do its work since {since}: {self.error}"
 
 
 class Scheduler:
@@ -74,6 +84,7 @@ class Scheduler:
         boottime: Callable[[], float] = time.monotonic,
     ) -> None:
         self._house = house
+        self._presence = Presence(house.store)
         self._engine = engine
         self._id = scheduler_id
         self._log = log
@@ -112,7 +123,7 @@ class Scheduler:
         else:
             if self._told.error is not None:
                 self._log.info(f"the scheduler works again after: {self._told.error}")
-            self._told.error = None
+            self._told.error, self._told.failed_at = None, None
 
     @property
     def error(self) -> str | None:
@@ -151,6 +162,7 @@ class Scheduler:
 
     def _turn(self) -> None:
         now = self._house.now()
+        self._presence.check()
         self._look_at_clock(now)
         duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
         if self._reload or (duties and self._watch.changed()):
@@ -223,7 +235,7 @@ class Scheduler:
         self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
         only = None if self._everything else frozenset(ringing)
         try:
-            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since)
+            claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
         except BaseException:
             self._everything = True
             raise
@@ -261,7 +273,7 @@ class Scheduler:
         words = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
         if words != self._told.error:
             self._log.warning(f"the scheduler could not do its work and tries again: {words}")
-        self._told.error = words
+        self._told.error, self._told.failed_at = words, self._told.failed_at or self._house.now()
         self._everything = True
         if not isinstance(error, StoreError | StoreBusy):
             # It is awake, and somebody should see what it cannot do.

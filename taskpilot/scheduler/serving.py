@@ -48,6 +48,7 @@ class Serving:
         *,
         bell: Bell,
         drain_seconds: float,
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._scheduler = scheduler
         self._engine = engine
@@ -55,6 +56,9 @@ class Serving:
         self._notifier = notifier
         self._log = log
         self._drain_seconds = drain_seconds
+        self._say = say
+        """For what nobody may miss, also where no log can be written: a full disk has the log on it too."""
+        self._said: str | None = None
         self._bell = bell
         """Rung by any thread: something is due, in the queue, or a place is free."""
         self._asked = 0
@@ -88,6 +92,9 @@ class Serving:
         self._scheduler.turn()
         self._clock.look_again()
         self._turned = time.monotonic()
+        if (error := self._scheduler.error) != self._said:
+            self._said = error
+            self._say("it works again" if error is None else f"it cannot do its work and tries again: {error}")
         if self._scheduler.error is None:
             self._notifier.tell("WATCHDOG=1")
         else:

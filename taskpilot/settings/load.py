@@ -52,6 +52,8 @@ OPTIONS: Final = (
         "otel.headers",
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
     ),
+    _Option("otel_certificate", values.text, None, None, ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")),
+    _Option("otel_content", values.capture, False, "otel.content", ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",)),
     _Option("otel_service_name", values.text, "taskpilot", "otel.service_name", ("OTEL_SERVICE_NAME",)),
     _Option("otel_resource_attributes", values.attributes, MappingProxyType({}), None, ("OTEL_RESOURCE_ATTRIBUTES",)),
     _Option("log_level", values.log_level, "INFO", "log_level", ("TASKPILOT_LOG_LEVEL",)),

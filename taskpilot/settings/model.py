@@ -62,6 +62,10 @@ class Settings:
     """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: taken as it is, before the base."""
     otel_protocol: Protocol
     otel_headers: Mapping[str, str] = field(repr=False)
+    otel_certificate: str | None
+    """OTEL_EXPORTER_OTLP_CERTIFICATE: a PEM file with whom to trust at an https collector; None: whom the system trusts."""
+    otel_content: bool
+    """Whether prompts, replies, arguments and results are in the spans; known secrets are masked in them."""
     otel_service_name: str
     otel_resource_attributes: Mapping[str, str]
     log_level: str

@@ -51,6 +51,13 @@ def boolean(value: Any) -> bool:
     return word
 
 
+def capture(value: Any) -> bool:
+    """Whether message content goes into spans: true or false, or OpenTelemetry's word for where it goes; we have no events."""
+    words = {"span_only": True, "span_and_event": True, "event_only": False, "no_content": False}
+    known = words.get(value.strip().lower()) if isinstance(value, str) else None
+    return boolean(value) if known is None else known
+
+
 def seconds(value: Any) -> float:
     """A number of seconds, or a duration such as "30s"."""
     number = math.nan

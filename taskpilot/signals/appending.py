@@ -1,24 +1,49 @@
-"""Files that many processes append whole lines to, and that a full disk cannot break."""
+"""Files that many processes append whole lines to, that a full disk cannot break, and that are rotated by whoever fills them."""
 
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from taskpilot.signals.locks import Waits, held
+
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """O_NONBLOCK so that a FIFO put in the file's place cannot hang us; a regular file does not mind it."""
+
+ROTATE_BYTES: Final = 20 * 1024 * 1024
+"""About 50,000 lines: a file that an editor still opens."""
+_KEPT: Final = 5
+"""Older files, `.1` the youngest: a shipper that was away for a week of busy nights still finds every line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a file gives way to a new one. All processes that append to the file must agree on the lock."""
+
+    lock: Path
+    bytes: int = ROTATE_BYTES
+    kept: int = _KEPT
+
+    @classmethod
+    def in_state_dir(cls, state_dir: Path, *, limit_bytes: int = ROTATE_BYTES) -> "Rotation":
+        """With the one lock that all rotated files of a state dir share."""
+        return cls(state_dir / "locks" / "rotation.lock", limit_bytes)
 
 
 class AppendedFile:
     """A file (0600, in a folder of 0700) that lines are added to, each in one write; opened at the first line.
 
-    A file that was renamed or removed by a log rotation is opened anew. `on_lost` hears of each line that could not be written.
+    A file that was renamed or removed by a log rotation is opened anew. Where a `rotation` is given, the process whose line reaches the
+    limit renames the file, and no line of another process is lost by it. `on_lost` hears of each line that could not be written.
     """
 
-    def __init__(self, path: Path, *, on_lost: Callable[[Path, OSError], None] | None = None) -> None:
+    def __init__(self, path: Path, *, rotation: Rotation | None = None, on_lost: Callable[[Path, OSError], None] | None = None) -> None:
         self.path = path
         self.lost = 0
+        self._rotation = rotation
         self._on_lost = on_lost
         self._descriptor: int | None = None
         self._torn = False
@@ -30,6 +55,11 @@ class AppendedFile:
         with self._lock:
             try:
                 self._write(data)
+                if self._is_deleted():
+                    # Others rotated so often since we looked that the file under our line is gone: it goes into the newest one.
+                    self._forget()
+                    self._write(data)
+                self._rotate()
             except OSError as error:
                 self.lost += 1
                 if self._on_lost is not None:
@@ -53,6 +83,31 @@ class AppendedFile:
             if written < len(whole):
                 raise OSError(28, "No space left on device")
         self._torn = False
+
+    def _is_deleted(self) -> bool:
+        return self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0
+
+    def _rotate(self) -> None:
+        """Renames a full file to `.1`, and older ones on, unless somebody else is at it.
+
+        Others may still write into the renamed file for a moment: it is only deleted after as many rotations as are kept, and a writer
+        notices that.
+        """
+        rotation = self._rotation
+        if rotation is None or self._descriptor is None or os.fstat(self._descriptor).st_size < rotation.bytes:
+            return
+        # A folder that cannot be changed leaves one long file; the next line tries again.
+        with suppress(OSError), held(rotation.lock, Waits(0.0)) as got:
+            if not got or self.path.lstat().st_size < rotation.bytes:
+                return
+            for number in range(rotation.kept - 1, 0, -1):
+                with suppress(FileNotFoundError):
+                    self._old(number).replace(self._old(number + 1))
+            self.path.replace(self._old(1))
+            self._forget()
+
+    def _old(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
 
     def _current(self) -> int:
         if self._descriptor is not None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.facts import DecisionMade, Fact, RunIdentity
-from taskpilot.signals.appending import AppendedFile
+from taskpilot.signals.appending import AppendedFile, Rotation
 from taskpilot.signals.redaction import Redactor
 from taskpilot.signals.traces.ids import span_id_of
 
@@ -19,7 +19,7 @@ class DecisionLogSignal:
     """A signal that appends each recorded verdict as one line."""
 
     def __init__(self, state_dir: Path, *, secrets: tuple[str, ...] = ()) -> None:
-        self._file = AppendedFile(state_dir / FILE)
+        self._file = AppendedFile(state_dir / FILE, rotation=Rotation.in_state_dir(state_dir))
         self._redactor = Redactor(secrets)
 
     def emit(self, fact: Fact) -> None:

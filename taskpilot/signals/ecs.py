@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskpilot.domain.facts import RunIdentity
 from taskpilot.signals.redaction import Redactor, as_text
 
-ECS_VERSION: Final = "9.0.0"
+ECS_VERSION: Final = "9.4.0"
 _LINE_MAX: Final = 128 * 1024
 """A longer line loses its fields; its message is bounded anyway."""
 _STACK_MAX: Final = 40
@@ -27,6 +27,10 @@ class EcsLines:
         self._deployment = deployment
         self._host = socket.gethostname()
 
+    def masked(self, text: str) -> str:
+        """The text without secrets, in its whole length."""
+        return self._redactor.masked(text)
+
     def line(
         self,
         *,
@@ -39,9 +43,11 @@ class EcsLines:
         fields: Mapping[str, Any] | None = None,
         labels: Mapping[str, Any] | None = None,
         error: BaseException | None = None,
+        foreign: bool = False,
     ) -> str:
         """The line without its end, ASCII only, so that no control or bidi character of a model reaches a terminal.
 
+        It begins with its time: a shipper tells files apart by their first bytes. `foreign` are the words of another process than ours.
         `fields` are TaskPilot's own, by type; `labels` are a job author's, as text, since one index has one type for a name.
         """
         text = self._redactor.text
@@ -52,9 +58,10 @@ class EcsLines:
             "ecs.version": ECS_VERSION,
             "service.name": "taskpilot",
             "host.name": self._host,
-            "process.pid": os.getpid(),
             "log.logger": text(logger),
         }
+        if not foreign:
+            document["process.pid"] = os.getpid()
         if action is not None:
             document["event.action"] = text(action)
         deployment = run.deployment if run is not None else self._deployment
@@ -72,8 +79,11 @@ class EcsLines:
             document |= self._error(error)
         extra = {f"taskpilot.{_name(key)}": self._scalar(value) for key, value in (fields or {}).items()}
         if labels:
-            extra["labels"] = {_name(key).replace(".", "_"): text(as_text(value)) for key, value in labels.items()}
-        line = json.dumps({**extra, **document}, allow_nan=False)
+            extra["labels"] = {
+                name: self._redactor.named(name, as_text(value))
+                for name, value in ((_name(key).replace(".", "_"), value) for key, value in labels.items())
+            }
+        line = json.dumps(document | {key: value for key, value in extra.items() if key not in document}, allow_nan=False)
         return line if len(line) <= _LINE_MAX else json.dumps(document, allow_nan=False)
 
     def _error(self, error: BaseException) -> dict[str, str]:

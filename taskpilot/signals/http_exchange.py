@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import threading
 import time
 from base64 import b64encode
@@ -47,8 +48,11 @@ def exchange(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     body_max: int = _ERROR_BODY_MAX,
+    trust: ssl.SSLContext | None = None,
 ) -> Answer:
     """Asks once: no proxies, no redirects, no retries; userinfo in the URL is sent as basic authentication.
+
+    `trust` says whose https certificates are good; None: those that the system trusts.
 
     Raises Unanswered, and ValueError where the URL is none.
     """
@@ -58,7 +62,7 @@ def exchange(
     if seconds <= 0:
         raise Unanswered("no time was left to ask", late=False)
     deadline = time.monotonic() + seconds
-    one = _Exchange(parts, seconds)
+    one = _Exchange(parts, seconds, trust)
     background = Background(lambda: one.run(method, body, {**_authorization(parts), **(headers or {})}, body_max))
     ended = background.wait(deadline - time.monotonic())
     # Read before the end from our side: a status line that is cut by it would look like a whole one.
@@ -83,6 +87,7 @@ def shown(url: str) -> str:
 class _Exchange:
     parts: SplitResult
     seconds: float
+    trust: ssl.SSLContext | None
     sent: bool = False
     status: int | None = None
     received: bytearray = field(default_factory=bytearray)
@@ -90,8 +95,13 @@ class _Exchange:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def run(self, method: str, body: bytes | None, headers: Mapping[str, str], body_max: int) -> None:
-        kind = http.client.HTTPSConnection if self.parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = connection = kind(self.parts.hostname or "", self.parts.port, timeout=self.seconds)
+        host = self.parts.hostname or ""
+        connection: http.client.HTTPConnection
+        if self.parts.scheme == "https":
+            connection = http.client.HTTPSConnection(host, self.parts.port, timeout=self.seconds, context=self.trust)
+        else:
+            connection = http.client.HTTPConnection(host, self.parts.port, timeout=self.seconds)
+        self._connection = connection
         try:
             connection.connect()
             # A request that starts after it was given up would be an older value that lands later.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from taskpilot.domain.facts import Event, Fact, RunIdentity
 from taskpilot.domain.moments import utc_now
-from taskpilot.signals.appending import AppendedFile
+from taskpilot.signals.appending import ROTATE_BYTES, AppendedFile, Rotation
 from taskpilot.signals.ecs import EcsLines
 from taskpilot.signals.redaction import Redactor
 
@@ -42,17 +42,18 @@ def configure_logs(
     deployment: str | None = None,
     secrets: tuple[str, ...] = (),
     warn: Callable[[str], None] | None = None,
+    rotate_bytes: int = ROTATE_BYTES,
 ) -> Callable[[], int]:
     """From here on this process logs to logs/taskpilot.log, and to runs/<run_id>/run.log where a run is named; never to stderr.
 
-    The logging of libraries goes the same way. `secrets` are masked in every line. Where a file cannot be written, lines are counted
-    and `warn` hears one sentence a minute (by default it is printed on stderr). May be called again, as after a fork. Gives a function
-    that tells how many lines were lost since.
+    The logging of libraries goes the same way. `secrets` are masked in every line. The shared file is rotated at `rotate_bytes`. Where a
+    file cannot be written, lines are counted and `warn` hears one sentence a minute (by default it is printed on stderr). May be called
+    again, as after a fork. Gives a function that tells how many lines were lost since.
     """
     from loguru import logger
 
     lost = _Lost(warn or _to_stderr)
-    files = [AppendedFile(state_dir / FILE, on_lost=lost.tell)]
+    files = [AppendedFile(state_dir / FILE, rotation=Rotation.in_state_dir(state_dir, limit_bytes=rotate_bytes), on_lost=lost.tell)]
     if run_id is not None:
         files.append(AppendedFile(state_dir / "runs" / run_id / RUN_FILE, on_lost=lost.tell))
     sink = _Sink(files, EcsLines(Redactor(secrets), deployment=deployment), identity)

@@ -18,11 +18,13 @@ from taskpilot.signals.gateway import push_job, push_owed
 from taskpilot.signals.job_facts import JobFacts
 from taskpilot.signals.locks import Waits
 from taskpilot.signals.metrics_file import write_metrics_file
-from taskpilot.signals.traces.collector import PROBE_SECONDS, Collector, is_there, sender
-from taskpilot.signals.traces.file import write_owed_traces
-from taskpilot.signals.traces.span import Span
+from taskpilot.signals.traces.collector import PROBE_SECONDS, Collector, Reply, Send, Word, is_there, sender
+from taskpilot.signals.traces.content import Content
+from taskpilot.signals.traces.delivery import CLAIM
+from taskpilot.signals.traces.file import Written, write_owed_traces
 from taskpilot.store import totals
-from taskpilot.store.database import Store
+from taskpilot.store.database import Store, Transaction
+from taskpilot.store.trace_queries import mark_traces_delivered, put_off_traces
 
 TOTAL_SECONDS: Final = 0.5
 """All sinks and all waits for locks together."""
@@ -43,12 +45,23 @@ class Targets:
     """None: traces.jsonl only."""
     resource: Mapping[str, str] = field(default_factory=dict)
     """What the spans say of who sent them, besides the store: service.name and others."""
+    content: Content | None = None
+    """None: no prompt, reply, argument or result is in the spans."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """As configured."""
-        collector = Collector(settings.otel_traces_url, settings.otel_protocol, settings.otel_headers) if settings.otel_enabled else None
-        return cls(settings.state_dir, settings.pushgateway_url, collector, settings.otel_resource)
+        certificate = None if settings.otel_certificate is None else settings.root / settings.otel_certificate
+        collector = Collector(settings.otel_traces_url, settings.otel_protocol, settings.otel_headers, certificate)
+        held = (settings.openai_api_key, settings.api_token)
+        secrets = [*(secret.get_secret_value() for secret in held if secret is not None), *settings.otel_headers.values()]
+        return cls(
+            settings.state_dir,
+            settings.pushgateway_url,
+            collector if settings.otel_enabled else None,
+            settings.otel_resource,
+            Content(secrets) if settings.otel_content else None,
+        )
 
 
 def publish(
@@ -80,7 +93,7 @@ def _publish(
     now: Callable[[], datetime],
 ) -> None:
     waits = Waits(total * _LOCAL_SHARE)
-    send: Callable[[Sequence[Span], float], bool] | None = None
+    send: Send | None = None
     failed: set[str] = set()
     if run_id is not None and targets.collector is not None:
         with waits.counted():
@@ -91,34 +104,64 @@ def _publish(
         if send is None:
             failed.add("collector")
     _warm_up(targets)
-    spans = _write_files(store, targets, run_id, failed, waits, now)
+    # What is sent below is not to be sent by somebody else meanwhile.
+    due_at = None if targets.collector is None else now() + CLAIM if send is not None else now()
+    written = _write_files(store, targets, run_id, failed, waits, now, due_at)
     deadline = time.monotonic() + total * (1 - _RECORD_SHARE) - waits.spent
     export = None
-    if send is not None and spans:
-        export = Background(partial(send, spans, deadline - time.monotonic()))
+    if send is not None and written.spans:
+        export = Background(partial(send, written.spans, deadline - time.monotonic()))
     if targets.gateway_url is not None:
         with suppress(Exception):
             _push(store, targets.gateway_url, targets.state_dir, facts, describe, deadline, now)
-    if export is not None and not (export.wait(deadline - time.monotonic()) and export.value):
-        failed.add("collector")
-    if failed:
-        with store.write() as connection:
-            totals.add(connection, facts.name, [totals.count(TELEMETRY_FAILURES, sink=sink) for sink in sorted(failed)])
+    reply = None
+    if export is not None:
+        reply = (export.wait(deadline - time.monotonic()) and export.value) or Reply(Word.UNKNOWN)
+        if reply.word is not Word.TAKEN or reply.rejected:
+            failed.add("collector")
+    if reply is None and not failed:
+        return
+    with store.write() as connection:
+        if reply is not None:
+            _note(connection, written.attempts, reply.word, now())
+        totals.add(connection, facts.name, [totals.count(TELEMETRY_FAILURES, sink=sink) for sink in sorted(failed)])
+
+
+def _note(connection: Transaction, attempts: Sequence[str], word: Word, now: datetime) -> None:
+    """What became of the spans of these attempts. Without an answer they are owed when the claim ends: they may land yet."""
+    if word in (Word.TAKEN, Word.REFUSED):
+        mark_traces_delivered(connection, attempts)
+    elif word is Word.AWAY:
+        put_off_traces(connection, attempts, now)
 
 
 def _write_files(
-    store: Store, targets: Targets, run_id: str | None, failed: set[str], waits: Waits, now: Callable[[], datetime]
-) -> list[Span]:
+    store: Store,
+    targets: Targets,
+    run_id: str | None,
+    failed: set[str],
+    waits: Waits,
+    now: Callable[[], datetime],
+    due_at: datetime | None,
+) -> Written:
     """The spans that were written."""
-    spans: list[Span] = []
+    written = Written()
     if run_id is not None:
-        written = write_owed_traces(store, targets.state_dir, run_id=run_id, resource=targets.resource, waits=waits, now=now)
-        spans = written.spans
+        written = write_owed_traces(
+            store,
+            targets.state_dir,
+            run_id=run_id,
+            resource=targets.resource,
+            content=targets.content,
+            due_at=due_at,
+            waits=waits,
+            now=now,
+        )
         if written.failed:
             failed.add("traces")
     if not write_metrics_file(store, targets.state_dir, waits=waits, now=now):
         failed.add("metrics_file")
-    return spans
+    return written
 
 
 def _push(

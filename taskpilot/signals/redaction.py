@@ -1,28 +1,75 @@
-"""Values on their way into a log: plain, bounded, and without the secrets that we know."""
+"""Values on their way into a log: plain, bounded, without the secrets that we know and without what looks like one."""
 
+import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 _MASK: Final = "***"
-_SECRET_MIN: Final = 4
-"""A shorter secret would be found in every second word."""
+_SECRET_MIN: Final = 8
+"""A shorter one is no secret: `test`, `none` and `ollama` are what people give a local server as its key, and ordinary words elsewhere."""
 _TEXT_MAX: Final = 8_192
 _ITEMS_MAX: Final = 256
 _DEPTH_MAX: Final = 8
+
+_LOOKS: Final = (
+    # Each with texts of which one has to be in it, in small letters: a search for those is a hundred times quicker.
+    (("sk-",), re.compile(r"\bsk-[A-Za-z0-9_-]{16,}"), _MASK),
+    (("://",), re.compile(r"://[^\s/@:?#]{0,128}:[^\s/@]{1,256}@"), f"://{_MASK}@"),
+    (("authorization",), re.compile(r"(?i)(authorization['\"]?\s?[:=]\s?['\"]?)(?:[a-z]{1,16} +)?[^\s'\",;]{4,}"), rf"\1{_MASK}"),
+    (("bearer",), re.compile(r"(?i)(\bbearer +)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{_MASK}"),
+    (
+        ("api", "access", "passw", "secret"),
+        re.compile(r"(?i)((?:api[_-]?key|api[_-]?token|access[_-]?token|password|passwd|secret)['\"]?\s?[:=]\s?['\"]?)[^\s'\",;&]{4,}"),
+        rf"\1{_MASK}",
+    ),
+)
+"""What a secret looks like that nobody told us of. Every repetition is bounded or cannot overlap: a hostile text costs linear time."""
+_SECRET_NAME: Final = re.compile(
+    r"(?i)(?:.*[-_.])?(?:authorization|api[-_]?key|api[-_]?token|access[-_]?token|refresh[-_]?token|password|passwd|secret|client[-_]?secret|"
+    r"(?:set-)?cookie)"
+)
 
 
 class Redactor:
     """Makes any value into what JSON can say, with known secrets masked and long texts cut."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted({one for one in secrets if len(one) >= _SECRET_MIN}, key=len, reverse=True)
+        known = {way for one in secrets if len(one) >= _SECRET_MIN for way in (one, json.dumps(one)[1:-1], quote(one, safe=""))}
+        self._secrets = sorted(known, key=len, reverse=True)
 
-    def masked(self, text: str) -> str:
-        """The text with each secret as `***`."""
+    def hidden(self, text: str) -> str:
+        """The text with each known secret as `***`, and nothing else changed: for what a job gives, which is not ours to edit."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
         return text
+
+    def hidden_in(self, value: Any) -> Any:
+        """A JSON value with each known secret as `***`, in names too."""
+        if not self._secrets:
+            return value
+        if isinstance(value, str):
+            return self.hidden(value)
+        if isinstance(value, list):
+            return [self.hidden_in(one) for one in value]
+        if isinstance(value, dict):
+            return {self.hidden(key): self.hidden_in(one) for key, one in value.items()}
+        return value
+
+    def masked(self, text: str) -> str:
+        """The text with each secret as `***`: those that we know, keys by their looks, passwords in URLs, Authorization headers."""
+        text = self.hidden(text)
+        small = text.lower()
+        for hints, looks, instead in _LOOKS:
+            if any(hint in small for hint in hints):
+                text = looks.sub(instead, text)
+        return text
+
+    def named(self, name: str, text: str) -> str:
+        """The value of a field as a log may have it: nothing of it where the name says that it is a secret."""
+        return _MASK if _SECRET_NAME.fullmatch(name) else self.text(text)
 
     def text(self, text: str) -> str:
         """The same, cut at 8,192 characters."""
@@ -45,10 +92,16 @@ class Redactor:
             pairs = list(value.items())[:_ITEMS_MAX]
             if len(value) > _ITEMS_MAX:
                 changed(place)
-            return {
-                key: self._plain(one, f"{place}/{_pointer(key)}", depth + 1, changed)
-                for key, one in ((self.text(str(name)), one) for name, one in pairs)
-            }
+            told = {}
+            for name, one in pairs:
+                key = self.text(as_text(name))
+                where = f"{place}/{_pointer(key)}"
+                if isinstance(one, str | bytes) and _SECRET_NAME.fullmatch(key):
+                    changed(where)
+                    told[key] = _MASK
+                else:
+                    told[key] = self._plain(one, where, depth + 1, changed)
+            return told
         if isinstance(value, list | tuple | set | frozenset):
             items = list(value)
             if len(items) > _ITEMS_MAX:

@@ -1,20 +1,38 @@
 """Queries over fires and their gaps: what became of each, and the queue of those that are to start."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, literal_column, or_, select, update
 
 from taskpilot.domain.fires import LAUNCH, Fire, Gap
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.text import storable
-from taskpilot.store.fire_tables import fire_gaps, fires, schedules
+from taskpilot.store.fire_tables import among, fire_gaps, fires, schedules
 from taskpilot.store.tables import runs
 
-_IN_QUEUE = fires.c.outcome == FireOutcome.BUFFERED
+# The word itself and no parameter: the index of the queue holds for this word alone.
+_IN_QUEUE = fires.c.outcome == literal_column(f"'{FireOutcome.BUFFERED}'")
+
+# Nobody takes it, or who did so did not get far.
+_FREE_FIRE = or_(fires.c.launched_at.is_(None), fires.c.launched_at <= bindparam("stale"))
+_FREE_RUN = or_(runs.c.launched_at.is_(None), runs.c.launched_at <= bindparam("stale"))
+_FIRE_IS_STARTABLE = _IN_QUEUE & or_(fires.c.start_after.is_(None), fires.c.start_after <= bindparam("now")) & _FREE_FIRE
+_RUN_IS_STARTABLE = (
+    (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & (runs.c.start_after <= bindparam("now")) & _FREE_RUN
+)
+_ANYTHING = select(exists().where(_FIRE_IS_STARTABLE) | exists().where(_RUN_IS_STARTABLE))
+_PLACE = func.row_number().over(partition_by=fires.c.job, order_by=(fires.c.start_after, fires.c.scheduled_for)).label("place")
+_PLACED = select(fires.c.job, fires.c.scheduled_for, fires.c.start_after, _PLACE).where(_FIRE_IS_STARTABLE).subquery()
+_FIRST_FIRES = (
+    select(_PLACED.c.job, _PLACED.c.scheduled_for)
+    .where(_PLACED.c.place <= bindparam("each"))
+    .order_by(_PLACED.c.start_after, _PLACED.c.scheduled_for, _PLACED.c.job)
+)
 
 
 def fire_row(connection: Connection, job: str, scheduled_for: datetime) -> Row[Any] | None:
@@ -45,7 +63,7 @@ def last_fire(connection: Connection, job: str) -> Fire | None:
 def fires_after_cursors(connection: Connection, jobs: Collection[str]) -> dict[str, frozenset[int]]:
     """Which instants after each job's cursor, in microseconds, have a row already."""
     wanted = select(fires.c.job, fires.c.scheduled_for).join(schedules, schedules.c.job == fires.c.job)
-    wanted = wanted.where(fires.c.scheduled_for > schedules.c.cursor, schedules.c.job.in_(list(jobs)))
+    wanted = wanted.where(fires.c.scheduled_for > schedules.c.cursor, among(schedules.c.job, jobs))
     found: dict[str, set[int]] = {}
     for row in connection.execute(wanted):
         found.setdefault(row.job, set()).add(row.scheduled_for)
@@ -55,18 +73,20 @@ def fires_after_cursors(connection: Connection, jobs: Collection[str]) -> dict[s
 def insert_fires(connection: Connection, rows: Sequence[Fire]) -> None:
     """Records fires: the primary key lets one claimer of each through."""
     if rows:
-        connection.execute(
-            insert(fires),
+        micros = cache(to_micros)
+        # The driver's own words: a thousand fires of one second are one call, and nobody builds a thousand parameter sets.
+        connection.exec_driver_sql(
+            "INSERT INTO fires (job, scheduled_for, outcome, run_id, reason, recorded_at, start_after) VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                {
-                    "job": fire.job,
-                    "scheduled_for": to_micros(fire.scheduled_for),
-                    "outcome": fire.outcome,
-                    "run_id": fire.run_id,
-                    "reason": storable(fire.reason),
-                    "recorded_at": to_micros(fire.recorded_at),
-                    "start_after": None if fire.start_after is None else to_micros(fire.start_after),
-                }
+                (
+                    fire.job,
+                    micros(fire.scheduled_for),
+                    fire.outcome,
+                    fire.run_id,
+                    storable(fire.reason),
+                    micros(fire.recorded_at),
+                    None if fire.start_after is None else micros(fire.start_after),
+                )
                 for fire in rows
             ],
         )
@@ -105,11 +125,11 @@ def settle_fire(
     return connection.execute(update(fires).where(own).values(**values)).rowcount == 1
 
 
-def waiting_fires(connection: Connection, jobs: Iterable[str] | None = None) -> dict[str, list[datetime]]:
+def waiting_fires(connection: Connection, jobs: Collection[str] | None = None) -> dict[str, list[datetime]]:
     """The buffered fires of jobs, ascending; of all jobs where none are named."""
     wanted = select(fires.c.job, fires.c.scheduled_for).where(_IN_QUEUE).order_by(fires.c.scheduled_for)
     if jobs is not None:
-        wanted = wanted.where(fires.c.job.in_(list(jobs)))
+        wanted = wanted.where(among(fires.c.job, jobs))
     found: dict[str, list[datetime]] = {}
     for row in connection.execute(wanted):
         found.setdefault(row.job, []).append(from_micros(row.scheduled_for))
@@ -123,20 +143,23 @@ def queue_length(connection: Connection) -> int:
     return waiting + (connection.execute(queued.where(runs.c.start_after.is_not(None))).scalar() or 0)
 
 
+def anything_startable(connection: Connection, now: datetime) -> bool:
+    """Whether there is a fire or a run whose time has come and that nobody is starting: what a server asks each second."""
+    return bool(connection.execute(_ANYTHING, {"now": to_micros(now), "stale": to_micros(now - LAUNCH)}).scalar())
+
+
 def startable_fires(connection: Connection, now: datetime, *, each: int) -> list[Row[Any]]:
-    """The buffered fires whose time has come and that nobody is starting: the first `each` of every job, in the order of the queue."""
-    place = func.row_number().over(partition_by=fires.c.job, order_by=(fires.c.start_after, fires.c.scheduled_for)).label("place")
-    due = fires.c.start_after.is_(None) | (fires.c.start_after <= to_micros(now))
-    inner = select(fires, place).where(_IN_QUEUE, due, _free(fires, now)).subquery()
-    wanted = select(inner).where(inner.c.place <= each).order_by(inner.c.start_after, inner.c.scheduled_for, inner.c.job)
-    return list(connection.execute(wanted))
+    """The buffered fires whose time has come and that nobody is starting: the first `each` of every job, in the order of the queue.
+
+    A row has `job` and `scheduled_for`.
+    """
+    return list(connection.execute(_FIRST_FIRES, {"now": to_micros(now), "stale": to_micros(now - LAUNCH), "each": each}))
 
 
 def startable_runs(connection: Connection, now: datetime) -> list[Row[Any]]:
     """The queued runs whose time has come, that no process holds and nobody is starting; the longest due first."""
-    queued = (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & (runs.c.start_after <= to_micros(now))
-    wanted = select(runs).where(queued, _free(runs, now)).order_by(runs.c.start_after, runs.c.id)
-    return list(connection.execute(wanted.limit(100)))
+    wanted = select(runs).where(_RUN_IS_STARTABLE).order_by(runs.c.start_after, runs.c.id).limit(100)
+    return list(connection.execute(wanted, {"now": to_micros(now), "stale": to_micros(now - LAUNCH)}))
 
 
 def launched_jobs(connection: Connection, now: datetime) -> list[str]:
@@ -205,8 +228,3 @@ def gap_of(row: Row[Any]) -> Gap:
         schedule=row.schedule,
         recorded_at=from_micros(row.recorded_at),
     )
-
-
-def _free(table: Any, now: datetime) -> Any:
-    """Nobody takes it, or who did so did not get far."""
-    return or_(table.c.launched_at.is_(None), table.c.launched_at <= to_micros(now - LAUNCH))

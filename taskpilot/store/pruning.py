@@ -43,11 +43,11 @@ class Batch:
     """Nothing older than the instant is left behind the position."""
 
 
-def prune_runs(connection: Connection, before: datetime, position: Position, *, dry_run: bool = False) -> Batch:
+def prune_runs(connection: Connection, before: datetime, position: Position, *, traces: bool = True, dry_run: bool = False) -> Batch:
     """Deletes some runs that ended before an instant, with all that belongs to them, from a position on.
 
-    Kept are those that are waited for (a task in review, a pending decision), whose spans are not written yet, what their job's
-    later runs recall, and of each job the newest run, or as many as decide whether its failures pause it.
+    Kept are those that are waited for (a task in review, a pending decision), whose spans are not written yet, or, with `traces`, not
+    delivered, what their job's later runs recall, and of each job the newest run, or as many as decide whether its failures pause it.
     """
     deleted: list[str] = []
     kept, rows = 0, 0
@@ -56,7 +56,7 @@ def prune_runs(connection: Connection, before: datetime, position: Position, *, 
     for row in candidates:
         if row.job not in newest:
             newest[row.job] = _newest_kept(connection, row.job)
-        if row.id >= newest[row.job] or any(connection.execute(select(reason)).scalar() for reason in _reasons(row)):
+        if row.id >= newest[row.job] or any(connection.execute(select(reason)).scalar() for reason in _reasons(row, traces=traces)):
             kept += 1
         else:
             if not dry_run:
@@ -144,9 +144,11 @@ def _newest_kept(connection: Connection, job: str) -> str:
     return "" if last is None else str(last.id)
 
 
-def _reasons(row: Row[Any]) -> Iterator[Any]:
+def _reasons(row: Row[Any], *, traces: bool) -> Iterator[Any]:
     """Each a condition that keeps the run, the cheapest first."""
     yield exists().where(attempts.c.run_id == row.id, attempts.c.ended_at.is_not(None), attempts.c.traces_written_at.is_(None))
+    if traces:
+        yield exists().where(attempts.c.run_id == row.id, attempts.c.traces_due_at.is_not(None))
     if row.status != RunStatus.CANCELLED:
         # As expressions that no index serves: a run's rows are few, and the run's own index is the one to take.
         yield exists().where(tasks.c.run_id == row.id, tasks.c.status.concat("") == TaskStatus.REVIEW)

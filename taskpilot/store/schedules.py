@@ -1,27 +1,41 @@
 """Queries over schedules with their cursors, and pauses."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from taskpilot.domain.fires import Pause, ScheduleInForce
 from taskpilot.domain.identity import new_id
 from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.text import storable
-from taskpilot.store.fire_tables import past_schedules, pauses, schedules
+from taskpilot.store.fire_tables import among, past_schedules, pauses, schedules
 
 
-def schedules_in_force(connection: Connection, jobs: Iterable[str] | None = None) -> dict[str, ScheduleInForce]:
-    """The schedule of each job that has one in the record, with its cursor."""
-    wanted = select(schedules)
+def schedules_in_force(connection: Connection, jobs: Collection[str] | None = None) -> dict[str, ScheduleInForce]:
+    """The schedule of each job that has one in the record, with its cursor; of all jobs where none are named."""
+    wanted = select(schedules.c.job, schedules.c.schedule, schedules.c.since, schedules.c.cursor)
     if jobs is not None:
-        wanted = wanted.where(schedules.c.job.in_(list(jobs)))
+        wanted = wanted.where(among(schedules.c.job, jobs))
+    # The jobs of one claim share their cursor, and often their first day.
+    moment = cache(from_micros)
     return {
-        row.job: ScheduleInForce(row.job, row.schedule, from_micros(row.since), cursor=from_micros(row.cursor))
-        for row in connection.execute(wanted)
+        job: ScheduleInForce(job, schedule, moment(since), None, moment(cursor))
+        for job, schedule, since, cursor in connection.execute(wanted)
     }
+
+
+def unmoved(connection: Connection, seen: Mapping[str, ScheduleInForce]) -> frozenset[str]:
+    """Of schedules that were seen before, those that are still the same and whose cursor nobody has moved."""
+    wanted = select(schedules.c.job, schedules.c.schedule, schedules.c.cursor).where(among(schedules.c.job, seen))
+    micros = cache(to_micros)
+    return frozenset(
+        job
+        for job, schedule, cursor in connection.execute(wanted)
+        if (one := seen[job]).schedule == schedule and one.cursor is not None and micros(one.cursor) == cursor
+    )
 
 
 def schedule_at(connection: Connection, job: str, moment: datetime) -> ScheduleInForce | None:
@@ -58,11 +72,10 @@ def end_schedule(connection: Connection, old: ScheduleInForce, *, until: datetim
         connection.execute(insert(past_schedules).prefix_with("OR REPLACE").values(row))
 
 
-def move_cursors(connection: Connection, cursors: dict[str, datetime]) -> None:
-    """Says that every fire at or before these instants has its outcome."""
-    if cursors:
-        own = update(schedules).where(schedules.c.job == bindparam("of_job")).values(cursor=bindparam("new_cursor"))
-        connection.execute(own, [{"of_job": job, "new_cursor": to_micros(cursor)} for job, cursor in cursors.items()])
+def move_cursors(connection: Connection, jobs: Collection[str], cursor: datetime) -> None:
+    """Says that every fire of these jobs at or before an instant has its outcome."""
+    if jobs:
+        connection.execute(update(schedules).where(among(schedules.c.job, jobs)).values(cursor=to_micros(cursor)))
 
 
 def pauses_in_force(connection: Connection) -> dict[str, Pause]:

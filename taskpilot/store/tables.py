@@ -98,8 +98,11 @@ attempts = Table(
     Column("active_micros", BigInteger, nullable=False, server_default="0"),
     Column("file_digest", Text, nullable=False, server_default=""),
     Column("traces_written_at", BigInteger),
+    # Its spans are owed to the collector: who comes from this instant on may deliver them. NULL: nothing is owed.
+    Column("traces_due_at", BigInteger),
     UniqueConstraint("run_id", "number"),
     Index("attempts_by_traces", "traces_written_at"),
+    Index("attempts_by_traces_due", "traces_due_at", sqlite_where=text("traces_due_at IS NOT NULL")),
 )
 
 steps = Table(

@@ -1,11 +1,11 @@
-"""What traces read of the record; a run's content (prompts, arguments, results) is not among it."""
+"""What traces read of the record, and which spans are still owed to traces.jsonl and to the collector."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, func, or_, select, update
 
 from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import RunStatus
@@ -20,9 +20,13 @@ _STEP_COLUMNS: Final = tuple(
         "input_tokens", "cached_input_tokens", "output_tokens", "cost_nano", "retries", "diverged", "decision_id",
     )
 )  # fmt: skip
+_CONTENT_COLUMNS: Final = (steps.c.input, steps.c.result)
 _DECISION_COLUMNS: Final = tuple(
-    decisions.c[name] for name in ("id", "step_key", "agent", "tool", "engine", "path", "verdict", "decided_at", "evaluation_nanoseconds")
-)
+    decisions.c[name]
+    for name in (
+        "id", "step_key", "agent", "tool", "engine", "path", "verdict", "status", "decided_at", "evaluation_nanoseconds", "settled_at",
+    )
+)  # fmt: skip
 
 # Every run's end asks these: they are built once.
 _THE_RUN: Final[BindParameter[Any]] = bindparam("the_run")
@@ -36,7 +40,7 @@ _SELECT_OWED: Final = (
     .order_by(attempts.c.run_id)
     .limit(_MOST)
 )
-_SELECT_RUN: Final = select(runs).where(runs.c.id == _THE_RUN, runs.c.status.not_in(_AT_WORK))
+_SELECT_RUN: Final = select(runs).where(runs.c.id == _THE_RUN)
 _SELECT_ATTEMPTS: Final = select(attempts).where(attempts.c.run_id == _THE_RUN).order_by(attempts.c.number)
 _SELECT_STEPS: Final = (
     select(*_STEP_COLUMNS).where(steps.c.run_id == _THE_RUN, steps.c.attempt.in_(_NUMBERS)).order_by(steps.c.started_at).limit(_MOST)
@@ -46,18 +50,33 @@ _SELECT_AGENTS: Final = (
 )
 _SELECT_DECISIONS: Final = select(*_DECISION_COLUMNS).where(decisions.c.run_id == _THE_RUN).order_by(decisions.c.decided_at).limit(_MOST)
 
+_CLOCK_STEP: Final = timedelta(hours=1)
+"""No delivery is put off for so long: what is due later than that was written before the clock was set back."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run and what its attempts did whose spans are not written yet."""
+    """A run and what some of its attempts did."""
 
     run: Row[Any]
     attempts: list[Row[Any]]
-    root_written: bool
-    """True where spans of an earlier attempt are written, and the root's with them."""
+    ended: list[Row[Any]]
+    """All attempts of the run that have ended."""
     steps: list[Row[Any]]
+    """With `input` and `result` where the content was asked for."""
     agents: list[Row[Any]]
     decisions: list[Row[Any]]
+    """All of the run, so that a later attempt finds what was approved before it."""
+
+    @property
+    def has_first(self) -> bool:
+        """Whether the first attempt that ended is among them: the run's root span goes with it."""
+        return bool(self.attempts[0].id == self.ended[0].id)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a further attempt goes on, or is to come."""
+        return self.run.status in _AT_WORK
 
 
 def runs_with_owed_traces(connection: Connection, *, limit: int) -> list[str]:
@@ -65,27 +84,81 @@ def runs_with_owed_traces(connection: Connection, *, limit: int) -> list[str]:
     return list(connection.execute(_SELECT_OWED, {"most": limit}).scalars())
 
 
-def record_of(connection: Connection, run_id: str, *, rows_max: int) -> RunRecord | None:
-    """What is to be written of a run, at most `rows_max` rows of each kind; None where it is at work or nothing is owed."""
-    wanted = {"the_run": run_id, "most": rows_max}
-    run = connection.execute(_SELECT_RUN, wanted).first()
-    if run is None:
+def record_to_write(connection: Connection, run_id: str, *, rows_max: int, content: bool = False) -> RunRecord | None:
+    """The attempts whose spans are not written, at most `rows_max` rows of each kind; None where the run is at work or nothing is owed."""
+    run, every = _run_and_attempts(connection, run_id)
+    chosen = [row for row in every if row.traces_written_at is None]
+    if run is None or run.status in _AT_WORK or not chosen:
         return None
-    every = list(connection.execute(_SELECT_ATTEMPTS, wanted))
-    owed = [row for row in every if row.traces_written_at is None and row.ended_at is not None]
-    if not owed:
-        return None
-    made = {**wanted, "numbers": [row.number for row in owed]}
+    return _record(connection, run, every, chosen, rows_max, content=content)
+
+
+def record_to_deliver(
+    connection: Connection, run_id: str, attempt_ids: Sequence[str], *, rows_max: int, content: bool = False
+) -> RunRecord | None:
+    """The attempts of a run that are named, at most `rows_max` rows of each kind; None where they are gone."""
+    run, every = _run_and_attempts(connection, run_id)
+    chosen = [row for row in every if row.id in attempt_ids]
+    return None if run is None or not chosen else _record(connection, run, every, chosen, rows_max, content=content)
+
+
+def _run_and_attempts(connection: Connection, run_id: str) -> tuple[Row[Any] | None, list[Row[Any]]]:
+    """The run, and its attempts that have ended."""
+    wanted = {"the_run": run_id}
+    every = connection.execute(_SELECT_ATTEMPTS, wanted)
+    return connection.execute(_SELECT_RUN, wanted).first(), [row for row in every if row.ended_at is not None]
+
+
+def _record(
+    connection: Connection, run: Row[Any], every: Sequence[Row[Any]], chosen: list[Row[Any]], rows_max: int, *, content: bool
+) -> RunRecord:
+    made = {"the_run": run.id, "most": rows_max, "numbers": [row.number for row in chosen]}
+    select_steps = _SELECT_STEPS.add_columns(*_CONTENT_COLUMNS) if content else _SELECT_STEPS
     return RunRecord(
         run=run,
-        attempts=owed,
-        root_written=len(owed) < len([row for row in every if row.ended_at is not None]),
-        steps=list(connection.execute(_SELECT_STEPS, made)),
+        attempts=chosen,
+        ended=list(every),
+        steps=list(connection.execute(select_steps, made)),
         agents=list(connection.execute(_SELECT_AGENTS, made)),
-        decisions=list(connection.execute(_SELECT_DECISIONS, wanted)),
+        decisions=list(connection.execute(_SELECT_DECISIONS, {"the_run": run.id, "most": rows_max})),
     )
 
 
-def mark_traces_written(connection: Connection, attempt_ids: Iterable[str], now: datetime) -> None:
-    """Notes that the spans of these attempts are in traces.jsonl."""
-    connection.execute(update(attempts).where(attempts.c.id.in_(list(attempt_ids))).values(traces_written_at=to_micros(now)))
+def mark_traces_written(connection: Connection, attempt_ids: Iterable[str], now: datetime, *, due_at: datetime | None) -> None:
+    """Notes that the spans of these attempts are in traces.jsonl, and from when on others may deliver them; None: nobody is to get them."""
+    values = {"traces_written_at": to_micros(now), "traces_due_at": None if due_at is None else to_micros(due_at)}
+    connection.execute(update(attempts).where(attempts.c.id.in_(list(attempt_ids))).values(values))
+
+
+def mark_traces_delivered(connection: Connection, attempt_ids: Iterable[str]) -> None:
+    """Notes that the collector has the spans of these attempts, or will never take them."""
+    connection.execute(update(attempts).where(attempts.c.id.in_(list(attempt_ids))).values(traces_due_at=None))
+
+
+def claim_due_traces(connection: Connection, now: datetime, *, until: datetime, limit: int) -> dict[str, list[str]]:
+    """Takes what is due, longest first, at most `limit` attempts, so that nobody else gets it `until` then; gives their ids by run."""
+    at = to_micros(now)
+    late = or_(attempts.c.traces_due_at <= at, attempts.c.traces_due_at > to_micros(now + _CLOCK_STEP))
+    rows = connection.execute(
+        select(attempts.c.id, attempts.c.run_id)
+        .where(attempts.c.traces_due_at.is_not(None), late)
+        .order_by(attempts.c.traces_due_at)
+        .limit(limit)
+    ).all()
+    claimed: dict[str, list[str]] = {}
+    for row in rows:
+        claimed.setdefault(row.run_id, []).append(row.id)
+    put_off_traces(connection, [row.id for row in rows], until)
+    return claimed
+
+
+def put_off_traces(connection: Connection, attempt_ids: Iterable[str], until: datetime) -> None:
+    """Sets from when on the spans of these attempts may be delivered, as far as they are still owed."""
+    owed = attempts.c.id.in_(list(attempt_ids)) & attempts.c.traces_due_at.is_not(None)
+    connection.execute(update(attempts).where(owed).values(traces_due_at=to_micros(until)))
+
+
+def runs_with_undelivered_traces(connection: Connection) -> int:
+    """How many runs have spans that the collector did not get."""
+    number = select(func.count(attempts.c.run_id.distinct())).where(attempts.c.traces_due_at.is_not(None))
+    return int(connection.execute(number).scalar_one())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.hostile import JOBS
-from tests.acceptance.serving.server import Server, attempts_of, ended, fires_of, new_root, pause, runs_of, serving, soon, wait
+from tests.acceptance.serving.server import Server, attempts_of, ended, fires_of, new_root, runs_of, serving, soon, wait
 from tests.command import TaskPilot
 
 EXPECTED = {
@@ -65,7 +65,7 @@ class Stormed:
         self.taskpilot.job(UNSTARTABLE.replace("SCHEDULE", when), name="unstartable")
         server.reload()
         wait(lambda: all(ended(self.taskpilot, name) for name in EXPECTED), self.standing, seconds=90)
-        pause(self.taskpilot, "beats")
+        assert self.taskpilot("jobs", "pause", "beats").code == 0
         going_on = "SELECT 1 FROM runs WHERE status = 'running' UNION SELECT 1 FROM fires WHERE outcome = 'buffered'"
         wait(lambda: not self.taskpilot.rows(going_on), server.said)
 

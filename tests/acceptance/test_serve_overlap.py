@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.acceptance.serving.server import Server, attempts_of, ended, fires_of, new_root, resume, runs_of, serving, soon, wait
+from tests.acceptance.serving.server import Server, attempts_of, ended, fires_of, new_root, runs_of, serving, soon, wait
 from tests.command import TaskPilot
 
 SECOND = 1_000_000
@@ -176,7 +176,7 @@ class TestLimits:
             assert [run["status"] for run in runs_of(taskpilot, "fails")] == ["failed", "failed"]
             paused = next(fire for fire in fires_of(taskpilot, "fails") if fire["outcome"] == "paused")
             assert "by taskpilot: pause_on_failure=2" in paused["reason"]
-            resume(taskpilot, "fails")
+            assert taskpilot("jobs", "resume", "fails").code == 0
             wait(lambda: len(runs_of(taskpilot, "fails")) >= 3, server.said)
 
 

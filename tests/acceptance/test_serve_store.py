@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -42,23 +43,25 @@ class Manager:
         self.address = folder / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.address))
-        self._socket.setblocking(False)
-        self._heard: list[tuple[float, list[str]]] = []
+        self.heard: list[tuple[float, list[str]]] = []
+        """Every message so far: when it came, and its lines."""
+        # The system keeps ten messages for a listener, no more.
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
 
-    def heard(self) -> list[tuple[float, list[str]]]:
-        """Every message so far, with the time at which it was taken, and its lines."""
-        while True:
-            try:
-                self._heard.append((time.monotonic(), self._socket.recv(4096).decode().split("\n")))
-            except BlockingIOError:
-                return self._heard
-
-    def lines(self) -> list[str]:
-        """The lines of all messages."""
-        return [line for _, lines in self.heard() for line in lines]
+    def lines(self, since: int = 0) -> list[str]:
+        """The lines of all messages, or of those after so many."""
+        return [line for _, lines in self.heard[since:] for line in lines]
 
     def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            own.sendto(b"", str(self.address))
+        self._listener.join()
         self._socket.close()
+
+    def _listen(self) -> None:
+        while message := self._socket.recv(4096):
+            self.heard.append((time.monotonic(), message.decode().split("\n")))
 
 
 @pytest.fixture(scope="module")
@@ -103,19 +106,24 @@ def test_the_service_manager_hears_that_it_is_ready_and_goes_on(server: Server, 
     lines = manager.lines()
     assert lines.count("READY=1") == 1
     assert lines[lines.index("READY=1") + 1] == "STATUS=it keeps time"
-    moments = [moment for moment, said in manager.heard() if "WATCHDOG=1" in said]
-    assert moments[-1] - moments[0] < 60
+    moments = [moment for moment, said in manager.heard if "WATCHDOG=1" in said]
+    # A watchdog of half a minute would be content, on a busy machine too.
+    assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < 15
 
 
 def test_a_locked_store_is_waited_for_and_said(server: Server, manager: Manager) -> None:
     taskpilot = server.taskpilot
-    heard = len(manager.heard())
+    heard = len(manager.heard)
     with closing(sqlite3.connect(taskpilot.state_dir / DB, timeout=30, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        wait(lambda: any("is locked by another process" in line for line in manager.lines()), server.said)
-        wait(lambda: sum("WATCHDOG=1" in said for _, said in manager.heard()[heard:]) >= 3, server.said)
+        wait(lambda: any("is locked by another process" in line for line in manager.lines(heard)), server.said)
+        wait(lambda: manager.lines(heard).count("WATCHDOG=1") >= 3, server.said)
         other.execute("ROLLBACK")
-    works_again(server, now())
+    unlocked = now()
+    works_again(server, unlocked)
+    # What was on its way to a process is started too, not only when its time to start has passed.
+    waiting = "SELECT 1 FROM fires WHERE job = 'ticks' AND outcome = 'buffered' AND scheduled_for < ?"
+    wait(lambda: not taskpilot.rows(waiting, unlocked), server.said, seconds=15)
     wait(lambda: server.row()["error"] is None, server.row)
     assert "the scheduler could not do its work and tries again: the store" in log(server)
     assert "the scheduler works again after: the store" in log(server)
@@ -188,10 +196,12 @@ def test_a_full_disk_is_said_and_room_heals_it(taskpilot: TaskPilot, small_disk:
     with serving(taskpilot, TASKPILOT_LEASE_SECONDS="6") as server:
         wait(lambda: runs_of(taskpilot, "ticks"), server.said)
         filler = fill(taskpilot.state_dir)
+        wait(lambda: "full" in server.said(), server.said, seconds=30)
+        assert "it cannot do its work and tries again: the store" in server.said()
         full = now()
-        time.sleep(4)
         filler.unlink()
         works_again(server, full + 5 * SECOND)
         no_second_is_missing(taskpilot)
+        assert server.said().endswith("it works again\n")
         assert server.row()["error"] is None
         assert "Traceback" not in server.said()

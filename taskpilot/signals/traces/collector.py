@@ -2,20 +2,56 @@
 
 import logging
 import socket
+import ssl
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from taskpilot.domain.text import one_line
 from taskpilot.signals.bounded import Background
+from taskpilot.signals.http_exchange import Unanswered, exchange
 from taskpilot.signals.traces.file import BATCH
-from taskpilot.signals.traces.span import Span
+from taskpilot.signals.traces.span import Span, batches
 
 PROBE_SECONDS: Final = 0.1
 """A collector stands on this machine or near it; one that does not accept a connection in this time is taken as away."""
 
-_LIBRARIES: Final = ("opentelemetry", "grpc", "urllib3", "requests")
+_LIBRARIES: Final = ("opentelemetry", "grpc")
+_EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_REFUSED_STATUS: Final = frozenset({400, 413, 422})
+"""The request itself is at fault. Other errors (no such path, no right, too busy) may be mended over there, and the spans stay owed."""
+
+
+class Word(StrEnum):
+    """What came of sending spans."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    """It will never take them: OTLP forbids to send them again."""
+    AWAY = "away"
+    """Nothing of it is there, for sure: it may be sent again at once."""
+    UNKNOWN = "unknown"
+    """No answer came: what was sent may be there, or may land yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A collector's answer."""
+
+    word: Word
+    rejected: int = 0
+    """Spans that it did not keep of those that it took: OTLP's partial success."""
+    message: str = ""
+    """What it said, or what went wrong; untrusted, on one line."""
+
+
+Send = Callable[[Sequence[Span], float], Reply]
+"""Sends spans within so many seconds; never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +63,12 @@ class Collector:
     protocol: str
     """`grpc` or `http/protobuf`."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    certificate: Path | None = None
+    """Whom to trust at an https endpoint, as PEM; None: whom the system trusts."""
 
 
 def is_there(collector: Collector, *, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether something accepts a connection at the endpoint, before an exporter is imported for it."""
+    """Whether something accepts a connection at the endpoint, before anything is imported for it."""
     try:
         parts = urlsplit(collector.endpoint if "://" in collector.endpoint else f"http://{collector.endpoint}")
         default = 443 if parts.scheme == "https" else 4317 if collector.protocol == "grpc" else 80
@@ -47,63 +85,112 @@ def is_there(collector: Collector, *, seconds: float = PROBE_SECONDS) -> bool:
     return attempt.wait(seconds) and attempt.value is True
 
 
-def sender(collector: Collector) -> Callable[[Sequence[Span], float], bool]:
-    """Imports the exporter; gives a function that sends spans within seconds and tells whether all were taken. It never raises."""
+def sender(collector: Collector) -> Send:
+    """Imports what sending needs, before anybody's clock runs; gives a function that sends spans."""
     hush()
-    # Now, before anybody's clock runs: it brings the SDK.
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
     from taskpilot.signals.traces.sdk import readable
 
-    make: Callable[[float], Any]
-    if collector.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+    post = _grpc(collector) if collector.protocol == "grpc" else _http(collector)
 
-        def make(seconds: float) -> Any:
-            # The channel's own option: gRPC would ask the environment for a proxy.
-            options: Any = (("grpc.enable_http_proxy", 0),)
-            headers = tuple((key.lower(), value) for key, value in collector.headers.items())
-            return GrpcExporter(
-                endpoint=collector.endpoint,
-                insecure=not collector.endpoint.startswith("https://"),
-                headers=headers,
-                timeout=seconds,
-                channel_options=options,
-            )
-    else:
-        import requests
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+    def send(spans: Sequence[Span], seconds: float) -> Reply:
+        deadline = time.monotonic() + seconds
+        rejected, message = 0, ""
+        for batch in batches(spans, BATCH):
+            try:
+                request = encode_spans(readable(batch))
+                reply = post(request, deadline - time.monotonic())
+            except Exception as error:
+                # What cannot be encoded now cannot be encoded later.
+                reply = Reply(Word.REFUSED, message=one_line(f"{type(error).__name__}: {error}"))
+            if reply.word is not Word.TAKEN:
+                return Reply(reply.word, rejected, reply.message)
+            rejected, message = rejected + reply.rejected, message or reply.message
+        return Reply(Word.TAKEN, rejected, message)
 
-        def make(seconds: float) -> Any:
-            session = requests.Session()
-            session.trust_env = False
-            return HttpExporter(endpoint=collector.endpoint, headers=dict(collector.headers), timeout=seconds, session=session)
-
-    return lambda spans, seconds: _send(make, readable(spans), seconds)
+    return send
 
 
 def hush() -> None:
-    """Keeps the exporters' own logging off stderr, where cron would mail it; a handler at the root still hears it."""
+    """Keeps the libraries' own logging off stderr, where cron would mail it; a handler at the root still hears it."""
     for name in _LIBRARIES:
         logger = logging.getLogger(name)
         if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
             logger.addHandler(logging.NullHandler())
 
 
-def _send(make: Callable[[float], Any], spans: Sequence[Any], seconds: float) -> bool:
-    if not spans:
-        return True
-    made: list[Any] = []
+def _http(collector: Collector) -> Callable[[Any, float], Reply]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-    def export() -> bool:
-        exporter = make(seconds)
-        made.append(exporter)
-        return all(exporter.export(spans[start : start + BATCH]).name == "SUCCESS" for start in range(0, len(spans), BATCH))
+    trust = None if collector.certificate is None else ssl.create_default_context(cafile=collector.certificate)
+    headers = {**collector.headers, "Content-Type": "application/x-protobuf"}
 
-    attempt = Background(export)
-    if attempt.wait(seconds):
-        return attempt.value is True
-    for exporter in made:
-        # Ends its waits; in a thread of its own, since closing may wait too.
-        closing = Background(lambda one=exporter: one.shutdown())  # type: ignore[misc]
-        with suppress(RuntimeError):
-            closing.wait(0)
-    return False
+    def post(request: Any, seconds: float) -> Reply:
+        try:
+            answer = exchange("POST", collector.endpoint, seconds=seconds, body=request.SerializeToString(), headers=headers, trust=trust)
+        except Unanswered as error:
+            return Reply(Word.UNKNOWN if error.late else Word.AWAY, message=str(error))
+        if 200 <= answer.status < 300:
+            response = ExportTraceServiceResponse()
+            # An answer in JSON, or none at all, tells of no rejected span.
+            with suppress(Exception):
+                response.ParseFromString(answer.body)
+            return _taken(response)
+        word = Word.REFUSED if answer.status in _REFUSED_STATUS else Word.UNKNOWN if answer.late else Word.AWAY
+        return Reply(word, message=f"it answered {answer.status}")
+
+    return post
+
+
+def _grpc(collector: Collector) -> Callable[[Any, float], Reply]:
+    import grpc  # type: ignore[import-untyped]
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+
+    scheme, _, place = collector.endpoint.rpartition("://")
+    target = place.partition("/")[0]
+    metadata = tuple((key.lower(), value) for key, value in collector.headers.items())
+    # The channel's own option: gRPC would ask the environment for a proxy.
+    options = (("grpc.enable_http_proxy", 0),)
+    refused = grpc.StatusCode.INVALID_ARGUMENT
+
+    def call(request: Any, seconds: float) -> Reply:
+        if scheme == "https":
+            roots = None if collector.certificate is None else collector.certificate.read_bytes()
+            channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options)
+        else:
+            channel = grpc.insecure_channel(target, options)
+        opened.append(channel)
+        export = channel.unary_unary(
+            _EXPORT,
+            request_serializer=ExportTraceServiceRequest.SerializeToString,
+            response_deserializer=ExportTraceServiceResponse.FromString,
+        )
+        try:
+            return _taken(export(request, timeout=seconds, metadata=metadata))
+        except grpc.RpcError as error:
+            code = error.code()
+            word = Word.REFUSED if code is refused else Word.UNKNOWN if code is grpc.StatusCode.DEADLINE_EXCEEDED else Word.AWAY
+            return Reply(word, message=one_line(f"it answered {code.name}: {error.details()}", limit=200))
+        finally:
+            channel.close()
+
+    opened: list[Any] = []
+
+    def post(request: Any, seconds: float) -> Reply:
+        opened.clear()
+        attempt = Background(lambda: call(request, seconds))
+        if attempt.wait(seconds):
+            return attempt.value or Reply(Word.AWAY, message=one_line(f"{type(attempt.error).__name__}: {attempt.error}"))
+        for channel in opened:
+            # Ends its waits; in a thread of its own, since closing may wait too.
+            with suppress(RuntimeError):
+                Background(channel.close).wait(0)
+        return Reply(Word.UNKNOWN, message=f"no answer within {seconds:.1f} s")
+
+    return post
+
+
+def _taken(response: Any) -> Reply:
+    partial = response.partial_success
+    return Reply(Word.TAKEN, max(0, partial.rejected_spans), one_line(partial.error_message, limit=200))

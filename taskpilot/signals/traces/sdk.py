@@ -29,7 +29,7 @@ def _readable(span: Span, resource: Resource, scope: InstrumentationScope) -> Re
         parent=None if span.parent_id is None else context(span.parent_id, remote=span.parent_is_remote),
         resource=resource,
         attributes=span.attributes,
-        links=[] if span.follows is None else [Link(context(span.follows))],
+        links=[Link(context(link.span_id), link.attributes) for link in span.links],
         kind=_KINDS[span.kind],
         status=Status(StatusCode(int(span.code)), span.message),
         start_time=span.start,

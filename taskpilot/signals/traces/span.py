@@ -1,7 +1,7 @@
 """A span as the record tells it, and its OTLP JSON. Written without OpenTelemetry's SDK, which only an export needs: 50 ms a run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
@@ -11,6 +11,11 @@ SCOPE: Final = "taskpilot"
 _IS_REMOTE_KNOWN: Final = 0x100
 _IS_REMOTE: Final = 0x200
 """SpanFlags of opentelemetry/proto/trace/v1/trace.proto: whether the span that is pointed at is another process's."""
+
+_SPAN_CHARACTERS: Final = 1_000
+"""Of a span without its texts, rather too many."""
+_BATCH_CHARACTERS: Final = 900_000
+"""A character may take four bytes, and gRPC takes 4 MB."""
 
 Value = str | bool | int | float
 
@@ -28,6 +33,14 @@ class Code(IntEnum):
     UNSET = 0
     OK = 1
     ERROR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Another span of the same trace that one goes on from."""
+
+    span_id: str
+    attributes: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +61,24 @@ class Span:
     attributes: Mapping[str, Value]
     code: Code
     message: str | None = None
-    follows: str | None = None
-    """The id of a span of the same trace that this one goes on from: a link."""
+    links: Sequence[Link] = ()
     resource: Mapping[str, str]
     """Who it comes from; the same for all spans that are written together."""
+
+
+def batches(spans: Sequence[Span], size: int) -> Iterator[Sequence[Span]]:
+    """The spans in pieces that a collector takes in one request: at most `size` of them, and about 900,000 characters."""
+    batch: list[Span] = []
+    characters = 0
+    for span in spans:
+        own = _SPAN_CHARACTERS + sum(len(value) for value in span.attributes.values() if isinstance(value, str))
+        if batch and (len(batch) == size or characters + own > _BATCH_CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        batch.append(span)
+        characters += own
+    if batch:
+        yield batch
 
 
 def otlp_json(spans: Sequence[Span]) -> dict[str, Any]:
@@ -74,11 +101,16 @@ def _span(span: Span) -> dict[str, Any]:
         "endTimeUnixNano": str(span.end),
         "attributes": _attributes(span.attributes),
     }
-    if span.follows is not None:
-        told["links"] = [{"traceId": span.trace_id, "spanId": span.follows, "flags": _IS_REMOTE_KNOWN}]
+    if span.links:
+        told["links"] = [_link(link, span.trace_id) for link in span.links]
     status: dict[str, Any] = {"message": span.message} if span.message else {}
     told["status"] = status | ({"code": int(span.code)} if span.code else {})
     return told
+
+
+def _link(link: Link, trace_id: str) -> dict[str, Any]:
+    attributes = {"attributes": _attributes(link.attributes)} if link.attributes else {}
+    return {"traceId": trace_id, "spanId": link.span_id, "flags": _IS_REMOTE_KNOWN, **attributes}
 
 
 def _attributes(given: Mapping[str, Value]) -> list[dict[str, Any]]:

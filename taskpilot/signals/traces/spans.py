@@ -1,7 +1,7 @@
 """The spans of a run's attempts: workflow > attempt > agent > chat, tool, named step and policy decision."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from taskpilot.domain.decisions import Verdict
@@ -9,8 +9,9 @@ from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import NOTES, StepKind, StepStatus
 from taskpilot.domain.usage import NANO_PER_USD
 from taskpilot.signals.traces import names
+from taskpilot.signals.traces.content import Content
 from taskpilot.signals.traces.ids import span_id_of
-from taskpilot.signals.traces.span import Code, Kind, Span
+from taskpilot.signals.traces.span import Code, Kind, Link, Span
 from taskpilot.store.trace_queries import RunRecord
 
 _WELL: Final = frozenset({RunStatus.SUCCEEDED.value, RunStatus.WAITING.value})
@@ -25,17 +26,19 @@ def resource_of(deployment: str, store_id: str, given: Mapping[str, str]) -> dic
     return {names.SERVICE_NAME: "taskpilot", **given, names.DEPLOYMENT: deployment, names.STORE_ID: store_id}
 
 
-def spans_of(record: RunRecord, resource: Mapping[str, str], *, rows_max: int) -> list[Span]:
-    """Every span of the attempts in the record, and the run's root span where it was not written before.
+def spans_of(record: RunRecord, resource: Mapping[str, str], *, rows_max: int, content: Content | None = None) -> list[Span]:
+    """Every span of the attempts in the record, and the run's root span with the first of them.
 
-    Times are nanoseconds since the epoch. No prompt, argument or result is in them. Raises ValueError where the record's ids are no ids.
+    Times are nanoseconds since the epoch. Without `content` no prompt, argument or result is in them. Raises ValueError where the record's
+    ids are no ids.
     """
-    return _Tree(record, resource, rows_max).spans()
+    return _Tree(record, resource, rows_max, content).spans()
 
 
 class _Tree:
-    def __init__(self, record: RunRecord, resource: Mapping[str, str], rows_max: int) -> None:
+    def __init__(self, record: RunRecord, resource: Mapping[str, str], rows_max: int, content: Content | None) -> None:
         self._record = record
+        self._content = content
         self._run = record.run
         self._resource = resource
         self._trace_id = _hex(record.run.trace_id, 32)
@@ -46,7 +49,7 @@ class _Tree:
         self._scopes = {row.key: row.scope for row in record.steps}
 
     def spans(self) -> list[Span]:
-        spans = [] if self._record.root_written else [self._root_span()]
+        spans = [self._root_span()] if self._record.has_first else []
         spans += [self._attempt_span(row) for row in self._record.attempts if row.number > 1]
         spans += [self._agent_span(row) for row in self._record.agents]
         spans += [self._step_span(row) for row in self._record.steps if row.kind not in NOTES]
@@ -55,15 +58,58 @@ class _Tree:
 
     def _root_span(self) -> Span:
         run = self._run
-        ends = [end for end in self._ends.values() if end is not None]
+        # While a further attempt goes on, the run says nothing yet of how the ones before it ended.
+        standing = self._record.attempts[-1] if self._record.is_at_work else run
+        status = _status(standing.status, standing.reason)
         attributes = {
             names.OPERATION: names.INVOKE_WORKFLOW,
+            names.AGENT: run.job,
             names.WORKFLOW: run.job,
-            names.RUN_ID: run.id,
-            names.RUN_JOB: run.job,
-            names.RUN_STATUS: run.status,
-            names.RUN_REASON: run.reason or None,
             names.RUN_TRIGGER: run.trigger,
+            **self._standing(standing),
+            **self._totals(),
+            names.SPANS_LEFT_OUT: True if self._cut else None,
+        }
+        start = min(row.started_at for row in self._record.attempts)
+        name = f"{names.INVOKE_WORKFLOW} {run.job}"
+        caller = self._caller()
+        times = (start, max((end for end in self._ends.values() if end is not None), default=start))
+        return self._span(name, self._root, caller, times, attributes, status, remote=caller is not None)
+
+    def _attempt_span(self, row: Any) -> Span:
+        # The root span may have been delivered hours ago: what the run came to is told by its newest attempt.
+        newest = row.number == self._run.attempts and not self._record.is_at_work
+        attributes = {names.RUN_ATTEMPT: row.number, **self._standing(row), **(self._totals() if newest else {})}
+        links = [Link(self._attempt_id(row.number - 1)), *self._approvals_before(row)]
+        times = (row.started_at, row.ended_at)
+        own, status = self._attempt_id(row.number), _status(row.status, row.reason)
+        return self._span(f"attempt {row.number}", own, self._root, times, attributes, status, links=links)
+
+    def _approvals_before(self, row: Any) -> list[Link]:
+        """The decisions of persons that this attempt is the first to go on from."""
+        since = max((other.started_at for other in self._record.ended if other.number < row.number), default=0)
+        return [
+            Link(span_id_of(one.id), {names.DECISION_ID: one.id, names.DECISION_STATUS: one.status})
+            for one in self._record.decisions
+            if one.settled_at is not None and since < one.settled_at <= row.started_at
+        ]
+
+    def _standing(self, row: Any) -> dict[str, Any]:
+        """How a run or an attempt ended."""
+        failed = row.status not in _WELL
+        return {
+            names.RUN_ID: self._run.id,
+            names.RUN_JOB: self._run.job,
+            names.CONVERSATION: self._run.id,
+            names.RUN_STATUS: row.status,
+            names.RUN_REASON: row.reason or None,
+            names.ERROR_TYPE: (row.reason or row.status) if failed else None,
+        }
+
+    def _totals(self) -> dict[str, Any]:
+        """What all attempts of the run came to together."""
+        run = self._run
+        return {
             names.RUN_ATTEMPTS: run.attempts,
             names.RUN_COST: None if run.unpriced_calls else run.cost_nano / NANO_PER_USD,
             names.RUN_LLM_CALLS: run.llm_calls,
@@ -71,26 +117,7 @@ class _Tree:
             names.INPUT_TOKENS: run.input_tokens,
             names.CACHED_INPUT_TOKENS: run.cached_input_tokens,
             names.OUTPUT_TOKENS: run.output_tokens,
-            names.SPANS_LEFT_OUT: True if self._cut else None,
         }
-        start = min(row.started_at for row in self._record.attempts)
-        name = f"{names.INVOKE_WORKFLOW} {run.job}"
-        caller = self._caller()
-        times = (start, max(ends, default=start))
-        return self._span(name, self._root, caller, times, attributes, _status(run.status, run.reason), remote=caller is not None)
-
-    def _attempt_span(self, row: Any) -> Span:
-        attributes = {
-            names.RUN_ID: self._run.id,
-            names.RUN_JOB: self._run.job,
-            names.RUN_ATTEMPT: row.number,
-            names.RUN_STATUS: row.status,
-            names.RUN_REASON: row.reason or None,
-        }
-        before = self._attempt_id(row.number - 1)
-        times = (row.started_at, row.ended_at)
-        own, status = self._attempt_id(row.number), _status(row.status, row.reason)
-        return self._span(f"attempt {row.number}", own, self._root, times, attributes, status, follows=before)
 
     def _agent_span(self, row: Any) -> Span:
         attributes = {
@@ -100,6 +127,8 @@ class _Tree:
             names.RUN_ATTEMPT: row.attempt,
             names.STEP_SCOPE: row.scope,
             names.STEP_STATUS: row.status,
+            names.ERROR_TYPE: None if row.status in _WELL else row.status,
+            names.CONVERSATION: self._run.id,
         }
         parent = self._parent(row.attempt, row.scope.rpartition("/")[0], None) if row.scope else self._attempt_id(row.attempt)
         times = (row.started_at, row.ended_at)
@@ -117,7 +146,7 @@ class _Tree:
             names.DECISION_ID: row.decision_id,
             names.STEP_DIVERGED: True if row.diverged else None,
         }
-        name, kind = row.name, Kind.INTERNAL
+        name, kind, retries = row.name, Kind.INTERNAL, _texts(row.retries)
         if row.kind == StepKind.ASK:
             name, kind = f"{names.CHAT} {row.model}" if row.model else names.CHAT, Kind.CLIENT
             attributes |= {
@@ -128,11 +157,16 @@ class _Tree:
                 names.CACHED_INPUT_TOKENS: row.cached_input_tokens,
                 names.OUTPUT_TOKENS: row.output_tokens,
                 names.STEP_COST: None if row.cost_nano is None else row.cost_nano / NANO_PER_USD,
-                names.STEP_RETRIES: _length(row.retries),
+                names.CONVERSATION: self._run.id,
+                names.STEP_RETRIES: len(retries) if retries else None,
+                names.STEP_RETRY_REASONS: ", ".join(retries) or None,
             }
         elif row.kind == StepKind.CALL:
             name = f"{names.EXECUTE_TOOL} {row.name}"
             attributes |= {names.OPERATION: names.EXECUTE_TOOL, names.TOOL: row.name, names.TOOL_CALL_ID: row.id}
+            attributes[names.TOOL_TYPE] = names.FUNCTION
+        if self._content is not None:
+            attributes |= self._content.of(row.kind, row.input, row.result)
         parent = self._parent(row.attempt, row.scope, row.agent)
         times = (row.started_at, row.ended_at or self._ends.get(row.attempt))
         return self._span(name, span_id_of(row.id), parent, times, attributes, _step_status(row), kind=kind)
@@ -141,9 +175,10 @@ class _Tree:
         attributes = {
             names.RUN_ID: self._run.id,
             names.AGENT: row.agent,
-            names.TOOL: row.tool,
+            names.DECISION_TOOL: row.tool,
             names.DECISION_ID: row.id,
             names.DECISION_VERDICT: row.verdict,
+            names.DECISION_STATUS: row.status,
             names.DECISION_ENGINE: row.engine,
         }
         # The decision comes before the call's step begins, and a denied call may have none: it stands beside the call.
@@ -192,7 +227,7 @@ class _Tree:
         *,
         kind: Kind = Kind.INTERNAL,
         remote: bool = False,
-        follows: str | None = None,
+        links: Sequence[Link] = (),
         before: int = 0,
     ) -> Span:
         """`times` are microseconds, as the store has them; `before` are nanoseconds that the span began earlier."""
@@ -209,14 +244,9 @@ class _Tree:
             attributes={key: value for key, value in attributes.items() if value is not None},
             code=status[0],
             message=status[1],
-            follows=follows,
+            links=links,
             resource=self._resource,
         )
-
-
-def batches(spans: Sequence[Span], size: int) -> Iterable[Sequence[Span]]:
-    """The spans in pieces that a collector takes in one request."""
-    return (spans[start : start + size] for start in range(0, len(spans), size))
 
 
 def _status(status: str, reason: str) -> _Status:
@@ -240,8 +270,10 @@ def _hex(text: str, digits: int) -> str:
     return f"{number:0{digits}x}"
 
 
-def _length(retries: str | None) -> int | None:
+def _texts(recorded: str | None) -> list[str]:
+    """A list of the record; empty where there is none."""
     try:
-        return len(json.loads(retries)) if retries else None
-    except (ValueError, TypeError):
-        return None
+        found = json.loads(recorded) if recorded else []
+    except ValueError:
+        return []
+    return [str(one) for one in found] if isinstance(found, list) else []

@@ -11,9 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
-from taskpilot.operations.house import House
-from taskpilot.operations.pauses import pause_job, resume_job
-from taskpilot.settings import load
 from tests.acceptance.kills.processes import alive, children, eventually, send
 from tests.command import TaskPilot
 
@@ -181,27 +178,6 @@ def ended(taskpilot: TaskPilot, job: str) -> bool:
     """Whether every run of a job has ended, one at least."""
     rows = runs_of(taskpilot, job)
     return bool(rows) and all(row["ended_at"] for row in rows)
-
-
-def pause(taskpilot: TaskPilot, job: str) -> None:
-    """Pauses a job, as a person would."""
-    with _house(taskpilot) as house:
-        pause_job(house, job, by="test", note="")
-
-
-def resume(taskpilot: TaskPilot, job: str) -> None:
-    """Ends its pause."""
-    with _house(taskpilot) as house:
-        resume_job(house, job, by="test", note="")
-
-
-@contextmanager
-def _house(taskpilot: TaskPilot) -> Iterator[House]:
-    house = House(load(root=taskpilot.root, environ={}))
-    try:
-        yield house
-    finally:
-        house.close()
 
 
 def _pids() -> list[int]:

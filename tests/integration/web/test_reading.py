@@ -11,7 +11,7 @@ from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.store.fires import insert_fires, insert_gap
 from tests.integration.web.serving import Served
-from tests.records import NOON, add_decision, add_run, add_task
+from tests.records import NOON, add_decision, add_run, add_task, newest_first
 
 NOBODY = "0192f0c1-0000-7000-8000-000000000000"
 
@@ -59,7 +59,7 @@ def test_runs_come_a_page_at_a_time_and_none_twice(served: Served) -> None:
     add_run(served.house.store, job="reads")
     add_run(served.house.store, status=RunStatus.FAILED)
     found = every(served, "/api/v1/runs?job=triage&status=succeeded&limit=3")
-    assert [run["run_id"] for run in found] == ids[::-1]
+    assert [run["run_id"] for run in found] == newest_first(ids)
     assert len(every(served, "/api/v1/runs?limit=2")) == 9
     assert [run["job"] for run in every(served, "/api/v1/runs?job=reads")] == ["reads"]
 
@@ -80,13 +80,13 @@ def test_tasks_and_decisions_have_the_filters_of_the_command_line(served: Served
     one, other = add_run(store), add_run(store)
     review, rejected = (add_task(store, one, status=status) for status in (TaskStatus.REVIEW, TaskStatus.REJECTED))
     executed = add_task(store, other)
-    assert [task["task_id"] for task in every(served, "/api/v1/tasks?limit=1")] == [executed, rejected, review]
+    assert [task["task_id"] for task in every(served, "/api/v1/tasks?limit=1")] == newest_first([executed, rejected, review])
     both = every(served, "/api/v1/tasks?status=review&status=rejected&limit=1")
-    assert [task["task_id"] for task in both] == [rejected, review]
+    assert [task["task_id"] for task in both] == newest_first([rejected, review])
     assert [task["task_id"] for task in every(served, f"/api/v1/tasks?run={other}&job=triage")] == [executed]
     assert served.get(f"/api/v1/tasks/{review}").json()["status"] == "review"
     asked, denied = add_decision(store, one), add_decision(store, other, verdict=Verdict.DENY)
-    assert [each["decision_id"] for each in every(served, "/api/v1/decisions?limit=1")] == [denied, asked]
+    assert [each["decision_id"] for each in every(served, "/api/v1/decisions?limit=1")] == newest_first([denied, asked])
     assert [each["decision_id"] for each in every(served, "/api/v1/decisions?status=pending")] == [asked]
     assert [each["decision_id"] for each in every(served, f"/api/v1/decisions?verdict=deny&run={other}")] == [denied]
     assert served.get(f"/api/v1/decisions/{asked}").json()["arguments"] == {"title": "x"}

@@ -71,6 +71,7 @@ class Overtaken:
 
     def __init__(self, store: Store, before_write: Callable[[], None]) -> None:
         self.read = store.read
+        self.deployment = store.deployment
         self._store = store
         self._before_write = before_write
 
@@ -229,7 +230,7 @@ def check(life: Life) -> None:
     overlap=st.sampled_from(get_args(Overlap)),
     catch_up=st.sampled_from(get_args(CatchUp)),
     limit=st.sampled_from((1, 3, 30)),
-    start_deadline=st.sampled_from((None, "40s", "10m")),
+    start_deadline=st.sampled_from((None, "50s", "10m")),
     jitter=st.sampled_from((None, "45s")),
     attempts=st.sampled_from((1, 3)),
 )

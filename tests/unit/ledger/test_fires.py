@@ -11,7 +11,9 @@ from taskpilot import RunContext, cron, every, job
 from taskpilot.domain.fires import PUNCTUAL
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.fires import Fires, begin_and_end_schedules, close_waiting
+from taskpilot.ledger.closing import close_waiting
+from taskpilot.ledger.fires import Fires
+from taskpilot.ledger.schedules import begin_and_end_schedules
 from taskpilot.store.schedules import begin_pause, schedule_at, schedules_in_force
 from taskpilot.supervisor.owner import is_gone
 from tests.spine import NOON, Spine
@@ -145,6 +147,7 @@ def test_who_is_overtaken_between_looking_and_claiming_claims_nothing(spine: Spi
 
     class Overtaken:
         read = staticmethod(store.read)
+        deployment = store.deployment
 
         @staticmethod
         def write() -> object:
@@ -161,7 +164,7 @@ def test_a_claim_that_fails_is_made_whole_at_the_next_look(spine: Spine, monkeyp
     folder = spine.defined(minutely, hourly)
     spine.later(HOUR.total_seconds())
     with monkeypatch.context() as patch:
-        patch.setattr("taskpilot.ledger.fires.totals.touch", lambda *_: 1 / 0)
+        patch.setattr("taskpilot.ledger.closing.totals.touch", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             spine.fires.claim_due(folder)
     assert (spine.outcomes("minutely"), spine.outcomes("hourly"), cursor(spine)) == ({}, {}, NOON)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from taskpilot import RunContext, cron, every, job
 from taskpilot.domain.runs import FireOutcome
-from taskpilot.ledger.claims import Skip
+from taskpilot.ledger.claims import Hold, Skip
 from taskpilot.store.schedules import begin_pause, schedules_in_force
 from tests.spine import NOON, Spine
 
@@ -24,6 +24,11 @@ def hourly(ctx: RunContext) -> None:
 
 @job(schedule=cron("0 * * * *"), catch_up="skip")
 def strict(ctx: RunContext) -> None:
+    """Do nothing."""
+
+
+@job(schedule=cron("0 * * * *"), overlap="buffer_one")
+def patient(ctx: RunContext) -> None:
     """Do nothing."""
 
 
@@ -140,3 +145,24 @@ def test_a_schedule_begins_with_the_fire_that_a_command_claims_in_its_time(spine
     spine.later(5)
     spine.claim(hourly, scheduled_for=NOON)
     assert cursor(spine, "hourly") == NOON
+
+
+def test_a_buffered_fire_whose_command_is_gone_is_missed(spine: Spine) -> None:
+    first = spine.claim(patient, scheduled_for=NOON)
+    assert isinstance(spine.ledger.claim(spine.plan(patient, scheduled_for=NOON + HOUR)), Hold)
+    folder = spine.defined(patient)
+    assert spine.fires.close_missed(folder).outcomes == {}, "the run that it waits for is active"
+    spine.succeed(first)
+    assert spine.fires.close_missed(folder).outcomes == {}, "its command may be about to start it"
+    spine.later(60)
+    assert spine.fires.close_missed(folder).outcomes == {FireOutcome.MISSED: 1}
+    assert spine.outcomes("patient")[NOON + HOUR] == "missed"
+
+
+def test_what_was_due_before_a_pause_is_missed_and_not_paused(spine: Spine) -> None:
+    spine.due(hourly)
+    spine.later(90 * 60)
+    pause(spine, "hourly")
+    spine.later(3 * 3_600)
+    assert spine.due(hourly, asleep_since=NOON).outcomes == {FireOutcome.MISSED: 1, FireOutcome.PAUSED: 3}
+    assert spine.outcomes("hourly")[NOON + HOUR] == "missed"

@@ -167,18 +167,10 @@ def test_the_jitter_is_the_deployments_own() -> None:
     assert here != there
 
 
-def test_a_paused_job_has_all_of_its_fires_paused_by_whom_it_was() -> None:
-    found = judged(2 * HOUR, 10 * MINUTE, NOW, standing=Standing(paused="paused by anna", active_run="r1"), catch_up="all")
-    assert outcomes(found) == [FireOutcome.PAUSED] * 3
-    assert {fire.reason for fire in found.fires} == {"paused by anna"}
-
-
 def test_the_fires_of_a_broken_file_are_blocked_with_its_cause() -> None:
     due = Due("one", "every 1m", None, (NOON,))
     found = judge(due, None, Standing(broken="one.py:3 SyntaxError"), now=NOON, stagger=Stagger(NOON))
     assert [(fire.outcome, fire.reason) for fire in found.fires] == [(FireOutcome.BLOCKED_CONFIG, "one.py:3 SyntaxError")]
-    paused = Standing(paused="paused by anna", broken="one.py:3 SyntaxError")
-    assert outcomes(judge(due, None, paused, now=NOON, stagger=Stagger(NOON))) == [FireOutcome.PAUSED]
 
 
 def test_few_fires_are_rows_and_many_are_one_gap() -> None:

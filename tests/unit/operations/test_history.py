@@ -115,6 +115,18 @@ def test_what_somebody_waits_for_or_is_owed_stays(timeline: Timeline) -> None:
     assert newest not in ids(timeline)
 
 
+@pytest.mark.parametrize(("settings", "kept"), [("", 1), ('[otel]\nendpoint = "http://collector:4317"\n', 2)], ids=["nobody", "named"])
+def test_what_a_collector_that_somebody_named_did_not_get_stays(settings: str, kept: int, tmp_path: Path) -> None:
+    timeline = Timeline(tmp_path, settings=settings)
+    for _ in range(2):
+        run_id = old(timeline)
+        with timeline.house.store.write() as connection:
+            connection.exec_driver_sql("UPDATE attempts SET traces_due_at = 5 WHERE run_id = ?", (run_id,))
+    prune_history(timeline.house, AGE)
+    assert len(ids(timeline)) == kept
+    timeline.close()
+
+
 def test_as_many_runs_stay_as_decide_whether_failures_pause_the_job(timeline: Timeline) -> None:
     made = [old(timeline, 500 - number, status=RunStatus.FAILED, pause_after_failures=3) for number in range(6)]
     prune_history(timeline.house, AGE)

@@ -10,6 +10,7 @@ import pytest
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.settings import Secret, Settings, load
+from taskpilot.settings.caller import caller_traceparent
 
 
 def write(root: Path, text: str) -> None:
@@ -239,3 +240,18 @@ def test_it_works_in_the_bare_environment_of_cron(root: Path, environ: dict[str,
     code = f"import sys; sys.path.insert(0, {os.fspath(house)!r}); from taskpilot.settings import load; print(load().root)"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environ, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr, done.returncode) == (os.fspath(root), "", 0)
+
+
+def test_content_of_messages_goes_into_spans_only_on_opentelemetrys_word(root: Path) -> None:
+    name = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+    assert not load(cwd=root, environ={}).otel_content
+    for word, wanted in {"true": True, "SPAN_ONLY": True, "span_and_event": True, "false": False, "EVENT_ONLY": False}.items():
+        assert load(cwd=root, environ={name: word}).otel_content is wanted
+    assert name in refusal(root, **{name: "perhaps"})
+
+
+def test_the_callers_span_is_read_from_the_environment_and_an_invalid_one_is_none() -> None:
+    good = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    assert caller_traceparent({"TRACEPARENT": good}) == good
+    assert caller_traceparent({"TRACEPARENT": "00-zz"}) is None
+    assert caller_traceparent({}) is None

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import stat
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.facts import Event, RunIdentity
-from taskpilot.signals.appending import AppendedFile
 from taskpilot.signals.logs import LogSignal, configure_logs, run_logger
 
 RUN = RunIdentity("0190", "triage", 2, "a" * 32, "b" * 16, "testing")
@@ -132,53 +130,3 @@ def test_a_full_disk_is_said_once_and_the_run_goes_on(tmp_path: Path) -> None:
         run_logger(RUN).info("x")
     assert len(said) == 1
     assert "could not be written" in said[0]
-
-
-def test_a_disk_that_is_full_in_the_middle_of_a_line_spoils_that_line_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, room = os.write, [100, 0]
-
-    def short(descriptor: int, data: bytes) -> int:
-        if not room:
-            return real(descriptor, data)
-        left = room.pop(0)
-        if not left:
-            raise OSError(28, "No space left on device")
-        return real(descriptor, data[:left])
-
-    monkeypatch.setattr("taskpilot.signals.appending.os.write", short)
-    file = AppendedFile(tmp_path / "x")
-    assert not file.append("a" * 200)
-    assert file.append("whole")
-    assert (tmp_path / "x").read_text().splitlines() == ["a" * 100, "whole"]
-    assert file.lost == 1
-    file.close()
-
-
-def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
-    file = AppendedFile(tmp_path / "x")
-    file.append("before")
-    (tmp_path / "x").rename(tmp_path / "x.1")
-    file.append("after")
-    assert (tmp_path / "x.1").read_text() == "before\n"
-    assert (tmp_path / "x").read_text() == "after\n"
-    file.close()
-
-
-def shout(home: Path, number: int) -> None:
-    configure_logs(home)
-    shouter = run_logger(RUN)
-    for count in range(300):
-        shouter.info(f"{number}:{count}:{'x' * 5000}")
-    os._exit(0)
-
-
-def test_lines_of_six_processes_are_whole(home: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=shout, args=(home, number)) for number in range(6)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    seen = {tuple(line["message"].split(":")[:2]) for line in lines(home)}
-    assert len(lines(home)) == len(seen) == 6 * 300

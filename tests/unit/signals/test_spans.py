@@ -8,12 +8,15 @@ from typing import Any
 from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from sqlalchemy import select, update
 
+from taskpilot.domain.moments import utc_now
 from taskpilot.signals.locks import Waits, held
+from taskpilot.signals.traces.content import TEXT_MAX, Content
 from taskpilot.signals.traces.file import write_owed_traces
 from taskpilot.signals.traces.ids import span_id_of
 from taskpilot.signals.traces.sdk import readable
 from taskpilot.store import tables
 from taskpilot.store.database import Store
+from taskpilot.store.trace_queries import claim_due_traces
 from tests.servers.recorded import SECOND, T0, add_agent, add_attempt, add_decision, add_step, finished_run
 
 
@@ -31,6 +34,10 @@ def spans(home: Path) -> dict[str, dict[str, Any]]:
 
 def attributes(span: dict[str, Any]) -> dict[str, Any]:
     return {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
+
+
+def link_ids(span: dict[str, Any]) -> list[str]:
+    return [link["spanId"] for link in span["links"]]
 
 
 def a_whole_run(store: Store) -> str:
@@ -121,7 +128,118 @@ def test_a_later_attempt_is_a_span_below_the_root_that_was_written_before(store:
     root, second = tree["invoke_workflow triage"], tree["attempt 2"]
     assert second["parentSpanId"] == root["spanId"]
     assert tree["after"]["parentSpanId"] == second["spanId"]
-    assert [link["spanId"] for link in second["links"]] == [root["spanId"]]
+    assert link_ids(second) == [root["spanId"]]
+    assert attributes(second)["taskpilot.run.cost_usd"] == 0.00202
+
+
+def test_an_attempt_after_an_approval_is_linked_to_the_attempt_before_and_to_the_decision(store: Store, home: Path) -> None:
+    run_id = finished_run(store, status="waiting")
+    approved = add_decision(store, run_id, "a", verdict="require_approval", status="pending")
+    write_owed_traces(store, home, run_id=run_id)
+    settled = tables.decisions.update().where(tables.decisions.c.id == approved)
+    with store.write() as connection:
+        connection.execute(settled.values(status="approved", settled_at=T0 + 10 * SECOND, settled_by="me"))
+        add_attempt(connection, run_id, 2)
+        connection.execute(update(tables.runs).values(status="succeeded", attempts=2))
+    write_owed_traces(store, home, run_id=run_id)
+    with store.write() as connection:
+        add_attempt(connection, run_id, 3)
+        connection.execute(update(tables.runs).values(attempts=3))
+    write_owed_traces(store, home, run_id=run_id)
+    tree = spans(home)
+    root, decision = tree["invoke_workflow triage"], tree["policy taskpilot/decision"]
+    assert link_ids(tree["attempt 2"]) == [root["spanId"], decision["spanId"]]
+    assert {one["key"]: one["value"]["stringValue"] for one in tree["attempt 2"]["links"][1]["attributes"]} == {
+        "taskpilot.decision.id": approved,
+        "taskpilot.decision.status": "approved",
+    }
+    assert link_ids(tree["attempt 3"]) == [tree["attempt 2"]["spanId"]]
+
+
+def test_what_failed_says_so_by_an_error_type_and_what_waits_does_not(store: Store, home: Path) -> None:
+    failed = finished_run(store, "bad", status="failed", reason="exception")
+    add_agent(store, failed, "planner", "workflow:0/planner", status="failed")
+    finished_run(store, "parked", status="waiting", reason="approval")
+    write_owed_traces(store, home)
+    tree = spans(home)
+    assert attributes(tree["invoke_workflow bad"])["error.type"] == "exception"
+    assert attributes(tree["invoke_agent planner"])["error.type"] == "failed"
+    assert "error.type" not in attributes(tree["invoke_workflow parked"])
+
+
+def test_every_genai_attribute_is_one_of_the_published_conventions(store: Store, home: Path) -> None:
+    from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+
+    run_id = a_whole_run(store)
+    add_step(store, run_id, "ask", "planner", model="m", input='[{"role":"user","content":"hello"}]', result='{"content":"hi"}')
+    write_owed_traces(store, home, run_id=run_id, content=Content([]))
+    published = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_") and isinstance(value, str)}
+    used = {key for span in spans(home).values() for key in attributes(span) if key.startswith("gen_ai.")}
+    assert used <= published
+    assert {"gen_ai.input.messages", "gen_ai.tool.call.arguments", "gen_ai.tool.type", "gen_ai.workflow.name"} <= used
+
+
+def test_content_is_there_on_request_in_the_shape_of_the_conventions_and_without_secrets(store: Store, home: Path) -> None:
+    run_id = finished_run(store)
+    asked = [
+        {"role": "system", "content": "Plan.", "tool_calls": [], "tool_call_id": None},
+        {"role": "user", "content": "The key is sk-canary-1", "tool_calls": [], "tool_call_id": None},
+        {"role": "tool", "content": "filed", "tool_calls": [], "tool_call_id": "c1"},
+    ]
+    call = {"id": "c2", "name": "notify", "arguments": '{"message":"sk-canary-1"}'}
+    reply = {"content": "", "tool_calls": [call], "finish_reason": "tool_calls", "refusal": None}
+    add_step(store, run_id, "ask", "planner", model="m", input=json.dumps(asked), result=json.dumps(reply))
+    add_step(store, run_id, "call", "notify", input='{"message":"sk-canary-1"}', result='"sk-canary-1 sent"')
+    add_step(store, run_id, "step", "read", input=None, result='"the result is private"')
+    write_owed_traces(store, home, run_id=run_id, content=Content(["sk-canary-1"]))
+    text = (home / "traces.jsonl").read_text()
+    assert "sk-canary-1" not in text
+    assert "private" not in text
+    chat, tool = attributes(spans(home)["chat m"]), attributes(spans(home)["execute_tool notify"])
+    assert json.loads(chat["gen_ai.input.messages"]) == [
+        {"role": "system", "parts": [{"type": "text", "content": "Plan."}]},
+        {"role": "user", "parts": [{"type": "text", "content": "The key is ***"}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "filed"}]},
+    ]
+    assert json.loads(chat["gen_ai.output.messages"]) == [
+        {
+            "role": "assistant",
+            "parts": [{"type": "tool_call", "id": "c2", "name": "notify", "arguments": {"message": "***"}}],
+            "finish_reason": "tool_calls",
+        }
+    ]
+    assert (tool["gen_ai.tool.call.arguments"], tool["gen_ai.tool.call.result"]) == ('{"message":"***"}', '"*** sent"')
+
+
+def test_long_content_keeps_the_instructions_and_the_newest_messages() -> None:
+    said = [{"role": "user", "content": f"{number} " + "x" * 5000} for number in range(40)]
+    kept = Content([]).of("ask", json.dumps(said), None)["gen_ai.input.messages"]
+    assert kept is not None
+    assert len(kept) <= TEXT_MAX
+    numbers = [message["parts"][0]["content"].split()[0] for message in json.loads(kept)]
+    assert (numbers[0], numbers[-1]) == ("0", "39")
+    assert (
+        len(json.loads(Content([]).of("call", json.dumps({"a": ["y" * 8000] * 30}), None)["gen_ai.tool.call.arguments"] or "")) < TEXT_MAX
+    )
+
+
+def test_the_file_is_rotated_and_keeps_three_old_ones(store: Store, home: Path) -> None:
+    for number in range(6):
+        run_id = finished_run(store, f"job{number}")
+        assert not write_owed_traces(store, home, run_id=run_id, file_bytes=1000).failed
+    files = sorted(path.name for path in home.glob("traces*"))
+    assert files == ["traces.jsonl", "traces.jsonl.1", "traces.jsonl.2", "traces.jsonl.3"]
+    for number, name in zip((5, 4, 3, 2), files, strict=True):
+        (line,) = (home / name).read_text().splitlines()
+        assert f"invoke_workflow job{number}" in line
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+
+
+def test_a_rotation_loses_nothing_that_is_owed_to_a_collector(store: Store, home: Path) -> None:
+    for _ in range(8):
+        write_owed_traces(store, home, run_id=finished_run(store), file_bytes=1000, due_at=utc_now())
+    with store.write() as connection:
+        assert len(claim_due_traces(connection, utc_now(), until=utc_now(), limit=100)) == 8
 
 
 def test_a_lost_attempt_is_written_with_the_one_that_went_on(store: Store, home: Path) -> None:
@@ -160,12 +278,13 @@ def test_a_line_is_what_the_sdks_own_encoder_makes_of_the_spans(store: Store, ho
     run_id = a_whole_run(store)
     trace_id = run_id.replace("-", "")
     add_step(store, run_id, "step", "odd \u202e name", status="failed", error_type="ValueError", diverged=1)
+    add_decision(store, run_id, "b", path="settled", status="approved", settled_at=T0 + SECOND)
     with store.write() as connection:
         add_attempt(connection, run_id, 2, status="failed")
         caller = f"00-{trace_id}-00f067aa0ba902b7-01"
         connection.execute(update(tables.runs).values(status="failed", reason="exception", attempts=2, traceparent=caller))
     written = write_owed_traces(store, home, run_id=run_id, resource={"service.version": "1"})
-    assert (len(written.spans), written.failed) == (9, False)
+    assert (len(written.spans), written.failed) == (10, False)
     (line,) = (home / "traces.jsonl").read_text().splitlines()
     assert json.loads(line) == encode_spans(readable(written.spans)).to_dict()
 

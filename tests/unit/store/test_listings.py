@@ -10,7 +10,7 @@ from taskpilot.domain.tasks import TaskStatus
 from taskpilot.store import listings
 from taskpilot.store.database import Store
 from taskpilot.store.listings import Page
-from tests.records import add_decision, add_run, add_task
+from tests.records import add_decision, add_run, add_task, newest_first
 
 ID = "0192f0c1-0000-7000-8000-000000000000"
 
@@ -60,7 +60,7 @@ def test_several_states_are_one_list_by_age_and_its_pages_meet(store: Store) -> 
     run_id = add_run(store)
     states = [TaskStatus.REVIEW, TaskStatus.FAILED, TaskStatus.EXECUTED] * 4
     ids = [add_task(store, run_id, status=status) for status in states]
-    wanted = [one for one, status in zip(ids, states, strict=True) if status is not TaskStatus.EXECUTED][::-1]
+    wanted = newest_first(one for one, status in zip(ids, states, strict=True) if status is not TaskStatus.EXECUTED)
     found: list[str] = []
     with store.read() as connection:
         while True:

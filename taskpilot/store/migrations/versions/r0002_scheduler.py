@@ -1,4 +1,6 @@
-"""What a scheduler needs: schedules, gaps, pauses, schedulers, clock events and the queue; and feedback, and the audit of the API."""
+"""What a scheduler needs (schedules with cursors, gaps, pauses, schedulers, clock events, the queue), the audit of the API, feedback, and
+the spans that are owed to a collector.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,6 +22,8 @@ def upgrade() -> None:
     op.create_index("fires_missed", "fires", ["recorded_at", "job"], sqlite_where=sa.text("outcome = 'missed'"))
     op.create_index("tasks_of_job_by_status", "tasks", ["job", "status", "id"])
     op.create_index("decisions_by_verdict", "decisions", ["verdict", "id"])
+    op.add_column("attempts", sa.Column("traces_due_at", sa.BigInteger(), nullable=True))
+    op.create_index("attempts_by_traces_due", "attempts", ["traces_due_at"], sqlite_where=sa.text("traces_due_at IS NOT NULL"))
     op.create_index("decisions_by_time", "decisions", ["decided_at", "verdict"])
     read = ["ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls"]
     op.create_index("runs_by_end", "runs", read, sqlite_where=sa.text("ended_at IS NOT NULL"))

@@ -1,0 +1,187 @@
+"""A scheduler without a server: its turns over a real store, with the time, the clocks and the engine in a test's hands."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+
+from taskpilot.domain.fires import SchedulerState, StartOrder
+from taskpilot.domain.identity import new_id
+from taskpilot.domain.moments import from_micros
+from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind
+from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.schedule_text import schedule_of
+from taskpilot.ledger.claims import Claim, RunPlan
+from taskpilot.operations.house import House
+from taskpilot.scheduler.scheduler import Scheduler
+from taskpilot.settings import SETTINGS_FILE, load
+from taskpilot.store import schedulers
+from taskpilot.testing import ManualClock
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+WAKE_UP = timedelta(seconds=15)
+
+
+class Engine:
+    """Remembers its orders. It runs each to success at once, unless it `holds` them or `refuses` them."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self.orders: list[StartOrder] = []
+        self.holds = False
+        self.refuses = False
+
+    def submit(self, order: StartOrder) -> None:
+        if self.refuses:
+            raise RuntimeError("the engine is away")
+        self.orders.append(order)
+        if not self.holds:
+            self.finish(self.begin(order))
+
+    def begin(self, order: StartOrder) -> Claim:
+        """What a supervisor does first."""
+        spec = self._house.catalog.get(order.job)
+        plan = RunPlan(order.run_id or new_id(), spec, {}, None, TriggerKind.SCHEDULE, order.scheduled_for)
+        claim = self._house.ledger.claim(plan) if order.run_id is None else self._house.ledger.start_queued(plan)
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def finish(self, claim: Claim) -> None:
+        """And last."""
+        self._house.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=0.1, keep_lease=False)
+
+
+class Log:
+    """What a scheduler said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, message: object, /, **fields: object) -> None:
+        self.lines.append(f"info: {message}")
+
+    def warning(self, message: object, /, **fields: object) -> None:
+        self.lines.append(f"warning: {message}")
+
+
+class Keeper:
+    """One `taskpilot serve` of a root, as far as it keeps time. Two of one root share its store and, where it is handed on, its clock."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        home: Path | None = None,
+        clock: Callable[[], datetime] | None = None,
+        start: datetime = NOON,
+    ) -> None:
+        self.root = root
+        self.clock: Any = clock or ManualClock(start)
+        self.house = House(load(root=root, home=home, environ={}), now=self.clock)
+        # No power is cut here, and a test turns a thousand times.
+        event.listen(self.house.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        self.house.store.dispose()
+        self.engine = Engine(self.house)
+        self.log = Log()
+        self.boot_seconds = 0.0
+        """What a clock that nobody sets would say."""
+        self.alarms: Mapping[str, Schedule] = {}
+        self.changed: set[str] = set()
+        self.serve()
+
+    def serve(self) -> None:
+        """A start of the server, in which nothing is remembered of the one before."""
+        self.id = new_id()
+        with self.house.store.write() as connection:
+            schedulers.begin_scheduler(connection, self.id, owner=self.house.owner, version="1", now=self.clock())
+        self.scheduler = Scheduler(
+            self.house,
+            self.engine,
+            scheduler_id=self.id,
+            log=self.log,
+            set_alarms=lambda schedules: setattr(self, "alarms", schedules),
+            changed=self.changed.update,
+            boottime=lambda: self.boot_seconds,
+        )
+
+    def start(self) -> None:
+        """The first turns: the definitions are read, then the engine is ready."""
+        self.scheduler.turn()
+        self.scheduler.state = SchedulerState.RUNNING
+        self.scheduler.turn()
+
+    def passes(self, time: timedelta) -> None:
+        """Time passes in which nobody turns: both clocks go on."""
+        self.clock.advance(time)
+        self.boot_seconds += time.total_seconds()
+
+    def turns(self, time: timedelta, *, every: timedelta = WAKE_UP) -> None:
+        """Time passes with a turn at each wake-up."""
+        until = self.clock() + time
+        while (left := until - self.clock()) > timedelta(0):
+            self.passes(min(every, left))
+            self.scheduler.turn()
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """What a query finds in the record."""
+        with closing(sqlite3.connect(f"file:{self.house.store.path}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return connection.execute(query, values).fetchall()
+
+    def outcomes(self, job: str) -> dict[datetime, str]:
+        """The outcome of each fire, those in gaps too. A fire that has two is an error."""
+        rows = self.rows("SELECT * FROM fires WHERE job = ?", job)
+        found = Counter(from_micros(row["scheduled_for"]) for row in rows)
+        said = {from_micros(row["scheduled_for"]): row["outcome"] for row in rows}
+        alone = set(said)
+        for gap in self.rows("SELECT * FROM fire_gaps WHERE job = ?", job):
+            first, last = from_micros(gap["from_at"]), from_micros(gap["to_at"])
+            inside = [one for one in schedule_of(gap["schedule"]).between(first - timedelta(seconds=1), last) if one not in alone]
+            assert len(inside) == gap["number"], (len(inside), dict(gap))
+            found.update(inside)
+            said.update(dict.fromkeys(inside, gap["outcome"]))
+        twice = [one.isoformat() for one, number in found.items() if number > 1]
+        assert not twice, twice
+        return dict(sorted(said.items()))
+
+    def reasons(self, job: str) -> list[str]:
+        """Why, in the order of fires: rows first, then gaps."""
+        rows = self.rows("SELECT reason FROM fires WHERE job = ? ORDER BY scheduled_for", job)
+        return [row["reason"] for row in rows + self.rows("SELECT reason FROM fire_gaps WHERE job = ? ORDER BY from_at", job)]
+
+    def clock_events(self) -> list[tuple[str, datetime, datetime]]:
+        """What was noted of the clock."""
+        rows = self.rows("SELECT * FROM clock_events ORDER BY id")
+        return [(row["kind"], from_micros(row["from_at"]), from_micros(row["to_at"])) for row in rows]
+
+    def starts(self, job: str) -> list[datetime]:
+        """The fires that a run was made for, by the order of their starts."""
+        rows = self.rows("SELECT scheduled_for FROM runs WHERE job = ? ORDER BY started_at, id", job)
+        return [from_micros(row["scheduled_for"]) for row in rows]
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self.house.close()
+
+
+def make_root(folder: Path, *, settings: str = "", **jobs: str) -> Path:
+    """A root whose job file defines each named job with these arguments of `@job`."""
+    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    (folder / SETTINGS_FILE).write_text(settings)
+    write_jobs(folder, "timed", **jobs)
+    return folder
+
+
+def write_jobs(folder: Path, file: str, **jobs: str) -> None:
+    """Writes one job file."""
+    lines = ["from taskpilot import RunContext, at, cron, every, job", *(_job(name, given) for name, given in jobs.items())]
+    (folder / "jobs" / f"{file}.py").write_text("\n".join(lines) + "\n")
+
+
+def _job(name: str, arguments: str) -> str:
+    return f'@job({arguments})\ndef {name}(ctx: RunContext) -> None:\n    """Is due."""'

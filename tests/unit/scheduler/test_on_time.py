@@ -1,0 +1,91 @@
+"""Ordinary running: each fire is met at its time, and orders go out in order, never more than there are places."""
+
+from datetime import timedelta
+
+from tests.keeper import NOON
+from tests.unit.scheduler.conftest import Keep
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+
+
+def test_every_fire_is_met_at_its_second(keep: Keep) -> None:
+    keeper = keep(minutely='schedule=cron("* * * * *")', often='schedule=every("10s")')
+    keeper.turns(5 * MINUTE, every=SECOND)
+    assert keeper.outcomes("minutely") == {NOON + MINUTE * n: "started" for n in range(1, 6)}
+    assert keeper.outcomes("often") == {NOON + 10 * SECOND * n: "started" for n in range(1, 31)}
+    late = keeper.rows("SELECT max(started_at - scheduled_for) AS late FROM runs")[0]["late"]
+    assert late == 0
+    assert keeper.clock_events() == []
+    assert keeper.scheduler.error is None
+
+
+def test_a_fire_before_the_job_was_seen_is_not_its_own(keep: Keep) -> None:
+    keeper = keep(hourly='schedule=cron("0 * * * *")')
+    keeper.turns(MINUTE)
+    assert keeper.outcomes("hourly") == {}
+
+
+def test_a_turn_in_which_nothing_is_due_writes_nothing_but_the_tick(keep: Keep) -> None:
+    keeper = keep(hourly='schedule=cron("0 * * * *")')
+    before = keeper.rows("SELECT cursor FROM schedules")
+    keeper.turns(10 * MINUTE)
+    assert keeper.rows("SELECT cursor FROM schedules") == before
+    assert keeper.rows("SELECT last_tick_at FROM schedulers")[0]["last_tick_at"] == (NOON + 10 * MINUTE).timestamp() * 1_000_000
+
+
+def test_orders_go_out_in_order_and_never_more_than_there_are_places(keep: Keep) -> None:
+    jobs = {f"job_{letter}": 'schedule=every("1m")' for letter in "cabde"}
+    keeper = keep(settings="max_concurrent_runs = 2\n", **jobs)
+    keeper.engine.holds = True
+    keeper.turns(MINUTE, every=SECOND)
+    assert [order.job for order in keeper.engine.orders] == ["job_a", "job_b"]
+    running = [keeper.engine.begin(order) for order in keeper.engine.orders]
+    keeper.turns(5 * SECOND, every=SECOND)
+    assert len(keeper.engine.orders) == 2
+    keeper.engine.finish(running[1])
+    keeper.turns(SECOND)
+    assert [order.job for order in keeper.engine.orders] == ["job_a", "job_b", "job_c"]
+    keeper.engine.finish(keeper.engine.begin(keeper.engine.orders[2]))
+    keeper.engine.finish(running[0])
+    keeper.turns(SECOND)
+    assert [order.job for order in keeper.engine.orders][3:] == ["job_d", "job_e"]
+
+
+def test_an_order_that_no_process_takes_is_given_again(keep: Keep) -> None:
+    keeper = keep(minutely='schedule=every("1m")')
+    keeper.engine.holds = True
+    keeper.turns(MINUTE + 25 * SECOND, every=SECOND)
+    assert len(keeper.engine.orders) == 1
+    keeper.turns(10 * SECOND, every=SECOND)
+    assert keeper.engine.orders == keeper.engine.orders[:1] * 2
+
+
+def test_a_starting_scheduler_claims_but_starts_nothing(keep: Keep) -> None:
+    keeper = keep(start=False, minutely='schedule=every("1m")')
+    keeper.turns(MINUTE)
+    assert keeper.outcomes("minutely") == {NOON + MINUTE: "buffered"}
+    assert keeper.engine.orders == []
+
+
+def test_it_tells_which_gateway_groups_changed(keep: Keep) -> None:
+    keeper = keep(busy='schedule=every("1m"), overlap="skip"', other='schedule=every("1h")')
+    keeper.engine.holds = True
+    keeper.turns(MINUTE)
+    claim = keeper.engine.begin(keeper.engine.orders[0])
+    for _ in range(3):
+        assert keeper.changed == set()
+        keeper.house.ledger.renew(claim.grant, active_seconds=1)
+        keeper.turns(20 * SECOND)
+    assert keeper.outcomes("busy")[NOON + 2 * MINUTE] == "skipped_overlap"
+    assert keeper.changed == {"busy"}
+
+
+def test_it_sleeps_until_the_next_alarm_or_duty(keep: Keep) -> None:
+    keeper = keep(minutely='schedule=every("1m")')
+    assert keeper.scheduler.seconds_to_sleep() == 1
+    keeper.passes(timedelta(seconds=59.75))
+    keeper.scheduler.turn()
+    assert keeper.scheduler.seconds_to_sleep() == 0.25
+    keeper.passes(SECOND)
+    assert keeper.scheduler.seconds_to_sleep() == 0
