@@ -85,6 +85,12 @@ class Settings:
     """Absolute; each is an existing file that only we or uid 0 can change."""
     policy_default: bool
     """False: the project's files replace the shipped policy."""
+    stack_prometheus: str = field(repr=False)
+    """Where `doctor --stack` looks; nothing else asks these five."""
+    stack_alertmanager: str = field(repr=False)
+    stack_jaeger: str = field(repr=False)
+    stack_elasticsearch: str = field(repr=False)
+    stack_grafana: str = field(repr=False)
     notify_channels: Mapping[str, Channel]
     prices_file: Path | None
     """`prices.toml` in the root, where there is one."""
