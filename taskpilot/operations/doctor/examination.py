@@ -79,7 +79,7 @@ def examine(
 
     `stack`: also of the servers that tell of its runs.
     """
-    order = (*_ORDER, *STACK) if stack else _ORDER
+    order = tuple(dict.fromkeys((*_ORDER, *STACK))) if stack else _ORDER
     begin = examine_root(cwd, root)
     if begin.level is not Level.OK:
         return Diagnosis((), (begin, *_nothing_checked(order, "there is no root to look at")))

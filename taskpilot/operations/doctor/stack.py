@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from taskpilot.domain.text import one_line
 from taskpilot.operations.doctor.case import ANSWER_SECONDS, Case
+from taskpilot.operations.doctor.collector import examine_collector
 from taskpilot.operations.doctor.findings import Code, Finding, unchecked
 from taskpilot.signals.gateway import JOB
 from taskpilot.signals.http_exchange import Unanswered, exchange, shown
@@ -71,7 +72,7 @@ def _examined(subject: str, look: Look) -> Callable[[Case], Iterator[Finding]]:
             yield from look(server)
         except _NoUse as error:
             code = next(code for code in Code if code == f"{subject}.unreachable")
-            yield Finding(code, f"{server.place}: {error}", f"{_COMPOSE} up -d {subject}; or correct {key}")
+            yield Finding(code, f"{server.place} gives no usable answer: {error}", f"{_COMPOSE} up -d {subject}; or correct {key}")
 
     return examine
 
@@ -175,13 +176,23 @@ def examine_pushgateway(case: Case) -> Iterator[Finding]:
         version = _word(server.json("/api/v1/status", "data", "build_information", "version"))
     except _NoUse as error:
         mend = f"{_COMPOSE} up -d pushgateway; {'or correct TASKPILOT_PUSHGATEWAY_URL' if url else key}"
-        yield Finding(Code.PUSHGATEWAY_UNREACHABLE, f"{server.place}: {error}", mend)
+        yield Finding(Code.PUSHGATEWAY_UNREACHABLE, f"{server.place} gives no usable answer: {error}", mend)
         return
     if url is None:
         sentence = f"Pushgateway {version} at {server.place} answers, and nothing is pushed to it"
         yield Finding(Code.PUSHGATEWAY_UNUSED, sentence, key)
     else:
         yield Finding(Code.PUSHGATEWAY_OK, f"Pushgateway {version} at {server.place}")
+
+
+def examine_otel_collector(case: Case) -> Iterator[Finding]:
+    """The collector as ever; but who asks for the stack wants one, also where it is only the default that names it."""
+    for finding in examine_collector(case):
+        if finding.code in (Code.COLLECTOR_NONE, Code.COLLECTOR_UNREACHABLE):
+            mend = f"{_COMPOSE} up -d otel-collector; or correct OTEL_EXPORTER_OTLP_ENDPOINT"
+            yield Finding(Code.COLLECTOR_UNREACHABLE, finding.sentence, mend)
+        else:
+            yield finding
 
 
 def examine_undelivered(case: Case) -> Iterator[Finding]:
@@ -217,6 +228,7 @@ def _word(value: Any) -> str:
 STACK: Final[dict[str, Callable[[Case], Iterator[Finding]]]] = {
     "telemetry": examine_undelivered,
     "pushgateway": examine_pushgateway,
+    "collector": examine_otel_collector,
     "prometheus": _examined("prometheus", _prometheus),
     "alertmanager": _examined("alertmanager", _alertmanager),
     "jaeger": _examined("jaeger", _jaeger),

@@ -166,6 +166,13 @@ def test_one_that_is_away_is_named_with_what_starts_it(subject: str, start: Any,
     assert f"up -d {subject}" in found.one(f"{subject}.unreachable")["mend"]
 
 
+def test_a_collector_that_is_away_is_an_error_here(stack: Stack) -> None:
+    stack.house.environment |= {"OTEL_ENABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    found = stack.look()
+    assert (found.code, found.bad - {"prometheus.no-series"}) == (1, {"collector.unreachable"})
+    assert "up -d otel-collector" in found.one("collector.unreachable")["mend"]
+
+
 def test_servers_that_hang_are_given_up_together(stack: Stack) -> None:
     with hanging() as silent, dripping() as slow:
         began = time.monotonic()
