@@ -41,6 +41,12 @@ def prune_gateway() -> int:
         return chores.prune_gateway(house)
 
 
+def prune_history() -> dict[str, int]:
+    """Deletes what is older than the setting `history_days`; gives how many `runs` and `fires`."""
+    with _house() as house:
+        return chores.prune_old_history(house)
+
+
 @contextmanager
 def _house() -> Iterator[House]:
     running = current_house()

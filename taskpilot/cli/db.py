@@ -6,11 +6,12 @@ import click
 
 from taskpilot.cli import output
 from taskpilot.cli.groups import Noun
+from taskpilot.cli.options import json_option
 
 
 @click.group(name="db", cls=Noun)
 def command() -> None:
-    """Upgrade or back up the store.
+    """Upgrade, back up or prune the store.
 
     \b
     Examples:
@@ -50,3 +51,48 @@ def backup(file: Path | None) -> None:
     from taskpilot.operations.database import backup_store
 
     output.say(f"wrote {backup_store(opened.settings(), file, now=utc_now())}")
+
+
+@command.command()
+@click.option("--older-than", metavar="TIME", help="Only what ended so long ago, like 90d; at least 1d.  [default: history_days]")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@json_option
+def prune(*, older_than: str | None, dry_run: bool, as_json: bool) -> None:
+    """Delete old runs with their steps, tasks, decisions and files, and old fires.
+
+    What waits for a person, unwritten traces, what jobs remember, each job's newest run and fire, and every counter stay. It may
+    run while jobs do.
+
+    \b
+    Examples:
+      taskpilot db prune --dry-run
+      taskpilot db prune --older-than 365d
+    """
+    from datetime import timedelta
+
+    from taskpilot.cli import opened, words
+    from taskpilot.domain.durations import parse_duration
+    from taskpilot.domain.errors import UsageError
+    from taskpilot.operations.history import prune_history
+    from taskpilot.settings.load import HISTORY_DAYS
+    from taskpilot.store.database import FILE
+
+    with opened.house() as house:
+        try:
+            age = timedelta(days=house.settings.history_days or HISTORY_DAYS) if older_than is None else parse_duration(older_than)
+        except ValueError as error:
+            raise UsageError(f"--older-than: {error}") from None
+        pruned = prune_history(house, age, dry_run=dry_run)
+        file = house.settings.state_dir / FILE
+    if as_json:
+        counts = {"runs": pruned.runs, "fires": pruned.fires, "kept": pruned.kept, "folders": pruned.folders}
+        output.print_json({"dry_run": dry_run, **counts, "folders_left": pruned.folders_left, "free_bytes": pruned.free_bytes})
+        return
+    verb, most = ("would delete", "at most ") if dry_run else ("deleted", "")
+    kept = f"; {words.count(pruned.kept, 'old run')} kept: waited for, remembered, or a job's newest" if pruned.kept else ""
+    output.tell(f"{verb} {words.count(pruned.runs, 'run')} and {most}{words.count(pruned.fires, 'row')} of fires{kept}")
+    if pruned.folders_left:
+        output.tell(f"{words.count(pruned.folders_left, 'folder')} below {file.parent / 'runs'} could not be removed: look at their owners")
+    if pruned.runs and not dry_run:
+        free = f"the file keeps its size, of which {pruned.free_bytes // 1_000_000} MB are free for new runs"
+        output.tell(f"{free}; `sqlite3 {file} VACUUM`, while nothing runs, shrinks it")

@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "export": ("taskpilot.cli.export", "Crontab lines and systemd units for the jobs."),
     "exit-codes": ("taskpilot.cli.exit_codes", "What each exit status means."),
     "init": ("taskpilot.cli.init", "Make a folder with a first job."),
-    "db": ("taskpilot.cli.db", "Upgrade or back up the store."),
+    "db": ("taskpilot.cli.db", "Upgrade, back up or prune the store."),
 }
 """In the order of the help. The lines stand here so that help needs no module; a test holds them equal to the modules' own."""
 

@@ -1,8 +1,11 @@
 """Chores that any job may do: end what is lost, record what was missed, deliver what is owed."""
 
+from datetime import timedelta
+
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.operations.definitions import follow_definitions
 from taskpilot.operations.facts import describe
+from taskpilot.operations.history import prune_history
 from taskpilot.operations.house import House
 from taskpilot.operations.metrics import Outcome, prune_groups
 from taskpilot.operations.running import publish_change
@@ -50,6 +53,15 @@ def prune_gateway(house: House) -> int:
         return sum(one.outcome is Outcome.REMOVED for one in prune_groups(house))
     except GatewayUnreachable:
         return 0
+
+
+def prune_old_history(house: House, *, seconds: float = 60.0) -> dict[str, int]:
+    """Deletes what is older than the setting `history_days`; gives how many `runs` and `fires`. What it has no time for is next time's."""
+    days = house.settings.history_days
+    if days is None:
+        return {"runs": 0, "fires": 0}
+    pruned = prune_history(house, timedelta(days=days), seconds=seconds)
+    return {"runs": pruned.runs, "fires": pruned.fires}
 
 
 def deliver_owed(house: House, *, seconds: float = 30.0) -> dict[str, int]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from taskpilot.operations.fire_record import JobRecord, MomentRecord, names, read_job, read_moment, readable
+from taskpilot.operations.history import YOUNGEST
 from taskpilot.operations.house import House
 from taskpilot.operations.outcomes import Told, tell_fire, tell_gap, tell_open
 from taskpilot.operations.shapes import iso
@@ -134,7 +135,8 @@ def _told(known: JobRecord, found: MomentRecord, moment: datetime, now: datetime
         return NoOutcome.TO_COME, tell_open(known, found, moment, now), True
     if force is not None and force.cursor is not None and force.cursor < moment:
         return NoOutcome.OPEN, tell_open(known, found, moment, now), True
-    sentence = f"Nothing is recorded of {known.name} for {when}: no server and no command had claimed a fire of it by then."
+    pruned = ", or its record was pruned" if now - moment > YOUNGEST else ""
+    sentence = f"Nothing is recorded of {known.name} for {when}: no server and no command had claimed a fire of it by then{pruned}."
     return (
         NoOutcome.UNRECORDED,
         Told(sentence, _around(known, schedule.describe(), moment), f"taskpilot runs list --job {known.name}"),

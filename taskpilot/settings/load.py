@@ -28,6 +28,12 @@ class _Option:
     """Environment variables, the first that is set wins."""
 
 
+HISTORY_DAYS: Final = 90
+"""A season: longer than anybody asks why a run failed, and short enough for a small disk."""
+
+_STACK_PORTS: Final = {"prometheus": 9090, "alertmanager": 9093, "jaeger": 16686, "elasticsearch": 9200, "grafana": 3000}
+"""As docker-compose.observability.yml publishes them."""
+
 OPTIONS: Final = (
     _Option("state_dir", values.text, ".taskpilot", "home", ("TASKPILOT_HOME",)),
     _Option("jobs_dir", values.text, "jobs", "jobs", ("TASKPILOT_JOBS",)),
@@ -57,10 +63,15 @@ OPTIONS: Final = (
     _Option("lease_seconds", values.lease_seconds, 30.0, "lease_seconds", ("TASKPILOT_LEASE_SECONDS",)),
     _Option("drain_timeout", values.seconds, 30.0, "drain_timeout", ("TASKPILOT_DRAIN_TIMEOUT",)),
     _Option("max_concurrent_runs", values.places, 4, "max_concurrent_runs", ("TASKPILOT_MAX_CONCURRENT_RUNS",)),
+    _Option("history_days", values.days_or_off, HISTORY_DAYS, "history_days", ("TASKPILOT_HISTORY_DAYS",)),
     _Option("port", values.port, 8000, "port", ("PORT",)),
     _Option("api_token", values.secret, None, None, ("TASKPILOT_API_TOKEN",)),
     _Option("policy_files", values.texts, (), "policy.files"),
     _Option("policy_default", values.boolean, True, "policy.default"),
+    *(
+        _Option(f"stack_{name}", values.url, f"http://localhost:{port}", f"stack.{name}", (f"TASKPILOT_STACK_{name.upper()}_URL",))
+        for name, port in _STACK_PORTS.items()
+    ),
     _Option("notify_channels", values.channels, MappingProxyType({}), "notify.channels"),
 )
 _KEYS: Final = frozenset(option.key for option in OPTIONS if option.key is not None)

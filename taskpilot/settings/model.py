@@ -76,6 +76,8 @@ class Settings:
     """Seconds that a server waits for its runs when it is asked to end."""
     max_concurrent_runs: int
     """Runs that a server has going at once; what is due beyond them waits in the store, in order."""
+    history_days: int | None
+    """How old ended runs and fires get before housekeeping deletes them; None: it deletes none."""
     port: int
     """Where a server listens."""
     api_token: Secret | None
@@ -83,6 +85,12 @@ class Settings:
     """Absolute; each is an existing file that only we or uid 0 can change."""
     policy_default: bool
     """False: the project's files replace the shipped policy."""
+    stack_prometheus: str = field(repr=False)
+    """Where `doctor --stack` looks; nothing else asks these five."""
+    stack_alertmanager: str = field(repr=False)
+    stack_jaeger: str = field(repr=False)
+    stack_elasticsearch: str = field(repr=False)
+    stack_grafana: str = field(repr=False)
     notify_channels: Mapping[str, Channel]
     prices_file: Path | None
     """`prices.toml` in the root, where there is one."""

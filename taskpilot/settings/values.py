@@ -21,6 +21,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _WORDS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
+_DAYS_MAX: Final = 36_500
+
 
 def text(value: Any) -> str:
     """Text that is not empty and holds no control characters."""
@@ -115,6 +117,16 @@ def log_level(value: Any) -> str:
     if level not in LOG_LEVELS:
         raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}, not {one_line(level, limit=60)}")
     return level
+
+
+def days_or_off(value: Any) -> int | None:
+    """A number of days, or None for "off"."""
+    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+        return None
+    word = str(value).strip()
+    if isinstance(value, bool) or not (word.isascii() and word.isdigit() and 1 <= int(word) <= _DAYS_MAX):
+        raise ValueError(f'must be a number of days from 1 to {_DAYS_MAX}, or "off", not {one_line(word, limit=60)}')
+    return int(word)
 
 
 def protocol(value: Any) -> Protocol:

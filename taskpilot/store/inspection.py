@@ -10,14 +10,15 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
 from taskpilot.store.engine import FILE
 from taskpilot.store.tables import HEAD
@@ -32,6 +33,12 @@ _STEPS_A_LOOK: Final = 20_000
 """Instructions of SQLite's machine between two looks at the clock, about a millisecond."""
 _WRITE_LOCK_BYTE: Final = 120
 """Where in the -shm file SQLite's writers lock (WAL_WRITE_LOCK, a fixed part of its file format)."""
+_UNWRITTEN: Final = """
+    SELECT count(*) FROM attempts JOIN runs ON runs.id = attempts.run_id
+    WHERE traces_written_at IS NULL AND attempts.ended_at IS NOT NULL AND runs.status NOT IN ('queued', 'running')
+"""
+_UNDELIVERED: Final = "SELECT count(DISTINCT run_id) FROM attempts WHERE traces_due_at IS NOT NULL"
+_FAILURES: Final = "SELECT json_extract(labels, '$.sink'), sum(value) FROM totals WHERE metric = ? GROUP BY 1"
 _FLOCK: Final = "hhqqi"
 """Linux's struct flock on 64-bit machines."""
 
@@ -80,6 +87,12 @@ class Inspection:
     deployment: str | None = None
     runs: int = 0
     owed: tuple[Owed, ...] = ()
+    unwritten_traces: int = 0
+    """Attempts that are over and whose spans are in no file yet."""
+    undelivered_traces: int = 0
+    """Runs with spans that the collector did not get."""
+    telemetry_failures: Mapping[str, int] = field(default_factory=dict)
+    """How often each sink failed, since the store was made."""
     wal: bool = False
     """Whether it is in write-ahead mode."""
     log_bytes: int = 0
@@ -172,6 +185,9 @@ def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: i
         deployment=identity[1],
         runs=connection.execute("SELECT count(*) FROM runs").fetchone()[0],
         owed=tuple(Owed(str(job), one_line(str(error or ""))) for job, error in owed),
+        unwritten_traces=connection.execute(_UNWRITTEN).fetchone()[0],
+        undelivered_traces=connection.execute(_UNDELIVERED).fetchone()[0],
+        telemetry_failures={str(sink): number for sink, number in connection.execute(_FAILURES, (TELEMETRY_FAILURES.name,))},
         wal=_in_wal_mode(path),
         log_bytes=log_bytes,
         damage=damage,

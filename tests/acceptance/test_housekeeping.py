@@ -92,7 +92,8 @@ def test_a_house_in_order_is_left_as_it_is(kept: TaskPilot) -> None:
     said = kept("run", "housekeeping", "--json")
     assert (said.code, said.err) == (0, "")
     metrics = "0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, 0 still owed"
-    assert said.json["result"] == f"{metrics}, traces of 0 runs delivered, of 0 still owed"
+    removed = "0 metric groups of gone jobs and 0 old runs removed"
+    assert said.json["result"] == f"{metrics}, traces of 0 runs delivered, of 0 still owed, {removed}"
     assert said.json["llm_calls"] == 0
 
 
@@ -131,7 +132,7 @@ def test_owed_metrics_of_every_job_are_delivered(kept: TaskPilot, gateway: Pushg
     assert owed(kept) == ["once", "twice"]
     said = kept("run", "housekeeping", "--json", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url})
     assert said.json["result"].startswith("0 lost runs ended, ")
-    assert said.json["result"].endswith(", 0 still owed, traces of 0 runs delivered, of 0 still owed")
+    assert "delivered, 0 still owed, traces of 0 runs delivered, of 0 still owed, " in said.json["result"]
     assert pushed(gateway, kept, "once", "succeeded") == pushed(gateway, kept, "twice", "succeeded") == 1
     assert owed(kept) in OWN
 
@@ -178,3 +179,33 @@ def test_a_nightly_fire_that_nobody_claimed_is_missed_counted_and_explained(kept
     assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was awake, and no command claimed it.")
     assert "outcome  missed" in said.out
     assert any(f"nightly missed {len(fires)} fires" in one["text"] for one in kept("health", "--json").json["findings"])
+
+
+def test_old_runs_and_the_metrics_of_a_removed_job_go_unless_history_is_kept(kept: TaskPilot, gateway: Pushgateway) -> None:
+    kept.environment["TASKPILOT_PUSHGATEWAY_URL"] = gateway.url
+    for name in ("once", "once", "twice"):
+        assert kept("run", name, "--quiet").code == 0
+    first = kept.rows("SELECT id FROM runs WHERE job = 'once' ORDER BY id")[0]["id"]
+    year_micros = 365 * 86_400 * 1_000_000
+    with closing(sqlite3.connect(kept.state_dir / "taskpilot.db")) as connection, connection:
+        connection.execute("UPDATE runs SET ended_at = ended_at - ?", (year_micros,))
+    (kept.root / "jobs" / "twice.py").unlink()
+    counted = kept("metrics", "show").out
+    for days, removed in (("off", 0), ("400", 0), ("90", 1)):
+        said = kept("run", "housekeeping", "--json", environment={"TASKPILOT_HISTORY_DAYS": days})
+        assert said.json["result"].endswith(f"and {removed} old runs removed"), said.json
+    assert (kept.state_dir / "runs" / first).exists() is False
+    assert [row["id"] for row in kept.rows("SELECT id FROM runs WHERE job = 'once'")] != [first]
+    assert len(kept.rows("SELECT id FROM runs WHERE job IN ('once', 'twice')")) == 2
+    assert pushed(gateway, kept, "twice", "succeeded") is None
+    assert pushed(gateway, kept, "once", "succeeded") == 2
+    again = kept("metrics", "show").out
+    runs_of_once = [line for line in counted.splitlines() if 'job_name="once"' in line and "_total" in line]
+    assert [line for line in runs_of_once if line not in again.splitlines()] == []
+    said = kept("db", "prune", "--older-than", "1d", "--dry-run")
+    assert (said.code, said.out.splitlines()[0]) == (
+        0,
+        "would delete 0 runs and at most 0 rows of fires; 2 old runs kept: waited for, remembered, or a job's newest",
+    )
+    assert kept("db", "prune", "--older-than", "soon").code == kept("db", "prune", "--older-than", "1h").code == 2
+    assert kept("run", "housekeeping", environment={"TASKPILOT_HISTORY_DAYS": "0"}).code == 78

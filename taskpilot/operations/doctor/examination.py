@@ -1,7 +1,7 @@
 """Looks at every subject; one that breaks or hangs never hides the others."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +23,7 @@ from taskpilot.operations.doctor.model import examine_model
 from taskpilot.operations.doctor.policy import examine_policy
 from taskpilot.operations.doctor.prices import examine_prices
 from taskpilot.operations.doctor.root import examine_root
+from taskpilot.operations.doctor.stack import STACK
 from taskpilot.operations.doctor.store import examine_store
 from taskpilot.settings import survey
 from taskpilot.settings.listing import Listed, listed, surroundings
@@ -71,32 +72,37 @@ def examine(
     jobs: Path | None = None,
     log_level: str | None = None,
     cwd: Path | None = None,
+    stack: bool = False,
     now: Callable[[], datetime] = utc_now,
 ) -> Diagnosis:
-    """Everything that can be known of the house that the command line names. Writes nothing, pushes nothing, spends no token."""
+    """Everything that can be known of the house that the command line names. Writes nothing, pushes nothing, spends no token.
+
+    `stack`: also of the servers that tell of its runs.
+    """
+    order = tuple(dict.fromkeys((*_ORDER, *STACK))) if stack else _ORDER
     begin = examine_root(cwd, root)
     if begin.level is not Level.OK:
-        return Diagnosis((), (begin, *_nothing_checked("there is no root to look at")))
+        return Diagnosis((), (begin, *_nothing_checked(order, "there is no root to look at")))
     try:
         found = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd)
     except ConfigurationError as error:
-        rest = _nothing_checked("the settings cannot be read")
+        rest = _nothing_checked(order, "the settings cannot be read")
         return Diagnosis((), (begin, invalid(str(error)), *(one for one in rest if one.subject != "settings")))
     case = Case(found.settings, found.problems, surroundings(), now())
     with _no_bytecode():
-        findings = [begin, *_examine(case)]
-    findings.sort(key=lambda one: _ORDER.index(one.subject))
+        findings = [begin, *_examine(case, _REMOTE | STACK if stack else _REMOTE)]
+    findings.sort(key=lambda one: order.index(one.subject))
     return Diagnosis(listed(found.settings), tuple(findings))
 
 
-def _nothing_checked(why: str) -> list[Finding]:
-    return [unchecked(subject, why) for subject in _ORDER if subject != "root"]
+def _nothing_checked(order: Iterable[str], why: str) -> list[Finding]:
+    return [unchecked(subject, why) for subject in order if subject != "root"]
 
 
-def _examine(case: Case) -> Iterator[Finding]:
+def _examine(case: Case, remote: Mapping[str, Examine]) -> Iterator[Finding]:
     # Read before any thread begins: loading jobs turns stdout away for a moment, and both are asked for by several subjects.
     _ = case.catalog, case.inspection
-    asked = {subject: Background(lambda look=look: list(look(case))) for subject, look in _REMOTE.items()}  # type: ignore[misc]
+    asked = {subject: Background(lambda look=look: list(look(case))) for subject, look in remote.items()}  # type: ignore[misc]
     for subject, look in _LOCAL.items():
         yield from _guarded(subject, lambda look=look: look(case))  # type: ignore[misc]
     for subject, background in asked.items():

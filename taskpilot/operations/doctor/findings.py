@@ -101,6 +101,46 @@ class Code(StrEnum):
     GATEWAY_NOT_PUSHED = "gateway.not-pushed", Level.NOTE
     GATEWAY_UNCHECKED = "gateway.unchecked", Level.WARNING
 
+    PUSHGATEWAY_OK = "pushgateway.ok", Level.OK
+    PUSHGATEWAY_UNUSED = "pushgateway.unused", Level.ERROR
+    PUSHGATEWAY_UNREACHABLE = "pushgateway.unreachable", Level.ERROR
+    PUSHGATEWAY_UNCHECKED = "pushgateway.unchecked", Level.WARNING
+
+    PROMETHEUS_OK = "prometheus.ok", Level.OK
+    PROMETHEUS_UNREACHABLE = "prometheus.unreachable", Level.ERROR
+    PROMETHEUS_NO_SERIES = "prometheus.no-series", Level.ERROR
+    PROMETHEUS_LABELS = "prometheus.labels", Level.ERROR
+    PROMETHEUS_NO_RULES = "prometheus.no-rules", Level.ERROR
+    PROMETHEUS_RULE_FAILS = "prometheus.rule-fails", Level.ERROR
+    PROMETHEUS_NO_ALERTMANAGER = "prometheus.no-alertmanager", Level.ERROR
+    PROMETHEUS_UNCHECKED = "prometheus.unchecked", Level.WARNING
+
+    ALERTMANAGER_OK = "alertmanager.ok", Level.OK
+    ALERTMANAGER_UNREACHABLE = "alertmanager.unreachable", Level.ERROR
+    ALERTMANAGER_NO_RECEIVER = "alertmanager.no-receiver", Level.ERROR
+    ALERTMANAGER_UNCHECKED = "alertmanager.unchecked", Level.WARNING
+
+    JAEGER_OK = "jaeger.ok", Level.OK
+    JAEGER_UNREACHABLE = "jaeger.unreachable", Level.ERROR
+    JAEGER_NO_TRACES = "jaeger.no-traces", Level.NOTE
+    JAEGER_UNCHECKED = "jaeger.unchecked", Level.WARNING
+
+    ELASTICSEARCH_OK = "elasticsearch.ok", Level.OK
+    ELASTICSEARCH_UNREACHABLE = "elasticsearch.unreachable", Level.ERROR
+    ELASTICSEARCH_RED = "elasticsearch.red", Level.ERROR
+    ELASTICSEARCH_PASSWORD = "elasticsearch.password", Level.NOTE
+    ELASTICSEARCH_UNCHECKED = "elasticsearch.unchecked", Level.WARNING
+
+    GRAFANA_OK = "grafana.ok", Level.OK
+    GRAFANA_UNREACHABLE = "grafana.unreachable", Level.ERROR
+    GRAFANA_DATABASE = "grafana.database", Level.ERROR
+    GRAFANA_UNCHECKED = "grafana.unchecked", Level.WARNING
+
+    TELEMETRY_OK = "telemetry.ok", Level.OK
+    TELEMETRY_OWED = "telemetry.owed", Level.WARNING
+    TELEMETRY_FAILURES = "telemetry.failures", Level.NOTE
+    TELEMETRY_UNCHECKED = "telemetry.unchecked", Level.WARNING
+
     COLLECTOR_OK = "collector.ok", Level.OK
     COLLECTOR_OFF = "collector.off", Level.NOTE
     COLLECTOR_NONE = "collector.none", Level.NOTE

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import sqlite3
 import stat
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +97,18 @@ class Patient(TaskPilot):
         assert (traces_of(self.root), traces_of(home)) == before
         return said
 
-    def diagnose(self, *arguments: str, environment: Mapping[str, str | None] | None = None, cwd: Path | None = None) -> Diagnosis:
-        """`taskpilot doctor --json`."""
+    def sql(self, statement: str) -> None:
+        """Changes the record."""
+        with closing(sqlite3.connect(self.state_dir / "taskpilot.db")) as connection, connection:
+            connection.execute(statement)
+
+    def diagnose(
+        self, *arguments: str, environment: Mapping[str, str | None] | None = None, cwd: Path | None = None, stack: bool = False
+    ) -> Diagnosis:
+        """`taskpilot doctor --json`, or with `--stack`."""
         home = Path(self.environment["HOME"])
         before = traces_of(self.root), traces_of(home)
-        said = self(*arguments, "doctor", "--json", environment=environment, cwd=cwd)
+        said = self(*arguments, "doctor", "--json", *(["--stack"] if stack else []), environment=environment, cwd=cwd)
         assert (traces_of(self.root), traces_of(home)) == before
         assert said.err == ""
         assert said.code == said.json["exit_code"]

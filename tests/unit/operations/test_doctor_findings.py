@@ -8,17 +8,18 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.operations.doctor import Code, Diagnosis, Finding, Level
 from taskpilot.operations.doctor.examination import _LOCAL, _ORDER, _REMOTE
 from taskpilot.operations.doctor.findings import unchecked
+from taskpilot.operations.doctor.stack import STACK
 
 
 def test_every_code_is_a_subject_and_a_word() -> None:
     for code in Code:
         assert re.fullmatch(r"[a-z]+\.[a-z]+(-[a-z]+)*", code)
-        assert code.partition(".")[0] in _ORDER
+        assert code.partition(".")[0] in {*_ORDER, *STACK}
 
 
 def test_every_subject_is_looked_at_and_may_say_that_it_was_not_checked() -> None:
     assert {"root", *_LOCAL, *_REMOTE} == set(_ORDER)
-    for subject in (*_LOCAL, *_REMOTE):
+    for subject in (*_LOCAL, *_REMOTE, *STACK):
         finding = unchecked(subject, "no reason")
         assert (finding.subject, finding.level, finding.sentence) == (subject, Level.WARNING, "not checked: no reason")
 

@@ -99,5 +99,5 @@ def test_housekeeping_says_what_it_did() -> None:
     assert (
         run_job(JOBS["housekeeping"].function).result
         == "0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, 0 still owed, "
-        "traces of 0 runs delivered, of 0 still owed"
+        "traces of 0 runs delivered, of 0 still owed, 0 metric groups of gone jobs and 0 old runs removed"
     )
