@@ -75,7 +75,7 @@ def prune(*, older_than: str | None, dry_run: bool, as_json: bool) -> None:
     from taskpilot.domain.errors import UsageError
     from taskpilot.operations.history import prune_history
     from taskpilot.settings.load import HISTORY_DAYS
-    from taskpilot.store.database import FILE
+    from taskpilot.store.engine import FILE
 
     with opened.house() as house:
         try:

@@ -12,7 +12,7 @@ from uuid import UUID
 from taskpilot.domain.errors import UsageError
 from taskpilot.operations.house import House
 from taskpilot.store import pruning
-from taskpilot.store.database import FILE
+from taskpilot.store.engine import FILE
 
 YOUNGEST: Final = timedelta(days=1)
 """What is younger is never pruned: a fire may be caught up for half a day, and without its row it would run again."""
