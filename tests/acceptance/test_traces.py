@@ -124,7 +124,7 @@ def test_housekeeping_delivers_where_no_server_is(working: TaskPilot) -> None:
     missed(working, 2)
     with http_collector() as received:
         said = working("run", "housekeeping", "--json", environment=towards(received.endpoint, "http/protobuf"))
-        assert said.json["result"].endswith("traces of 2 runs delivered, of 0 still owed")
+        assert "traces of 2 runs delivered, of 0 still owed" in said.json["result"]
     mine = [span for span in received.spans if span.name == "invoke_workflow work"]
     assert len({span.trace_id for span in mine}) == len(mine) == 2
 
