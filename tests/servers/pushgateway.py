@@ -26,6 +26,15 @@ class Pushgateway:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
             return str(answer.read().decode())
 
+    def forgets(self, text: str) -> bool:
+        """Whether a text is gone from what it shows, within seconds: it answers a deletion before it has done it."""
+        deadline = time.monotonic() + 10
+        while text in self.metrics():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
     def value(self, name: str, **labels: str) -> float | None:
         """The value of the one series of that name that has these labels, or None."""
         wanted = [f'{key}="{value}"' for key, value in labels.items()]

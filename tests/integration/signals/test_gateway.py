@@ -271,6 +271,7 @@ def test_a_group_is_deleted(home: Path, gateway: Pushgateway) -> None:
     push_job(store, TRIAGE, gateway.url, home, seconds_left=5)
     assert gateway.value("taskpilot_runs_total", deployment="deleted", status="succeeded") == 1
     delete_group(gateway.url, "deleted", "triage")
+    assert gateway.forgets('deployment="deleted"')
     assert gateway.value("taskpilot_runs_total", deployment="deleted", status="succeeded") is None
     store.close()
 

@@ -52,7 +52,7 @@ def test_the_last_scheduler_takes_the_group_along_when_it_ends_and_one_beside_an
         with store.write() as connection:
             tick(connection, scheduler_id, now=NOON, state=SchedulerState.STOPPED, **told)
         retire_scheduler(store, gateway.url, home, seconds=5, now=lambda: NOON)
-        assert "taskpilot_scheduler_last_tick" not in gateway.metrics()
+        assert gateway.forgets("taskpilot_scheduler_last_tick")
 
 
 def test_a_gateway_that_is_dead_or_hangs_costs_its_bound_and_raises_nothing(home: Path, store: Store) -> None:
