@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
 from taskpilot.store import tables
-from taskpilot.store.engine import FILE, connect, make_engine
+from taskpilot.store.engine import FILE, Patience, connect, make_engine
 from taskpilot.store.refusals import KEPT, file_errors, store_errors
 
 CREATION_SECONDS: Final = 30.0
@@ -77,7 +77,7 @@ def create(path: Path, busy_seconds: float) -> None:
         _take(lock, path)
         _refuse_lone_log(path)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        engine = make_engine(path, busy_seconds)
+        engine = make_engine(path, Patience(busy_seconds))
         try:
             with store_errors(path):
                 revision = revision_of(engine, path)

@@ -15,7 +15,7 @@ from taskpilot.domain.identity import new_id
 from taskpilot.domain.moments import to_micros, utc_now
 from taskpilot.store import tables
 from taskpilot.store.creation import create, prepare_state_dir, revision_message, revision_of
-from taskpilot.store.engine import FILE, make_engine
+from taskpilot.store.engine import FILE, Patience, make_engine
 from taskpilot.store.refusals import KEPT, file_errors, store_errors
 
 Transaction: TypeAlias = Connection
@@ -27,8 +27,9 @@ Record: TypeAlias = Row[Any]
 class Store:
     """The record. Every write is one BEGIN IMMEDIATE transaction; errors are StoreError (74) or StoreBusy (75)."""
 
-    def __init__(self, engine: Engine, path: Path, *, store_id: str, deployment: str) -> None:
+    def __init__(self, engine: Engine, path: Path, *, patience: Patience, store_id: str, deployment: str) -> None:
         self._engine = engine
+        self._patience = patience
         self.path = path
         self.store_id = store_id
         self.deployment = deployment
@@ -46,7 +47,8 @@ class Store:
             if not path.exists() or path.stat().st_size == 0:
                 create(path, busy_seconds)
             _check_file(path)
-        engine = make_engine(path, busy_seconds)
+        patience = Patience(busy_seconds)
+        engine = make_engine(path, patience)
         try:
             with store_errors(path), file_errors(path):
                 revision = revision_of(engine, path)
@@ -65,7 +67,7 @@ class Store:
                 f"the store {path} belongs to deployment {name!r}, not {deployment!r}: "
                 "unset TASKPILOT_DEPLOYMENT, or give another TASKPILOT_HOME"
             )
-        return cls(engine, path, store_id=store_id, deployment=name)
+        return cls(engine, path, patience=patience, store_id=store_id, deployment=name)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -87,8 +89,9 @@ class Store:
 
     def after_fork(self, *, busy_seconds: float) -> None:
         """In a forked child: forgets the parent's pool without touching its connections, and waits for a lock so long from here on."""
+        # The engine stays: with it come the statements that the parent has compiled, a quarter of the child's work.
         self._engine.dispose(close=False)
-        self._engine = make_engine(self.path, busy_seconds)
+        self._patience.seconds = busy_seconds
 
     def checkpoint(self) -> None:
         """Writes the log back into the file as far as nobody is in the way; a moment in which nothing is due is the time for it."""

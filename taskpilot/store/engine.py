@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -14,11 +15,18 @@ _CHECKPOINT_PAGES: Final = 8000
 thousand claims of one second do not pay for it."""
 
 
-def make_engine(path: Path, busy_seconds: float) -> Engine:
-    """An engine whose writes are BEGIN IMMEDIATE and survive a power cut; who waits for a lock gives up after `busy_seconds`."""
+@dataclass(slots=True)
+class Patience:
+    """How long a connection that is opened from here on waits for a lock."""
+
+    seconds: float
+
+
+def make_engine(path: Path, patience: Patience) -> Engine:
+    """An engine whose writes are BEGIN IMMEDIATE and survive a power cut."""
     engine = create_engine(
         "sqlite+pysqlite:///taskpilot.db",
-        creator=lambda: connect(path, busy_seconds),
+        creator=lambda: connect(path, patience.seconds),
         pool_size=16,
         max_overflow=64,
     )
