@@ -27,7 +27,7 @@ from taskpilot.ledger.queue import Queue
 from taskpilot.ledger.schedules import begin_and_end_schedules
 from taskpilot.runner.runner import Runner
 from taskpilot.settings import SETTINGS_FILE, load
-from taskpilot.store import fires, runs, schedulers, steps, tasks
+from taskpilot.store import fires, runs, schedulers, schedules, steps, tasks
 from taskpilot.store.fire_tables import fire_gaps
 from taskpilot.store.tables import totals
 from taskpilot.supervisor.owner import is_gone
@@ -195,6 +195,16 @@ class Spine:
         """The fire's own row."""
         with self.store.read() as connection:
             return fires.get_fire(connection, job, scheduled_for)
+
+    def cursor(self, job: str) -> datetime | None:
+        """Up to when every fire of the job has its outcome."""
+        with self.store.read() as connection:
+            return schedules.schedules_in_force(connection, [job])[job].cursor
+
+    def pause(self, job: str) -> None:
+        """Pauses the job from now on."""
+        with self.store.write() as connection:
+            schedules.begin_pause(connection, job, by="anna", note="the tracker moves", now=self.clock())
 
     def outcomes(self, job: str) -> dict[datetime, str]:
         """What became of the job's fires that have a row, the earliest first."""

@@ -9,7 +9,7 @@ from taskpilot import Retry, RunContext, cron, job
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
 from taskpilot.ledger.claims import Hold, Skip
-from taskpilot.store.schedules import begin_pause, end_pause
+from taskpilot.store.schedules import end_pause
 from tests.spine import NOON, Spine
 
 HOUR = timedelta(hours=1)
@@ -51,13 +51,8 @@ WAITERS = [buffer_one, buffer_all, cancel_other, terminate_other]
 ENDERS = [cancel_other, terminate_other]
 
 
-def pause(spine: Spine, name: str) -> None:
-    with spine.store.write() as connection:
-        begin_pause(connection, name, by="anna", note="the tracker moves", now=spine.clock())
-
-
 def test_a_paused_job_does_not_run_and_its_fire_says_by_whom(spine: Spine) -> None:
-    pause(spine, "hourly")
+    spine.pause("hourly")
     found = spine.refused(hourly, scheduled_for=NOON)
     assert isinstance(found, Skip)
     assert (found.outcome, found.exit_code, found.recorded) == (FireOutcome.PAUSED, ExitCode.SKIPPED, True)
@@ -71,7 +66,7 @@ def test_a_paused_job_does_not_run_and_its_fire_says_by_whom(spine: Spine) -> No
 
 
 def test_a_paused_job_is_not_run_by_hand_either_and_no_fire_is_recorded(spine: Spine) -> None:
-    pause(spine, "hourly")
+    spine.pause("hourly")
     found = spine.refused(hourly)
     assert isinstance(found, Skip)
     assert (found.exit_code, found.recorded) == (ExitCode.SKIPPED, False)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,18 +14,14 @@ from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.closing import close_waiting
 from taskpilot.ledger.fires import Fires
 from taskpilot.ledger.schedules import begin_and_end_schedules
-from taskpilot.store.schedules import begin_pause, schedule_at, schedules_in_force
+from taskpilot.store.schedules import schedule_at, schedules_in_force
 from taskpilot.supervisor.owner import is_gone
 from tests.spine import NOON, Spine
+from tests.unit.ledger.idle_jobs import hourly, minutely, strict, unscheduled
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 FIRES = "taskpilot_fires_total"
-
-
-@job(schedule=every("1m"))
-def minutely(ctx: RunContext) -> None:
-    """Do nothing."""
 
 
 @job(name="minutely", schedule=every("2m"))
@@ -33,34 +29,9 @@ def slower(ctx: RunContext) -> None:
     """The same job after its schedule was changed."""
 
 
-@job(schedule=cron("0 * * * *"))
-def hourly(ctx: RunContext) -> None:
-    """Do nothing."""
-
-
 @job(schedule=cron("0 * * * *"), overlap="cancel_other")
 def eager(ctx: RunContext) -> None:
     """Do nothing."""
-
-
-@job(schedule=cron("0 * * * *"), catch_up="skip")
-def strict(ctx: RunContext) -> None:
-    """Do nothing."""
-
-
-@job
-def unscheduled(ctx: RunContext) -> None:
-    """Do nothing."""
-
-
-def cursor(spine: Spine, name: str = "minutely") -> datetime | None:
-    with spine.store.read() as connection:
-        return schedules_in_force(connection, [name])[name].cursor
-
-
-def pause(spine: Spine, name: str) -> None:
-    with spine.store.write() as connection:
-        begin_pause(connection, name, by="anna", note="", now=spine.clock())
 
 
 def test_a_job_that_is_seen_for_the_first_time_is_due_from_then_on(spine: Spine) -> None:
@@ -72,7 +43,7 @@ def test_a_job_that_is_seen_for_the_first_time_is_due_from_then_on(spine: Spine)
     assert claimed.outcomes == {FireOutcome.BUFFERED: 1}
     assert claimed.jobs == frozenset(), "nothing is counted before it has its final outcome"
     assert spine.outcomes("minutely") == {NOON + MINUTE: "buffered"}
-    assert cursor(spine) == NOON + MINUTE
+    assert spine.cursor("minutely") == NOON + MINUTE
 
 
 def test_what_is_claimed_is_not_due_any_more(spine: Spine) -> None:
@@ -167,7 +138,7 @@ def test_a_claim_that_fails_is_made_whole_at_the_next_look(spine: Spine, monkeyp
         patch.setattr("taskpilot.ledger.closing.totals.touch", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             spine.fires.claim_due(folder)
-    assert (spine.outcomes("minutely"), spine.outcomes("hourly"), cursor(spine)) == ({}, {}, NOON)
+    assert (spine.outcomes("minutely"), spine.outcomes("hourly"), spine.cursor("minutely")) == ({}, {}, NOON)
     assert spine.fires.claim_due(folder).outcomes[FireOutcome.BUFFERED] == 2
 
 
@@ -178,7 +149,7 @@ def test_a_fire_that_a_command_claimed_is_not_claimed_again(spine: Spine) -> Non
     spine.claim(hourly, scheduled_for=NOON + HOUR)
     assert spine.fires.claim_due(folder).outcomes == {}
     assert spine.outcomes("hourly") == {NOON + HOUR: "started"}
-    assert cursor(spine, "hourly") == NOON + HOUR
+    assert spine.cursor("hourly") == NOON + HOUR
 
 
 def test_a_command_that_comes_after_the_scheduler_starts_the_fire_that_waits(spine: Spine) -> None:
@@ -233,7 +204,7 @@ def test_a_broken_file_blocks_its_fires_and_ends_no_schedule(spine: Spine) -> No
 
 def test_a_paused_job_has_its_fires_recorded(spine: Spine) -> None:
     spine.due(minutely)
-    pause(spine, "minutely")
+    spine.pause("minutely")
     spine.later(120)
     assert spine.due(minutely).outcomes == {FireOutcome.PAUSED: 2}
     fire = spine.fire("minutely", NOON + MINUTE)

@@ -1,50 +1,20 @@
 """Where no server is awake: what a command's claim says of the fires around it, and what is missed for good."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from taskpilot import RunContext, cron, every, job
+from taskpilot import RunContext, cron, job
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.ledger.claims import Hold, Skip
-from taskpilot.store.schedules import begin_pause, schedules_in_force
 from tests.spine import NOON, Spine
+from tests.unit.ledger.idle_jobs import hourly, minutely, strict, unscheduled
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
 
-@job(schedule=every("1m"))
-def minutely(ctx: RunContext) -> None:
-    """Do nothing."""
-
-
-@job(schedule=cron("0 * * * *"))
-def hourly(ctx: RunContext) -> None:
-    """Do nothing."""
-
-
-@job(schedule=cron("0 * * * *"), catch_up="skip")
-def strict(ctx: RunContext) -> None:
-    """Do nothing."""
-
-
 @job(schedule=cron("0 * * * *"), overlap="buffer_one")
 def patient(ctx: RunContext) -> None:
     """Do nothing."""
-
-
-@job
-def unscheduled(ctx: RunContext) -> None:
-    """Do nothing."""
-
-
-def cursor(spine: Spine, name: str = "minutely") -> datetime | None:
-    with spine.store.read() as connection:
-        return schedules_in_force(connection, [name])[name].cursor
-
-
-def pause(spine: Spine, name: str) -> None:
-    with spine.store.write() as connection:
-        begin_pause(connection, name, by="anna", note="", now=spine.clock())
 
 
 def test_with_cron_alone_the_fires_before_the_claimed_one_are_missed_or_covered_by_it(spine: Spine) -> None:
@@ -53,7 +23,7 @@ def test_with_cron_alone_the_fires_before_the_claimed_one_are_missed_or_covered_
     spine.later(3 * HOUR.total_seconds() + 60)
     spine.claim(hourly, scheduled_for=NOON + 3 * HOUR)
     assert spine.outcomes("hourly") == {NOON: "started", NOON + HOUR: "missed", NOON + 2 * HOUR: "missed", NOON + 3 * HOUR: "started"}
-    assert cursor(spine, "hourly") == NOON + 3 * HOUR
+    assert spine.cursor("hourly") == NOON + 3 * HOUR
 
 
 def test_with_cron_alone_a_fire_in_the_window_is_covered_by_the_next(spine: Spine) -> None:
@@ -75,20 +45,20 @@ def test_beside_a_server_a_command_says_nothing_of_other_fires(spine: Spine) -> 
     spine.later(2 * HOUR.total_seconds())
     spine.awake()
     spine.claim(hourly, scheduled_for=NOON + 2 * HOUR)
-    assert (spine.outcomes("hourly"), cursor(spine, "hourly")) == ({NOON + 2 * HOUR: "started"}, NOON)
+    assert (spine.outcomes("hourly"), spine.cursor("hourly")) == ({NOON + 2 * HOUR: "started"}, NOON)
 
 
 def test_a_claim_for_a_time_to_come_closes_nothing_before_it(spine: Spine) -> None:
     spine.due(hourly)
     spine.claim(hourly, scheduled_for=NOON + 5 * HOUR)
-    assert (spine.outcomes("hourly"), cursor(spine, "hourly")) == ({NOON + 5 * HOUR: "started"}, NOON)
+    assert (spine.outcomes("hourly"), spine.cursor("hourly")) == ({NOON + 5 * HOUR: "started"}, NOON)
 
 
 def test_a_claim_for_a_time_that_is_no_fire_is_not_taken_for_one(spine: Spine) -> None:
     spine.due(hourly)
     spine.later(60 * HOUR.total_seconds())
     spine.claim(hourly, scheduled_for=NOON + MINUTE)
-    assert cursor(spine, "hourly") == NOON
+    assert spine.cursor("hourly") == NOON
     assert spine.due(hourly).outcomes == {FireOutcome.MISSED: 59, FireOutcome.SKIPPED_OVERLAP: 1}
     assert [gap.count for gap in spine.gaps("hourly")] == [59]
 
@@ -127,7 +97,7 @@ def test_beside_a_server_nothing_is_said_to_be_missed(spine: Spine) -> None:
 def test_what_is_due_in_a_pause_is_not_said_to_be_missed(spine: Spine) -> None:
     folder = spine.defined(hourly)
     spine.later(HOUR.total_seconds() + 60)
-    pause(spine, "hourly")
+    spine.pause("hourly")
     spine.later(10 * HOUR.total_seconds())
     assert spine.fires.close_missed(folder).outcomes == {FireOutcome.MISSED: 1, FireOutcome.PAUSED: 9}
     assert spine.outcomes("hourly")[NOON + HOUR] == "missed"
@@ -136,7 +106,7 @@ def test_what_is_due_in_a_pause_is_not_said_to_be_missed(spine: Spine) -> None:
 
 def test_the_first_claim_of_a_job_makes_nobody_owe_what_was_due_before(spine: Spine) -> None:
     spine.succeed(spine.claim(hourly, scheduled_for=NOON - 100 * HOUR))
-    assert cursor(spine, "hourly") == NOON
+    assert spine.cursor("hourly") == NOON
     assert spine.fires.close_missed(spine.defined(hourly)).outcomes == {}
     assert spine.outcomes("hourly") == {NOON - 100 * HOUR: "started"}
 
@@ -144,7 +114,7 @@ def test_the_first_claim_of_a_job_makes_nobody_owe_what_was_due_before(spine: Sp
 def test_a_schedule_begins_with_the_fire_that_a_command_claims_in_its_time(spine: Spine) -> None:
     spine.later(5)
     spine.claim(hourly, scheduled_for=NOON)
-    assert cursor(spine, "hourly") == NOON
+    assert spine.cursor("hourly") == NOON
 
 
 def test_a_buffered_fire_whose_command_is_gone_is_missed(spine: Spine) -> None:
@@ -162,7 +132,7 @@ def test_a_buffered_fire_whose_command_is_gone_is_missed(spine: Spine) -> None:
 def test_what_was_due_before_a_pause_is_missed_and_not_paused(spine: Spine) -> None:
     spine.due(hourly)
     spine.later(90 * 60)
-    pause(spine, "hourly")
+    spine.pause("hourly")
     spine.later(3 * 3_600)
     assert spine.due(hourly, asleep_since=NOON).outcomes == {FireOutcome.MISSED: 1, FireOutcome.PAUSED: 3}
     assert spine.outcomes("hourly")[NOON + HOUR] == "missed"
