@@ -132,7 +132,8 @@ class TestOverlap:
             assert len(running(server, "allows")) == PLACES
             open_gate(server, "allows")
             wait(lambda: len(runs_of(taskpilot, "allows")) >= PLACES + 2, server.said)
-        times = [run["scheduled_for"] for run in runs_of(taskpilot, "allows")]
+        # Those of one hand-over may overtake each other; none is left out.
+        times = sorted(run["scheduled_for"] for run in runs_of(taskpilot, "allows"))
         assert times[: PLACES + 2] == [times[0] + number * SECOND for number in range(PLACES + 2)]
 
 
