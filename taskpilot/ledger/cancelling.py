@@ -4,10 +4,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from taskpilot.domain.moments import to_micros
-from taskpilot.domain.runs import Outcome, Reason, RunStatus
+from taskpilot.domain.runs import Outcome, Reason, Run, RunStatus
 from taskpilot.ledger.endings import end_attempt
 from taskpilot.store import runs
-from taskpilot.store.database import Record, Transaction
+from taskpilot.store.database import Transaction
 
 GRACE: Final = timedelta(seconds=10)
 """From SIGTERM to SIGKILL."""
@@ -15,9 +15,9 @@ BY_PERSON: Final = Outcome(RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON, "can
 REPLACED: Final = Outcome(RunStatus.CANCELLED, Reason.REPLACED, "a newer fire of its job took its place")
 
 
-def cancelled_outcome(row: Record) -> Outcome:
+def cancelled_outcome(run: Run) -> Outcome:
     """What a run that was asked to end comes to: by a person's wish, or for a newer fire."""
-    return BY_PERSON if row.cancel_grace_micros is None else REPLACED
+    return BY_PERSON if run.cancel_grace is None else REPLACED
 
 
 def ask_to_end(connection: Transaction, run_id: str, *, at_once: bool, now: datetime) -> None:

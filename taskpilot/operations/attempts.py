@@ -15,7 +15,7 @@ from taskpilot.domain.facts import RunIdentity
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.ledger.cancelling import BY_PERSON, GRACE, REPLACED
+from taskpilot.ledger.cancelling import BY_PERSON, GRACE, cancelled_outcome
 from taskpilot.ledger.claims import Claim
 from taskpilot.ledger.retrying import backoff, overtaken_by
 from taskpilot.operations.house import House
@@ -157,8 +157,8 @@ class Attempts:
     def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
         """Writes the attempt's end where the job's process did not; gives where the run stands."""
         outcome = outcome_of(ending)
-        if ending.cause is Cause.CANCELLED and self._run(grant.run_id).cancel_grace is not None:
-            outcome = REPLACED
+        if ending.cause is Cause.CANCELLED:
+            outcome = cancelled_outcome(self._run(grant.run_id))
         keep = ending.cause not in _GIVEN_UP
         try:
             status = self._house.ledger.end(grant, outcome, active_seconds=ending.active_seconds, keep_lease=keep)
@@ -183,7 +183,7 @@ class Attempts:
         while interrupts.first is None:
             run = self._run(grant.run_id)
             if run.cancel_requested:
-                self._release(grant, BY_PERSON if run.cancel_grace is None else REPLACED)
+                self._release(grant, cancelled_outcome(run))
                 return False
             left = until - time.monotonic()
             if left <= 0:

@@ -1,7 +1,6 @@
 """Pausing a job and resuming it: while it is paused, nothing starts it."""
 
 from taskpilot.domain.errors import TransitionRefused
-from taskpilot.domain.fires import Pause
 from taskpilot.ledger.closing import close_paused
 from taskpilot.ledger.fires import NOBODY
 from taskpilot.operations.house import House
@@ -44,9 +43,3 @@ def _known(house: House, job: str) -> str:
     with house.store.read() as connection:
         recorded = schedules.schedules_in_force(connection, [job]).get(job) or schedules.pauses_in_force(connection).get(job)
     return job if recorded is not None else house.catalog.get(job).name
-
-
-def paused_jobs(house: House) -> dict[str, Pause]:
-    """The pauses in force, by job."""
-    with house.store.read() as connection:
-        return schedules.pauses_in_force(connection)

@@ -54,12 +54,6 @@ def gap_at(connection: Connection, job: str, moment: datetime) -> Gap | None:
     return None if row is None else gap_of(row)
 
 
-def last_fire(connection: Connection, job: str) -> Fire | None:
-    """The job's latest fire that has a row."""
-    row = connection.execute(select(fires).where(fires.c.job == job).order_by(fires.c.scheduled_for.desc()).limit(1)).first()
-    return None if row is None else fire_of(row)
-
-
 def fires_after_cursors(connection: Connection, jobs: Collection[str]) -> dict[str, frozenset[int]]:
     """Which instants after each job's cursor, in microseconds, have a row already."""
     wanted = select(fires.c.job, fires.c.scheduled_for).join(schedules, schedules.c.job == fires.c.job)
