@@ -1,4 +1,4 @@
-"""The house's chores for a job of one's own: `from taskpilot import maintenance`.
+"""The deployment's chores for a job of one's own: `from taskpilot import maintenance`.
 
 In a run they are for the run's own store; elsewhere for that of the root that the current folder is in.
 """
@@ -6,53 +6,53 @@ In a run they are for the run's own store; elsewhere for that of the root that t
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from taskpilot.operations import maintenance as chores
-from taskpilot.operations.house import House, current_house
-from taskpilot.settings import load
+from taskpilot.config import load
+from taskpilot.deployment import Deployment, current_deployment
+from taskpilot.services import maintenance as chores
 
 
 def close_ended_leases() -> list[str]:
     """Ends the attempts of runs whose process is gone; gives the runs' ids. Raises StoreError or StoreBusy."""
-    with _house() as house:
-        return chores.close_ended_leases(house)
+    with _deployment() as deployment:
+        return chores.close_ended_leases(deployment)
 
 
 def close_missed() -> dict[str, int]:
     """Where no server is awake: records the fires that nobody can start any more; gives how many were `missed`, of how many `jobs`."""
-    with _house() as house:
-        return chores.close_missed(house)
+    with _deployment() as deployment:
+        return chores.close_missed(deployment)
 
 
-def deliver_owed() -> dict[str, int]:
-    """Pushes the metric groups that are owed; gives how many were `delivered` and how many are still `owed`."""
-    with _house() as house:
-        return chores.deliver_owed(house)
+def deliver_pending() -> dict[str, int]:
+    """Pushes the metric groups that are pending; gives how many were `delivered` and how many are still `pending`."""
+    with _deployment() as deployment:
+        return chores.deliver_pending(deployment)
 
 
-def deliver_owed_traces() -> dict[str, int]:
-    """Sends the collector the spans that it missed; gives of how many runs they were `delivered` and are still `owed`."""
-    with _house() as house:
-        return chores.deliver_owed_traces(house)
+def deliver_pending_traces() -> dict[str, int]:
+    """Sends the collector the spans that it missed; gives of how many runs they were `delivered` and are still `pending`."""
+    with _deployment() as deployment:
+        return chores.deliver_pending_traces(deployment)
 
 
 def prune_gateway() -> int:
     """Removes the gateway's groups of jobs that no file defines any more; gives how many."""
-    with _house() as house:
-        return chores.prune_gateway(house)
+    with _deployment() as deployment:
+        return chores.prune_gateway(deployment)
 
 
 def prune_history() -> dict[str, int]:
     """Deletes what is older than the setting `history_days`; gives how many `runs` and `fires`."""
-    with _house() as house:
-        return chores.prune_old_history(house)
+    with _deployment() as deployment:
+        return chores.prune_old_history(deployment)
 
 
 @contextmanager
-def _house() -> Iterator[House]:
-    running = current_house()
-    house = running or House(load())
+def _deployment() -> Iterator[Deployment]:
+    running = current_deployment()
+    deployment = running or Deployment(load())
     try:
-        yield house
+        yield deployment
     finally:
         if running is None:
-            house.close()
+            deployment.close()

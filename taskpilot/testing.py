@@ -12,22 +12,22 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from taskpilot.app import App
+from taskpilot.app.wiring import App
+from taskpilot.config import SETTINGS_FILE, load
 from taskpilot.domain.chat import ChatReply, ChatRequest, ToolCall
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.identity import new_id
-from taskpilot.domain.moments import utc_now
+from taskpilot.domain.ids import new_id
+from taskpilot.domain.protocols import Model
 from taskpilot.domain.runs import Outcome, Reason, RunStatus, TriggerKind, exit_code
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.domain.times import utc_now
 from taskpilot.domain.usage import Usage
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.jobs.parameters import parse_parameters
 from taskpilot.ledger.claims import Claim, RunPlan
-from taskpilot.ports import Model
-from taskpilot.runner.runner import Runner
-from taskpilot.settings import SETTINGS_FILE, load
+from taskpilot.runner import Runner
 from taskpilot.store import runs, steps, tasks
 
 Reply = str | BaseModel | Mapping[str, Any] | Sequence[ToolCall] | ChatReply | Exception
@@ -142,7 +142,7 @@ def run_job(
         try:
             return _run(app, job, model or ScriptedModel([]), parameters or {}, scheduled_for, attempts)
         finally:
-            app.house.close()
+            app.deployment.close()
 
 
 def _run(
@@ -153,7 +153,7 @@ def _run(
     scheduled_for: datetime | None,
     attempts: int,
 ) -> JobResult:
-    house = app.house
+    deployment = app.deployment
     spec = job_spec(job)
     plan = RunPlan(
         run_id=new_id(),
@@ -163,21 +163,21 @@ def _run(
         trigger=TriggerKind.MANUAL if scheduled_for is None else TriggerKind.SCHEDULE,
         scheduled_for=scheduled_for,
     )
-    claim = house.ledger.claim(plan)
+    claim = deployment.ledger.claim(plan)
     assert isinstance(claim, Claim)
-    house.make_run_dir(plan.run_id)
-    house.make_current()
+    deployment.make_run_dir(plan.run_id)
+    deployment.make_current()
     grant = claim.grant
     while True:
         session = app.open_session(spec, grant, spec.deadline.total_seconds(), model=model)
-        outcome: Outcome = Runner(end=house.ledger.end, now=house.now).run(session, grant)
-        with house.store.read() as connection:
+        outcome: Outcome = Runner(end=deployment.ledger.end, now=deployment.now).run(session, grant)
+        with deployment.store.read() as connection:
             run = runs.get_run(connection, plan.run_id)
         assert run is not None
         if run.status is not RunStatus.QUEUED or run.attempts >= attempts:
             break
-        grant = house.ledger.next_attempt(grant, spec)
-    with house.store.read() as connection:
+        grant = deployment.ledger.next_attempt(grant, spec)
+    with deployment.store.read() as connection:
         return JobResult(
             status=outcome.status,
             reason=outcome.reason,
@@ -187,5 +187,5 @@ def _run(
             tasks=tuple(tasks.tasks_of(connection, run.id)),
             decisions=tuple(tasks.decisions_of(connection, run.id)),
             steps=tuple(steps.steps_of(connection, run.id)),
-            artifacts={path.name: path.read_bytes() for path in sorted(house.run_dir(run.id).glob("artifacts/*"))},
+            artifacts={path.name: path.read_bytes() for path in sorted(deployment.run_dir(run.id).glob("artifacts/*"))},
         )

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import settings
 
 # A shared two-core machine makes single examples slow now and then; that is no finding.
-settings.register_profile("house", deadline=None, print_blob=True)
-settings.load_profile("house")
+settings.register_profile("deployment", deadline=None, print_blob=True)
+settings.load_profile("deployment")
 
 _KEPT = {"TASKPILOT_CI"}
 

@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import event
 
+from taskpilot.config import SETTINGS_FILE, load
+from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import SchedulerState, StartOrder
-from taskpilot.domain.identity import new_id
-from taskpilot.domain.moments import from_micros
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind
 from taskpilot.domain.schedule import Schedule
-from taskpilot.domain.schedule_text import schedule_of
+from taskpilot.domain.times import from_micros
 from taskpilot.ledger.claims import Claim, RunPlan
-from taskpilot.operations.house import House
 from taskpilot.scheduler.scheduler import Scheduler
-from taskpilot.settings import SETTINGS_FILE, load
+from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import schedulers
 from taskpilot.testing import ManualClock
 
@@ -30,8 +30,8 @@ WAKE_UP = timedelta(seconds=15)
 class Engine:
     """Remembers its orders. It runs each to success at once, unless it `holds` them or `refuses` them."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
         self.orders: list[StartOrder] = []
         self.holds = False
         self.refuses = False
@@ -45,15 +45,15 @@ class Engine:
 
     def begin(self, order: StartOrder) -> Claim:
         """What a supervisor does first."""
-        spec = self._house.catalog.get(order.job)
+        spec = self._deployment.catalog.get(order.job)
         plan = RunPlan(order.run_id or new_id(), spec, {}, None, TriggerKind.SCHEDULE, order.scheduled_for)
-        claim = self._house.ledger.claim(plan) if order.run_id is None else self._house.ledger.start_queued(plan)
+        claim = self._deployment.ledger.claim(plan) if order.run_id is None else self._deployment.ledger.start_queued(plan)
         assert isinstance(claim, Claim), claim
         return claim
 
     def finish(self, claim: Claim) -> None:
         """And last."""
-        self._house.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=0.1, keep_lease=False)
+        self._deployment.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=0.1, keep_lease=False)
 
 
 class Log:
@@ -82,11 +82,11 @@ class Keeper:
     ) -> None:
         self.root = root
         self.clock: Any = clock or ManualClock(start)
-        self.house = House(load(root=root, home=home, environ={}), now=self.clock)
+        self.deployment = Deployment(load(root=root, home=home, environ={}), now=self.clock)
         # No power is cut here, and a test turns a thousand times.
-        event.listen(self.house.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
-        self.house.store.dispose()
-        self.engine = Engine(self.house)
+        event.listen(self.deployment.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        self.deployment.store.dispose()
+        self.engine = Engine(self.deployment)
         self.log = Log()
         self.boot_seconds = 0.0
         """What a clock that nobody sets would say."""
@@ -97,10 +97,10 @@ class Keeper:
     def serve(self) -> None:
         """A start of the server, in which nothing is remembered of the one before."""
         self.id = new_id()
-        with self.house.store.write() as connection:
-            schedulers.begin_scheduler(connection, self.id, owner=self.house.owner, version="1", now=self.clock())
+        with self.deployment.store.write() as connection:
+            schedulers.begin_scheduler(connection, self.id, owner=self.deployment.owner, version="1", now=self.clock())
         self.scheduler = Scheduler(
-            self.house,
+            self.deployment,
             self.engine,
             scheduler_id=self.id,
             log=self.log,
@@ -129,7 +129,7 @@ class Keeper:
 
     def rows(self, query: str, *values: Any) -> list[Any]:
         """What a query finds in the record."""
-        with closing(sqlite3.connect(f"file:{self.house.store.path}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"file:{self.deployment.store.path}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             return connection.execute(query, values).fetchall()
 
@@ -166,7 +166,7 @@ class Keeper:
 
     def close(self) -> None:
         """Lets go of the store."""
-        self.house.close()
+        self.deployment.close()
 
 
 def make_root(folder: Path, *, settings: str = "", **jobs: str) -> Path:

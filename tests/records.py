@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from taskpilot.domain.decisions import Decision, DecisionStatus, Verdict
-from taskpilot.domain.identity import new_id
-from taskpilot.domain.moments import to_micros
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import LeaseGrant, RunStatus
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
+from taskpilot.domain.times import to_micros
 from taskpilot.domain.usage import Usage
 from taskpilot.store import runs, steps, tasks
 from taskpilot.store.database import Store

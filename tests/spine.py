@@ -9,28 +9,26 @@ from typing import Any
 
 from sqlalchemy import select
 
-from taskpilot.app import App
+from taskpilot.app.wiring import App
+from taskpilot.config import SETTINGS_FILE, load
 from taskpilot.context import scope
 from taskpilot.context.run_context import RunContext
 from taskpilot.context.session import Session
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.fires import Fire, Gap, SchedulerState
-from taskpilot.domain.identity import new_id
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus, TriggerKind
 from taskpilot.domain.steps import Step, StepKind
 from taskpilot.domain.tasks import Task
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.jobs.parameters import parse_parameters
 from taskpilot.ledger.claims import Claim, Claimed, Definitions, Hold, RunPlan, Skip
-from taskpilot.ledger.fires import Fires
+from taskpilot.ledger.fires import Fires, begin_and_end_schedules
 from taskpilot.ledger.queue import Queue
-from taskpilot.ledger.schedules import begin_and_end_schedules
-from taskpilot.runner.runner import Runner
-from taskpilot.settings import SETTINGS_FILE, load
+from taskpilot.process.owner import is_gone
+from taskpilot.runner import Runner
 from taskpilot.store import fires, runs, schedulers, schedules, steps, tasks
-from taskpilot.store.fire_tables import fire_gaps
-from taskpilot.store.tables import totals
-from taskpilot.supervisor.owner import is_gone
+from taskpilot.store.tables import fire_gaps, totals
 from taskpilot.testing import ManualClock, ScriptedModel
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -60,9 +58,9 @@ class Spine:
         (root / SETTINGS_FILE).write_text(settings, encoding="utf-8")
         self.clock = ManualClock(NOON)
         self.app = App(load(root=root, environ={}), now=self.clock)
-        self.house = self.app.house
-        self.store = self.house.store
-        self.ledger = self.house.ledger
+        self.deployment = self.app.deployment
+        self.store = self.deployment.store
+        self.ledger = self.deployment.ledger
 
     def plan(
         self,
@@ -102,7 +100,7 @@ class Spine:
 
     def session(self, job: Callable[..., Any], grant: LeaseGrant, model: ScriptedModel | None = None) -> Session:
         """What an attempt works with."""
-        self.house.make_run_dir(grant.run_id)
+        self.deployment.make_run_dir(grant.run_id)
         spec = job_spec(job)
         return self.app.open_session(spec, grant, spec.deadline.total_seconds(), model=model or ScriptedModel([]))
 
@@ -187,7 +185,7 @@ class Spine:
         """A scheduler says that it is awake now."""
         with self.store.write() as connection:
             if scheduler not in {row.id for row in schedulers.newest_schedulers(connection)}:
-                schedulers.begin_scheduler(connection, scheduler, owner=self.house.owner, version="0", now=self.clock())
+                schedulers.begin_scheduler(connection, scheduler, owner=self.deployment.owner, version="0", now=self.clock())
             state = SchedulerState.RUNNING
             schedulers.tick(connection, scheduler, now=self.clock(), state=state, lag=timedelta(0), jobs=0, broken=(), error=None)
 
@@ -230,4 +228,4 @@ class Spine:
 
     def close(self) -> None:
         """Lets go of the store."""
-        self.house.close()
+        self.deployment.close()

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from taskpilot.config import load
+from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import Fire, SchedulerState
 from taskpilot.domain.runs import FireOutcome, Owner
 from taskpilot.ledger.claims import Claimed
-from taskpilot.operations.definitions import follow_definitions
-from taskpilot.operations.house import House
-from taskpilot.settings import load
+from taskpilot.services.jobs import follow_definitions
 from taskpilot.store import fires, schedulers
 from taskpilot.testing import ManualClock
 
@@ -34,7 +34,7 @@ class Timeline:
         self.jobs.mkdir(parents=True, exist_ok=True)
         (root / "taskpilot.toml").write_text(settings, encoding="utf-8")
         self.clock = ManualClock(MONDAY)
-        self.house = House(load(root=root, environ={}), now=self.clock)
+        self.deployment = Deployment(load(root=root, environ={}), now=self.clock)
         self.define()
 
     def define(self, options: str = WEEKDAYS, *, name: str = "triage") -> None:
@@ -53,7 +53,7 @@ class Timeline:
 
     def reread(self) -> None:
         """As a new process would see the folder."""
-        vars(self.house).pop("catalog", None)
+        vars(self.deployment).pop("catalog", None)
 
     def later(self, **by: float) -> None:
         """Moves the clock."""
@@ -61,11 +61,11 @@ class Timeline:
 
     def follow(self) -> None:
         """The record of schedules is brought up to the folder."""
-        follow_definitions(self.house)
+        follow_definitions(self.deployment)
 
     def met(self, *, asleep_since: datetime | None = None) -> Claimed:
         """What a server does at a wake-up."""
-        return self.house.fires.claim_due(follow_definitions(self.house), asleep_since=asleep_since)
+        return self.deployment.fires.claim_due(follow_definitions(self.deployment), asleep_since=asleep_since)
 
     def tick(
         self,
@@ -79,7 +79,7 @@ class Timeline:
     ) -> None:
         """A server says how it stands."""
         now = self.clock()
-        with self.house.store.write() as connection:
+        with self.deployment.store.write() as connection:
             if scheduler not in {row.id for row in schedulers.newest_schedulers(connection)}:
                 schedulers.begin_scheduler(connection, scheduler, owner=owner, version="1", now=now)
             late = timedelta(seconds=lag)
@@ -87,9 +87,9 @@ class Timeline:
 
     def record(self, fire: datetime, outcome: FireOutcome, reason: str = "", run_id: str | None = None) -> None:
         """A fire of triage that got its outcome three seconds after its time."""
-        with self.house.store.write() as connection:
+        with self.deployment.store.write() as connection:
             fires.insert_fires(connection, [Fire("triage", fire, outcome, run_id, reason, fire + timedelta(seconds=3))])
 
     def close(self) -> None:
         """Lets go of the store."""
-        self.house.close()
+        self.deployment.close()

@@ -26,7 +26,7 @@ def ids(noun: str, *statuses: str) -> Completer:
             from click.shell_completion import CompletionItem
 
             from taskpilot.domain.text import one_line
-            from taskpilot.store.glimpse import newest_ids
+            from taskpilot.store.completion_queries import newest_ids
 
             found = newest_ids(_settings(context).state_dir, noun, begin=incomplete, statuses=statuses)
             return [CompletionItem(one, help=one_line(f"{status} {name}", limit=60)) for one, status, name in found]
@@ -39,7 +39,7 @@ def _settings(context: click.Context) -> Any:
     """The settings of what is typed so far. Raises ConfigurationError where there is no root."""
     from pathlib import Path
 
-    from taskpilot.settings import load
+    from taskpilot.config import load
 
     typed = context.find_root().params
     root, home, folder = (None if typed.get(name) is None else Path(typed[name]) for name in ("root", "home", "jobs"))

@@ -27,10 +27,10 @@ def upgrade() -> None:
     Examples:
       taskpilot db backup && taskpilot db upgrade
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.database import upgrade_store
+    from taskpilot.cli import bootstrap
+    from taskpilot.services.database import upgrade_store
 
-    settings = opened.settings()
+    settings = bootstrap.settings()
     output.say(f"the store in {settings.state_dir} has schema {upgrade_store(settings)}, the newest of this version")
 
 
@@ -46,11 +46,11 @@ def backup(file: Path | None) -> None:
       taskpilot db backup
       taskpilot db backup /var/backups/taskpilot.db
     """
-    from taskpilot.cli import opened
-    from taskpilot.domain.moments import utc_now
-    from taskpilot.operations.database import backup_store
+    from taskpilot.cli import bootstrap
+    from taskpilot.domain.times import utc_now
+    from taskpilot.services.database import backup_store
 
-    output.say(f"wrote {backup_store(opened.settings(), file, now=utc_now())}")
+    output.say(f"wrote {backup_store(bootstrap.settings(), file, now=utc_now())}")
 
 
 @command.command()
@@ -70,29 +70,31 @@ def prune(*, older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """
     from datetime import timedelta
 
-    from taskpilot.cli import opened, words
-    from taskpilot.domain.durations import parse_duration
+    from taskpilot.cli import bootstrap, formatting
+    from taskpilot.config.load import HISTORY_DAYS
     from taskpilot.domain.errors import UsageError
-    from taskpilot.operations.history import prune_history
-    from taskpilot.settings.load import HISTORY_DAYS
-    from taskpilot.store.engine import FILE
+    from taskpilot.domain.times import parse_duration
+    from taskpilot.services.database import prune_history
+    from taskpilot.store.connections import FILE
 
-    with opened.house() as house:
+    with bootstrap.deployment() as deployment:
         try:
-            age = timedelta(days=house.settings.history_days or HISTORY_DAYS) if older_than is None else parse_duration(older_than)
+            age = timedelta(days=deployment.settings.history_days or HISTORY_DAYS) if older_than is None else parse_duration(older_than)
         except ValueError as error:
             raise UsageError(f"--older-than: {error}") from None
-        pruned = prune_history(house, age, dry_run=dry_run)
-        file = house.settings.state_dir / FILE
+        pruned = prune_history(deployment, age, dry_run=dry_run)
+        file = deployment.settings.state_dir / FILE
     if as_json:
         counts = {"runs": pruned.runs, "fires": pruned.fires, "kept": pruned.kept, "folders": pruned.folders}
         output.print_json({"dry_run": dry_run, **counts, "folders_left": pruned.folders_left, "free_bytes": pruned.free_bytes})
         return
     verb, most = ("would delete", "at most ") if dry_run else ("deleted", "")
-    kept = f"; {words.count(pruned.kept, 'old run')} kept: waited for, remembered, or a job's newest" if pruned.kept else ""
-    output.tell(f"{verb} {words.count(pruned.runs, 'run')} and {most}{words.count(pruned.fires, 'row')} of fires{kept}")
+    kept = f"; {formatting.count(pruned.kept, 'old run')} kept: waited for, remembered, or a job's newest" if pruned.kept else ""
+    output.tell(f"{verb} {formatting.count(pruned.runs, 'run')} and {most}{formatting.count(pruned.fires, 'row')} of fires{kept}")
     if pruned.folders_left:
-        output.tell(f"{words.count(pruned.folders_left, 'folder')} below {file.parent / 'runs'} could not be removed: look at their owners")
+        output.tell(
+            f"{formatting.count(pruned.folders_left, 'folder')} below {file.parent / 'runs'} could not be removed: look at their owners"
+        )
     if pruned.runs and not dry_run:
         free = f"the file keeps its size, of which {pruned.free_bytes // 1_000_000} MB are free for new runs"
         output.tell(f"{free}; `sqlite3 {file} VACUUM`, while nothing runs, shrinks it")

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from taskpilot.cli import completion, output, words
+from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
@@ -40,13 +40,13 @@ def list_(
       taskpilot decisions --status pending
       taskpilot decisions list --verdict deny --json
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations import decisions
-    from taskpilot.operations.shapes import decision_json
+    from taskpilot.cli import bootstrap
     from taskpilot.store.listings import Page
+    from taskpilot.views import tasks
+    from taskpilot.views.shapes import decision_json
 
-    with opened.house() as house:
-        found = decisions.list_decisions(house, Page(limit, before), run_id=run_id, job=job, status=status, verdict=verdict)
+    with bootstrap.deployment() as deployment:
+        found = tasks.list_decisions(deployment, Page(limit, before), run_id=run_id, job=job, status=status, verdict=verdict)
     if as_json:
         output.print_json([decision_json(one) for one in found])
         return
@@ -54,7 +54,7 @@ def list_(
     cells = [
         (
             one.id,
-            words.instant(one.decided_at),
+            formatting.instant(one.decided_at),
             one.agent,
             one.tool,
             one.verdict.value,
@@ -82,12 +82,12 @@ def show(decision_id: str, *, as_json: bool) -> None:
     Examples:
       taskpilot decisions show 01a214c3-8a9c-74ee-8459-3a635941ec9f
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations import decisions
-    from taskpilot.operations.shapes import decision_json
+    from taskpilot.cli import bootstrap
+    from taskpilot.views import tasks
+    from taskpilot.views.shapes import decision_json
 
-    with opened.house() as house:
-        one = decisions.show_decision(house, decision_id)
+    with bootstrap.deployment() as deployment:
+        one = tasks.show_decision(deployment, decision_id)
     if as_json:
         output.print_json(decision_json(one))
         return
@@ -102,8 +102,8 @@ def show(decision_id: str, *, as_json: bool) -> None:
             "status": one.status.value,
             "why": "; ".join(one.reasons),
             "by": f"{one.engine}, {one.path}",
-            "decided": words.instant(one.decided_at),
-            "settled": f"{words.instant(one.settled_at)} by {one.settled_by}" if one.settled_by else "",
+            "decided": formatting.instant(one.decided_at),
+            "settled": f"{formatting.instant(one.settled_at)} by {one.settled_by}" if one.settled_by else "",
             "note": one.note or "",
         }
     )
@@ -123,12 +123,12 @@ def approve(decision_id: str, *, by: str | None, note: str) -> None:
     Examples:
       taskpilot decisions approve 01a214c3-8a9c-74ee-8459-3a635941ec9f --note ok
     """
-    from taskpilot.cli import opened
-    from taskpilot.cli.person import name_of
-    from taskpilot.operations.approvals import approve_decision
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.services.approvals import approve_decision
 
-    with opened.house() as house:
-        output.say(approve_decision(house, decision_id, by=name_of(by), note=note))
+    with bootstrap.deployment() as deployment:
+        output.say(approve_decision(deployment, decision_id, by=name_of(by), note=note))
 
 
 @command.command()
@@ -141,9 +141,9 @@ def reject(decision_id: str, *, by: str | None, note: str) -> None:
     Examples:
       taskpilot decisions reject 01a214c3-8a9c-74ee-8459-3a635941ec9f --note no
     """
-    from taskpilot.cli import opened
-    from taskpilot.cli.person import name_of
-    from taskpilot.operations.approvals import reject_decision
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.services.approvals import reject_decision
 
-    with opened.house() as house:
-        output.say(reject_decision(house, decision_id, by=name_of(by), note=note))
+    with bootstrap.deployment() as deployment:
+        output.say(reject_decision(deployment, decision_id, by=name_of(by), note=note))

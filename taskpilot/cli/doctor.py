@@ -1,16 +1,92 @@
-"""`taskpilot doctor`: what is wrong, and what mends it."""
+"""`taskpilot doctor`: diagnose the setup; nothing is changed."""
+
+import shutil
+import textwrap
+from itertools import groupby
+from typing import Final
 
 import click
 
-from taskpilot.cli import output
+from taskpilot.cli import formatting, output
 from taskpilot.cli.options import global_options, json_option
+from taskpilot.config.listing import Listed
+from taskpilot.diagnostics import Diagnosis, Finding, Level
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.text import one_line
+
+_WIDEST: Final = 100
+"""Longer lines are hard to read."""
+_LEVEL: Final = 9
+"""Columns of the level's word and the gap behind it."""
+_NAME: Final = 24
+"""Columns of a setting's name; a longer one has a line of its own."""
+_WORST_LAST: Final = (Level.OK, Level.NOTE, Level.WARNING, Level.ERROR)
+
+
+def print_diagnosis(found: Diagnosis) -> None:
+    """Settings, findings and a last line that sums them up."""
+    width = min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
+    for setting in found.settings:
+        _print_setting(setting, width)
+    if found.settings:
+        output.say()
+    for level in _WORST_LAST:
+        for alike in _alike([finding for finding in found.findings if finding.level is level]):
+            _print_findings(alike, width)
+    output.say()
+    counts = [(level, found.count(level)) for level in (Level.ERROR, Level.WARNING, Level.NOTE) if found.count(level)]
+    summary = ", ".join(formatting.count(number, level.value) for level, number in counts) or "all well"
+    output.say(f"{summary}; {_verdict(found.exit_code)}")
+
+
+def _alike(findings: list[Finding]) -> list[list[Finding]]:
+    """Neighbours of which the same is said, together: without a root, nine subjects could not be checked for one reason."""
+    return [list(group) for _key, group in groupby(findings, key=lambda one: (one.sentence, one.fix))]
+
+
+def _print_setting(setting: Listed, width: int) -> None:
+    value = one_line(setting.value, limit=300) or formatting.NONE
+    source = "" if setting.source == "default" else f"  ({setting.source})"
+    head = f"{setting.name:<{_NAME}}"
+    if len(setting.name) >= _NAME:
+        output.say_line(setting.name)
+        head = " " * _NAME
+    _wrap(head, f"{value}{source}", width, _NAME)
+
+
+def _print_findings(alike: list[Finding], width: int) -> None:
+    level, sentence, fix = alike[0].level.value, alike[0].sentence, alike[0].fix
+    lines = _wrapped(f"{', '.join(one.code for one in alike)}: {one_line(sentence, limit=1000)}", width - _LEVEL)
+    output.say_marked(level, f"{level:<{_LEVEL}}{lines[0]}")
+    for line in lines[1:]:
+        output.say_line(" " * _LEVEL + line)
+    if fix:
+        _wrap(f"{'  fix:':<{_LEVEL}}", one_line(fix, limit=1000), width, _LEVEL)
+
+
+def _wrap(head: str, text: str, width: int, indent: int) -> None:
+    first, *rest = _wrapped(text, width - indent)
+    output.say_line(head + first)
+    for line in rest:
+        output.say_line(" " * indent + line)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of words; a path or an address stays whole, however long, so that it can be copied."""
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _verdict(code: ExitCode) -> str:
+    return {ExitCode.SUCCEEDED: "nothing is broken", ExitCode.FAILED: "something needs mending"}.get(
+        code, "the configuration is invalid"
+    ) + f" (exit {int(code)})"
 
 
 @click.command(name="doctor")
 @click.option("--stack", is_flag=True, help="Look at the servers of metrics, traces, logs and dashboards too.")
 @json_option
 def command(*, stack: bool, as_json: bool) -> int:
-    """Say what is wrong and what mends it; change nothing.
+    """Say what is wrong and what fixes it; change nothing.
 
     Looks at root, settings, job files, policies, store, model, prices, gateway, collector and crontab, and prints each setting
     with its source. Servers are asked, but nothing is pushed and no token is spent. With --stack also at Prometheus, Alertmanager,
@@ -26,9 +102,8 @@ def command(*, stack: bool, as_json: bool) -> int:
     """
     from pathlib import Path
 
-    from taskpilot.cli.diagnosis_page import print_diagnosis
-    from taskpilot.operations.doctor import examine
-    from taskpilot.operations.doctor.shapes import diagnosis_json
+    from taskpilot.diagnostics import examine
+    from taskpilot.diagnostics.examination import diagnosis_json
 
     given = global_options()
     root, home, jobs = (None if text is None else Path(text) for text in (given.root, given.home, given.jobs))

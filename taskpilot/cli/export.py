@@ -35,13 +35,13 @@ def crontab(jobs: tuple[str, ...]) -> None:
     Examples:
       taskpilot export crontab triage   # then `crontab -e`
     """
-    from taskpilot.cli import opened
-    from taskpilot.domain.moments import utc_now
-    from taskpilot.operations.export.crontab import crontab as lines_of
-    from taskpilot.operations.export.places import exported, places_of
+    from taskpilot.cli import bootstrap
+    from taskpilot.domain.times import utc_now
+    from taskpilot.setup.crontab import crontab as lines_of
+    from taskpilot.setup.places import exported, places_of
 
-    with opened.house() as house:
-        catalog, places = house.catalog, places_of(house.settings)
+    with bootstrap.deployment() as deployment:
+        catalog, places = deployment.catalog, places_of(deployment.settings)
         known = [catalog.get(name) for name in jobs] or list(catalog.jobs.values())
     for file in catalog.broken:
         output.whisper(f"broken: {file}")
@@ -68,22 +68,22 @@ def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, 
       taskpilot export systemd --output /etc/systemd/system triage
       systemctl daemon-reload && systemctl enable --now taskpilot-triage.timer
     """
-    from taskpilot.cli import opened
-    from taskpilot.domain.moments import utc_now
-    from taskpilot.operations.export.places import exported, places_of
-    from taskpilot.operations.export.systemd import job_units, serve_unit
+    from taskpilot.cli import bootstrap
+    from taskpilot.domain.times import utc_now
+    from taskpilot.setup.places import exported, places_of
+    from taskpilot.setup.systemd import job_units, serve_unit
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
         raise UsageError("--name: letters, digits, - and _, at most 64, a letter or digit first")
     if serve and jobs:
         raise UsageError("--serve runs all jobs: name none, or leave --serve out")
-    with opened.house() as house:
-        settings = house.settings
+    with bootstrap.deployment() as deployment:
+        settings = deployment.settings
         places = places_of(settings)
         if serve:
             units = serve_unit(places, name=name, host=host, port=port or settings.port)
         else:
-            catalog = house.catalog
+            catalog = deployment.catalog
             known = [catalog.get(each) for each in jobs] or list(catalog.jobs.values())
             for file in catalog.broken:
                 output.whisper(f"broken: {file}")

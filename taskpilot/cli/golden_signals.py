@@ -2,7 +2,7 @@
 
 import click
 
-from taskpilot.cli import output, words
+from taskpilot.cli import formatting, output
 from taskpilot.cli.options import json_option
 
 
@@ -18,11 +18,11 @@ def command(*, days: int, as_json: bool) -> None:
     Examples:
       taskpilot golden-signals --days 7
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.golden_signals import golden_json, golden_signals
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.golden_signals import golden_json, golden_signals
 
-    with opened.house() as house:
-        found = golden_json(golden_signals(house, days=days))
+    with bootstrap.deployment() as deployment:
+        found = golden_json(golden_signals(deployment, days=days))
     if as_json:
         output.print_json(found)
         return
@@ -35,5 +35,5 @@ def command(*, days: int, as_json: bool) -> None:
 
 def _value(value: float | None, unit: str) -> str:
     if value is None:
-        return words.NONE
-    return {"percent": f"{value:.1f} %", "seconds": words.duration(value), "usd": f"{value:.6f} USD"}[unit]
+        return formatting.NONE
+    return {"percent": f"{value:.1f} %", "seconds": formatting.duration(value), "usd": f"{value:.6f} USD"}[unit]

@@ -32,7 +32,7 @@ def command(folder: Path, *, stack: bool) -> None:
     if stack:
         _stack(folder)
         return
-    from taskpilot.operations.starting_point import FIRST_JOB, make_starting_point
+    from taskpilot.setup.first_job import FIRST_JOB, make_starting_point
 
     made = make_starting_point(folder)
     for name in made.wrote:
@@ -53,10 +53,10 @@ def command(folder: Path, *, stack: bool) -> None:
 
 
 def _stack(folder: Path) -> None:
-    from taskpilot.cli import opened
-    from taskpilot.operations.stack_files import make_stack_files
+    from taskpilot.cli import bootstrap
+    from taskpilot.setup.stack_files import make_stack_files
 
-    settings = opened.settings() if folder == Path() else opened.settings_of(folder)
+    settings = bootstrap.settings() if folder == Path() else bootstrap.settings_of(folder)
     made = make_stack_files(settings)
     if made.wrote_env:
         output.say_line(f"wrote {made.env_file}, with a password for each who asks for one")

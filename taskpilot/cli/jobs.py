@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from taskpilot.cli import completion, output, words
+from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, person_options
 from taskpilot.domain.exits import ExitCode
@@ -34,12 +34,12 @@ def list_(*, as_json: bool) -> None:
       taskpilot jobs list
       taskpilot jobs list --json
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.jobs import line_json, list_jobs
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.jobs import line_json, list_jobs
 
-    with opened.house() as house:
-        lines = list_jobs(house)
-        catalog = house.catalog
+    with bootstrap.deployment() as deployment:
+        lines = list_jobs(deployment)
+        catalog = deployment.catalog
     if as_json:
         output.print_json([line_json(line) for line in lines])
     else:
@@ -50,8 +50,8 @@ def list_(*, as_json: bool) -> None:
                 (
                     line.spec.name,
                     schedule.describe() if schedule else "when asked",
-                    words.local(line.next_fire, schedule.zone) if schedule else words.NONE,
-                    words.instant(line.next_fire),
+                    formatting.local(line.next_fire, schedule.zone) if schedule else formatting.NONE,
+                    formatting.instant(line.next_fire),
                     line.last_run.status.value if line.last_run else "never ran",
                     f"by {line.pause.paused_by}" if line.pause else "",
                 )
@@ -72,13 +72,13 @@ def show(job: str, *, as_json: bool) -> None:
     Examples:
       taskpilot jobs show triage
     """
-    from taskpilot.cli import opened
+    from taskpilot.cli import bootstrap
     from taskpilot.jobs.parameters import describe_parameters
-    from taskpilot.operations.jobs import ceilings_in_words, line_json, parameters_json, show_job, type_words
+    from taskpilot.views.jobs import ceilings_in_words, line_json, parameters_json, show_job, type_words
 
-    with opened.house() as house:
-        line = show_job(house, job)
-        model = line.spec.model or house.settings.model
+    with bootstrap.deployment() as deployment:
+        line = show_job(deployment, job)
+        model = line.spec.model or deployment.settings.model
     spec = line.spec
     if as_json:
         output.print_json(line_json(line) | {"parameters": parameters_json(line.spec)})
@@ -89,11 +89,11 @@ def show(job: str, *, as_json: bool) -> None:
             "job": spec.name,
             "file": str(spec.file or ""),
             "schedule": schedule.describe() if schedule else "when asked",
-            "next fire": f"{words.local(line.next_fire, schedule.zone)} = {words.instant(line.next_fire)}" if schedule else "",
+            "next fire": f"{formatting.local(line.next_fire, schedule.zone)} = {formatting.instant(line.next_fire)}" if schedule else "",
             "paused": f"{str(line.pause).removeprefix('paused ')}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
-            "last run": f"{last.status}, {words.instant(last.started_at)}, {last.id}" if last else "never ran",
+            "last run": f"{last.status}, {formatting.instant(last.started_at)}, {last.id}" if last else "never ran",
             "model": model or "as --model or TASKPILOT_MODEL says",
-            "deadline": words.duration(spec.deadline.total_seconds()),
+            "deadline": formatting.duration(spec.deadline.total_seconds()),
             "attempts": str(spec.retry.attempts),
             "overlap": spec.overlap,
             "budget": ceilings_in_words(spec.ceilings) + ("" if spec.budget else " (the default)"),
@@ -126,13 +126,13 @@ def validate(job: str | None, *, as_json: bool) -> int:
     Examples:
       taskpilot jobs validate
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.jobs import validate_jobs, warning_json
-    from taskpilot.operations.metrics import push_quietly
+    from taskpilot.cli import bootstrap
+    from taskpilot.services.metrics import push_quietly
+    from taskpilot.views.jobs import validate_jobs, warning_json
 
-    with opened.house() as house:
-        report = validate_jobs(house, job)
-        pushed = push_quietly(house, job) if report.ok and house.settings.pushgateway_url else None
+    with bootstrap.deployment() as deployment:
+        report = validate_jobs(deployment, job)
+        pushed = push_quietly(deployment, job) if report.ok and deployment.settings.pushgateway_url else None
     if as_json:
         broken: list[dict[str, Any]] = [{"file": str(file.path), "line": file.line, "cause": file.cause} for file in report.broken]
         warnings = [warning_json(warning) for warning in report.warnings]
@@ -151,7 +151,7 @@ def validate(job: str | None, *, as_json: bool) -> int:
     if report.ok:
         return ExitCode.SUCCEEDED
     wrong = len(report.broken) + (report.policy_error is not None)
-    output.whisper(f"taskpilot: {words.count(wrong, 'file')} cannot be used; correct what is named above, no token was spent")
+    output.whisper(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; correct what is named above, no token was spent")
     return ExitCode.CONFIGURATION
 
 
@@ -169,18 +169,20 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
       taskpilot jobs next
       taskpilot jobs next triage -n 3
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.jobs import job_warnings, next_fires, warning_json
-    from taskpilot.operations.shapes import iso
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.jobs import job_warnings, next_fires, warning_json
+    from taskpilot.views.shapes import iso
 
-    with opened.house() as house:
-        fires, warnings = next_fires(house, job, count), job_warnings(house, job)
+    with bootstrap.deployment() as deployment:
+        fires, warnings = next_fires(deployment, job, count), job_warnings(deployment, job)
     if as_json:
         listed = [{"job": spec.name, "scheduled_for": iso(fire), "zone": spec.schedule.zone} for spec, fire in fires if spec.schedule]
         output.print_json({"fires": listed, "warnings": [warning_json(warning) for warning in warnings]})
         return
     cells = [
-        (spec.name, words.local(fire, spec.schedule.zone), spec.schedule.zone, words.instant(fire)) for spec, fire in fires if spec.schedule
+        (spec.name, formatting.local(fire, spec.schedule.zone), spec.schedule.zone, formatting.instant(fire))
+        for spec, fire in fires
+        if spec.schedule
     ]
     output.print_table(("job", "fire", "zone", "in utc"), cells, empty="nothing is due: no schedule, or none of its times is to come")
     for warning in warnings:
@@ -199,12 +201,12 @@ def pause(job: str, *, by: str | None, note: str) -> None:
     Examples:
       taskpilot jobs pause triage --note "the tracker moves"
     """
-    from taskpilot.cli import opened
-    from taskpilot.cli.person import name_of
-    from taskpilot.operations.pauses import pause_job
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.services.jobs import pause_job
 
-    with opened.house() as house:
-        output.tell(pause_job(house, job, by=name_of(by), note=note))
+    with bootstrap.deployment() as deployment:
+        output.tell(pause_job(deployment, job, by=name_of(by), note=note))
 
 
 @command.command()
@@ -217,9 +219,9 @@ def resume(job: str, *, by: str | None, note: str) -> None:
     Examples:
       taskpilot jobs resume triage
     """
-    from taskpilot.cli import opened
-    from taskpilot.cli.person import name_of
-    from taskpilot.operations.pauses import resume_job
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.services.jobs import resume_job
 
-    with opened.house() as house:
-        output.tell(resume_job(house, job, by=name_of(by), note=note))
+    with bootstrap.deployment() as deployment:
+        output.tell(resume_job(deployment, job, by=name_of(by), note=note))

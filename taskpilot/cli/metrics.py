@@ -27,11 +27,11 @@ def show() -> None:
     Examples:
       taskpilot metrics show | grep runs_total
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.metrics import show_metrics
+    from taskpilot.cli import bootstrap
+    from taskpilot.services.metrics import show_metrics
 
-    with opened.house() as house:
-        output.say(show_metrics(house).rstrip("\n"))
+    with bootstrap.deployment() as deployment:
+        output.say(show_metrics(deployment).rstrip("\n"))
 
 
 @command.command()
@@ -47,16 +47,16 @@ def push(job: str | None, *, as_json: bool) -> int:
       taskpilot metrics push
       taskpilot metrics push triage --json
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.metrics import push_metrics
+    from taskpilot.cli import bootstrap
+    from taskpilot.services.metrics import push_metrics
 
-    with opened.house() as house:
-        results = list(push_metrics(house, job=job))
+    with bootstrap.deployment() as deployment:
+        results = list(push_metrics(deployment, job=job))
     rows = [
         {
             "job": one.job,
             "outcome": "refused" if one.result is None else "ok" if one.result.delivered else "failed",
-            "owed": one.result is not None and one.result.owed,
+            "pending": one.result is not None and one.result.pending,
             "why": f"another store ({one.foreign_store}) fills this group: give one of the two another TASKPILOT_DEPLOYMENT"
             if one.result is None
             else one.result.error or "",
@@ -66,8 +66,8 @@ def push(job: str | None, *, as_json: bool) -> int:
     if as_json:
         output.print_json(rows)
     else:
-        cells = [(str(row["job"]), str(row["outcome"]), "yes" if row["owed"] else "no", str(row["why"])) for row in rows]
-        output.print_table(("job", "outcome", "owed", "why"), cells, empty="there is no job to push")
+        cells = [(str(row["job"]), str(row["outcome"]), "yes" if row["pending"] else "no", str(row["why"])) for row in rows]
+        output.print_table(("job", "outcome", "pending", "why"), cells, empty="there is no job to push")
     refused = [one for one in results if one.result is None]
     if refused:
         output.complain(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
@@ -88,11 +88,11 @@ def prune(*, dry_run: bool, as_json: bool) -> int:
       taskpilot metrics prune --dry-run
       taskpilot metrics prune
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.metrics import Outcome, prune_groups
+    from taskpilot.cli import bootstrap
+    from taskpilot.services.metrics import Outcome, prune_groups
 
-    with opened.house() as house:
-        pruned = prune_groups(house, dry_run=dry_run)
+    with bootstrap.deployment() as deployment:
+        pruned = prune_groups(deployment, dry_run=dry_run)
     if as_json:
         output.print_json([{"job": one.job, "outcome": one.outcome.value, "why": one.why} for one in pruned])
     else:

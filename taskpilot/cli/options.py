@@ -1,10 +1,24 @@
-"""The options that every command has, and how one says them: no settings are read here, so that `--help` stays cheap."""
+"""The options that every command has; no settings are read here."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+
+def name_of(given: str | None) -> str:
+    """The name given by `--by`, else the user's of this process; never asked of the environment, which anybody can set."""
+    if given:
+        return given
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
+
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from taskpilot.cli import layout
+from taskpilot.cli import formatting
 from taskpilot.domain.text import one_line, printable
 
 CELL_LIMIT: Final = 200
@@ -41,7 +41,7 @@ def say(text: str = "") -> None:
 
 def tell(sentence: str) -> None:
     """Prints a sentence, broken at the terminal's width, and one line in a pipe; commands between backticks stay whole."""
-    _write(layout.wrapped(one_line(sentence, limit=2000), layout.width_of(sys.stdout)))
+    _write(formatting.wrapped(one_line(sentence, limit=2000), formatting.width_of(sys.stdout)))
 
 
 def whisper(text: str) -> None:
@@ -51,7 +51,7 @@ def whisper(text: str) -> None:
 
 def complain(sentence: str) -> None:
     """Prints a sentence to stderr, broken at the terminal's width, and one line in a pipe."""
-    print(layout.wrapped(one_line(sentence, limit=2000), layout.width_of(sys.stderr)), file=sys.stderr)
+    print(formatting.wrapped(one_line(sentence, limit=2000), formatting.width_of(sys.stderr)), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -89,10 +89,10 @@ def print_fields(fields: Mapping[str, str]) -> None:
     """Name and value, one a line; values of nothing are left out."""
     shown = {name: value for name, value in fields.items() if value}
     width = max(map(len, shown), default=0)
-    columns = layout.width_of(sys.stdout)
+    columns = formatting.width_of(sys.stdout)
     for name, value in shown.items():
         line = f"{name:<{width}}  {one_line(value, limit=2000)}"
-        _write(layout.wrapped(line, columns, indent=width + 2) if name in _SENTENCES else line)
+        _write(formatting.wrapped(line, columns, indent=width + 2) if name in _SENTENCES else line)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -117,7 +117,7 @@ def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]], spare: S
         table.add_column(Text(heading.upper()), no_wrap=not folded, overflow="fold", min_width=_least(heading, cells))
     for row in zip(*columns.values(), strict=True):
         # Text and never str: rich reads markup in a str, `[link=...]` among it.
-        table.add_row(*(Text(cell, style=layout.STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=formatting.STYLES.get(cell, "")) for cell in row))
     with _output_errors():
         console.print(table)
 
@@ -168,14 +168,14 @@ def say_line(text: str) -> None:
 
 def say_marked(word: str, line: str) -> None:
     """Prints one line that begins with `word`, which has its colour of the tables on a terminal that shows colours."""
-    if not (on_terminal() and word in layout.STYLES):
+    if not (on_terminal() and word in formatting.STYLES):
         say_line(line)
         return
     from rich.console import Console
     from rich.text import Text
 
     marked = Text(printable(line.expandtabs(4)))
-    marked.stylize(layout.STYLES[word], 0, len(word))
+    marked.stylize(formatting.STYLES[word], 0, len(word))
     with _output_errors():
         Console(file=sys.stdout, highlight=False, markup=False, emoji=False).print(marked, soft_wrap=True)
 

@@ -30,10 +30,10 @@ def check(*, as_json: bool) -> int:
       taskpilot policy check
       taskpilot policy check --json
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.policy import check_policy
+    from taskpilot.cli import bootstrap
+    from taskpilot.deployment import check_policy
 
-    report = check_policy(opened.settings())
+    report = check_policy(bootstrap.settings())
     rows = [
         {
             "name": one.name,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from taskpilot.cli import ending
+from taskpilot.cli import errors
 from taskpilot.cli.groups import Program
 from taskpilot.cli.options import GlobalOptions
 
@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "golden-signals": ("taskpilot.cli.golden_signals", "Five figures on success, time, cost, policy and correctness."),
     "metrics": ("taskpilot.cli.metrics", "The numbers as Prometheus reads them."),
     "traces": ("taskpilot.cli.traces", "Where a run spent its time."),
-    "doctor": ("taskpilot.cli.doctor", "Say what is wrong and what mends it; change nothing."),
+    "doctor": ("taskpilot.cli.doctor", "Say what is wrong and what fixes it; change nothing."),
     "export": ("taskpilot.cli.export", "Crontab lines and systemd units for the jobs."),
     "exit-codes": ("taskpilot.cli.exit_codes", "What each exit status means."),
     "init": ("taskpilot.cli.init", "Make a folder with a first job."),
@@ -75,13 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and gives its exit code; prints every error as one sentence on stderr."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     given = GlobalOptions()
-    ending.prepare_streams()
+    errors.prepare_streams()
     try:
         program.answer_shell()
         code = _invoke(typed, given)
     except BaseException as error:
-        code = ending.exit_code_of(error, given, typed)
-    return ending.flush(code)
+        code = errors.exit_code_of(error, given, typed)
+    return errors.flush(code)
 
 
 def _invoke(typed: list[str], given: GlobalOptions) -> int:

@@ -3,11 +3,11 @@
 import sys
 from typing import Any
 
-from taskpilot.cli import words
-from taskpilot.domain.moments import utc_now
+from taskpilot.cli import formatting
 from taskpilot.domain.runs import Run
 from taskpilot.domain.text import one_line
-from taskpilot.operations.attempts import Display, NoDisplay
+from taskpilot.domain.times import utc_now
+from taskpilot.services.attempts import Display, NoDisplay
 
 
 class LiveDisplay:
@@ -55,10 +55,10 @@ def display_for(*, quiet: bool) -> Display:
 def line_of(run: Run) -> str:
     """How a run stands, in one line."""
     begun = run.started_at or run.created_at
-    parts = [f"{run.job} {run.status.value}", words.duration((utc_now() - begun).total_seconds())]
+    parts = [f"{run.job} {run.status.value}", formatting.duration((utc_now() - begun).total_seconds())]
     if run.attempts > 1:
         parts.append(f"attempt {run.attempts}")
     if run.progress_done is not None:
         parts.append(f"{run.progress_done}/{run.progress_total}" if run.progress_total else f"{run.progress_done} done")
-    parts += [words.count(run.spend.llm_calls, "call"), f"{run.spend.usage.total:,} tokens", words.usd(run.spend.cost_nano)]
+    parts += [formatting.count(run.spend.llm_calls, "call"), f"{run.spend.usage.total:,} tokens", formatting.usd(run.spend.cost_nano)]
     return one_line(" · ".join(parts))

@@ -55,13 +55,13 @@ def command(
     """
     given = global_options()
     given.subject = job
-    from taskpilot.app import App
-    from taskpilot.cli import opened, result_page
+    from taskpilot.app.wiring import App
+    from taskpilot.cli import bootstrap, run_pages
     from taskpilot.cli.progress import display_for
-    from taskpilot.operations.planning import RunRequest
-    from taskpilot.settings.caller import caller_traceparent
+    from taskpilot.config.caller import caller_traceparent
+    from taskpilot.services.planning import RunRequest
 
-    app = App(opened.settings())
+    app = App(bootstrap.settings())
     try:
         request = RunRequest(
             job=job,
@@ -74,6 +74,6 @@ def command(
         )
         finished = app.run(request, display_for(quiet=quiet))
         given.exit_code = int(finished.exit_code)
-        return result_page.tell(app.house, finished, as_json=as_json, quiet=quiet, skip_ok=skip_ok)
+        return run_pages.tell(app.deployment, finished, as_json=as_json, quiet=quiet, skip_ok=skip_ok)
     finally:
-        app.house.close()
+        app.deployment.close()

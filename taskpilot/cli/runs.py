@@ -1,10 +1,39 @@
 """`taskpilot runs`: what ran, how it ended, and what it waits for."""
 
+import json
+
 import click
 
-from taskpilot.cli import completion, output, words
+from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import global_options, json_option, next_page, page_options, person_options
+from taskpilot.services.running import StepAnswer
+
+
+def step_answer(step_id: str | None, *, done: str | None, again: bool, fail: bool) -> StepAnswer | None:
+    """The answer; None where none is given. Raises click.UsageError for a half or a double one."""
+    given = [name for name, value in (("--done", done is not None), ("--again", again), ("--fail", fail)) if value]
+    if step_id is None:
+        if given:
+            raise click.UsageError(f"{given[0]} answers a step: name it with --step ID; `taskpilot runs show RUN` shows which")
+        return None
+    if len(given) != 1:
+        raise click.UsageError("--step needs exactly one of --done JSON, --again and --fail")
+    if done is not None:
+        return StepAnswer(step_id, "done", _json(done))
+    return StepAnswer(step_id, "again" if again else "fail")
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--done is no JSON: {error}; text stands in double quotes: --done '\"TICKET-7\"'") from None
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON")
+
 
 STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "denied", "budget_exceeded", "lost")
 RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded")
@@ -38,13 +67,13 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
       taskpilot runs --job triage
       taskpilot runs list --status waiting --json
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.runs import list_runs
-    from taskpilot.operations.shapes import run_json
+    from taskpilot.cli import bootstrap
     from taskpilot.store.listings import Page
+    from taskpilot.views.runs import list_runs
+    from taskpilot.views.shapes import run_json
 
-    with opened.house() as house:
-        found = list_runs(house, Page(limit, before), job=job, status=status)
+    with bootstrap.deployment() as deployment:
+        found = list_runs(deployment, Page(limit, before), job=job, status=status)
     if as_json:
         output.print_json([run_json(run) for run in found])
         return
@@ -53,9 +82,9 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
             run.id,
             run.job,
             run.status.value,
-            words.instant(run.started_at or run.created_at),
-            words.duration(run.active_micros / 1_000_000),
-            words.usd(run.spend.cost_nano),
+            formatting.instant(run.started_at or run.created_at),
+            formatting.duration(run.active_micros / 1_000_000),
+            formatting.usd(run.spend.cost_nano),
             run.detail or run.reason.value,
         )
         for run in found
@@ -79,15 +108,15 @@ def show(run_id: str, *, as_json: bool) -> None:
     Examples:
       taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
-    from taskpilot.cli import opened, run_page
-    from taskpilot.operations.runs import detail_json, show_run
+    from taskpilot.cli import bootstrap, run_pages
+    from taskpilot.views.runs import detail_json, show_run
 
-    with opened.house() as house:
-        detail = show_run(house, run_id)
+    with bootstrap.deployment() as deployment:
+        detail = show_run(deployment, run_id)
     if as_json:
         output.print_json(detail_json(detail))
     else:
-        run_page.show(detail)
+        run_pages.show(detail)
 
 
 @command.command()
@@ -102,12 +131,12 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
       taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632
       taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632 --output
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.runs import run_log, run_output
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.runs import run_log, run_output
 
-    with opened.house() as house:
+    with bootstrap.deployment() as deployment:
         if of_process:
-            lines = run_output(house, run_id)
+            lines = run_output(deployment, run_id)
             if as_json:
                 output.print_json(list(lines))
                 return
@@ -118,7 +147,7 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
             if silent:
                 output.whisper("its process printed nothing")
             return
-        entries = run_log(house, run_id)
+        entries = run_log(deployment, run_id)
         if as_json:
             output.print_json([{"time": entry.time, "level": entry.level, "message": entry.message} for entry in entries])
             return
@@ -135,11 +164,11 @@ def cancel(run_id: str) -> None:
     Examples:
       taskpilot runs cancel 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.running import cancel_run
+    from taskpilot.cli import bootstrap
+    from taskpilot.services.running import cancel_run
 
-    with opened.house() as house:
-        output.tell(cancel_run(house, run_id))
+    with bootstrap.deployment() as deployment:
+        output.tell(cancel_run(deployment, run_id))
 
 
 @command.command()
@@ -160,13 +189,13 @@ def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | No
     """
     if correct is wrong:
         raise click.UsageError("say one of the two: --correct or --wrong")
-    from taskpilot.cli import opened, person
-    from taskpilot.domain.feedback import FeedbackVerdict
-    from taskpilot.operations.feedback import give_feedback
+    from taskpilot.cli import bootstrap, options
+    from taskpilot.domain.runs import FeedbackVerdict
+    from taskpilot.services.approvals import give_feedback
 
     verdict = FeedbackVerdict.CORRECT if correct else FeedbackVerdict.WRONG
-    with opened.house() as house:
-        output.tell(give_feedback(house, run_id, verdict, by=person.name_of(by), note=note))
+    with bootstrap.deployment() as deployment:
+        output.tell(give_feedback(deployment, run_id, verdict, by=options.name_of(by), note=note))
 
 
 @command.command()
@@ -191,19 +220,19 @@ def resume(
       taskpilot runs resume 01a214c3-89db-74c5-a15f-6e1a7f732632 \\
         --step 01a214c3-8a74-76ff-b2a4-8cac08d859e4 --done '"TICKET-7"'
     """
-    from taskpilot.cli import answers, opened, result_page
+    from taskpilot.cli import bootstrap, run_pages
     from taskpilot.cli.progress import display_for
 
     given = global_options()
     given.subject = f"run {run_id}"
-    answer = answers.step_answer(step_id, done=done, again=again, fail=fail)
-    settings = opened.settings()
-    from taskpilot.app import App
+    answer = step_answer(step_id, done=done, again=again, fail=fail)
+    settings = bootstrap.settings()
+    from taskpilot.app.wiring import App
 
     app = App(settings)
     try:
         finished = app.resume(run_id, model=model, answer=answer, display=display_for(quiet=quiet))
         given.exit_code = int(finished.exit_code)
-        return result_page.tell(app.house, finished, as_json=as_json, quiet=quiet)
+        return run_pages.tell(app.deployment, finished, as_json=as_json, quiet=quiet)
     finally:
-        app.house.close()
+        app.deployment.close()

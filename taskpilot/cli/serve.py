@@ -20,10 +20,10 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
       taskpilot serve
       taskpilot serve --port 9000
     """
-    from taskpilot.app import App
-    from taskpilot.cli import opened
+    from taskpilot.app.wiring import App
+    from taskpilot.cli import bootstrap
 
-    settings = opened.settings()
+    settings = bootstrap.settings()
     app = App(settings)
     if fork_server:
         import socket
@@ -31,7 +31,7 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
         with socket.socket(fileno=0) as connection:
             app.serve_orders(connection)
         return 0
-    from taskpilot.service import fork_server_command, serve
+    from taskpilot.app.server import fork_server_command, serve
 
     given = global_options()
     options = ["--root", str(settings.root), "--home", str(settings.state_dir), "--jobs", str(settings.jobs_dir)]
@@ -46,5 +46,5 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
             say=lambda line: click.echo(f"taskpilot: {line}", err=True),
         )
     finally:
-        app.house.close()
+        app.deployment.close()
     return 0

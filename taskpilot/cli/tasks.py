@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from taskpilot.cli import completion, output, words
+from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, next_page, page_options, person_options
 
@@ -36,17 +36,17 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
       taskpilot tasks --status review
       taskpilot tasks list --job triage --json
     """
-    from taskpilot.cli import opened, run_page
-    from taskpilot.operations import tasks
-    from taskpilot.operations.shapes import task_json
+    from taskpilot.cli import bootstrap, run_pages
     from taskpilot.store.listings import Page
+    from taskpilot.views import tasks
+    from taskpilot.views.shapes import task_json
 
-    with opened.house() as house:
-        found = tasks.list_tasks(house, Page(limit, before), run_id=run_id, job=job, statuses=statuses)
+    with bootstrap.deployment() as deployment:
+        found = tasks.list_tasks(deployment, Page(limit, before), run_id=run_id, job=job, statuses=statuses)
     if as_json:
         output.print_json([task_json(one) for one in found])
         return
-    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, run_page.why(one)) for one in found]
+    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, run_pages.why(one)) for one in found]
     output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task", spare=("job", "priority"))
     output.tell_of_more(found, limit, next_page("tasks", found[-1].id) if found else "")
 
@@ -61,12 +61,12 @@ def show(task_id: str, *, as_json: bool) -> None:
     Examples:
       taskpilot tasks show 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations import tasks
-    from taskpilot.operations.shapes import task_json
+    from taskpilot.cli import bootstrap
+    from taskpilot.views import tasks
+    from taskpilot.views.shapes import task_json
 
-    with opened.house() as house:
-        one = tasks.show_task(house, task_id)
+    with bootstrap.deployment() as deployment:
+        one = tasks.show_task(deployment, task_id)
     if as_json:
         output.print_json(task_json(one))
         return
@@ -79,8 +79,8 @@ def show(task_id: str, *, as_json: bool) -> None:
             "priority": one.priority.value,
             "title": one.title,
             "why": one.reason,
-            "created": words.instant(one.created_at),
-            "updated": words.instant(one.updated_at),
+            "created": formatting.instant(one.created_at),
+            "updated": formatting.instant(one.updated_at),
         }
     )
     if one.description:
@@ -100,12 +100,12 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
     Examples:
       taskpilot tasks approve 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note ok
     """
-    from taskpilot.cli import opened
-    from taskpilot.cli.person import name_of
-    from taskpilot.operations.approvals import approve_task
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.services.approvals import approve_task
 
-    with opened.house() as house:
-        output.say(approve_task(house, task_id, by=name_of(by), note=note))
+    with bootstrap.deployment() as deployment:
+        output.say(approve_task(deployment, task_id, by=name_of(by), note=note))
 
 
 @command.command()
@@ -118,12 +118,12 @@ def reject(task_id: str, *, by: str | None, note: str) -> None:
     Examples:
       taskpilot tasks reject 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note done
     """
-    from taskpilot.cli import opened
-    from taskpilot.cli.person import name_of
-    from taskpilot.operations.approvals import reject_task
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.services.approvals import reject_task
 
-    with opened.house() as house:
-        output.say(reject_task(house, task_id, by=name_of(by), note=note))
+    with bootstrap.deployment() as deployment:
+        output.say(reject_task(deployment, task_id, by=name_of(by), note=note))
 
 
 @command.command()
@@ -141,9 +141,9 @@ def export(*, target: Path | None) -> None:
     Examples:
       taskpilot tasks export --output tasks.json
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.tasks import export_tasks
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.tasks import export_tasks
 
-    with opened.house() as house:
-        path, number = export_tasks(house, target)
-    output.say(f"wrote {words.count(number, 'task')} into {path}")
+    with bootstrap.deployment() as deployment:
+        path, number = export_tasks(deployment, target)
+    output.say(f"wrote {formatting.count(number, 'task')} into {path}")

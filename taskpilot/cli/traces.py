@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from taskpilot.cli import completion, layout, output, words
+from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
@@ -45,13 +45,13 @@ def show(run_id: str, *, as_json: bool) -> None:
     Examples:
       taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.shapes import iso
-    from taskpilot.operations.traces import trace_of
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.shapes import iso
+    from taskpilot.views.traces import trace_of
 
-    with opened.house() as house:
-        run, lines = trace_of(house, run_id)
-        now = house.now()
+    with bootstrap.deployment() as deployment:
+        run, lines = trace_of(deployment, run_id)
+        now = deployment.now()
     if as_json:
         spans = [
             {
@@ -70,7 +70,7 @@ def show(run_id: str, *, as_json: bool) -> None:
     if not lines:
         output.whisper("no attempt has begun yet")
         return
-    for drawn in _waterfall(lines, now, layout.width_of(sys.stdout)):
+    for drawn in _waterfall(lines, now, formatting.width_of(sys.stdout)):
         output.say_line(drawn)
 
 
@@ -79,7 +79,7 @@ def show(run_id: str, *, as_json: bool) -> None:
 def replay(*, as_json: bool) -> int:
     """Deliver the spans that the collector missed.
 
-    They keep their true times. A server (`taskpilot serve`) does so by itself. Where spans are still owed at the end, the exit code is 75.
+    They keep their true times. A server (`taskpilot serve`) does so by itself. Exit code 75 where spans are still pending.
 
     \b
     Examples:
@@ -87,25 +87,26 @@ def replay(*, as_json: bool) -> int:
     """
     from dataclasses import asdict
 
-    from taskpilot.cli import opened
-    from taskpilot.operations.traces import replay as deliver
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.traces import replay as deliver
 
-    with opened.house() as house:
-        delivery = deliver(house, seconds=REPLAY_SECONDS)
-        place = house.settings.otel_traces_url.rpartition("@")[2]
+    with bootstrap.deployment() as deployment:
+        delivery = deliver(deployment, seconds=REPLAY_SECONDS)
+        place = deployment.settings.otel_traces_url.rpartition("@")[2]
     if as_json:
         output.print_json(asdict(delivery))
     else:
-        if delivery.runs or not (delivery.owed or delivery.error):
-            delivered = f"{words.count(delivery.spans, 'span')} of {words.count(delivery.runs, 'run')} delivered to {place}"
-            output.tell(delivered if delivery.runs else "nothing is owed to the collector")
+        if delivery.runs or not (delivery.pending or delivery.error):
+            delivered = f"{formatting.count(delivery.spans, 'span')} of {formatting.count(delivery.runs, 'run')} delivered to {place}"
+            output.tell(delivered if delivery.runs else "nothing is pending")
         if delivery.rejected or delivery.refused:
-            lost = f"{words.count(delivery.rejected, 'span')} rejected and {words.count(delivery.refused, 'run')} refused by the collector"
+            rejected, refused = formatting.count(delivery.rejected, "span"), formatting.count(delivery.refused, "run")
+            lost = f"the collector rejected {rejected} and refused {refused}"
             output.complain(f"taskpilot: {lost}: {delivery.error}. They are not sent again; traces.jsonl in the state dir has them")
-        if delivery.owed:
+        if delivery.pending:
             why = delivery.error or "another process sends them, or waits for an answer; a minute later they are due again"
-            output.complain(f"taskpilot: the spans of {words.count(delivery.owed, 'run')} are still owed: {place}: {why}")
-    return ExitCode.TEMPORARY if delivery.owed else ExitCode.SUCCEEDED
+            output.complain(f"taskpilot: the spans of {formatting.count(delivery.pending, 'run')} are still pending: {place}: {why}")
+    return ExitCode.TEMPORARY if delivery.pending else ExitCode.SUCCEEDED
 
 
 def _waterfall(lines: Sequence[Any], now: datetime, width: int | None) -> Iterator[str]:
@@ -121,11 +122,11 @@ def _waterfall(lines: Sequence[Any], now: datetime, width: int | None) -> Iterat
             own = [line, *rest[: next((index for index, other in enumerate(rest) if other.depth == 0), len(rest))]]
             length = max((other.ended_at or other.started_at for other in own), default=now) - begin
             if before is not None:
-                name = f"{name}, {words.duration((begin - before).total_seconds())} later"
+                name = f"{name}, {formatting.duration((begin - before).total_seconds())} later"
             before = line.ended_at
         indent = "  " * min(line.depth, 6)
         name = indent + one_line(name, limit=NAME - len(indent))
-        took = words.duration((line.ended_at - line.started_at).total_seconds()) if line.ended_at else "?"
+        took = formatting.duration((line.ended_at - line.started_at).total_seconds()) if line.ended_at else "?"
         note = one_line(" ".join([*([line.status] if line.status not in _WELL else []), line.detail]).strip(), limit=room)
         yield f"{name:<{NAME}} {_bar(line.started_at, line.ended_at, begin, length)} {took:>7} {note}".rstrip()
 

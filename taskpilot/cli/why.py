@@ -21,11 +21,11 @@ def command(job: str, *, at: str | None, as_json: bool) -> None:
       taskpilot why triage
       taskpilot why triage --at 2026-11-24T07:00
     """
-    from taskpilot.cli import opened
-    from taskpilot.operations.why import why, why_json
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.why import why, why_json
 
-    with opened.house() as house:
-        answer = why(house, job, at=at)
+    with bootstrap.deployment() as deployment:
+        answer = why(deployment, job, at=at)
     if as_json:
         output.print_json(why_json(answer))
         return

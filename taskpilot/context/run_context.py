@@ -1,5 +1,8 @@
 """RunContext: what a job function gets as its first argument."""
 
+import json
+import os
+import re
 import uuid as uuids
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -9,18 +12,48 @@ from typing import Any, Final, Literal, TypeVar, overload
 from pydantic import BaseModel
 
 from taskpilot.context import scope
-from taskpilot.context.artifacts import write_artifact
-from taskpilot.context.asking import Asking
-from taskpilot.context.calling import Calling
+from taskpilot.context.llm_steps import LLMSteps
 from taskpilot.context.mapping import map_items
+from taskpilot.context.serialization import digestible, from_json, to_json
 from taskpilot.context.session import Session
-from taskpilot.context.values import digestible, from_json, to_json
+from taskpilot.context.tool_steps import ToolSteps
 from taskpilot.domain.errors import LeaseLost, RequirementNotMet, StoreBusy, ToolArgumentsInvalid
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.steps import MEMORY, StepKind, StepPlace, StepStatus
 from taskpilot.tools.arguments import parse_arguments
 from taskpilot.tools.decorator import tool_spec
 from taskpilot.tools.invocation import read_result
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def write_artifact(run_dir: Path, name: str, data: str | bytes | Any) -> Path:
+    """Writes `artifacts/<name>` of a run, whole or not at all. Raises ValueError for a name that is no plain file name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name[:64]!r} is no artifact name: letters, digits, dots, dashes and underscores, 128 at most, a letter or digit first"
+        )
+    folder = run_dir / "artifacts"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if isinstance(data, bytes):
+        content = data
+    else:
+        content = (data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=2)).encode("utf-8", "replace")
+    directory = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            os.unlink(temporary, dir_fd=directory)
+            raise
+    finally:
+        os.close(directory)
+    return folder / name
+
 
 Shape = TypeVar("Shape", bound=BaseModel)
 Result = TypeVar("Result")
@@ -35,8 +68,8 @@ class RunContext:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._asking = Asking(session)
-        self._calling = Calling(session)
+        self._llm_steps = LLMSteps(session)
+        self._tool_steps = ToolSteps(session)
         self._memory = scope.Scope(MEMORY)
         self._progress_at: datetime | None = None
 
@@ -74,7 +107,7 @@ class RunContext:
     def workflow(self, request: Any) -> Any:
         """Plans, reviews and executes one request; gives a WorkflowResult. Raises ModelError, or Waiting at its end."""
         assert self._session.workflow is not None
-        return self._session.workflow(self._session, self._asking, self._calling, request)
+        return self._session.workflow(self._session, self._llm_steps, self._tool_steps, request)
 
     @overload
     def ask(self, agent: str, prompt: str, output: type[Shape], *, system: str = "") -> Shape: ...
@@ -83,14 +116,14 @@ class RunContext:
     def ask(self, agent: str, prompt: str, output: type[BaseModel] | None = None, *, system: str = "") -> Any:
         """Asks the model in the role of `agent`; with `output` the reply is that pydantic model. Raises ModelError."""
         if output is None:
-            return self._asking.text(agent, prompt, system=system)
-        return self._asking.structured(agent, prompt, output, system=system)
+            return self._llm_steps.text(agent, prompt, system=system)
+        return self._llm_steps.structured(agent, prompt, output, system=system)
 
     def call(self, tool: Callable[..., Result] | str, /, **arguments: Any) -> Result:
         """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid, or Waiting."""
         spec = self._tool(tool)
         parsed = parse_arguments(spec, to_json(arguments, by_alias=True))
-        result: Result = read_result(spec, self._calling.call(spec, parsed, agent="job"))
+        result: Result = read_result(spec, self._tool_steps.call(spec, parsed, agent="job"))
         return result
 
     def step(self, name: str, function: Callable[..., Result], /, *args: Any) -> Result:

@@ -8,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from taskpilot.budget import Spending
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import DeadlineExceeded, LeaseLost, Stop, Waiting
-from taskpilot.domain.facts import DecisionMade, Event, RunIdentity
+from taskpilot.domain.events import DecisionMade, Event, RunIdentity
+from taskpilot.domain.protocols import Model, PolicyEngine, Signals
 from taskpilot.domain.runs import Reason, Run
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.journal.journal import Journal
-from taskpilot.journal.making import Begun
-from taskpilot.ports import Model, PolicyEngine, Signals
-from taskpilot.spending import Spending
+from taskpilot.journal.started_step import StartedStep
 
 
 @dataclass(kw_only=True)
@@ -78,7 +78,7 @@ class Session:
             raise self.stopped(DeadlineExceeded())
         return left
 
-    def check_lease(self, begun: Begun, what: str) -> None:
+    def check_lease(self, begun: StartedStep, what: str) -> None:
         """Right before an effect. Raises LeaseLost where the process stood still since the begin: the run may be somebody else's."""
         if self.now() >= begun.lease_until:
             raise self.stopped(LeaseLost(f"the lease ended before {what}"))

@@ -1,1 +1,1 @@
-"""The language of the house: frozen dataclasses, enums and errors that every room may speak."""
+"""The language of the deployment: frozen dataclasses, enums and errors that every room may speak."""

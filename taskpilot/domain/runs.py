@@ -210,3 +210,21 @@ class RunSummary:
     llm_calls: int = 0
     tool_calls: int = 0
     trace_id: str | None = None
+
+
+class FeedbackVerdict(StrEnum):
+    """Whether the result was right."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """The word on one run that holds; a later one takes its place."""
+
+    run_id: str
+    verdict: FeedbackVerdict
+    given_by: str
+    given_at: datetime
+    note: str = ""

@@ -1,23 +1,22 @@
-"""When a job is due: pure values without a clock of their own, compared in UTC only."""
+"""What every schedule can say: the instants at which a job is due."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from taskpilot.domain.crontab import Crontab, normalise
-from taskpilot.domain.durations import format_duration, parse_duration
-from taskpilot.domain.moments import EPOCH
+from taskpilot.domain.times import EPOCH
 
 _OLDEST: Final = EPOCH.replace(year=2)
 """So that a window of a thousand years does not leave the calendar."""
-SHORTEST_PERIOD: Final = timedelta(seconds=1)
-"""A shorter period than this is a loop inside a job, not a schedule."""
-SHORTEST_WINDOW: Final = timedelta(minutes=2)
-LONGEST_WINDOW: Final = timedelta(hours=12)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same instant in UTC. Raises ValueError for a time without a zone."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no zone, so it is no instant")
+    return moment.astimezone(UTC)
 
 
 class Schedule(ABC):
@@ -36,7 +35,7 @@ class Schedule(ABC):
 
     def next_after(self, moment: datetime) -> datetime | None:
         """The first fire strictly after an aware time; None where none follows. Raises ValueError for a time without a zone."""
-        return self._first_after(_utc(moment))
+        return self._first_after(in_utc(moment))
 
     @abstractmethod
     def _first_after(self, moment: datetime) -> datetime | None:
@@ -48,8 +47,13 @@ class Schedule(ABC):
 
     def between(self, start: datetime, end: datetime, *, limit: int | None = None) -> Iterator[datetime]:
         """The fires in the half-open interval (start, end], ascending, the first `limit` of them."""
-        start, end = _utc(start), _utc(end)
+        start, end = in_utc(start), in_utc(end)
         return islice(self._fires(start, end), limit)
+
+    def is_fire(self, moment: datetime) -> bool:
+        """Whether it is due at exactly this instant."""
+        moment = in_utc(moment)
+        return self._last_until(moment, since=moment) == moment
 
     def count_between(self, start: datetime, end: datetime) -> int:
         """How many fires there are in (start, end]."""
@@ -57,7 +61,7 @@ class Schedule(ABC):
 
     def latest_at_or_before(self, moment: datetime, *, within: timedelta) -> datetime | None:
         """The last fire at or before an aware time, not older than `within`; None where there is none."""
-        moment = _utc(moment)
+        moment = in_utc(moment)
         return self._last_until(moment, since=moment - min(within, moment - _OLDEST))
 
     def period_hint(self, moment: datetime) -> timedelta | None:
@@ -71,155 +75,3 @@ class Schedule(ABC):
         while fire is not None and fire <= end:
             yield fire
             fire = self.next_after(fire)
-
-
-@dataclass(frozen=True, slots=True)
-class Cron(Schedule):
-    """A crontab line in a zone; made by `cron`."""
-
-    crontab: Crontab
-
-    @property
-    def expression(self) -> str:
-        """The five fields, normalised."""
-        return self.crontab.line
-
-    @property
-    def zone(self) -> str:
-        """The zone that was given to `cron`."""
-        return self.crontab.zone
-
-    def describe(self) -> str:
-        """Like `cron 0 7 * * mon-fri (Europe/Berlin)`."""
-        return f"cron {self.crontab.line} ({self.crontab.zone})"
-
-    def count_between(self, start: datetime, end: datetime) -> int:
-        """As everywhere, at a thousandth of the cost: a minutely job has half a million fires a year."""
-        return self.crontab.count_between(_utc(start), _utc(end))
-
-    def _first_after(self, moment: datetime) -> datetime | None:
-        return self.crontab.first_after(moment)
-
-    def _last_until(self, moment: datetime, *, since: datetime) -> datetime | None:
-        return self.crontab.last_until(moment, since=since)
-
-
-@dataclass(frozen=True, slots=True)
-class Every(Schedule):
-    """A period of elapsed time, in phase with an anchor; made by `every`."""
-
-    period: timedelta
-    anchor: datetime = EPOCH
-
-    def describe(self) -> str:
-        """Like `every 15m`."""
-        phase = "" if self.anchor == EPOCH else f" from {_iso(self.anchor)}"
-        return f"every {format_duration(self.period)}{phase}"
-
-    def count_between(self, start: datetime, end: datetime) -> int:
-        """As everywhere, without going through them: a month of seconds are 2.6 million."""
-        start, end = _utc(start), _utc(end)
-        return max(0, (end - self.anchor) // self.period - (start - self.anchor) // self.period)
-
-    def _first_after(self, moment: datetime) -> datetime | None:
-        try:
-            return self.anchor + ((moment - self.anchor) // self.period + 1) * self.period
-        except OverflowError:
-            return None
-
-    def _last_until(self, moment: datetime, *, since: datetime) -> datetime | None:
-        fire = self.anchor + (moment - self.anchor) // self.period * self.period
-        return fire if fire >= since else None
-
-
-@dataclass(frozen=True, slots=True)
-class At(Schedule):
-    """One instant, once; made by `at`."""
-
-    when: datetime
-
-    def describe(self) -> str:
-        """Like `at 2026-12-24T07:00:00Z`."""
-        return f"at {_iso(self.when)}"
-
-    def _first_after(self, moment: datetime) -> datetime | None:
-        return self.when if self.when > moment else None
-
-    def _last_until(self, moment: datetime, *, since: datetime) -> datetime | None:
-        return self.when if since <= self.when <= moment else None
-
-
-def cron(expression: str, *, timezone: str = "UTC") -> Schedule:
-    """Due when the wall clock of a zone matches a crontab expression: five fields, or `@daily` and its kin.
-
-    0 and 7 are Sunday; where both day fields are given, either may match. A fixed time that the clock skips in spring fires once, at the
-    first valid instant after it; one that comes twice in autumn fires at its first occurrence. A minute or hour that begins with `*`
-    follows elapsed time. Raises ValueError that names the field or the zone.
-    """
-    return Cron(Crontab(normalise(expression), _zone(timezone)))
-
-
-def every(period: str | timedelta, *, anchor: datetime | str | None = None) -> Schedule:
-    """Due at anchor + n periods for every whole n, also before the anchor; the anchor is 1970-01-01T00:00Z where none is given.
-
-    Elapsed time: no zone and no daylight saving moves it. Raises ValueError for a period under one second and for an anchor without a zone.
-    """
-    duration = parse_duration(period)
-    if duration < SHORTEST_PERIOD:
-        raise ValueError(f"every({period!r}) is shorter than {format_duration(SHORTEST_PERIOD)}; let the job loop instead")
-    return Every(duration, EPOCH if anchor is None else _instant(anchor))
-
-
-def at(when: str | datetime) -> Schedule:
-    """Due once, at an instant: ISO 8601 text or a datetime, with its offset. Raises ValueError where the offset is missing."""
-    return At(_instant(when))
-
-
-def catch_up_window(schedule: Schedule, moment: datetime, *, chosen: timedelta | None = None) -> timedelta:
-    """How old a fire may be and still be caught up: what the job chose, else half its period, between 2 minutes and 12 hours."""
-    if chosen is not None:
-        return chosen
-    period = schedule.period_hint(moment)
-    return LONGEST_WINDOW if period is None else min(max(period / 2, SHORTEST_WINDOW), LONGEST_WINDOW)
-
-
-def _utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no zone, so it is no instant")
-    return moment.astimezone(UTC)
-
-
-def _instant(value: str | datetime) -> datetime:
-    moment = value
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError:
-            raise ValueError(f'{value!r} is not an ISO 8601 time; write it like "2026-12-24T08:00+01:00"') from None
-    if not isinstance(moment, datetime):
-        raise ValueError(f"{value!r} is neither ISO 8601 text nor a datetime")  # noqa: TRY004 - callers are told of one kind of error
-    if moment.utcoffset() is None:
-        raise ValueError(f"{str(value)!r} has no offset, so it is no instant; add one: Z, +01:00")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{str(value)!r} is outside the calendar") from None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def _zone(name: str) -> str:
-    """The name, checked. `posix/`, `right/` and `localtime` are files of one machine's zone folder, not IANA names."""
-    try:
-        if not name.startswith(("posix/", "right/")) and name not in ("localtime", "posixrules", ""):
-            return ZoneInfo(name).key
-    except (LookupError, ValueError, OSError, AttributeError):
-        pass
-    from difflib import get_close_matches
-    from zoneinfo import available_timezones
-
-    close = get_close_matches(str(name), available_timezones(), n=3, cutoff=0.6)
-    hint = f"; close: {', '.join(close)}" if close else ""
-    raise ValueError(f'timezone {name!r} is not an IANA name like "Europe/Berlin"{hint}')

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from taskpilot.domain.schedule import Schedule
 
@@ -119,3 +119,14 @@ class JobSpec:
     def ceilings(self) -> Budget:
         """The budget in force: the job's own, or the default one."""
         return self.budget or DEFAULT_BUDGET
+
+
+@dataclass(frozen=True, slots=True)
+class InputMarker:
+    """Says of a parameter: its text names a file, or is `-` for standard input."""
+
+
+INPUT: Final = InputMarker()
+
+InputFile = Annotated[str, INPUT]
+"""A path, or `-`. Before the run is claimed, the file is copied beside it, so that every attempt reads the same content."""

@@ -36,7 +36,7 @@ class StepStatus(StrEnum):
     UNKNOWN = "unknown"
     DIVERGED = "diverged"
     """Not made: another call is recorded where this one was asked for; a person has to say what is right."""
-    AGAIN = "again"
+    RETRY_REQUESTED = "again"
     """It was unknown or diverged and a person said: make it again."""
 
 

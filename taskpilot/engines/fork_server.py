@@ -15,8 +15,7 @@ from taskpilot.domain.errors import StoreBusy, TaskPilotError
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.text import one_line
 from taskpilot.engines.orders import Lines, order_of, send
-from taskpilot.supervisor.prctl import set_subreaper
-from taskpilot.supervisor.processes import children
+from taskpilot.process.linux import children, set_subreaper
 
 PRELOADED: Final = (
     "openai",
@@ -55,12 +54,12 @@ class _ForkServer:
         self._start = start
         self._living: dict[int, dict[str, object]] = {}
         """The supervisors, each with the message that it was started by."""
-        self._ear, self._mouth = os.pipe()
+        self._read_fd, self._write_fd = os.pipe()
 
     def run(self) -> None:
-        for end in (self._ear, self._mouth):
+        for end in (self._read_fd, self._write_fd):
             os.set_blocking(end, False)
-        signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # The server decides when this process ends: it closes the connection.
@@ -72,12 +71,12 @@ class _ForkServer:
         lines = Lines()
         with selectors.DefaultSelector() as selector:
             selector.register(self._connection, selectors.EVENT_READ)
-            selector.register(self._ear, selectors.EVENT_READ)
+            selector.register(self._read_fd, selectors.EVENT_READ)
             send(self._connection, {"ready": os.getpid()})
             while True:
                 selector.select(5.0)
                 with suppress(BlockingIOError):
-                    while os.read(self._ear, 512):
+                    while os.read(self._read_fd, 512):
                         pass
                 self._reap()
                 try:
@@ -122,8 +121,8 @@ class _ForkServer:
             for number in _OWN_HANDLERS:
                 signal.signal(number, signal.SIG_DFL)
             self._connection.close()
-            os.close(self._ear)
-            os.close(self._mouth)
+            os.close(self._read_fd)
+            os.close(self._write_fd)
             # Its own session: what a terminal sends to the server's group is not meant for a run.
             os.setsid()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_HANDLERS)
@@ -156,7 +155,7 @@ class _ForkServer:
             order = self._living.pop(pid, None)
             ended = True
             if order is not None and os.waitstatus_to_exitcode(status) == _UNAVAILABLE:
-                self._tell({"put_back": order})
+                self._tell({"requeue": order})
         if ended:
             self._tell({"living": len(self._living)})
         self._kill_orphans()

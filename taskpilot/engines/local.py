@@ -161,8 +161,8 @@ class LocalEngine:
                 for message in lines.feed(data):
                     if server.hear(message):
                         self._on_end()
-                    if "put_back" in message:
-                        self._put_back(order_of(message["put_back"]))
+                    if "requeue" in message:
+                        self._put_back(order_of(message["requeue"]))
         server.living = 0
         while server.unanswered:
             order = server.unanswered.popleft()

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from taskpilot.domain.fires import StartOrder
-from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.times import from_micros, to_micros
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from enum import Enum
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from taskpilot.domain.durations import parse_duration
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.text import one_line
+from taskpilot.domain.times import parse_duration
 
 _NO_JSON: Final = object()
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, ParamSpec, TypeVar, cast, get_args, overload
 
-from taskpilot.domain.durations import parse_duration
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import (
@@ -22,6 +21,7 @@ from taskpilot.domain.specs import (
     is_job_name,
 )
 from taskpilot.domain.text import one_line
+from taskpilot.domain.times import parse_duration
 from taskpilot.jobs.signature import check_function
 from taskpilot.tools.decorator import is_tool, tool_spec
 

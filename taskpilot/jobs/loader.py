@@ -14,12 +14,12 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Final
 
+from taskpilot.config.root import check_trusted
 from taskpilot.domain.errors import ConfigurationError, Stop, TaskPilotError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.catalog import BrokenFile, JobCatalog
 from taskpilot.jobs.decorator import SPEC_ATTRIBUTE, job_spec
-from taskpilot.settings.root import check_trusted
 
 PACKAGE: Final = "taskpilot_jobs"
 """A job file `triage.py` is the module `taskpilot_jobs.triage`; beside it, `from ._shared import x` and `from _shared import x` work."""

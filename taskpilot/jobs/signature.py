@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from taskpilot.domain.errors import ConfigurationError
-from taskpilot.domain.inputs import InputMarker
+from taskpilot.domain.specs import InputMarker
 
 _CONTEXT_NAMES: Final = frozenset({"ctx", "_ctx", "context", "_context", "_"})
 _SPREAD: Final = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}

@@ -11,14 +11,12 @@ from taskpilot.domain.chat import ChatReply
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
-from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.domain.usage import Reservation, Usage
-from taskpilot.journal.counting import CallEnd, call_totals, micros
-from taskpilot.journal.limits import check_budget
-from taskpilot.journal.making import Begun, error_text, new_step
+from taskpilot.journal.started_step import CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
 from taskpilot.store.records import dumps
@@ -52,7 +50,7 @@ class Journal:
     def displaced(self, place: StepPlace) -> Step | None:
         """What an earlier attempt recorded at this place for another input, unless a person let it go."""
         others = self._by_place.get((place.scope, place.kind, place.ordinal), {})
-        return next((step for step in others.values() if step.key != place.key and step.status is not StepStatus.AGAIN), None)
+        return next((step for step in others.values() if step.key != place.key and step.status is not StepStatus.RETRY_REQUESTED), None)
 
     def remembered(self, key: str) -> Any:
         """What the job's newest succeeded run that remembered something under this key remembered last; None where none did."""
@@ -71,7 +69,7 @@ class Journal:
         decision_id: str | None = None,
         idempotent: bool = True,
         diverged: bool = False,
-    ) -> Begun:
+    ) -> StartedStep:
         """Records that a step starts, with the decision that allows it and its reservation, all or nothing.
 
         Raises LeaseLost or BudgetExceeded; nothing is recorded then.
@@ -101,7 +99,7 @@ class Journal:
                     llm_calls=reservation.llm_calls,
                     tool_calls=reservation.tool_calls,
                 )
-            return Begun(step=step, lease_until=from_micros(row.lease_expires_at))
+            return StartedStep(step=step, lease_until=from_micros(row.lease_expires_at))
 
     def note(
         self,
@@ -142,7 +140,7 @@ class Journal:
         with self._store.read() as connection:
             return tasks.approval_of(connection, self._run.id, place.key)
 
-    def end(self, begun: Begun, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
+    def end(self, begun: StartedStep, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
         """Records the end of a tool call or a named step."""
         step = begun.step
         with self._loudly(), self._writing() as (connection, _row, now):
@@ -152,7 +150,7 @@ class Journal:
 
     def end_ask(
         self,
-        begun: Begun,
+        begun: StartedStep,
         *,
         reply: ChatReply | None,
         result: Any,

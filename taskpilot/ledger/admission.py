@@ -1,5 +1,6 @@
-"""Whether a planned run may start now: the job's pause, its fire's outcome so far, and the runs that it would meet."""
+"""Whether a planned run may start now: leases, the job's pause, its fire's outcome so far, and the runs of the job."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,17 +8,42 @@ from taskpilot.domain.errors import TransitionRefused
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import Fire
 from taskpilot.domain.instruments import FIRES
-from taskpilot.domain.moments import from_micros
-from taskpilot.domain.runs import FireOutcome
-from taskpilot.domain.schedule_text import schedule_of
+from taskpilot.domain.runs import FireOutcome, Owner, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.ledger.cancelling import ask_to_end
+from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
-from taskpilot.ledger.closing import close_waiting
-from taskpilot.ledger.judging import ENDS_OTHER, start_deadline_passed
-from taskpilot.ledger.leases import IsGone, is_active
+from taskpilot.ledger.due_policy import ENDS_OTHER, start_deadline_passed
+from taskpilot.ledger.finish_attempt import ask_to_end
+from taskpilot.ledger.record_outcome import close_waiting
+from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import fires, runs, schedules, totals
 from taskpilot.store.database import Record, Transaction
+from taskpilot.store.records import owner_of
+from taskpilot.store.schedulers import awake_schedulers
+
+IsGone = Callable[[Owner], bool]
+"""Whether the process that holds a lease has certainly ended."""
+
+
+def holds_lease(row: Record, is_gone: IsGone, now: datetime) -> bool:
+    """True where a living process has the run."""
+    if row.lease_token is None or row.lease_expires_at is None or row.lease_expires_at <= to_micros(now):
+        return False
+    owner = owner_of(row.owner)
+    return owner is None or not is_gone(owner)
+
+
+def is_active(connection: Transaction, row: Record, is_gone: IsGone, now: datetime) -> bool:
+    """True where a living process has the run, or it stands in the queue of a server that is awake."""
+    if holds_lease(row, is_gone, now):
+        return True
+    in_queue = row.status == RunStatus.QUEUED and row.lease_token is None and row.start_after is not None
+    return in_queue and bool(awake_schedulers(connection, now))
+
+
+def active_job_runs(connection: Transaction, is_gone: IsGone, now: datetime) -> dict[str, str]:
+    """For each job that has an active run, one of them."""
+    return {row.job: row.id for row in runs.all_active_runs(connection) if is_active(connection, row, is_gone, now)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +62,7 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     spec = plan.spec
     when = plan.scheduled_for
     gap = None if when is None else fires.gap_at(connection, spec.name, when)
-    if gap is not None and when is not None and next(schedule_of(gap.schedule).between(when - _TICK, when), None) == when:
+    if gap is not None and when is not None and schedule_of(gap.schedule).is_fire(when):
         return Admission(Skip(gap.outcome, ExitCode.SKIPPED, f"the fire of {when.isoformat()} is {gap.outcome} already: {gap.reason}"))
     pause = schedules.pauses_in_force(connection).get(spec.name)
     if pause is not None:
@@ -100,6 +126,3 @@ def _closed(
         totals.add(connection, name, [totals.count(FIRES, outcome=outcome)])
         totals.touch(connection, name)
     return Skip(outcome, code, message or reason, run_id, recorded=when is not None)
-
-
-_TICK = from_micros(1) - from_micros(0)

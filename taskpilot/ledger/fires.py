@@ -1,4 +1,4 @@
-"""Claims every fire that is due, with its outcome, in one transaction with the cursors."""
+"""Claims every fire that is due, with its outcome, in one transaction with the cursors and the record of schedules."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -8,16 +8,56 @@ from typing import Final
 from taskpilot.domain.fires import LAUNCH, PUNCTUAL, ScheduleInForce
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
-from taskpilot.ledger.cancelling import ask_to_end
+from taskpilot.ledger.admission import IsGone, active_job_runs
 from taskpilot.ledger.claims import Claimed, Definitions
-from taskpilot.ledger.closing import close_open, close_paused, close_waiting, record, sum_of
-from taskpilot.ledger.judging import Due, Judgement, Stagger, Standing, judge
-from taskpilot.ledger.leases import IsGone, active_job_runs
-from taskpilot.ledger.open_fires import TICK, Likeness, due_of, window_of, without_taken
-from taskpilot.ledger.schedules import end_schedule
+from taskpilot.ledger.due_policy import Due, JobSnapshot, Judgement, Stagger, judge
+from taskpilot.ledger.finish_attempt import ask_to_end
+from taskpilot.ledger.record_outcome import (
+    TICK,
+    Likeness,
+    close_open,
+    close_paused,
+    close_waiting,
+    due_of,
+    record,
+    sum_of,
+    window_of,
+    without_taken,
+)
 from taskpilot.store import fires, schedules
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.schedulers import awake_schedulers
+
+
+def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -> list[str]:
+    """Brings the record of schedules up to the definitions; gives the jobs that are gone from the folder.
+
+    A new job is due from now on. A changed schedule never catches up: what the old one had open is missed.
+    """
+    with store.read() as connection:
+        known = schedules.schedules_in_force(connection)
+    texts = {job: spec.schedule.describe() for job, spec in jobs.specs.items() if spec.schedule is not None}
+    ended = [job for job, force in known.items() if job not in jobs.broken and texts.get(job) != force.schedule]
+    new = {job: text for job, text in texts.items() if job not in known or job in ended}
+    if ended or new:
+        with store.write() as connection:
+            current = schedules.schedules_in_force(connection)
+            for job in ended:
+                # Another scheduler may have done the same since.
+                if current.get(job) == known[job]:
+                    end_schedule(connection, known[job], jobs.changed_at, now)
+                    del current[job]
+            schedules.begin_schedules(connection, {job: text for job, text in new.items() if job not in current}, now)
+    return [job for job in known if not jobs.knows(job)]
+
+
+def end_schedule(connection: Transaction, old: ScheduleInForce, changed_at: datetime | None, now: datetime) -> None:
+    """Moves a schedule to the past as of the change; its open fires are missed."""
+    assert old.cursor is not None
+    until = min(max(changed_at or now, old.cursor), now)
+    close_open(connection, old, until, FireOutcome.MISSED, f"its schedule was changed before anybody met it (it was {old.schedule})", now)
+    schedules.end_schedule(connection, old, until=until)
+
 
 NOBODY: Final = "nothing started it: no scheduler was awake, and no command claimed it"
 
@@ -136,7 +176,7 @@ class Fires:
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
         unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
-        ordinary = Standing(unseen=unseen, deployment=self._store.deployment)
+        ordinary = JobSnapshot(unseen=unseen, deployment=self._store.deployment)
         others = jobs.broken.keys() | active.keys() | waiting.keys()
         judged: dict[str, Judgement] = {}
         closed: list[Claimed] = []

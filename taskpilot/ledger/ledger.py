@@ -8,17 +8,15 @@ from datetime import datetime, timedelta
 from taskpilot.domain.errors import LeaseLost, NotFound, TransitionRefused
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import Fire
-from taskpilot.domain.identity import new_id
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
-from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Reason, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.ledger.admission import admit, check_free
-from taskpilot.ledger.cancelling import BY_PERSON
+from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.ledger.admission import admit, check_free, holds_lease, is_active
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
-from taskpilot.ledger.endings import end_attempt
+from taskpilot.ledger.finish_attempt import BY_PERSON, end_attempt
 from taskpilot.ledger.fires import Fires
-from taskpilot.ledger.leases import holds_lease, is_active
 from taskpilot.store import fires, runs, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
 from taskpilot.store.records import dumps, run_of

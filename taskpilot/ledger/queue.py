@@ -5,14 +5,13 @@ from datetime import datetime
 from random import Random
 
 from taskpilot.domain.fires import StartOrder
-from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
+from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.ledger.admission import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.closing import close_waiting
-from taskpilot.ledger.endings import end_attempt
-from taskpilot.ledger.judging import start_deadline_passed
-from taskpilot.ledger.leases import IsGone, active_job_runs, holds_lease
-from taskpilot.ledger.retrying import backoff, overtaken_by
+from taskpilot.ledger.due_policy import start_deadline_passed
+from taskpilot.ledger.finish_attempt import backoff, end_attempt, overtaken_by
+from taskpilot.ledger.record_outcome import close_waiting
 from taskpilot.store import fires, runs, schedules
 from taskpilot.store.database import Record, Store, Transaction
 
@@ -53,7 +52,7 @@ class Queue:
             self._take_fires(connection, jobs, scheduler, busy, free, orders, now)
             return orders
 
-    def put_back(self, order: StartOrder) -> None:
+    def requeue(self, order: StartOrder) -> None:
         """The order could not be started: it is first in the queue again."""
         with self._store.write() as connection:
             if order.run_id is not None:

@@ -1,8 +1,9 @@
-"""APScheduler as the clock: it knows when each job is due next, and wakes whoever asks the ledger. The owner of apscheduler."""
+"""APScheduler as the clock: it knows when each job is due next, and wakes the thread that asks the ledger."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
@@ -84,3 +85,25 @@ class _WakingExecutor(BaseExecutor):  # type: ignore[misc]  # as above
 
 def _nothing() -> None:
     """APScheduler wants a function."""
+
+
+class WakeEvent:
+    """Wakes its sleeper at the next ring, or at once where it rang since the last sleep.
+
+    Not a threading.Event: a signal handler that sets one while the thread that it interrupts is inside of that event waits for itself,
+    for ever. SimpleQueue is made to be called again in the middle of its own call.
+    """
+
+    def __init__(self) -> None:
+        self._rings: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """Ends the sleep."""
+        self._rings.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps until somebody rings, at most so long. However often it rang, it is one ring."""
+        with suppress(Empty):
+            self._rings.get(timeout=max(0.0, seconds))
+            while True:
+                self._rings.get_nowait()

@@ -1,24 +1,58 @@
-"""The loop's body: what a scheduler does each time that it wakes up, with the time handed in."""
+"""What a scheduler does each time that it wakes up, with the time handed in."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final, Protocol
 
+from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, WAKE_UP, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
-from taskpilot.domain.schedule_text import schedule_of
 from taskpilot.ledger.claims import Claimed, Definitions
-from taskpilot.operations.definitions import follow_definitions
-from taskpilot.operations.house import House
 from taskpilot.scheduler.alarms import Alarms
-from taskpilot.scheduler.watching import FolderWatch
+from taskpilot.schedules.schedule import schedule_of
+from taskpilot.services.jobs import follow_definitions
 from taskpilot.store import schedulers
-from taskpilot.store.presence import Presence
+from taskpilot.store.probe import Presence
 from taskpilot.store.schedules import schedules_in_force
+
+
+class FolderWatch:
+    """Remembers how a folder looked when it was read last."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: frozenset[tuple[str, int, int, int]] | None = None
+
+    def changed(self) -> bool:
+        """Whether it looks different from the last time that this was asked; True the first time."""
+        looks = self._look()
+        before, self._seen = self._seen, looks
+        return looks != before
+
+    def _look(self) -> frozenset[tuple[str, int, int, int]]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return frozenset(
+                    (entry.name, info.st_mtime_ns, info.st_size, info.st_ino)
+                    for entry in entries
+                    if entry.name.endswith(".py") and (info := _stat(entry)) is not None
+                )
+        except OSError:
+            return frozenset({("", 0, 0, 0)})
+
+
+def _stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:
+        return None
+
 
 TICK_EVERY: Final = timedelta(seconds=5)
 """So often a scheduler says in the record that it is awake, reaps dead runs and looks at the job files."""
@@ -74,7 +108,7 @@ class Scheduler:
 
     def __init__(
         self,
-        house: House,
+        deployment: Deployment,
         engine: Engine,
         *,
         scheduler_id: str,
@@ -83,8 +117,8 @@ class Scheduler:
         changed: Callable[[frozenset[str]], None] = lambda _jobs: None,
         boottime: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._house = house
-        self._presence = Presence(house.store)
+        self._deployment = deployment
+        self._presence = Presence(deployment.store)
         self._engine = engine
         self._id = scheduler_id
         self._log = log
@@ -92,7 +126,7 @@ class Scheduler:
         self._changed = changed
         """Told of the jobs whose counters changed, for their gateway groups."""
         self._boottime = boottime
-        self._watch = FolderWatch(house.settings.jobs_dir)
+        self._watch = FolderWatch(deployment.settings.jobs_dir)
         self._alarms = Alarms()
         self._jobs = Definitions({})
         self._reload = False
@@ -132,7 +166,7 @@ class Scheduler:
 
     def seconds_to_sleep(self) -> float:
         """Until the next alarm or duty, at most a wake-up."""
-        now = self._house.now()
+        now = self._deployment.now()
         due = [now + WAKE_UP, now + QUEUE_EVERY]
         if self._next_tick is not None:
             due.append(self._next_tick)
@@ -147,11 +181,11 @@ class Scheduler:
 
     def _write(self, error: str | None) -> None:
         told = self._told
-        with self._house.store.write() as connection:
+        with self._deployment.store.write() as connection:
             schedulers.tick(
                 connection,
                 self._id,
-                now=self._house.now(),
+                now=self._deployment.now(),
                 state=self.state,
                 lag=told.lag,
                 jobs=told.jobs,
@@ -161,7 +195,7 @@ class Scheduler:
         self._ticked = True
 
     def _turn(self) -> None:
-        now = self._house.now()
+        now = self._deployment.now()
         self._presence.check()
         self._look_at_clock(now)
         duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
@@ -177,7 +211,7 @@ class Scheduler:
             self._write(None)
             self._next_tick = now + TICK_EVERY
             if not claimed:
-                self._house.store.checkpoint()
+                self._deployment.store.checkpoint()
 
     def _look_at_clock(self, now: datetime) -> None:
         """Finds out whether no scheduler was awake for longer than two wake-ups; notes that, and a clock that was set."""
@@ -193,7 +227,7 @@ class Scheduler:
                 self._note(ClockEventKind.BACKWARD, before[0], now)
         if self._gap is None:
             return
-        with self._house.store.read() as connection:
+        with self._deployment.store.read() as connection:
             # What it wrote at its start, before its first pass, says nothing of the time before.
             last = schedulers.last_tick(connection, but=None if self._ticked else self._id)
         if last is not None and now - last >= PUNCTUAL:
@@ -208,14 +242,14 @@ class Scheduler:
             ClockEventKind.BACKWARD: "the clock was set back",
         }
         self._log.warning(f"{words[kind]}: from {start.isoformat()} to {end.isoformat()}")
-        with self._house.store.write() as connection:
+        with self._deployment.store.write() as connection:
             schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
 
     def _read_jobs(self) -> None:
         self._reload = False
-        self._jobs = follow_definitions(self._house, again=True)
+        self._jobs = follow_definitions(self._deployment, again=True)
         broken = self._jobs.complaints
-        with self._house.store.read() as connection:
+        with self._deployment.store.read() as connection:
             force = schedules_in_force(connection)
         schedules = {job: spec.schedule for job, spec in self._jobs.specs.items() if spec.schedule is not None} | {
             job: schedule_of(force[job].schedule) for job in self._jobs.broken if job in force
@@ -236,7 +270,7 @@ class Scheduler:
             return False
         self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
         only = None if self._everything else frozenset(ringing)
-        claimed = self._house.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
+        claimed = self._deployment.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
         self._everything, self._asleep_since = False, None
         self._tell_of(claimed)
         return bool(claimed.outcomes)
@@ -249,8 +283,8 @@ class Scheduler:
             self._changed(claimed.jobs)
 
     def _reap(self) -> None:
-        lost = self._house.ledger.reap()
-        adopted = self._house.queue.adopt(self._jobs) if self.state is SchedulerState.RUNNING else []
+        lost = self._deployment.ledger.reap()
+        adopted = self._deployment.queue.adopt(self._jobs) if self.state is SchedulerState.RUNNING else []
         for run in lost:
             again = " and is continued from its journal" if run.id in adopted else ""
             self._log.warning(f"run {run.id} of {run.job} was lost{again}", run_id=run.id)
@@ -258,13 +292,13 @@ class Scheduler:
             self._changed(frozenset(run.job for run in lost))
 
     def _dispatch(self) -> None:
-        orders = self._house.queue.take(self._jobs, scheduler=self._id)
+        orders = self._deployment.queue.take(self._jobs, scheduler=self._id)
         while orders:
             try:
                 self._engine.submit(orders[0])
             except Exception:
                 for order in orders:
-                    self._house.queue.put_back(order)
+                    self._deployment.queue.requeue(order)
                 raise
             del orders[0]
 
@@ -272,7 +306,7 @@ class Scheduler:
         words = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
         if words != self._told.error:
             self._log.warning(f"the scheduler could not do its work and tries again: {words}")
-        self._told.error, self._told.failed_at = words, self._told.failed_at or self._house.now()
+        self._told.error, self._told.failed_at = words, self._told.failed_at or self._deployment.now()
         self._everything = True
         if not isinstance(error, StoreError | StoreBusy):
             # It is awake, and somebody should see what it cannot do.

@@ -1,6 +1,7 @@
-"""The life of a server: from its first turn over every wake-up to the drain, in the main thread, which alone hears signals."""
+"""The life of a server: from its first turn over every wake-up to the drain, in the main thread; told to systemd."""
 
 import signal
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,10 +9,26 @@ from types import FrameType
 from typing import Final, Protocol
 
 from taskpilot.domain.fires import SchedulerState
-from taskpilot.scheduler.bell import Bell
-from taskpilot.scheduler.clock import Clock
-from taskpilot.scheduler.notify import Notifier
+from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Log, Scheduler
+
+
+class Notifier:
+    """Sends states to a service manager's socket; None: to nobody."""
+
+    def __init__(self, address: str | None) -> None:
+        # A leading @ is systemd's way to write an abstract socket.
+        self._address = None if address is None else "\0" + address[1:] if address.startswith("@") else address
+
+    def tell(self, *lines: str) -> None:
+        """Sends lines such as `READY=1`. Never raises."""
+        if self._address is None:
+            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+            connection.settimeout(1.0)
+            connection.connect(self._address)
+            connection.sendall("\n".join(lines).encode())
+
 
 _GRACE_SECONDS: Final = 15.0
 """After SIGTERM a supervisor gives its job 10 s, then kills it, then records; a second one makes it kill at once."""
@@ -46,7 +63,7 @@ class Serving:
         notifier: Notifier,
         log: Log,
         *,
-        bell: Bell,
+        wake_event: WakeEvent,
         drain_seconds: float,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
@@ -59,7 +76,7 @@ class Serving:
         self._say = say
         """For what nobody may miss, also where no log can be written: a full disk has the log on it too."""
         self._said: str | None = None
-        self._bell = bell
+        self._wake_event = wake_event
         """Rung by any thread: something is due, in the queue, or a place is free."""
         self._asked = 0
         self._turned = time.monotonic()
@@ -81,7 +98,7 @@ class Serving:
                 self._notifier.tell("READY=1", "STATUS=it keeps time")
                 ready()
             while not self._asked:
-                self._bell.wait(self._scheduler.seconds_to_sleep())
+                self._wake_event.wait(self._scheduler.seconds_to_sleep())
                 self._go_round()
             self._drain()
         finally:
@@ -125,7 +142,7 @@ class Serving:
         """Until no run is left, the time is over, or another signal wants it shorter."""
         until = time.monotonic() + seconds
         while self._engine.living and self._asked == heard and (left := until - time.monotonic()) > 0:
-            self._bell.wait(min(left, 1.0))
+            self._wake_event.wait(min(left, 1.0))
             self._go_round()
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
@@ -133,4 +150,4 @@ class Serving:
             self._scheduler.reload()
         else:
             self._asked += 1
-        self._bell.ring()
+        self._wake_event.set()

@@ -9,7 +9,7 @@ EVERY_SECONDS: Final = 15.0
 
 
 class Telemetry:
-    """Calls `push` every 15 s, and soon after `changed`. What it raises is swallowed: what was not delivered is owed in the record."""
+    """Calls `push` every 15 s, and soon after `changed`. What it raises is swallowed: what was not delivered is pending in the record."""
 
     def __init__(self, push: Callable[[], None], *, first: Callable[[], None] = lambda: None, every_seconds: float = EVERY_SECONDS) -> None:
         self._push = push
@@ -24,7 +24,7 @@ class Telemetry:
         self._thread.start()
 
     def changed(self, _jobs: frozenset[str] = frozenset()) -> None:
-        """Something is owed."""
+        """Something is pending."""
         self._wake.set()
 
     def stop(self, seconds: float) -> None:

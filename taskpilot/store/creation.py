@@ -13,8 +13,8 @@ from sqlalchemy import Engine, text
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
 from taskpilot.store import tables
-from taskpilot.store.engine import FILE, Patience, connect, make_engine
-from taskpilot.store.refusals import KEPT, file_errors, store_errors
+from taskpilot.store.connections import FILE, BusyTimeout, connect, make_engine
+from taskpilot.store.errors import KEPT, file_errors, store_errors
 
 CREATION_SECONDS: Final = 30.0
 """Making or upgrading a store takes a second; who waits longer than this for another one's is told so."""
@@ -77,7 +77,7 @@ def create(path: Path, busy_seconds: float) -> None:
         _take(lock, path)
         _refuse_lone_log(path)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        engine = make_engine(path, Patience(busy_seconds))
+        engine = make_engine(path, BusyTimeout(busy_seconds))
         try:
             with store_errors(path):
                 revision = revision_of(engine, path)
@@ -146,6 +146,6 @@ def revision_of(engine: Engine, path: Path) -> str | None:
 def revision_message(path: Path, revision: str) -> str:
     """Why a store of that revision cannot be used, and what helps."""
     if revision.isdigit() and revision < tables.HEAD:
-        mend = "type `taskpilot db backup`, then `taskpilot db upgrade`"
-        return f"the store {path} has schema {revision}, this version needs {tables.HEAD}: {mend}. {KEPT}"
+        fix = "type `taskpilot db backup`, then `taskpilot db upgrade`"
+        return f"the store {path} has schema {revision}, this version needs {tables.HEAD}: {fix}. {KEPT}"
     return f"the store {path} has schema {revision}, newer than this version's {tables.HEAD}: install the TaskPilot that wrote it. {KEPT}"

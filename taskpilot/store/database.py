@@ -11,12 +11,12 @@ from typing import Any, Self, TypeAlias
 from sqlalchemy import Connection, Engine, Row, func, insert, select
 
 from taskpilot.domain.errors import ConfigurationError, StoreError
-from taskpilot.domain.identity import new_id
-from taskpilot.domain.moments import to_micros, utc_now
+from taskpilot.domain.ids import new_id
+from taskpilot.domain.times import to_micros, utc_now
 from taskpilot.store import tables
+from taskpilot.store.connections import FILE, BusyTimeout, make_engine
 from taskpilot.store.creation import create, prepare_state_dir, revision_message, revision_of
-from taskpilot.store.engine import FILE, Patience, make_engine
-from taskpilot.store.refusals import KEPT, file_errors, store_errors
+from taskpilot.store.errors import KEPT, file_errors, store_errors
 
 Transaction: TypeAlias = Connection
 """What `Store.write` and `Store.read` give, by a name that other rooms may say."""
@@ -27,7 +27,7 @@ Record: TypeAlias = Row[Any]
 class Store:
     """The record. Every write is one BEGIN IMMEDIATE transaction; errors are StoreError (74) or StoreBusy (75)."""
 
-    def __init__(self, engine: Engine, path: Path, *, patience: Patience, store_id: str, deployment: str) -> None:
+    def __init__(self, engine: Engine, path: Path, *, patience: BusyTimeout, store_id: str, deployment: str) -> None:
         self._engine = engine
         self._patience = patience
         self.path = path
@@ -47,7 +47,7 @@ class Store:
             if not path.exists() or path.stat().st_size == 0:
                 create(path, busy_seconds)
             _check_file(path)
-        patience = Patience(busy_seconds)
+        patience = BusyTimeout(busy_seconds)
         engine = make_engine(path, patience)
         try:
             with store_errors(path), file_errors(path):

@@ -8,12 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, exists, func, insert, literal_column, or_, select, update
 
 from taskpilot.domain.fires import LAUNCH, Fire, Gap
-from taskpilot.domain.identity import new_id
-from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.text import storable
-from taskpilot.store.fire_tables import among, fire_gaps, fires, schedules
-from taskpilot.store.tables import runs
+from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.store.tables import among, fire_gaps, fires, runs, schedules
 
 # The word itself and no parameter: the index of the queue holds for this word alone.
 _IN_QUEUE = fires.c.outcome == literal_column(f"'{FireOutcome.BUFFERED}'")

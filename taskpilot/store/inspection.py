@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
-from taskpilot.store.engine import FILE
+from taskpilot.store.connections import FILE
 from taskpilot.store.tables import HEAD
 
 CHECK_SECONDS: Final = 3.0
@@ -66,7 +66,7 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class Pending:
     """A gateway group that is not known to hold the newest values."""
 
     job: str
@@ -86,7 +86,7 @@ class Inspection:
     store_id: str | None = None
     deployment: str | None = None
     runs: int = 0
-    owed: tuple[Owed, ...] = ()
+    pending: tuple[Pending, ...] = ()
     unwritten_traces: int = 0
     """Attempts that are over and whose spans are in no file yet."""
     undelivered_traces: int = 0
@@ -174,7 +174,7 @@ def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: i
             path, Condition.OTHER_SCHEMA, schema=revision, damage=damage, check_cut=cut, log_bytes=log_bytes, locked_by=holder
         )
     identity = connection.execute("SELECT store_id, deployment FROM store_info").fetchone() or (None, None)
-    owed = connection.execute(
+    pending = connection.execute(
         "SELECT job, push_error FROM job_state WHERE version > pushed_version OR push_timed_out_at IS NOT NULL ORDER BY job"
     )
     return Inspection(
@@ -184,7 +184,7 @@ def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: i
         store_id=identity[0],
         deployment=identity[1],
         runs=connection.execute("SELECT count(*) FROM runs").fetchone()[0],
-        owed=tuple(Owed(str(job), one_line(str(error or ""))) for job, error in owed),
+        pending=tuple(Pending(str(job), one_line(str(error or ""))) for job, error in pending),
         unwritten_traces=connection.execute(_UNWRITTEN).fetchone()[0],
         undelivered_traces=connection.execute(_UNDELIVERED).fetchone()[0],
         telemetry_failures={str(sink): number for sink, number in connection.execute(_FAILURES, (TELEMETRY_FAILURES.name,))},

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, union_all
 
 from taskpilot.domain.decisions import Decision
-from taskpilot.domain.moments import from_micros
 from taskpilot.domain.runs import Run
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
+from taskpilot.domain.times import from_micros
 from taskpilot.store.records import decision_of, run_of, step_of, task_of
 from taskpilot.store.tables import agents, decisions, runs, steps, tasks
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from taskpilot.domain.decisions import DecisionStatus
-from taskpilot.domain.moments import from_micros, to_micros
 from taskpilot.domain.runs import OPEN, RESUMABLE
 from taskpilot.domain.tasks import TaskStatus
+from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.tables import decisions, job_state, runs, tasks, totals
 
 _MAY_GO_ON: Final = tuple(sorted(status.value for status in OPEN | RESUMABLE))
@@ -76,7 +76,7 @@ def pending_approvals(connection: Connection, job: str | None) -> dict[str, int]
     return waiting
 
 
-def owed_jobs(connection: Connection, now: datetime) -> list[str]:
+def pending_jobs(connection: Connection, now: datetime) -> list[str]:
     """Jobs whose gateway group is not known to hold the newest values, those first whose push did not time out lately."""
     late = to_micros(now - LATE_PUSH)
     query = select(job_state.c.job, job_state.c.push_timed_out_at).where(
@@ -87,9 +87,9 @@ def owed_jobs(connection: Connection, now: datetime) -> list[str]:
 
 
 def record_delivered(connection: Connection, job: str, version: int, now: datetime) -> bool:
-    """Notes that the gateway answered 200 to the totals of `version`. True where the job is owed all the same.
+    """Notes that the gateway answered 200 to the totals of `version`. True where the job is pending all the same.
 
-    While an earlier push that timed out may still land, the group stays owed.
+    While an earlier push that timed out may still land, the group stays pending.
     """
     row = connection.execute(select(job_state.c.version, job_state.c.push_timed_out_at).where(job_state.c.job == job)).first()
     if row is None:
@@ -112,7 +112,7 @@ def record_failed(connection: Connection, job: str, error: str, *, timed_out_at:
 
 
 def record_removed(connection: Connection, job: str) -> None:
-    """Notes that the job's group is gone on purpose: nothing of it is owed until its ledger changes."""
+    """Notes that the job's group is gone on purpose: nothing of it is pending until its ledger changes."""
     values = {"pushed_version": job_state.c.version, "push_timed_out_at": None, "push_error": None}
     connection.execute(update(job_state).where(job_state.c.job == job).values(values))
 

@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, delete, exists, func, select, tuple_, union
 
 from taskpilot.domain.decisions import DecisionStatus
-from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import OPEN, FireOutcome, RunStatus
 from taskpilot.domain.steps import MEMORY, StepKind
 from taskpilot.domain.tasks import TaskStatus
-from taskpilot.store.fire_tables import fire_gaps, fires, schedules
-from taskpilot.store.tables import attempts, decisions, job_state, runs, steps, tasks
+from taskpilot.domain.times import to_micros
+from taskpilot.store.tables import attempts, decisions, fire_gaps, fires, job_state, runs, schedules, steps, tasks
 
 ROWS_MAX: Final = 2_000
 """Rows that one transaction deletes: some 20 ms, so that a run's own writes never wait long."""
+YOUNGEST: Final = timedelta(days=1)
+"""What is younger is never pruned: a fire may be caught up for half a day, and without its row it would run again."""
 _LOOKED_AT: Final = 200
 """Runs that one transaction looks at."""
 _OPEN: Final = tuple(sorted(OPEN))

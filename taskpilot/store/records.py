@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import Row
 
 from taskpilot.domain.decisions import Decision, DecisionStatus, Verdict
-from taskpilot.domain.moments import from_micros
 from taskpilot.domain.runs import Attempt, Owner, Reason, Run, RunStatus, TriggerKind
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
 from taskpilot.domain.text import storable
+from taskpilot.domain.times import from_micros
 from taskpilot.domain.usage import Spend, Usage
 
 

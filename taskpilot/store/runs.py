@@ -1,15 +1,16 @@
-"""Queries over runs, attempts and fires."""
+"""Queries over runs, attempts, fires and what people said of results."""
 
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy.dialects.sqlite import insert
 
-from taskpilot.domain.moments import from_micros, to_micros
-from taskpilot.domain.runs import Attempt, LeaseGrant, Owner, Run, RunStatus
-from taskpilot.store.fire_tables import fires
+from taskpilot.domain.runs import Attempt, Feedback, FeedbackVerdict, LeaseGrant, Owner, Run, RunStatus
+from taskpilot.domain.text import storable
+from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.records import attempt_of, dumps, run_of
-from taskpilot.store.tables import attempts, job_state, runs
+from taskpilot.store.tables import attempts, feedback, fires, job_state, runs
 
 # What every attempt asks is built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
 _THE_RUN: Final = runs.c.id == bindparam("the_run")
@@ -153,3 +154,23 @@ def previous_fire(connection: Connection, job: str, before: datetime | None) -> 
 def job_state_row(connection: Connection, job: str) -> Row[Any] | None:
     """The job's last values."""
     return connection.execute(_SELECT_STATE, {"the_job": job}).first()
+
+
+def feedback_on(connection: Connection, run_id: str) -> Feedback | None:
+    """The word that holds on a run; None where nobody said anything."""
+    row = connection.execute(select(feedback).where(feedback.c.run_id == run_id)).first()
+    if row is None:
+        return None
+    return Feedback(row.run_id, FeedbackVerdict(row.verdict), row.given_by, from_micros(row.given_at), row.note)
+
+
+def record_feedback(connection: Connection, given: Feedback) -> None:
+    """Records a word on a run; an earlier one is replaced."""
+    values = {
+        "verdict": given.verdict,
+        "given_by": storable(given.given_by),
+        "given_at": to_micros(given.given_at),
+        "note": storable(given.note),
+    }
+    statement = insert(feedback).values(run_id=given.run_id, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_=values))

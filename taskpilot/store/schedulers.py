@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from taskpilot.domain.fires import AWAKE, ClockEvent, ClockEventKind, SchedulerRow, SchedulerState
-from taskpilot.domain.identity import new_id
-from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.text import storable
-from taskpilot.store.fire_tables import audit, clock_events, schedulers
+from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.records import dumps, owner_of
+from taskpilot.store.tables import audit, clock_events, schedulers
 
 
 def begin_scheduler(connection: Connection, scheduler_id: str, *, owner: Owner, version: str, now: datetime) -> None:

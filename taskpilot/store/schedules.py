@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from taskpilot.domain.fires import Pause, ScheduleInForce
-from taskpilot.domain.identity import new_id
-from taskpilot.domain.moments import from_micros, to_micros
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.text import storable
-from taskpilot.store.fire_tables import among, past_schedules, pauses, schedules
+from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.store.tables import among, past_schedules, pauses, schedules
 
 
 def schedules_in_force(connection: Connection, jobs: Collection[str] | None = None) -> dict[str, ScheduleInForce]:

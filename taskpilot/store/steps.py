@@ -6,9 +6,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import MEMORY, Step, StepKind, StepStatus
+from taskpilot.domain.times import to_micros
 from taskpilot.store.records import dumps, loads, step_of
 from taskpilot.store.tables import agents, runs, steps
 

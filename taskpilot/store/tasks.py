@@ -8,10 +8,10 @@ from sqlalchemy import Connection, func, insert, select, update
 from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import NotFound
 from taskpilot.domain.instruments import APPROVALS, POLICY_DECISIONS, TASKS
-from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import RESUMABLE, RunStatus
 from taskpilot.domain.tasks import Task, TaskStatus, check_transition
 from taskpilot.domain.text import storable
+from taskpilot.domain.times import to_micros
 from taskpilot.store.records import decision_of, dumps, task_of
 from taskpilot.store.tables import decisions, tasks
 from taskpilot.store.totals import add, count

@@ -57,7 +57,7 @@ def add(connection: Connection, job: str, increments: Iterable[Increment]) -> No
 
 
 def touch(connection: Connection, job: str) -> None:
-    """Says that the job's ledger changed: its gateway group is owed from here on."""
+    """Says that the job's ledger changed: its gateway group is pending from here on."""
     set_state(connection, job)
 
 

@@ -1,4 +1,4 @@
-"""What traces read of the record, and which spans are still owed to traces.jsonl and to the collector."""
+"""What traces read of the record, and which spans are still pending to traces.jsonl and to the collector."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, Row, bindparam, func, or_, select, update
 
-from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import RunStatus
+from taskpilot.domain.times import to_micros
 from taskpilot.store.tables import agents, attempts, decisions, runs, steps
 
 _AT_WORK: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
@@ -81,13 +81,13 @@ class RunRecord:
         return self.run.status in _AT_WORK
 
 
-def runs_with_owed_traces(connection: Connection, *, limit: int) -> list[str]:
+def runs_with_pending_traces(connection: Connection, *, limit: int) -> list[str]:
     """Ids of runs that are over or parked and have attempts whose spans are not written, oldest first."""
     return list(connection.execute(_SELECT_OWED, {"most": limit}).scalars())
 
 
 def record_to_write(connection: Connection, run_id: str, *, rows_max: int, content: bool = False) -> RunRecord | None:
-    """The attempts whose spans are not written, at most `rows_max` rows of each kind; None where the run is at work or nothing is owed."""
+    """The attempts whose spans are not written, at most `rows_max` rows of each kind; None where the run is at work or has none."""
     run, every = _run_and_attempts(connection, run_id)
     chosen = [row for row in every if row.traces_written_at is None]
     if run is None or run.status in _AT_WORK or not chosen:
@@ -155,12 +155,12 @@ def claim_due_traces(connection: Connection, now: datetime, *, until: datetime, 
 
 
 def put_off_traces(connection: Connection, attempt_ids: Iterable[str], until: datetime) -> None:
-    """Sets from when on the spans of these attempts may be delivered, as far as they are still owed."""
-    owed = attempts.c.id.in_(list(attempt_ids)) & attempts.c.traces_due_at.is_not(None)
-    connection.execute(update(attempts).where(owed).values(traces_due_at=to_micros(until)))
+    """Sets from when on the spans of these attempts may be delivered, as far as they are still pending."""
+    pending = attempts.c.id.in_(list(attempt_ids)) & attempts.c.traces_due_at.is_not(None)
+    connection.execute(update(attempts).where(pending).values(traces_due_at=to_micros(until)))
 
 
 def runs_with_undelivered_traces(connection: Connection) -> int:
     """How many runs have spans that the collector did not get; counted up to `COUNTED_MAX` attempts."""
-    owed = select(attempts.c.run_id).where(attempts.c.traces_due_at.is_not(None)).limit(COUNTED_MAX).subquery()
-    return int(connection.execute(select(func.count(owed.c.run_id.distinct()))).scalar_one())
+    pending = select(attempts.c.run_id).where(attempts.c.traces_due_at.is_not(None)).limit(COUNTED_MAX).subquery()
+    return int(connection.execute(select(func.count(pending.c.run_id.distinct()))).scalar_one())

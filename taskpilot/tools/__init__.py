@@ -1,10 +1,9 @@
-"""What a model may ask for: `@tool`, the schemas made from annotations, and the tools that come with the house."""
+"""What a model may ask for: `@tool`, the schemas made from annotations, and the tools that come with the deployment."""
 
 from taskpilot.tools.arguments import parse_arguments
-from taskpilot.tools.builtin import create_task_tool
+from taskpilot.tools.builtin import create_task_tool, notify_tool
 from taskpilot.tools.decorator import BUILT_IN, is_tool, tool, tool_spec
 from taskpilot.tools.invocation import invoke, read_result, result_text
-from taskpilot.tools.notify import notify_tool
 
 __all__ = [
     "BUILT_IN",

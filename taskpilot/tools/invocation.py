@@ -16,7 +16,7 @@ MAX_RESULT_BYTES: Final = 64 * 1024
 def invoke(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
     """The tool's result as plain JSON values. `arguments` are those that `parse_arguments` gave, and that policy allowed.
 
-    Raises ToolFailed where the tool raised or gave what is not JSON; errors of the house and what stops a run pass as they are.
+    Raises ToolFailed where the tool raised or gave what is not JSON; errors of the deployment and what stops a run pass as they are.
     """
     values = keyword_arguments(spec, arguments)
     try:

@@ -10,10 +10,10 @@ from typing import Final
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.text import one_line
 from taskpilot.store.schedulers import answer_audit, insert_audit
-from taskpilot.web.services import Services
+from taskpilot.web.dependencies import Services
 
 ACTOR: Final = "api"
-STRANGER: Final = "stranger"
+ANONYMOUS: Final = "stranger"
 """Who has no token, or a wrong one."""
 STRANGERS_A_MINUTE: Final = 60
 """So many refusals of strangers are recorded a minute: the record is not theirs to fill."""
@@ -33,13 +33,13 @@ class Audit:
     def begin(self, method: str, path: str) -> str:
         """Records a write before it is done and gives the row's id; what cannot be recorded is not done. Raises StoreError or StoreBusy."""
         action, subject = _named(method, path)
-        house = self._services.house
-        with house.store.write() as connection:
+        deployment = self._services.deployment
+        with deployment.store.write() as connection:
             return insert_audit(connection, actor=ACTOR, action=action, subject=subject, now=self._services.now())
 
     def end(self, audit_id: str, status: int, body: bytes) -> None:
         """Adds what it came to. It is done by now: a store that is busy leaves the row without an answer."""
-        with suppress(TaskPilotError), self._services.house.store.write() as connection:
+        with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
             answer_audit(connection, audit_id, f"{status} {_sentence(body)}".strip())
 
     def refused(self, method: str, path: str, status: int, *, stranger: bool) -> None:
@@ -47,8 +47,8 @@ class Audit:
         if stranger and not self._has_room():
             return
         action, subject = _named(method, path)
-        actor = STRANGER if stranger else ACTOR
-        with suppress(TaskPilotError), self._services.house.store.write() as connection:
+        actor = ANONYMOUS if stranger else ACTOR
+        with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
             insert_audit(connection, actor=actor, action=action, subject=subject, answer=str(status), now=self._services.now())
 
     def _has_room(self) -> bool:

@@ -1,20 +1,90 @@
-"""What a person's browser shows: the history of runs, and the API's description; server-rendered, with nothing from elsewhere."""
+"""What a browser shows: the history of runs and the API's description; rendered on the server."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from taskpilot.domain.errors import TaskPilotError
-from taskpilot.operations.health import Health, health
-from taskpilot.operations.jobs import list_jobs
-from taskpilot.operations.runs import list_runs
 from taskpilot.store.listings import Page
+from taskpilot.views.health import Health, health
+from taskpilot.views.jobs import list_jobs
+from taskpilot.views.runs import list_runs
 from taskpilot.web import schemas
-from taskpilot.web.description import for_people
-from taskpilot.web.problems import answers
-from taskpilot.web.services import Services
+from taskpilot.web.dependencies import Services
+from taskpilot.web.errors import answers
 from taskpilot.web.templating import render
+
+_METHODS: Final = ("get", "post")
+_Shapes = Mapping[str, Mapping[str, Any]]
+
+
+def for_people(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the page: operations by tag, and the shapes that they name."""
+    shapes = description.get("components", {}).get("schemas", {})
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path, methods in description["paths"].items():
+        for method in _METHODS:
+            if method in methods:
+                operation = methods[method]
+                groups.setdefault(operation["tags"][0], []).append(_operation(method, path, operation, shapes))
+    return {
+        "description": description,
+        "groups": list(groups.items()),
+        "shapes": [(name, _shape(shape, shapes)) for name, shape in sorted(shapes.items()) if "properties" in shape],
+    }
+
+
+def _operation(method: str, path: str, operation: Mapping[str, Any], shapes: _Shapes) -> dict[str, Any]:
+    inputs = [
+        {
+            "name": one["name"],
+            "where": one["in"],
+            "required": one.get("required", False),
+            "type": type_of(one.get("schema", {}), shapes),
+            "text": one.get("description", ""),
+        }
+        for one in operation.get("parameters", ())
+    ]
+    if "requestBody" in operation:
+        body = operation["requestBody"]
+        for media, content in body["content"].items():
+            inputs.append(
+                {"name": media, "where": "body", "required": False, "type": type_of(content.get("schema", {}), shapes), "text": ""}
+            )
+    answers = [
+        {"status": status, "shape": ", ".join(_answer_shapes(answer, shapes))} for status, answer in sorted(operation["responses"].items())
+    ]
+    return {"method": method.upper(), "path": path, "text": operation.get("description", ""), "inputs": inputs, "answers": answers}
+
+
+def _answer_shapes(answer: Mapping[str, Any], shapes: _Shapes) -> Iterator[str]:
+    for media, content in answer.get("content", {}).items():
+        name = type_of(content.get("schema", {}), shapes)
+        yield name if name != "string" else media
+
+
+def _shape(shape: Mapping[str, Any], shapes: _Shapes) -> dict[str, Any]:
+    fields = [(key, type_of(value, shapes), value.get("description", "")) for key, value in shape["properties"].items()]
+    return {"text": shape.get("description", ""), "fields": fields}
+
+
+def type_of(schema: Mapping[str, Any], shapes: _Shapes) -> str:
+    """A JSON schema in a few words: `list of Run`, `string (uuid) or null`; a closed set of words by its words."""
+    if "$ref" in schema:
+        name = str(schema["$ref"]).rpartition("/")[2]
+        return type_of(shapes[name], shapes) if "enum" in shapes.get(name, {}) else name
+    for union in ("anyOf", "oneOf"):
+        if union in schema:
+            return " or ".join(dict.fromkeys(type_of(one, shapes) for one in schema[union]))
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"list of {type_of(schema.get('items', {}), shapes)}"
+    kind = str(schema.get("type", "anything"))
+    return f"{kind} ({schema['format']})" if "format" in schema else kind
+
 
 RUNS: Final = 50
 JOBS: Final = 200
@@ -39,14 +109,14 @@ _HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": 
 def page_routes(services: Services, version: str) -> APIRouter:
     """The pages, and the service info for programs that ask for the same path."""
     router = APIRouter(tags=["pages"], responses=answers(401, 403, 421))
-    house = services.house
+    deployment = services.deployment
 
     @router.get("/", response_model=schemas.Service, responses=_HTML | answers(503))
     def root(request: Request) -> Response:
         """Who answers and where what is; for a browser, the history of runs."""
         if prefers_html(request.headers.get("accept", "")):
             return HTMLResponse(_history(services, version), headers={"Vary": "Accept"})
-        info = {"name": "taskpilot", "version": version, "deployment": house.store.deployment, "links": LINKS}
+        info = {"name": "taskpilot", "version": version, "deployment": deployment.store.deployment, "links": LINKS}
         return JSONResponse(info, headers={"Vary": "Accept"})
 
     @router.get("/docs", response_class=HTMLResponse)
@@ -85,13 +155,13 @@ def _quality(parameters: str) -> float:
 
 def _history(services: Services, version: str) -> str:
     """The page; where the store or the jobs cannot be read, what can be said all the same."""
-    house = services.house
-    found: Health = health(house)
+    deployment = services.deployment
+    found: Health = health(deployment)
     values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "trouble": "", "deployment": ""}
     try:
-        values["deployment"] = house.store.deployment
-        values["runs"] = list_runs(house, Page(RUNS))
-        lines = list_jobs(house, limit=JOBS + 1)
+        values["deployment"] = deployment.store.deployment
+        values["runs"] = list_runs(deployment, Page(RUNS))
+        lines = list_jobs(deployment, limit=JOBS + 1)
         values |= {"jobs": lines[:JOBS], "more_jobs": len(lines) > JOBS}
     except TaskPilotError as error:
         values["trouble"] = str(error)

@@ -1,18 +1,80 @@
-"""Routes for monitors: is it alive, is it ready, how does it stand, and what are its numbers."""
+"""Routes for monitors: alive, ready, health, metrics."""
 
+import asyncio
+import threading
+import time
+from contextlib import suppress
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
-from taskpilot.operations.golden_signals import golden_json, golden_signals
-from taskpilot.operations.health import health, health_json
-from taskpilot.operations.metrics import scrape
-from taskpilot.web import probe_schemas as schemas
-from taskpilot.web.problems import answers
-from taskpilot.web.readiness import LIVE_SECONDS, Readiness
-from taskpilot.web.services import Services
+from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.fires import AWAKE, PUNCTUAL, SchedulerState
+from taskpilot.domain.text import said
+from taskpilot.services.metrics import scrape
+from taskpilot.store.probe import probe
+from taskpilot.views.golden_signals import golden_json, golden_signals
+from taskpilot.views.health import health, health_json
+from taskpilot.web import schemas
+from taskpilot.web.dependencies import Services
+from taskpilot.web.errors import answers
+
+LIVE_SECONDS: Final = AWAKE.total_seconds()
+"""A loop that did not come round for three wake-ups hangs."""
+READY_SECONDS: Final = PUNCTUAL.total_seconds()
+"""One that missed two is not to be relied on before it is to be restarted."""
+
+_FRESH_SECONDS: Final = 1.0
+"""The store is asked at most this often, however many monitors there are."""
+_BUSY_SECONDS: Final = 0.5
+"""A writer may hold the store for this long before it counts as locked."""
+_WAIT_SECONDS: Final = 2.0
+"""A disk may hang for ever; the answer comes after this."""
+
+
+class Readiness:
+    """Asked from the event loop alone."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._asked_at = -_FRESH_SECONDS
+        self._answer: asyncio.Future[str | None] | None = None
+
+    async def reason(self) -> str | None:
+        """Why we are not ready, as a sentence; None where we are."""
+        state = self._services.state()
+        if state is not SchedulerState.RUNNING:
+            return f"the scheduler is {state}"
+        silent = self._services.seconds_since_turn()
+        if silent > READY_SECONDS:
+            return f"the scheduler's loop did not come round for {silent:.0f} s"
+        return await self._of_store()
+
+    async def _of_store(self) -> str | None:
+        now = time.monotonic()
+        answer = self._answer
+        if answer is None or (answer.done() and now - self._asked_at >= _FRESH_SECONDS):
+            self._asked_at = now
+            self._answer = answer = asyncio.get_running_loop().create_future()
+            # Its own daemon thread: a disk that hangs costs one, and neither a place in the pool nor the end of the process.
+            ask = threading.Thread(target=self._ask, args=(asyncio.get_running_loop(), answer), name="taskpilot-probe", daemon=True)
+            ask.start()
+        await asyncio.wait({answer}, timeout=_WAIT_SECONDS)
+        return answer.result() if answer.done() else f"the store did not answer for {time.monotonic() - self._asked_at:.0f} s"
+
+    def _ask(self, loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[str | None]") -> None:
+        try:
+            probe(self._services.deployment.store, busy_seconds=_BUSY_SECONDS)
+            reason = None
+        except TaskPilotError as error:
+            reason = str(error)
+        except BaseException as error:
+            reason = said(error)
+        # Where the server ended meanwhile, nobody asks any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(answer.set_result, reason)
 
 
 class Collected(StrEnum):
@@ -53,9 +115,9 @@ def open_routes(services: Services) -> APIRouter:
 
         The jobs' numbers are pushed then, and would be counted twice. `collect[]` says which ones all the same.
         """
-        pushed = services.house.settings.pushgateway_url is not None
+        pushed = services.deployment.settings.pushgateway_url is not None
         everything = Collected.ALL in collect if collect else not pushed
-        return Exposition(scrape(services.house, everything=everything))
+        return Exposition(scrape(services.deployment, everything=everything))
 
     return router
 
@@ -67,12 +129,12 @@ def guarded_routes(services: Services) -> APIRouter:
     @router.get("/health", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
     def health_route() -> Response:
         """How everything stands: 200 for pass and warn, 503 for fail."""
-        found: dict[str, Any] = health_json(health(services.house))
+        found: dict[str, Any] = health_json(health(services.deployment))
         return JSONResponse(found, 503 if found["status"] == "fail" else 200)
 
     @router.get("/golden-signals", response_model=schemas.GoldenSignals, responses=answers(422, 503))
     def golden_route(days: Annotated[int, Query(ge=1, le=3650)] = 30) -> dict[str, Any]:
         """Whether the work is worth its while: success, duration, cost, violations and correctness over the last days."""
-        return golden_json(golden_signals(services.house, days=days))
+        return golden_json(golden_signals(services.deployment, days=days))
 
     return router

@@ -10,17 +10,17 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
 
+from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import DecisionStatus, Verdict
 from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.tasks import TaskStatus
-from taskpilot.operations import decisions, fires, jobs, runs, shapes, tasks
-from taskpilot.operations.house import House
 from taskpilot.store.listings import Page
+from taskpilot.views import fires, jobs, runs, shapes, tasks
 from taskpilot.web import schemas
-from taskpilot.web.problems import answers
-from taskpilot.web.services import Services
+from taskpilot.web.dependencies import Services
+from taskpilot.web.errors import answers
 
 
 def _dated(given: object) -> object:
@@ -41,45 +41,45 @@ Before = Annotated[UUID | None, Query(description="Only what is older than this 
 def reading_routes(services: Services) -> APIRouter:
     """The read part of the API."""
     router = APIRouter(prefix="/api/v1", tags=["reading"], responses=answers(401, 403, 421, 422, 503))
-    house = services.house
+    deployment = services.deployment
 
     @router.get("/jobs", response_model=schemas.Jobs, responses=answers(409))
     def list_jobs(limit: Limit = 50, after: Annotated[str, Query(max_length=63, description="Only names after this one.")] = "") -> Any:
         """The jobs by name, with when they are due next and how they ran last."""
-        lines = jobs.list_jobs(house, after=after, limit=limit)
+        lines = jobs.list_jobs(deployment, after=after, limit=limit)
         last = lines[-1].spec.name if len(lines) == limit else None
         following = _next("/api/v1/jobs", limit=limit, after=last) if last else None
         return {
             "items": [jobs.line_json(line) for line in lines],
             "next": following,
-            "broken": [str(file) for file in house.catalog.broken],
+            "broken": [str(file) for file in deployment.catalog.broken],
         }
 
     @router.get("/jobs/{name}", response_model=schemas.JobDetail, responses=answers(404, 409))
     def show_job(name: JobName) -> Any:
         """One job with its parameters."""
-        spec = defined(house, name)
-        return jobs.line_json(jobs.show_job(house, name)) | {"parameters": jobs.parameters_json(spec)}
+        spec = defined(deployment, name)
+        return jobs.line_json(jobs.show_job(deployment, name)) | {"parameters": jobs.parameters_json(spec)}
 
     @router.get("/jobs/{name}/fires", response_model=schemas.Listed[schemas.Fire])
     def list_fires(
         name: JobName, limit: Limit = 50, before: Annotated[Moment | None, Query(description="Only those before.")] = None
     ) -> Any:
         """What became of a job's fires, the latest first; of a job that is gone too."""
-        found = [fires.fire_json(line) for line in fires.list_fires(house, name, before=before, limit=limit)]
+        found = [fires.fire_json(line) for line in fires.list_fires(deployment, name, before=before, limit=limit)]
         last = found[-1]["scheduled_for"] if len(found) == limit else None
         return {"items": found, "next": _next(f"/api/v1/jobs/{name}/fires", limit=limit, before=last) if last else None}
 
     @router.get("/runs", response_model=schemas.Listed[schemas.Run])
     def list_runs(job: Wanted = None, status: RunStatus | None = None, limit: Limit = 50, before: Before = None) -> Any:
         """The newest runs."""
-        found = runs.list_runs(house, _page(limit, before), job=job, status=status)
+        found = runs.list_runs(deployment, _page(limit, before), job=job, status=status)
         return _listed("/api/v1/runs", limit, [shapes.run_json(run) for run in found], "run_id", job=job, status=status)
 
     @router.get("/runs/{run_id}", response_model=schemas.RunDetail, responses=answers(404))
     def show_run(run_id: UUID) -> Any:
         """One run with its attempts and tasks, and what it waits for."""
-        return runs.detail_json(runs.show_run(house, str(run_id)))
+        return runs.detail_json(runs.show_run(deployment, str(run_id)))
 
     @router.get("/tasks", response_model=schemas.Listed[schemas.Task])
     def list_tasks(
@@ -90,14 +90,14 @@ def reading_routes(services: Services) -> APIRouter:
         before: Before = None,
     ) -> Any:
         """The newest tasks; `status` may stand several times."""
-        found = tasks.list_tasks(house, _page(limit, before), run_id=_text(run), job=job, statuses=status or ())
+        found = tasks.list_tasks(deployment, _page(limit, before), run_id=_text(run), job=job, statuses=status or ())
         items = [shapes.task_json(task) for task in found]
         return _listed("/api/v1/tasks", limit, items, "task_id", run=run, job=job, status=status)
 
     @router.get("/tasks/{task_id}", response_model=schemas.Task, responses=answers(404))
     def show_task(task_id: UUID) -> Any:
         """One task."""
-        return shapes.task_json(tasks.show_task(house, str(task_id)))
+        return shapes.task_json(tasks.show_task(deployment, str(task_id)))
 
     @router.get("/decisions", response_model=schemas.Listed[schemas.Decision])
     def list_decisions(
@@ -110,22 +110,22 @@ def reading_routes(services: Services) -> APIRouter:
     ) -> Any:
         """The newest verdicts on tool calls."""
         page = _page(limit, before)
-        found = decisions.list_decisions(house, page, run_id=_text(run), job=job, status=status, verdict=verdict)
+        found = tasks.list_decisions(deployment, page, run_id=_text(run), job=job, status=status, verdict=verdict)
         items = [shapes.decision_json(decision) for decision in found]
         return _listed("/api/v1/decisions", limit, items, "decision_id", run=run, job=job, status=status, verdict=verdict)
 
     @router.get("/decisions/{decision_id}", response_model=schemas.Decision, responses=answers(404))
     def show_decision(decision_id: UUID) -> Any:
         """One decision, with the arguments that it is about."""
-        return shapes.decision_json(decisions.show_decision(house, str(decision_id)))
+        return shapes.decision_json(tasks.show_decision(deployment, str(decision_id)))
 
     return router
 
 
-def defined(house: House, name: str) -> JobSpec:
+def defined(deployment: Deployment, name: str) -> JobSpec:
     """The job of a path. Raises NotFound where there is none, ConfigurationError where its file is broken."""
     with named_in_path():
-        return house.catalog.get(name)
+        return deployment.catalog.get(name)
 
 
 @contextmanager

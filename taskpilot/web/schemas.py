@@ -1,17 +1,16 @@
-"""The shapes of the answers, as the API's description tells them; the values are those of operations/shapes.py."""
+"""The shapes of the answers, as the API's description tells them; the values are those of views/shapes.py."""
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from taskpilot.domain.decisions import DecisionStatus, Verdict
-from taskpilot.domain.feedback import FeedbackVerdict
-from taskpilot.domain.runs import FireOutcome, RunStatus, TriggerKind
+from taskpilot.domain.runs import FeedbackVerdict, FireOutcome, RunStatus, TriggerKind
 from taskpilot.domain.tasks import Priority, TaskStatus
 
 Item = TypeVar("Item")
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-"""As operations/shapes.py writes it, to the microsecond: parsing it here would only write it differently again."""
+"""As views/shapes.py writes it, to the microsecond: parsing it here would only write it differently again."""
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Text of one line."""
@@ -267,3 +266,75 @@ class Done(BaseModel):
     """What came of it, as a sentence."""
 
     message: str
+
+
+class Liveness(BaseModel):
+    """Whether the scheduler's loop comes round."""
+
+    alive: bool
+    seconds_since_turn: float
+
+
+class Readiness(BaseModel):
+    """Whether a run would be started and recorded now."""
+
+    ready: bool
+    reason: str | None
+
+
+class SchedulerHealth(BaseModel):
+    """The scheduler, and what there is for it to do; null is what nobody knows."""
+
+    state: str
+    jobs: int | None
+    paused: int | None
+    running: int | None
+    queued: int | None
+    last_tick: Instant | None
+    lag_seconds: float | None
+    next_fire: Instant | None
+
+
+class Check(BaseModel):
+    """One part of the deployment."""
+
+    status: Literal["pass", "warn", "fail", "unknown", "off"]
+    detail: str
+
+
+class Finding(BaseModel):
+    """Something that a person should know."""
+
+    status: Literal["warn", "fail"]
+    text: str
+
+
+class Health(BaseModel):
+    """How everything stands."""
+
+    status: Literal["pass", "warn", "fail"]
+    version: str
+    scheduler: SchedulerHealth
+    checks: dict[str, Check]
+    broken: list[str] = Field(description="The job files that cannot be loaded.")
+    findings: list[Finding]
+
+
+class GoldenSignal(BaseModel):
+    """One figure."""
+
+    value: float | None
+    unit: str
+    verdict: Literal["healthy", "degraded", "unhealthy", "no data"]
+    window: str
+    detail: str
+
+
+class GoldenSignals(BaseModel):
+    """Whether the work is worth its while."""
+
+    success_rate: GoldenSignal
+    p95_duration: GoldenSignal
+    cost_per_success: GoldenSignal
+    policy_violation_rate: GoldenSignal
+    confirmed_correctness: GoldenSignal

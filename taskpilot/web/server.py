@@ -1,21 +1,70 @@
-"""The HTTP server: uvicorn in a thread of its own, on a socket that is bound before anybody is told that it serves."""
+"""Routes, errors and access put together, and served by uvicorn in a thread of its own."""
 
 import errno
 import socket
 import threading
 import time
 from contextlib import suppress
-from typing import Final
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
 
 import uvicorn
+from fastapi import FastAPI, Security
+from starlette.types import ASGIApp
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
-from taskpilot.web.application import make_application
-from taskpilot.web.gate import Access
-from taskpilot.web.hosts import Hosts, in_url
-from taskpilot.web.services import Services
+from taskpilot.web.audit import Audit
+from taskpilot.web.auth import Access, AuthMiddleware, Hosts, in_url
+from taskpilot.web.dependencies import Services
+from taskpilot.web.errors import Problem, install_error_handlers
+from taskpilot.web.pages import page_routes
+from taskpilot.web.probes import guarded_routes, open_routes
+from taskpilot.web.reading import reading_routes
 from taskpilot.web.templating import content_policy
+from taskpilot.web.writing import BEARER, writing_routes
+
+_DESCRIPTION = (
+    "What this deployment of TaskPilot runs, ran and waits for. Lists are pages, the newest first; `next` is where the following page is. "
+    "Writing needs the token that the server was started with (TASKPILOT_API_TOKEN) as `Authorization: Bearer ...`, and so does reading "
+    "where the server listens on another address than this machine's own. Refusals have one shape, Problem."
+)
+
+
+def make_application(services: Services, access: Access) -> ASGIApp:
+    """What the server serves."""
+    app = FastAPI(
+        title="TaskPilot",
+        version=_version(),
+        description=_DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    install_error_handlers(app)
+    reads = [Security(BEARER)] if access.reading_needs_token else []
+    app.include_router(open_routes(services))
+    app.include_router(guarded_routes(services), dependencies=reads)
+    app.include_router(page_routes(services, app.version), dependencies=reads)
+    app.include_router(reading_routes(services), dependencies=reads)
+    app.include_router(writing_routes(services))
+    _describe_problems(app)
+    return AuthMiddleware(app, access, Audit(services))
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Adds the shape of refusals to the description: no route returns it by itself, so that FastAPI would not know it."""
+    described: dict[str, Any] = app.openapi()
+    described["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+
+
+def _version() -> str:
+    try:
+        return version("taskpilot")
+    except PackageNotFoundError:
+        return "unknown"
+
 
 _START_SECONDS: Final = 30.0
 """On a machine that is very busy; usual is a tenth of a second."""
@@ -38,7 +87,7 @@ class HttpServer:
     def start(self) -> None:
         """Listens, and answers from here on. Raises ConfigurationError where the port is taken or the address is not ours."""
         self._socket = listening = self._bind()
-        token = self._services.house.settings.api_token
+        token = self._services.deployment.settings.api_token
         access = Access(
             hosts=Hosts(self._host, listening.getsockname()[0]),
             token=token.get_secret_value() if token is not None else None,

@@ -6,14 +6,14 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Security
 from fastapi.security import HTTPBearer
 
-from taskpilot.operations import approvals, pauses
-from taskpilot.operations.feedback import give_feedback
-from taskpilot.operations.requests import enqueue_run
-from taskpilot.operations.running import cancel_run
+from taskpilot.services import approvals, jobs
+from taskpilot.services.approvals import give_feedback
+from taskpilot.services.queued_runs import enqueue_run
+from taskpilot.services.running import cancel_run
 from taskpilot.web import schemas
-from taskpilot.web.problems import answers
+from taskpilot.web.dependencies import Services
+from taskpilot.web.errors import answers
 from taskpilot.web.reading import JobName, defined, named_in_path
-from taskpilot.web.services import Services
 
 Who = Annotated[schemas.Answer | None, Body()]
 
@@ -25,7 +25,7 @@ def writing_routes(services: Services) -> APIRouter:
     """The write part of the API."""
     refusals = answers(401, 403, 404, 408, 409, 413, 415, 421, 422, 503)
     router = APIRouter(prefix="/api/v1", tags=["writing"], responses=refusals, dependencies=[Security(BEARER)])
-    house = services.house
+    deployment = services.deployment
 
     def done(message: str) -> dict[str, str]:
         services.wake()
@@ -34,9 +34,9 @@ def writing_routes(services: Services) -> APIRouter:
     @router.post("/jobs/{name}/run", response_model=schemas.Queued, status_code=202)
     def run_job(name: JobName, wanted: Annotated[schemas.RunRequest | None, Body()] = None) -> Any:
         """Puts a new run into the queue; it starts when there is a place. A parameter that names a file cannot be set from here."""
-        defined(house, name)
+        defined(deployment, name)
         asked = wanted or schemas.RunRequest()
-        run = enqueue_run(house, name, parameters=asked.parameters, model=asked.model)
+        run = enqueue_run(deployment, name, parameters=asked.parameters, model=asked.model)
         link = f"/api/v1/runs/{run.id}"
         return {"run_id": run.id, "job": run.job, "status": run.status, "link": link} | done(f"run {run.id} is in the queue")
 
@@ -45,47 +45,47 @@ def writing_routes(services: Services) -> APIRouter:
         """Starts nothing of this job until it is resumed; what runs goes on."""
         asked = who or schemas.Answer()
         with named_in_path():
-            return done(pauses.pause_job(house, name, by=asked.by, note=asked.note))
+            return done(jobs.pause_job(deployment, name, by=asked.by, note=asked.note))
 
     @router.post("/jobs/{name}/resume", response_model=schemas.Done)
     def resume_job(name: JobName, who: Who = None) -> Any:
         """Ends the pause; nothing is caught up."""
         asked = who or schemas.Answer()
         with named_in_path():
-            return done(pauses.resume_job(house, name, by=asked.by, note=asked.note))
+            return done(jobs.resume_job(deployment, name, by=asked.by, note=asked.note))
 
     @router.post("/runs/{run_id}/cancel", response_model=schemas.Done)
     def cancel(run_id: UUID) -> Any:
         """Ends a run that is queued, running or waiting; a running one is asked to, and killed after 10 s."""
-        return done(cancel_run(house, str(run_id)))
+        return done(cancel_run(deployment, str(run_id)))
 
     @router.post("/runs/{run_id}/feedback", response_model=schemas.Done)
     def feedback(run_id: UUID, said: schemas.FeedbackAnswer) -> Any:
         """Says whether an ended run's result was right; a later word takes the earlier one's place."""
-        return done(give_feedback(house, str(run_id), said.verdict, by=said.by, note=said.note))
+        return done(give_feedback(deployment, str(run_id), said.verdict, by=said.by, note=said.note))
 
     @router.post("/tasks/{task_id}/approve", response_model=schemas.Done)
     def approve_task(task_id: UUID, who: Who = None) -> Any:
         """Lets a task be executed."""
         asked = who or schemas.Answer()
-        return done(approvals.approve_task(house, str(task_id), by=asked.by, note=asked.note))
+        return done(approvals.approve_task(deployment, str(task_id), by=asked.by, note=asked.note))
 
     @router.post("/tasks/{task_id}/reject", response_model=schemas.Done)
     def reject_task(task_id: UUID, who: Who = None) -> Any:
         """Ends a task unexecuted."""
         asked = who or schemas.Answer()
-        return done(approvals.reject_task(house, str(task_id), by=asked.by, note=asked.note))
+        return done(approvals.reject_task(deployment, str(task_id), by=asked.by, note=asked.note))
 
     @router.post("/decisions/{decision_id}/approve", response_model=schemas.Done)
     def approve_decision(decision_id: UUID, who: Who = None) -> Any:
         """Lets exactly this tool call, with these arguments, be made."""
         asked = who or schemas.Answer()
-        return done(approvals.approve_decision(house, str(decision_id), by=asked.by, note=asked.note))
+        return done(approvals.approve_decision(deployment, str(decision_id), by=asked.by, note=asked.note))
 
     @router.post("/decisions/{decision_id}/reject", response_model=schemas.Done)
     def reject_decision(decision_id: UUID, who: Who = None) -> Any:
         """Denies exactly this tool call."""
         asked = who or schemas.Answer()
-        return done(approvals.reject_decision(house, str(decision_id), by=asked.by, note=asked.note))
+        return done(approvals.reject_decision(deployment, str(decision_id), by=asked.by, note=asked.note))
 
     return router

@@ -1,21 +1,58 @@
-"""The executor: works on one approved task by tool calls until it is done or a limit is reached."""
+"""The executor: works on one approved task by tool calls until it is done or a limit is reached; and `create_task` outside of it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
-from taskpilot.context.asking import Asking
-from taskpilot.context.calling import Calling
+from taskpilot.context import scope
+from taskpilot.context.llm_steps import LLMSteps
 from taskpilot.context.session import Session
+from taskpilot.context.tool_steps import ToolSteps
 from taskpilot.domain.chat import Message, Role, ToolCall, ToolSchema
 from taskpilot.domain.errors import Denied, ToolArgumentsInvalid, ToolFailed
+from taskpilot.domain.ids import new_id
+from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import ToolSpec
-from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.domain.tasks import Priority, Task, TaskStatus
 from taskpilot.domain.text import one_line
+from taskpilot.journal.journal import Journal
 from taskpilot.tools.arguments import parse_arguments
 from taskpilot.tools.builtin import create_task_tool
 from taskpilot.tools.invocation import result_text
-from taskpilot.workflow.prompts import EXECUTOR
+from taskpilot.workflow.shapes import EXECUTOR
+
+
+class PendingTasks:
+    """Files what a job's own code asks for."""
+
+    def __init__(self, journal: Journal, run: Run, now: Callable[[], datetime]) -> None:
+        self._journal = journal
+        self._run = run
+        self._now = now
+
+    def file(self, title: str, priority: str, description: str) -> str:
+        """Records a pending task once for its place in the run; gives what the caller is told."""
+        path = scope.current().child_path("filed")
+        if self._journal.task_at(path) is None:
+            now = self._now()
+            self._journal.propose(
+                Task(
+                    id=new_id(),
+                    run_id=self._run.id,
+                    job=self._run.job,
+                    scope=path,
+                    title=title,
+                    priority=Priority(priority),
+                    description=description,
+                    status=TaskStatus.PENDING,
+                    reason="filed by the job",
+                    created_at=now,
+                    updated_at=now,
+                )
+            )
+        return f"filed: {title} ({priority})"
+
 
 ROUNDS_MAX: Final = 8
 """Model turns for one task; a model that still wants tools then is going in circles."""
@@ -27,10 +64,10 @@ AGENT: Final = "executor"
 class Execution:
     """One task in work."""
 
-    def __init__(self, session: Session, asking: Asking, calling: Calling, task: Task) -> None:
+    def __init__(self, session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, task: Task) -> None:
         self._session = session
-        self._asking = asking
-        self._calling = calling
+        self._llm_steps = llm_steps
+        self._tool_steps = tool_steps
         self._task = task
         self._effects = 0
         self._denials: list[str] = []
@@ -46,9 +83,9 @@ class Execution:
         schemas = [ToolSchema(spec.name, spec.description, spec.parameters) for spec in self._tools.values()]
         about = {"title": self._task.title, "priority": self._task.priority, "description": self._task.description}
         messages = [Message(Role.SYSTEM, EXECUTOR), Message(Role.USER, json.dumps({"task": about}, ensure_ascii=False))]
-        with self._asking.invocation(AGENT) as invocation:
+        with self._llm_steps.invocation(AGENT) as invocation:
             for _round in range(ROUNDS_MAX):
-                reply = self._asking.chat(invocation, messages, tools=schemas)
+                reply = self._llm_steps.chat(invocation, messages, tools=schemas)
                 if not reply.tool_calls:
                     return self._settle(reply.refusal or reply.content or "the model said nothing")
                 messages.append(Message(Role.ASSISTANT, reply.content, tool_calls=reply.tool_calls))
@@ -64,7 +101,7 @@ class Execution:
             return f"error: there is no tool {one_line(call.name, limit=64)}; there are {', '.join(sorted(self._tools))}"
         try:
             arguments = parse_arguments(spec, self._as_reviewed(call))
-            text = result_text(self._calling.call(spec, arguments, agent=AGENT))
+            text = result_text(self._tool_steps.call(spec, arguments, agent=AGENT))
         except ToolArgumentsInvalid as error:
             self._session.tell("tool-arguments-invalid", one_line(str(error)), level="warning", tool=spec.name)
             return f"error: {error}"

@@ -5,20 +5,19 @@ from contextlib import nullcontext
 from typing import Any
 
 from taskpilot.context import scope
-from taskpilot.context.asking import Asking
-from taskpilot.context.calling import Calling
+from taskpilot.context.llm_steps import LLMSteps
+from taskpilot.context.serialization import to_json
 from taskpilot.context.session import Session
-from taskpilot.context.values import to_json
+from taskpilot.context.tool_steps import ToolSteps
 from taskpilot.domain.errors import ModelError, ModelUnavailable, Waiting
-from taskpilot.domain.identity import new_id
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.tasks import AFTER_VERDICT, Task, TaskStatus
 from taskpilot.domain.text import one_line
 from taskpilot.workflow.execution import Execution
-from taskpilot.workflow.prompts import PLANNER, REVIEWER
-from taskpilot.workflow.shapes import Plan, Proposal, Review, TaskResult, WorkflowResult
+from taskpilot.workflow.shapes import PLANNER, REVIEWER, Plan, Proposal, Review, TaskResult, WorkflowResult
 
 
-def run_workflow(session: Session, asking: Asking, calling: Calling, request: Any) -> WorkflowResult:
+def run_workflow(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, request: Any) -> WorkflowResult:
     """Plans the request, then reviews and executes its tasks one after the other.
 
     Raises ModelError where the planner or a reviewer gives nothing usable, and Waiting, after all other tasks are done, where a person
@@ -26,13 +25,13 @@ def run_workflow(session: Session, asking: Asking, calling: Calling, request: An
     """
     text = request if isinstance(request, str) else json.dumps(to_json(request), ensure_ascii=False, sort_keys=True)
     with scope.inside("workflow"):
-        plan = asking.structured("planner", text, Plan, system=PLANNER)
+        plan = llm_steps.structured("planner", text, Plan, system=PLANNER)
         results: list[TaskResult] = []
         waits: list[Waiting] = []
         for proposal in plan.tasks:
             with scope.inside("task") as here:
                 try:
-                    task = _work_on(session, asking, calling, text, proposal, here.path)
+                    task = _work_on(session, llm_steps, tool_steps, text, proposal, here.path)
                 except Waiting as waiting:
                     waits.append(waiting)
                     continue
@@ -42,12 +41,12 @@ def run_workflow(session: Session, asking: Asking, calling: Calling, request: An
         return WorkflowResult(request=text, tasks=tuple(results))
 
 
-def _work_on(session: Session, asking: Asking, calling: Calling, request: str, proposal: Proposal, path: str) -> Task:
+def _work_on(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, request: str, proposal: Proposal, path: str) -> Task:
     task = session.journal.task_at(path) or _propose(session, proposal, path)
     if task.status is TaskStatus.PENDING:
         about = {"title": task.title, "priority": task.priority, "description": task.description}
         prompt = json.dumps({"request": request, "task": about}, ensure_ascii=False)
-        review = asking.structured("reviewer", prompt, Review, system=REVIEWER)
+        review = llm_steps.structured("reviewer", prompt, Review, system=REVIEWER)
         task = session.journal.move_task(task.id, AFTER_VERDICT[review.verdict], one_line(review.reason))
         session.tell("task-reviewed", f"{task.title}: {review.verdict}", task_id=task.id, verdict=review.verdict)
     if task.status is TaskStatus.REVIEW:
@@ -59,7 +58,7 @@ def _work_on(session: Session, asking: Asking, calling: Calling, request: str, p
         # One that is filed too: an earlier attempt may have ended between its filing and the executor's last call.
         # A task that failed and was approved again is worked on afresh: its recorded denials and replies are those of the time before.
         with scope.entered(f"{path}/again.{task.reopened}") if task.reopened else nullcontext():
-            return Execution(session, asking, calling, task).run()
+            return Execution(session, llm_steps, tool_steps, task).run()
     except ModelUnavailable:
         # The task stays as it is: a later attempt goes on with it.
         raise

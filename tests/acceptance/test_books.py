@@ -100,7 +100,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
         environment = {"OPENAI_BASE_URL": server.url, "TASKPILOT_PUSHGATEWAY_URL": gateway.url}
         command = TaskPilot(root, home, **environment)
         said = command("run", "triage", "--json")
-        # A gateway of a busy machine may have missed its half second: what is owed is delivered by whoever comes next.
+        # A gateway of a busy machine may have missed its half second: what is pending is delivered by whoever comes next.
         assert command("metrics", "push").code == 0
         yield Books(said, clerk, command, gateway, gateway.metrics())
 

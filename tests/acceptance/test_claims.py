@@ -54,7 +54,7 @@ def jobs(taskpilot: TaskPilot) -> TaskPilot:
 
 
 def began(taskpilot: TaskPilot, number: int) -> None:
-    """Waits until so many runs are in their job."""
+    """WaitBudget until so many runs are in their job."""
     give_up = time.monotonic() + 60
     while len(list(taskpilot.root.glob("began-*"))) < number:
         assert time.monotonic() < give_up, "the runs did not begin"

@@ -65,7 +65,7 @@ def test_zeros_stand_in_the_gateway_before_a_first_run(arguments: list[str], roo
 def test_a_push_of_one_job_is_of_that_job_alone(root: Path, gateway: Pushgateway) -> None:
     assert taskpilot(root, gateway.url, "run", "one", "--quiet").returncode == 0
     done = taskpilot(root, gateway.url, "metrics", "push", "one", "--json")
-    assert json.loads(done.stdout) == [{"job": "one", "outcome": "ok", "owed": False, "why": ""}]
+    assert json.loads(done.stdout) == [{"job": "one", "outcome": "ok", "pending": False, "why": ""}]
     assert gateway.value("taskpilot_runs_total", job_name="one", status="succeeded") == 1
     assert gateway.value("taskpilot_runs_total", job_name="two", status="succeeded") is None
     assert taskpilot(root, gateway.url, "metrics", "push", "three").returncode == 2
@@ -116,13 +116,13 @@ def test_the_group_of_a_removed_job_is_gone_and_no_other(root: Path, gateway: Pu
     assert (done.returncode, done.stdout.split()[-2:]) == (0, ["four", "removed"])
 
 
-def test_nothing_is_owed_of_a_removed_job_any_more_and_one_that_comes_back_has_all_its_numbers(root: Path, gateway: Pushgateway) -> None:
+def test_nothing_is_pending_of_a_removed_job_any_more_and_one_that_comes_back_has_all_its_numbers(root: Path, gateway: Pushgateway) -> None:
     assert taskpilot(root, f"http://127.0.0.1:{free_port()}", "run", "one", "--quiet").returncode == 0
     assert taskpilot(root, gateway.url, "metrics", "push").returncode == 0
     text = (root / "jobs" / "one.py").read_text()
     (root / "jobs" / "one.py").unlink()
     assert taskpilot(root, gateway.url, "metrics", "prune").returncode == 0
-    # This run's end pushes what is owed of every job.
+    # This run's end pushes what is pending of every job.
     assert taskpilot(root, gateway.url, "run", "two", "--quiet").returncode == 0
     assert gateway.value("taskpilot_runs_total", job_name="one", status="succeeded") is None
     assert taskpilot(root, gateway.url, "metrics", "prune").stderr == "every group of this deployment belongs to a job: nothing to remove\n"

@@ -1,4 +1,4 @@
-"""Gateways and collectors that are dead, hang or drip: runs end as if nobody were asked to listen, and what is owed arrives later."""
+"""Gateways and collectors that are dead, hang or drip: runs end as if nobody were asked to listen, and what is pending arrives later."""
 
 import os
 import re
@@ -125,7 +125,7 @@ def let_go(command: TaskPilot, folder: Path, variables: dict[str, str], *, one_j
     )
 
 
-def owed(command: TaskPilot) -> list[str]:
+def pending(command: TaskPilot) -> list[str]:
     rows = command.rows("SELECT job FROM job_state WHERE version > pushed_version OR push_timed_out_at IS NOT NULL ORDER BY job")
     return [row["job"] for row in rows]
 
@@ -177,10 +177,10 @@ def test_eight_runs_that_end_together_end_as_if_somebody_listened(
         medians = f"{statistics.median(listened):.2f} s alive, {statistics.median(nobody):.2f} s away"
         print(f"{bad.__name__} {protocol}, {what}: {figures}; {medians}")  # noqa: T201  seen with -rP
         assert statistics.median(more) < HUNG
-    assert owed(eight) == (["one"] if one_job else [f"job{number}" for number in range(RUNS)])
+    assert pending(eight) == (["one"] if one_job else [f"job{number}" for number in range(RUNS)])
     half_a_minute_later(eight)
     assert eight("metrics", "push", environment=telemetry(gateway.url, "http://127.0.0.1:1")).code == 0
-    assert owed(eight) == []
+    assert pending(eight) == []
     for name in ("one",) if one_job else (f"job{number}" for number in range(RUNS)):
         ended = eight.rows("SELECT COUNT(*) AS n FROM runs WHERE job = ? AND status = 'succeeded'", name)[0]["n"]
         assert gateway.value("taskpilot_runs_total", deployment=deployment, job_name=name, status="succeeded") == ended
@@ -199,18 +199,18 @@ def pushed(gateway: Pushgateway, command: TaskPilot, job: str) -> float | None:
     return gateway.value("taskpilot_runs_total", deployment=deployment, job_name=job, status="succeeded")
 
 
-def test_the_next_run_of_another_job_delivers_what_a_dead_gateway_left_owed(telling: TaskPilot, gateway: Pushgateway) -> None:
+def test_the_next_run_of_another_job_delivers_what_a_dead_gateway_left_pending(telling: TaskPilot, gateway: Pushgateway) -> None:
     with dead() as server:
         done = telling("run", "one", "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": server.url})
     assert (done.code, done.out, done.err) == (0, "", "")
-    assert owed(telling) == ["one"]
+    assert pending(telling) == ["one"]
     assert pushed(gateway, telling, "one") is None
     # A busy machine may have no time left for other jobs' groups; then the run after it has.
     delivered = [
-        telling("run", "two", "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url}).code for _ in range(3) if owed(telling)
+        telling("run", "two", "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url}).code for _ in range(3) if pending(telling)
     ]
     assert set(delivered) == {0}
-    assert owed(telling) == []
+    assert pending(telling) == []
     assert pushed(gateway, telling, "one") == 1
     assert pushed(gateway, telling, "two") == len(delivered)
 
@@ -223,10 +223,10 @@ def test_an_answer_within_half_a_minute_of_a_time_out_is_not_the_last_word(telli
     live = {"TASKPILOT_PUSHGATEWAY_URL": gateway.url}
     assert telling("metrics", "push", "one", environment=live).code == 0
     assert pushed(gateway, telling, "one") == 1
-    assert owed(telling) == ["one"], "the push that hung may still land"
+    assert pending(telling) == ["one"], "the push that hung may still land"
     half_a_minute_later(telling)
     assert telling("metrics", "push", "one", environment=live).code == 0
-    assert owed(telling) == []
+    assert pending(telling) == []
 
 
 def test_failures_of_telemetry_are_counted_and_told_when_somebody_listens_again(telling: TaskPilot, gateway: Pushgateway) -> None:

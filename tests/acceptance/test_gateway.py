@@ -101,9 +101,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         said, delivered = [], 0
         for more in ((), (), (), ("-p", "fail=true")):
             said.append(command("run", "work", "--json", *more))
-            delivered += not owed(command)
+            delivered += not pending(command)
         assert delivered, "not one of four runs delivered its totals by itself"
-        if owed(command):
+        if pending(command):
             assert command("metrics", "push").code == 0
         scraper.until('taskpilot_runs_total{status="failed"}', lambda value: value == 1)
         yield Story(command, gateway, scraper, tuple(said), zeros, math.ceil(time.time() - began) + 1)
@@ -118,7 +118,7 @@ def command_in(folder: Path, url: str, *, deployment: str = "") -> TaskPilot:
     return TaskPilot(root, home, TASKPILOT_PUSHGATEWAY_URL=url, **({"TASKPILOT_DEPLOYMENT": deployment} if deployment else {}))
 
 
-def owed(command: TaskPilot) -> list[str]:
+def pending(command: TaskPilot) -> list[str]:
     rows = command.rows("SELECT job FROM job_state WHERE version > pushed_version OR push_timed_out_at IS NOT NULL")
     return [row["job"] for row in rows]
 

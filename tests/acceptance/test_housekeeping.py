@@ -1,4 +1,4 @@
-"""The shipped job that keeps the house in order: runs whose process is gone, and metrics that are still owed."""
+"""The shipped job that keeps the deployment in order: runs whose process is gone, and metrics that are still pending."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from tests.servers.pushgateway import Pushgateway, pushgateway
 
 SHIPPED = Path(__file__).parents[2] / "jobs" / "housekeeping.py"
 OWN: Final[tuple[list[str], ...]] = ([], ["housekeeping"])
-"""What may be owed after it: its own end has half a second like any run's, which a busy machine may not give."""
+"""What may be pending after it: its own end has half a second like any run's, which a busy machine may not give."""
 JOB = '''
 import time
 from pathlib import Path
@@ -53,7 +53,7 @@ def kept(taskpilot: TaskPilot) -> TaskPilot:
     return taskpilot
 
 
-def owed(command: TaskPilot) -> list[str]:
+def pending(command: TaskPilot) -> list[str]:
     rows = command.rows("SELECT job FROM job_state WHERE version > pushed_version OR push_timed_out_at IS NOT NULL ORDER BY job")
     return [row["job"] for row in rows]
 
@@ -88,12 +88,12 @@ def pushed(gateway: Pushgateway, command: TaskPilot, job: str, status: str) -> f
     return gateway.value("taskpilot_runs_total", deployment=deployment(command), job_name=job, status=status)
 
 
-def test_a_house_in_order_is_left_as_it_is(kept: TaskPilot) -> None:
+def test_a_deployment_in_order_is_left_as_it_is(kept: TaskPilot) -> None:
     said = kept("run", "housekeeping", "--json")
     assert (said.code, said.err) == (0, "")
-    metrics = "0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, 0 still owed"
+    metrics = "0 lost runs ended, 0 missed fires recorded, 0 pending metric groups delivered, 0 still pending"
     removed = "0 metric groups of gone jobs and 0 old runs removed"
-    assert said.json["result"] == f"{metrics}, traces of 0 runs delivered, of 0 still owed, {removed}"
+    assert said.json["result"] == f"{metrics}, traces of 0 runs delivered, of 0 still pending, {removed}"
     assert said.json["llm_calls"] == 0
 
 
@@ -106,7 +106,7 @@ def test_lost_runs_are_ended_and_one_with_an_attempt_left_may_go_on(kept: TaskPi
     assert [row["status"] for row in kept.rows("SELECT status FROM attempts WHERE run_id IN (?, ?)", once, twice)] == ["lost", "lost"]
     assert pushed(gateway, kept, "once", "lost") == 1
     assert pushed(gateway, kept, "twice", "lost") == 0
-    assert owed(kept) in OWN
+    assert pending(kept) in OWN
     assert kept("run", "housekeeping", "--json").json["result"].startswith("0 lost runs ended")
     assert kept("runs", "resume", twice).code == 0
     assert standing(kept, twice) == ("succeeded", "")
@@ -125,26 +125,26 @@ def test_a_run_that_lives_is_not_touched(kept: TaskPilot) -> None:
     assert process.returncode == 143
 
 
-def test_owed_metrics_of_every_job_are_delivered(kept: TaskPilot, gateway: Pushgateway) -> None:
+def test_pending_metrics_of_every_job_are_delivered(kept: TaskPilot, gateway: Pushgateway) -> None:
     with dead() as server:
         for name in ("once", "twice"):
             assert kept("run", name, "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": server.url}).code == 0
-    assert owed(kept) == ["once", "twice"]
+    assert pending(kept) == ["once", "twice"]
     said = kept("run", "housekeeping", "--json", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url})
     assert said.json["result"].startswith("0 lost runs ended, ")
-    assert "delivered, 0 still owed, traces of 0 runs delivered, of 0 still owed, " in said.json["result"]
+    assert "delivered, 0 still pending, traces of 0 runs delivered, of 0 still pending, " in said.json["result"]
     assert pushed(gateway, kept, "once", "succeeded") == pushed(gateway, kept, "twice", "succeeded") == 1
-    assert owed(kept) in OWN
+    assert pending(kept) in OWN
 
 
-def test_a_gateway_that_is_still_dead_fails_nothing_and_leaves_it_owed(kept: TaskPilot) -> None:
+def test_a_gateway_that_is_still_dead_fails_nothing_and_leaves_it_pending(kept: TaskPilot) -> None:
     with dead() as server:
         kept.environment["TASKPILOT_PUSHGATEWAY_URL"] = server.url
         assert kept("run", "once", "--quiet").code == 0
         said = kept("run", "housekeeping", "--json")
     assert (said.code, said.err) == (0, "")
-    assert said.json["result"].startswith("0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, ")
-    assert owed(kept) == ["housekeeping", "once"]
+    assert said.json["result"].startswith("0 lost runs ended, 0 missed fires recorded, 0 pending metric groups delivered, ")
+    assert pending(kept) == ["housekeeping", "once"]
 
 
 def test_the_spans_of_a_run_whose_supervisor_was_killed_are_written(kept: TaskPilot) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from tests.command import TaskPilot
 
-HOUSE = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[2]
 COMPOSE = "docker-compose.observability.yml"
 
 
 @pytest.fixture
 def checkout(taskpilot: TaskPilot) -> TaskPilot:
     """The command in a root that has the compose file, as this repository is."""
-    shutil.copy(HOUSE / COMPOSE, taskpilot.root)
+    shutil.copy(REPOSITORY / COMPOSE, taskpilot.root)
     return taskpilot
 
 
@@ -42,7 +42,7 @@ def test_it_writes_what_the_example_names_with_passwords_that_nobody_knows(check
 
 
 def pairs_of_example() -> dict[str, str]:
-    return {line.rstrip("="): "" for line in (HOUSE / ".env.example").read_text().splitlines() if line and not line.startswith("#")}
+    return {line.rstrip("="): "" for line in (REPOSITORY / ".env.example").read_text().splitlines() if line and not line.startswith("#")}
 
 
 def test_the_folders_that_are_mounted_are_ours_alone_and_a_run_accepts_them(checkout: TaskPilot) -> None:

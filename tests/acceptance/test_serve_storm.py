@@ -57,14 +57,14 @@ def _check_runs(taskpilot: TaskPilot) -> None:
 
 def _pause_all(taskpilot: TaskPilot) -> None:
     """From here on nothing starts: what is due is recorded as paused, and the queue empties."""
-    from taskpilot.operations.house import House
-    from taskpilot.operations.pauses import pause_job
-    from taskpilot.settings import load
+    from taskpilot.config import load
+    from taskpilot.deployment import Deployment
+    from taskpilot.services.jobs import pause_job
 
-    house = House(load(root=taskpilot.root, environ={}))
+    deployment = Deployment(load(root=taskpilot.root, environ={}))
     for job in ("crowd", "single", "patient"):
-        pause_job(house, job, by="test", note="")
-    house.close()
+        pause_job(deployment, job, by="test", note="")
+    deployment.close()
 
 
 def _wait_for_leases(taskpilot: TaskPilot) -> None:

@@ -77,19 +77,19 @@ def test_replay_delivers_once_what_the_file_has(
     with dead() as server:
         away = working("traces", "replay", environment=towards(server.url, protocol))
     assert (away.code, away.out) == (75, "")
-    assert "the spans of 2 runs are still owed" in away.err
+    assert "the spans of 2 runs are still pending" in away.err
     with make() as received:
         back = working("traces", "replay", environment=towards(received.endpoint, protocol))
         assert (back.code, back.err) == (0, "")
         assert f"of 2 runs delivered to {received.endpoint}" in back.out
         again = working("traces", "replay", environment=towards(received.endpoint, protocol))
-        assert (again.code, again.out, again.err) == (0, "nothing is owed to the collector\n", "")
+        assert (again.code, again.out, again.err) == (0, "nothing is pending to the collector\n", "")
         assert working("traces", "replay", "--json", environment=towards(received.endpoint, protocol)).json == {
             "spans": 0,
             "runs": 0,
             "rejected": 0,
             "refused": 0,
-            "owed": 0,
+            "pending": 0,
             "error": "",
         }
     assert received_by(received) == in_the_file(working.state_dir / "traces.jsonl")
@@ -124,7 +124,7 @@ def test_housekeeping_delivers_where_no_server_is(working: TaskPilot) -> None:
     missed(working, 2)
     with http_collector() as received:
         said = working("run", "housekeeping", "--json", environment=towards(received.endpoint, "http/protobuf"))
-        assert "traces of 2 runs delivered, of 0 still owed" in said.json["result"]
+        assert "traces of 2 runs delivered, of 0 still pending" in said.json["result"]
     mine = [span for span in received.spans if span.name == "invoke_workflow work"]
     assert len({span.trace_id for span in mine}) == len(mine) == 2
 

@@ -8,15 +8,15 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from statistics import median
 from typing import Any, TypeVar
 
-from taskpilot.app import App
+from taskpilot.app.wiring import App
 from taskpilot.cli.progress import NoDisplay
-from taskpilot.domain.identity import new_id
+from taskpilot.config import load
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.claims import Claim, RunPlan
-from taskpilot.operations.planning import RunRequest
-from taskpilot.runner.runner import Runner
-from taskpilot.settings import load
+from taskpilot.runner import Runner
+from taskpilot.services.planning import RunRequest
 from tests.bench.figures import Figure, in_turn, most_figure, ratio_figure
 from tests.bench.place import place
 
@@ -39,22 +39,22 @@ def bench(rounds: int) -> Iterator[Figure]:
 
 @contextmanager
 def _app() -> Iterator[App]:
-    """The engine over a root of its own: what one benchmark leaves owed is not paid by the next."""
+    """The engine over a root of its own: what one benchmark leaves pending is not paid by the next."""
     with place() as here:
         app = App(load(root=here.root, environ={"OTEL_ENABLED": "false"}))
         try:
             yield app
         finally:
-            app.house.close()
+            app.deployment.close()
 
 
 def _record(app: App, rounds: int) -> Iterator[Figure]:
     """Claim and end of a run, each a transaction, against the same writes by raw sqlite3 and against one insert and one update."""
-    spec = app.house.catalog.get("nothing")
+    spec = app.deployment.catalog.get("nothing")
 
     def ours() -> Claim:
         claim = _claim(app, spec)
-        app.house.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED, result="done"), active_seconds=0.1, keep_lease=True)
+        app.deployment.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED, result="done"), active_seconds=0.1, keep_lease=True)
         return claim
 
     ours()
@@ -88,11 +88,11 @@ def _in_one_process(app: App, rounds: int) -> Figure:
 
 
 def _three_steps(app: App) -> None:
-    spec = app.house.catalog.get("three_steps")
+    spec = app.deployment.catalog.get("three_steps")
     claim = _claim(app, spec)
-    app.house.make_run_dir(claim.grant.run_id)
+    app.deployment.make_run_dir(claim.grant.run_id)
     session = app.open_session(spec, claim.grant, 60.0)
-    outcome = Runner(end=app.house.ledger.end, now=app.house.now).run(session, claim.grant)
+    outcome = Runner(end=app.deployment.ledger.end, now=app.deployment.now).run(session, claim.grant)
     assert (outcome.status, outcome.result) == (RunStatus.SUCCEEDED, 3)
 
 
@@ -116,7 +116,7 @@ def _cpu() -> float:
 
 def _claim(app: App, spec: JobSpec) -> Claim:
     plan = RunPlan(run_id=new_id(), spec=spec, parameters={}, model=None, trigger=TriggerKind.MANUAL)
-    claim = app.house.ledger.claim(plan)
+    claim = app.deployment.ledger.claim(plan)
     assert isinstance(claim, Claim)
     return claim
 
@@ -140,13 +140,13 @@ def _told(app: App, work: Callable[[], T]) -> tuple[Statements, T]:
         connection.set_trace_callback(seen.append)
         return connection
 
-    app.house.store.dispose()
+    app.deployment.store.dispose()
     sqlite3.connect = watched
     try:
         given = work()
     finally:
         sqlite3.connect = connect
-        app.house.store.dispose()
+        app.deployment.store.dispose()
     transactions: Statements = []
     for statement in seen:
         if statement == "BEGIN IMMEDIATE":
@@ -159,9 +159,9 @@ def _told(app: App, work: Callable[[], T]) -> tuple[Statements, T]:
 @contextmanager
 def _raw(app: App) -> Iterator[sqlite3.Connection]:
     """The plainest connection to a copy of the store: the same tables, the same safety."""
-    path = app.house.settings.root / "raw.db"
+    path = app.deployment.settings.root / "raw.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-        with closing(sqlite3.connect(app.house.store.path)) as source:
+        with closing(sqlite3.connect(app.deployment.store.path)) as source:
             source.backup(raw)
         raw.execute("PRAGMA journal_mode=WAL")
         raw.execute("PRAGMA synchronous=FULL")

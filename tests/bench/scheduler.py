@@ -144,7 +144,7 @@ def _server(root: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def _store(root: Path, number: int) -> None:
     """A history of runs that were due and succeeded, made in one go."""
-    from taskpilot.domain.moments import to_micros
+    from taskpilot.domain.times import to_micros
     from taskpilot.store.database import Store
 
     store = Store.open(root / ".taskpilot")
@@ -152,7 +152,7 @@ def _store(root: Path, number: int) -> None:
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
     with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
         at = to_micros(datetime.now(UTC) - timedelta(days=30))
-        # Ids that grow with time, as those of the house do.
+        # Ids that grow with time, as those of the deployment do.
         row = "printf('01900000-0000-7000-8000-%012x', i)", f"'job_' || (i % {JOBS})", f"{at} + i * 2000000"
         connection.execute("BEGIN")
         connection.execute(
@@ -199,25 +199,23 @@ def _ours(root: Path) -> None:
     """A scheduler with its clock and its loop, but without supervisors; what it claims is gone before the next round."""
     from sqlalchemy import text
 
+    from taskpilot.config import load
+    from taskpilot.deployment import Deployment
     from taskpilot.ledger.claims import Claimed
     from taskpilot.ledger.fires import Fires
-    from taskpilot.operations.house import House
-    from taskpilot.scheduler.bell import Bell
-    from taskpilot.scheduler.clock import Clock
-    from taskpilot.scheduler.notify import Notifier
+    from taskpilot.scheduler.clock import Clock, WakeEvent
     from taskpilot.scheduler.scheduler import Scheduler
-    from taskpilot.scheduler.serving import Serving
-    from taskpilot.settings import load
+    from taskpilot.scheduler.serving import Notifier, Serving
     from taskpilot.store import schedulers
 
-    house = House(load(root=root, environ={}))
+    deployment = Deployment(load(root=root, environ={}))
     claim_due = Fires.claim_due
 
     def timed(self: Fires, *arguments: Any, **options: Any) -> Claimed:
         claimed = claim_due(self, *arguments, **options)
         now = time.time()
         if claimed.outcomes:
-            with house.store.write() as connection:
+            with deployment.store.write() as connection:
                 found = connection.execute(text("SELECT scheduled_for FROM fires WHERE outcome = 'buffered'")).scalars().all()
                 connection.execute(text("DELETE FROM fires WHERE outcome = 'buffered'"))
             _tell(now - micros / 1e6 for micros in found)
@@ -241,13 +239,13 @@ def _ours(root: Path) -> None:
             print(message, file=sys.stderr)  # noqa: T201 - a bench that goes wrong says so.
 
     Fires.claim_due = timed  # type: ignore[method-assign]
-    with house.store.write() as connection:
-        schedulers.begin_scheduler(connection, "bench", owner=house.owner, version="bench", now=house.now())
-    bell = Bell()
-    clock = Clock(lambda _: bell.ring())
+    with deployment.store.write() as connection:
+        schedulers.begin_scheduler(connection, "bench", owner=deployment.owner, version="bench", now=deployment.now())
+    wake_event = WakeEvent()
+    clock = Clock(lambda _: wake_event.set())
     engine = Nowhere()
-    scheduler = Scheduler(house, engine, scheduler_id="bench", log=Quiet(), set_alarms=clock.set_schedules)
-    serving = Serving(scheduler, engine, clock, Notifier(None), Quiet(), bell=bell, drain_seconds=0)
+    scheduler = Scheduler(deployment, engine, scheduler_id="bench", log=Quiet(), set_alarms=clock.set_schedules)
+    serving = Serving(scheduler, engine, clock, Notifier(None), Quiet(), wake_event=wake_event, drain_seconds=0)
     serving.run()
 
 

@@ -8,10 +8,10 @@ from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from taskpilot.domain.identity import new_id
-from taskpilot.signals.gateway import push_job
-from taskpilot.signals.job_facts import JobFacts
+from taskpilot.domain.ids import new_id
 from taskpilot.store.database import Store
+from taskpilot.telemetry.gateway import push_job
+from taskpilot.telemetry.job_facts import JobFacts
 from tests.bench.figures import Figure, in_turn, most_figure, ratio_figure, server
 from tests.bench.place import Place, place
 from tests.servers.ports import free_port

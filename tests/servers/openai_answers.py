@@ -39,7 +39,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     delay_seconds: float = 0.0
-    """Waits before it answers at all; ends early when the server closes."""
+    """WaitBudget before it answers at all; ends early when the server closes."""
     drip_seconds: float = 0.0
     """Sends one byte at a time with this pause between them, headers first."""
     disconnect: str = ""

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from taskpilot.domain import instruments
-from taskpilot.domain.identity import new_id
+from taskpilot.domain.ids import new_id
 from taskpilot.store import tables, totals
 from taskpilot.store.database import Store
 

@@ -1,4 +1,4 @@
-"""A healthy house for the doctor: a store with a run in it, embedded rules, no telemetry; each test spoils one thing."""
+"""A healthy deployment for the doctor: a store with a run in it, embedded rules, no telemetry; each test spoils one thing."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.doctor.houses import Patient, patient
+from tests.acceptance.doctor.deployments import Patient, patient
 from tests.servers.pushgateway import Pushgateway, pushgateway
 
 
@@ -23,13 +23,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def unused(tmp_path: Path) -> Patient:
-    """A house in which nothing ran yet."""
+    """A deployment in which nothing ran yet."""
     return patient(tmp_path)
 
 
 @pytest.fixture
-def house(unused: Patient, recorded: Path) -> Patient:
-    """A healthy house."""
+def deployment(unused: Patient, recorded: Path) -> Patient:
+    """A healthy deployment."""
     shutil.copytree(recorded, unused.state_dir)
     return unused
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.doctor.houses import Diagnosis, Patient
+from tests.acceptance.doctor.deployments import Diagnosis, Patient
 from tests.servers.bad_gateway import BadServer, answering, dead, dripping, hanging
 from tests.servers.debian import require
 from tests.servers.ports import free_port
@@ -97,17 +97,17 @@ def prometheus(
 
 
 class Stack:
-    """The addresses of a stack, and a house that is told of them."""
+    """The addresses of a stack, and a deployment that is told of them."""
 
-    def __init__(self, house: Patient, **urls: str) -> None:
-        self.house = house
+    def __init__(self, deployment: Patient, **urls: str) -> None:
+        self.deployment = deployment
         self.urls = urls
 
     def look(self, **urls: str) -> Diagnosis:
         """`doctor --stack` with some of the addresses changed."""
         given = self.urls | urls
         environment = {f"TASKPILOT_STACK_{name.upper()}_URL": url for name, url in given.items() if name != "pushgateway"}
-        return self.house.diagnose(environment={**environment, "TASKPILOT_PUSHGATEWAY_URL": given["pushgateway"] or None}, stack=True)
+        return self.deployment.diagnose(environment={**environment, "TASKPILOT_PUSHGATEWAY_URL": given["pushgateway"] or None}, stack=True)
 
     def until(self, code: str, **urls: str) -> Diagnosis:
         """The same when it says so: a scrape takes its time."""
@@ -134,10 +134,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 @pytest.fixture
-def stack(house: Patient, servers: dict[str, str]) -> Stack:
-    """A stack that is well, and a house whose numbers are there."""
-    assert house("metrics", "push", environment={"TASKPILOT_PUSHGATEWAY_URL": servers["pushgateway"]}).code == 0
-    return Stack(house, **servers)
+def stack(deployment: Patient, servers: dict[str, str]) -> Stack:
+    """A stack that is well, and a deployment whose numbers are there."""
+    assert deployment("metrics", "push", environment={"TASKPILOT_PUSHGATEWAY_URL": servers["pushgateway"]}).code == 0
+    return Stack(deployment, **servers)
 
 
 def test_a_stack_that_is_well_says_each_servers_version(stack: Stack) -> None:
@@ -150,10 +150,10 @@ def test_a_stack_that_is_well_says_each_servers_version(stack: Stack) -> None:
         "jaeger": r"Jaeger v2\.21\.0 .* has traces of taskpilot",
         "elasticsearch": r"Elasticsearch 9\.5\.3 .* is yellow",
         "grafana": r"Grafana 13\.2\.3",
-        "telemetry": r"nothing is owed",
+        "telemetry": r"nothing is pending",
     }.items():
         assert re.match(words, found.one(f"{subject}.ok")["sentence"]), found.one(f"{subject}.ok")
-    assert not any(code.startswith(("jaeger", "telemetry")) for code in stack.house.diagnose().findings), "only where one asks"
+    assert not any(code.startswith(("jaeger", "telemetry")) for code in stack.deployment.diagnose().findings), "only where one asks"
 
 
 @pytest.mark.parametrize("subject", ["prometheus", "alertmanager", "jaeger", "elasticsearch", "grafana", "pushgateway"])
@@ -163,14 +163,14 @@ def test_one_that_is_away_is_named_with_what_starts_it(subject: str, start: Any,
         found = stack.look(**{subject: server.url})
     assert found.code == 1
     assert found.bad - {"gateway.unreachable"} - {"prometheus.no-series"} == {f"{subject}.unreachable"}
-    assert f"up -d {subject}" in found.one(f"{subject}.unreachable")["mend"]
+    assert f"up -d {subject}" in found.one(f"{subject}.unreachable")["fix"]
 
 
 def test_a_collector_that_is_away_is_an_error_here(stack: Stack) -> None:
-    stack.house.environment |= {"OTEL_ENABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    stack.deployment.environment |= {"OTEL_ENABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
     found = stack.look()
     assert (found.code, found.bad - {"prometheus.no-series"}) == (1, {"collector.unreachable"})
-    assert "up -d otel-collector" in found.one("collector.unreachable")["mend"]
+    assert "up -d otel-collector" in found.one("collector.unreachable")["fix"]
 
 
 def test_servers_that_hang_are_given_up_together(stack: Stack) -> None:
@@ -188,17 +188,17 @@ def test_a_prometheus_that_does_not_know_us(stack: Stack, tmp_path: Path) -> Non
         found = stack.look(prometheus=url)
         down = stack.until("prometheus.no-series", prometheus=url)
     assert found.bad == {"prometheus.no-series", "prometheus.no-rules", "prometheus.no-alertmanager"}
-    assert "rule_files" in found.one("prometheus.no-rules")["mend"]
-    assert "taskpilot metrics push" in down.one("prometheus.no-series")["mend"]
+    assert "rule_files" in found.one("prometheus.no-rules")["fix"]
+    assert "taskpilot metrics push" in down.one("prometheus.no-series")["fix"]
 
 
 def test_a_prometheus_that_renames_our_labels_and_a_rule_that_fails(stack: Stack, tmp_path: Path) -> None:
-    assert stack.house("run", "by_hand", "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": stack.urls["pushgateway"]}).code == 0
+    assert stack.deployment("run", "by_hand", "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": stack.urls["pushgateway"]}).code == 0
     alerts = stack.urls["alertmanager"]
     with prometheus(tmp_path, stack.urls["pushgateway"], alerts=alerts, rules=FAILING, honor_labels=False) as url:
         stack.until("prometheus.labels", prometheus=url)
         found = stack.until("prometheus.rule-fails", prometheus=url)
-    assert "honor_labels: true" in found.one("prometheus.labels")["mend"]
+    assert "honor_labels: true" in found.one("prometheus.labels")["fix"]
     assert "the rule a fails: " in found.one("prometheus.rule-fails")["sentence"]
     assert found.bad == {"prometheus.labels", "prometheus.rule-fails"}
 
@@ -220,7 +220,7 @@ def test_an_alertmanager_that_tells_nobody(stack: Stack, tmp_path: Path) -> None
 def test_one_that_answers_and_is_not_well(subject: str, answers: dict[str, Any], code: str, stack: Stack) -> None:
     with saying(answers) as url:
         found = stack.look(**{subject: url})
-    assert found.one(code)["mend"]
+    assert found.one(code)["fix"]
     assert f"{subject}.ok" not in found.findings
 
 
@@ -228,23 +228,23 @@ def test_an_elasticsearch_that_asks_for_a_password_is_told_how_and_keeps_it_to_i
     server: BadServer
     with answering(401) as server:
         found = stack.look(elasticsearch=server.url.replace("http://", "http://elastic:secret-word@"))
-    assert "with the password of .env" in found.one("elasticsearch.password")["mend"]
+    assert "with the password of .env" in found.one("elasticsearch.password")["fix"]
     assert "secret-word" not in json.dumps(found.document)
     assert b"Authorization: Basic" in server.received[0]
 
 
-def test_a_gateway_that_nobody_pushes_to_and_what_nobody_got(house: Patient, stack: Stack, gateway: Pushgateway) -> None:
-    house.environment["TASKPILOT_PUSHGATEWAY_URL"] = f"http://127.0.0.1:{free_port()}"
-    assert house("run", "by_hand", "--quiet").code == 0
-    house.sql("UPDATE attempts SET traces_due_at = 5")
-    house.sql("UPDATE attempts SET traces_written_at = NULL WHERE number = 1 AND run_id = (SELECT max(id) FROM runs)")
-    del house.environment["TASKPILOT_PUSHGATEWAY_URL"]
+def test_a_gateway_that_nobody_pushes_to_and_what_nobody_got(deployment: Patient, stack: Stack, gateway: Pushgateway) -> None:
+    deployment.environment["TASKPILOT_PUSHGATEWAY_URL"] = f"http://127.0.0.1:{free_port()}"
+    assert deployment("run", "by_hand", "--quiet").code == 0
+    deployment.sql("UPDATE attempts SET traces_due_at = 5")
+    deployment.sql("UPDATE attempts SET traces_written_at = NULL WHERE number = 1 AND run_id = (SELECT max(id) FROM runs)")
+    del deployment.environment["TASKPILOT_PUSHGATEWAY_URL"]
     found = stack.look(pushgateway=gateway.url)
-    owed = {one["mend"].partition(",")[0]: one["sentence"] for one in found.findings["telemetry.owed"]}
-    assert "(by_hand" in owed["taskpilot metrics push"]
-    assert owed["taskpilot traces replay"].endswith(": 2")
-    assert any(sentence.endswith("traces.jsonl yet: 1") for sentence in owed.values())
+    pending = {one["fix"].partition(",")[0]: one["sentence"] for one in found.findings["telemetry.pending"]}
+    assert "(by_hand" in pending["taskpilot metrics push"]
+    assert pending["taskpilot traces replay"].endswith(": 2")
+    assert any(sentence.endswith("traces.jsonl yet: 1") for sentence in pending.values())
     assert "gateway 1" in found.one("telemetry.failures")["sentence"]
     without = stack.look(pushgateway="")
     assert {"pushgateway.unused", "pushgateway.unreachable"} & set(without.findings)
-    assert not any("metric groups" in one["sentence"] for one in without.findings["telemetry.owed"])
+    assert not any("metric groups" in one["sentence"] for one in without.findings["telemetry.pending"])

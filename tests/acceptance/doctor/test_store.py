@@ -1,4 +1,4 @@
-"""Planted faults of the state dir and the store: each found by its code, each mend named, the store as it was."""
+"""Planted faults of the state dir and the store: each found by its code, each fix named, the store as it was."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.doctor.houses import Diagnosis, Patient, traces_of
+from tests.acceptance.doctor.deployments import Diagnosis, Patient, traces_of
 from tests.command import Said
 
 DB = "taskpilot.db"
@@ -91,7 +91,7 @@ def dead_writer(state_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "code", "exit_code", "mend"),
+    ("spoil", "code", "exit_code", "fix"),
     [
         (wide_folder, "store.dir-mode", 0, "chmod 700 "),
         (wide_file, "store.file-mode", 0, "chmod 600 "),
@@ -106,100 +106,102 @@ def dead_writer(state_dir: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_store_that_is_not_as_it_should_be(house: Patient, spoil: Callable[[Path], None], code: str, exit_code: int, mend: str) -> None:
-    spoil(house.state_dir)
-    found = house.diagnose()
+def test_a_store_that_is_not_as_it_should_be(
+    deployment: Patient, spoil: Callable[[Path], None], code: str, exit_code: int, fix: str
+) -> None:
+    spoil(deployment.state_dir)
+    found = deployment.diagnose()
     assert (found.code, found.bad) == (exit_code, {code})
-    assert mend in found.one(code)["mend"]
+    assert fix in found.one(code)["fix"]
 
 
 @pytest.mark.parametrize("spoil", [dead_writer, emptied])
-def test_what_a_kill_leaves_is_no_fault(house: Patient, spoil: Callable[[Path], None]) -> None:
-    spoil(house.state_dir)
-    found = house.diagnose()
+def test_what_a_kill_leaves_is_no_fault(deployment: Patient, spoil: Callable[[Path], None]) -> None:
+    spoil(deployment.state_dir)
+    found = deployment.diagnose()
     assert (found.code, found.bad) == (0, set())
 
 
-def test_a_lock_that_is_held_is_told_with_its_holder(house: Patient) -> None:
-    line = [sys.executable, "-c", WRITER, str(house.state_dir / DB), "holds"]
+def test_a_lock_that_is_held_is_told_with_its_holder(deployment: Patient) -> None:
+    line = [sys.executable, "-c", WRITER, str(deployment.state_dir / DB), "holds"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        found = house.diagnose()
+        found = deployment.diagnose()
         assert (found.code, found.bad) == (1, {"store.locked"})
         assert f"process {holder.pid} holds the lock" in found.one("store.locked")["sentence"]
-        assert found.one("store.locked")["mend"].startswith("`fuser ")
+        assert found.one("store.locked")["fix"].startswith("`fuser ")
         holder.communicate(b"")
 
 
-def test_another_deployments_name_is_78(house: Patient) -> None:
-    found = house.diagnose(environment={"TASKPILOT_DEPLOYMENT": "day"})
+def test_another_deployments_name_is_78(deployment: Patient) -> None:
+    found = deployment.diagnose(environment={"TASKPILOT_DEPLOYMENT": "day"})
     assert (found.code, found.bad) == (78, {"store.deployment"})
     assert "belongs to deployment night, not to day" in found.one("store.deployment")["sentence"]
-    assert found.one("store.deployment")["mend"] == "unset TASKPILOT_DEPLOYMENT, or give another TASKPILOT_HOME"
+    assert found.one("store.deployment")["fix"] == "unset TASKPILOT_DEPLOYMENT, or give another TASKPILOT_HOME"
 
 
 @pytest.mark.parametrize("home", ["taskpilot.toml", "taskpilot.toml/home"])
-def test_a_state_dir_that_cannot_be_made_is_1(house: Patient, home: str) -> None:
-    found = house.diagnose("--home", home)
+def test_a_state_dir_that_cannot_be_made_is_1(deployment: Patient, home: str) -> None:
+    found = deployment.diagnose("--home", home)
     assert (found.code, found.bad) == (1, {"store.dir-unusable"})
-    assert "TASKPILOT_HOME or --home" in found.one("store.dir-unusable")["mend"]
+    assert "TASKPILOT_HOME or --home" in found.one("store.dir-unusable")["fix"]
 
 
 class TestADisk:
     @pytest.fixture
-    def disk(self, house: Patient) -> Iterator[Callable[[str], None]]:
+    def disk(self, deployment: Patient) -> Iterator[Callable[[str], None]]:
         """Makes the state dir a disk of its own of some size, with the store on it."""
         mounted = []
 
         def mount(size: str) -> None:
-            away = house.root.parent / "away"
-            house.state_dir.rename(away)
-            house.state_dir.mkdir(mode=0o700)
-            line = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "taskpilot-test", str(house.state_dir)]
+            away = deployment.root.parent / "away"
+            deployment.state_dir.rename(away)
+            deployment.state_dir.mkdir(mode=0o700)
+            line = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "taskpilot-test", str(deployment.state_dir)]
             if shutil.which("mount") is None or subprocess.run(line, capture_output=True).returncode:
                 pytest.skip("mounting is refused here; run as root, or in a container with CAP_SYS_ADMIN")
-            mounted.append(house.state_dir)
-            shutil.copytree(away, house.state_dir, dirs_exist_ok=True)
+            mounted.append(deployment.state_dir)
+            shutil.copytree(away, deployment.state_dir, dirs_exist_ok=True)
 
         yield mount
         for folder in mounted:
             subprocess.run(["umount", "--lazy", str(folder)], capture_output=True)
 
     @pytest.mark.parametrize(("size", "code", "exit_code"), [("4m", "store.disk-full", 1), ("64m", "store.disk-low", 0)])
-    def test_that_is_full_or_nearly(self, house: Patient, disk: Callable[[str], None], size: str, code: str, exit_code: int) -> None:
+    def test_that_is_full_or_nearly(self, deployment: Patient, disk: Callable[[str], None], size: str, code: str, exit_code: int) -> None:
         disk(size)
-        found = house.diagnose()
+        found = deployment.diagnose()
         assert (found.code, found.bad) == (exit_code, {code})
-        assert "free some space" in found.one(code)["mend"]
+        assert "free some space" in found.one(code)["fix"]
 
-    def test_that_is_read_only(self, house: Patient, disk: Callable[[str], None]) -> None:
+    def test_that_is_read_only(self, deployment: Patient, disk: Callable[[str], None]) -> None:
         disk("400m")
-        subprocess.run(["mount", "-o", "remount,ro", str(house.state_dir)], check=True)
-        found = house.diagnose()
+        subprocess.run(["mount", "-o", "remount,ro", str(deployment.state_dir)], check=True)
+        found = deployment.diagnose()
         assert (found.code, found.bad) == (1, {"store.read-only"})
-        assert "writable for us" in found.one("store.read-only")["mend"]
+        assert "writable for us" in found.one("store.read-only")["fix"]
 
 
 class TestAnotherUsers:
     @pytest.fixture
-    def as_nobody(self, house: Patient) -> Iterator[Callable[[Callable[[Path], None]], Diagnosis]]:
-        """The doctor run by nobody over a copy of the house that everybody may read."""
+    def as_nobody(self, deployment: Patient) -> Iterator[Callable[[Callable[[Path], None]], Diagnosis]]:
+        """The doctor run by nobody over a copy of the deployment that everybody may read."""
         if os.geteuid() != 0 or shutil.which("setpriv") is None:
             pytest.skip("only root can run as another user, by setpriv (apt-get install util-linux)")
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             place.chmod(0o755)
             root = place / "root"
-            shutil.copytree(house.root, root)
+            shutil.copytree(deployment.root, root)
             for path in [root, *root.rglob("*")]:
                 path.chmod(0o755 if path.is_dir() else 0o644)
 
             def look(spoil: Callable[[Path], None]) -> Diagnosis:
                 spoil(root / ".taskpilot")
                 before = traces_of(root)
-                line = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *house.line("doctor", "--json")]
-                environment = {**house.environment, "PATH": os.environ["PATH"]}
+                line = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *deployment.line("doctor", "--json")]
+                environment = {**deployment.environment, "PATH": os.environ["PATH"]}
                 done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True, timeout=60)
                 if not done.stdout and "Permission denied" in done.stderr:
                     pytest.skip("nobody cannot read the program itself")
@@ -212,7 +214,7 @@ class TestAnotherUsers:
         found = as_nobody(lambda state_dir: os.chown(state_dir, 1234, 1234))
         assert found.code == 1
         assert "belongs to uid 1234" in found.one("store.dir-owner")["sentence"]
-        assert found.one("store.dir-owner")["mend"].startswith(f"chown -R {NOBODY} ")
+        assert found.one("store.dir-owner")["fix"].startswith(f"chown -R {NOBODY} ")
 
     def test_a_state_dir_that_we_may_only_read(self, as_nobody: Callable[..., Diagnosis]) -> None:
         found = as_nobody(lambda state_dir: None)
@@ -232,5 +234,5 @@ class TestAnotherUsers:
 
         found = as_nobody(given)
         assert found.code == 1
-        assert "chown" in found.one("store.file-owner")["mend"]
-        assert "chmod u+w" in found.one("store.read-only")["mend"]
+        assert "chown" in found.one("store.file-owner")["fix"]
+        assert "chmod u+w" in found.one("store.read-only")["fix"]

@@ -113,7 +113,7 @@ class Gated:
         return [line for line in effects(self.taskpilot.root / "effects.jsonl") if line["what"] == what]
 
     def wait_for(self, what: str, number: int = 1) -> None:
-        """Waits until there are so many lines of this kind."""
+        """WaitBudget until there are so many lines of this kind."""
         assert eventually(lambda: len(self.effects(what)) >= number), f"no {what!r} came"
 
     @contextmanager

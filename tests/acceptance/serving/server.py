@@ -149,7 +149,7 @@ def new_root(folder: Path) -> TaskPilot:
 
 
 def wait(condition: Callable[[], object], said: Callable[[], object] = lambda: "", *, seconds: float = LATEST) -> None:
-    """Waits until something is so, and fails with what `said` gives where it is not."""
+    """WaitBudget until something is so, and fails with what `said` gives where it is not."""
     assert eventually(condition, seconds=seconds, every=0.05), said()
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from taskpilot.domain.schedule import Cron, Schedule, at, cron, every
+from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import JobSpec
-from taskpilot.operations.export.places import Places
-from taskpilot.operations.export.systemd import job_units, serve_unit
+from taskpilot.schedules.schedule import Cron, at, cron, every
+from taskpilot.setup.places import Places
+from taskpilot.setup.systemd import job_units, serve_unit
 from tests.servers.debian import require
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import yaml
 
-HOUSE: Final = Path(__file__).parents[3]
-FOLDER: Final = HOUSE / "observability/grafana/dashboards"
+REPOSITORY: Final = Path(__file__).parents[3]
+FOLDER: Final = REPOSITORY / "observability/grafana/dashboards"
 _VARIABLE: Final = re.compile(r"\$\{?(\w+)(?::\w+)?\}?")
 
 
@@ -50,7 +50,7 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 def rule_files() -> tuple[Path, ...]:
     """The shipped rules of Prometheus."""
-    folder = HOUSE / "observability/prometheus"
+    folder = REPOSITORY / "observability/prometheus"
     return tuple(sorted({*folder.glob("rules*.yml"), *folder.glob("rules/*.yml")}))
 
 

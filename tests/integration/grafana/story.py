@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from taskpilot.domain.feedback import FeedbackVerdict
-from taskpilot.operations.feedback import give_feedback
-from taskpilot.operations.house import House
-from taskpilot.operations.pauses import pause_job
-from taskpilot.settings import load
+from taskpilot.config import load
+from taskpilot.deployment import Deployment
+from taskpilot.domain.runs import FeedbackVerdict
+from taskpilot.services.approvals import give_feedback
+from taskpilot.services.jobs import pause_job
 from tests.acceptance.serving.server import serving, wait
 from tests.command import TaskPilot
 from tests.integration.grafana.panels import Query, answer, rule_files
@@ -165,11 +165,11 @@ def _busy_at_first() -> Callable[[Body], Answer]:
 
 def _judge(command: TaskPilot) -> None:
     """Pauses a job, and says of four runs whether their results were right: three were."""
-    house = House(load(root=command.root, environ={}))
+    repository = Deployment(load(root=command.root, environ={}))
     try:
-        pause_job(house, "leap", by="test", note="")
+        pause_job(repository, "leap", by="test", note="")
         for run in command.rows("SELECT id, job FROM runs WHERE job IN ('handles', 'local', 'writes')"):
             verdict = FeedbackVerdict.WRONG if run["job"] == "writes" else FeedbackVerdict.CORRECT
-            give_feedback(house, run["id"], verdict, by="test", note="")
+            give_feedback(repository, run["id"], verdict, by="test", note="")
     finally:
-        house.close()
+        repository.close()

@@ -48,6 +48,6 @@ def impatient_rules(folder: Path) -> list[Path]:
 
 
 def all_delivered(command: TaskPilot) -> None:
-    """Pushes what a busy machine left owed, as the next run would."""
+    """Pushes what a busy machine left pending, as the next run would."""
     if command.rows("SELECT job FROM job_state WHERE version > pushed_version OR push_timed_out_at IS NOT NULL"):
         assert command("metrics", "push").code == 0

@@ -11,8 +11,8 @@ import pytest
 
 from tests.servers.debian import require
 
-HOUSE = Path(__file__).parents[3]
-RULES = HOUSE / "observability" / "prometheus" / "rules"
+REPOSITORY = Path(__file__).parents[3]
+RULES = REPOSITORY / "observability" / "prometheus" / "rules"
 JOB = 'job="taskpilot", deployment="d", job_name="nightly"'
 MINUTES = 3000
 """As long as any series here."""

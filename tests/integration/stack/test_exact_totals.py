@@ -66,7 +66,7 @@ def test_a_restart_of_the_gateway_loses_nothing(tmp_path: Path) -> None:
         # What no run pushes for a month is there at once.
         assert again.value("taskpilot_runs_total", job_name="monthly", status="succeeded") == 1
         assert again.value("taskpilot_runs_total", job_name="nightly", status="succeeded") == 1
-        # The next run, of whatever job, brings along what is owed.
+        # The next run, of whatever job, brings along what is pending.
         assert command("run", "monthly", "--quiet").code == 0
         all_delivered(command)
         assert again.value("taskpilot_runs_total", job_name="monthly", status="succeeded") == 2

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from taskpilot.config import load
+from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import SchedulerState
-from taskpilot.domain.identity import new_id
-from taskpilot.operations.house import House
-from taskpilot.settings import load
-from taskpilot.store.fire_tables import audit
+from taskpilot.domain.ids import new_id
 from taskpilot.store.schedulers import begin_scheduler
+from taskpilot.store.tables import audit
+from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
-from taskpilot.web.services import Services
 
 TOKEN = "correct-horse"
 
 JOBS = '''\
 from taskpilot import RunContext, cron, job
-from taskpilot.domain.inputs import InputFile
+from taskpilot.domain.specs import InputFile
 
 
 @job(schedule=cron("0 7 * * mon-fri", timezone="Europe/Berlin"), model="offline")
@@ -63,7 +63,7 @@ class Reply:
 class Served:
     """A server and its client."""
 
-    house: House
+    deployment: Deployment
     server: HttpServer
     port: int
     stage: Stage = field(default_factory=Stage)
@@ -92,7 +92,7 @@ class Served:
         """(actor, action, subject, answer) of each write so far."""
         from sqlalchemy import select
 
-        with self.house.store.read() as connection:
+        with self.deployment.store.read() as connection:
             rows = connection.execute(select(audit).order_by(audit.c.id))
             return [(row.actor, row.action, row.subject, row.answer) for row in rows]
 
@@ -106,22 +106,24 @@ def make_root(folder: Path, settings: str = "") -> Path:
     return root
 
 
-def awake(house: House) -> None:
+def awake(deployment: Deployment) -> None:
     """A scheduler that the record knows, as `taskpilot serve` writes of itself."""
-    with house.store.write() as connection:
-        begin_scheduler(connection, new_id(), owner=house.owner, version="0", now=house.now())
+    with deployment.store.write() as connection:
+        begin_scheduler(connection, new_id(), owner=deployment.owner, version="0", now=deployment.now())
 
 
 @contextmanager
 def serving(root: Path, *, token: str | None = None, host: str = "127.0.0.1") -> Iterator[Served]:
     """Serves a root until the block ends."""
-    house = House(load(root=root, environ={} if token is None else {"TASKPILOT_API_TOKEN": token}))
+    deployment = Deployment(load(root=root, environ={} if token is None else {"TASKPILOT_API_TOKEN": token}))
     stage = Stage()
-    services = Services(house=house, now=house.now, seconds_since_turn=lambda: stage.silent, state=lambda: stage.state, wake=stage.wake)
+    services = Services(
+        deployment=deployment, now=deployment.now, seconds_since_turn=lambda: stage.silent, state=lambda: stage.state, wake=stage.wake
+    )
     server = HttpServer(services, host=host, port=0)
     server.start()
     try:
-        yield Served(house, server, int(server.url.rpartition(":")[2]), stage)
+        yield Served(deployment, server, int(server.url.rpartition(":")[2]), stage)
     finally:
         server.stop(5)
-        house.close()
+        deployment.close()

@@ -24,9 +24,9 @@ def full(tmp_path: Path) -> Iterator[Served]:
     """A server with rows of every kind."""
     with serving(make_root(tmp_path), token=TOKEN) as server:
         for _ in range(3):
-            run_id = add_run(server.house.store, status=RunStatus.WAITING)
-            add_task(server.house.store, run_id, status=TaskStatus.REVIEW)
-            add_decision(server.house.store, run_id)
+            run_id = add_run(server.deployment.store, status=RunStatus.WAITING)
+            add_task(server.deployment.store, run_id, status=TaskStatus.REVIEW)
+            add_decision(server.deployment.store, run_id)
         yield server
 
 

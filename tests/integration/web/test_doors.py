@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taskpilot.web import audit, gate
+from taskpilot.web import audit, auth
 from tests.integration.web.serving import TOKEN, Served, make_root, serving
 
 OPEN = ("/livez", "/readyz", "/metrics")
@@ -90,7 +90,7 @@ def test_a_body_is_bounded_json_or_refused(guarded: Served) -> None:
     as_json = bearer() | {"Content-Type": "application/json"}
     assert guarded.ask("POST", path, body=b"{}", headers=bearer() | {"Content-Type": "text/plain"}).status == 415
     assert guarded.ask("POST", path, body=b"{}", headers=bearer()).status == 415
-    assert guarded.ask("POST", path, body=b"x" * (gate.BODY_MAX + 1), headers=as_json).status == 413
+    assert guarded.ask("POST", path, body=b"x" * (auth.BODY_MAX + 1), headers=as_json).status == 413
     for broken in (b"{", b"\xff", b'{"parameters": {"share": NaN}}', b"[" * 50_000):
         assert guarded.ask("POST", path, body=broken, headers=as_json).json()["detail"] == "the body is no JSON"
     for unfit in (b"[]", b'"x"', b'{"unknown": 1}'):
@@ -101,7 +101,7 @@ def test_a_body_is_bounded_json_or_refused(guarded: Served) -> None:
 
 
 def test_a_body_that_never_comes_gets_no_thread(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(auth, "BODY_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=20) as plug:
         plug.sendall(f"POST /api/v1/jobs/triage/run {HEAD_OF_TWO_BYTES}".encode())
         assert plug.recv(4096).startswith(b"HTTP/1.1 408 ")

@@ -66,7 +66,7 @@ def test_the_root_is_a_page_for_browsers_and_json_for_programs(served: Served, a
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_a_page_loads_nothing_and_links_only_to_what_is_there(served: Served, path: str) -> None:
-    add_run(served.house.store)
+    add_run(served.deployment.store)
     found = page(served, path)
     assert not found.names() & {"script", "link", "img", "iframe", "form", "object"}
     links = {attributes["href"] for tag, attributes in found.tags if tag == "a"}
@@ -79,15 +79,15 @@ def test_a_page_loads_nothing_and_links_only_to_what_is_there(served: Served, pa
 
 
 def test_the_history_names_jobs_runs_and_why(served: Served) -> None:
-    run_id = add_run(served.house.store, status=RunStatus.TIMED_OUT, detail="the deadline passed")
+    run_id = add_run(served.deployment.store, status=RunStatus.TIMED_OUT, detail="the deadline passed")
     text = page(served, "/").text
-    for word in (served.house.store.deployment, "triage", "timed_out", "the deadline passed", "0.0020", "2.0 s", run_id[-8:]):
+    for word in (served.deployment.store.deployment, "triage", "timed_out", "the deadline passed", "0.0020", "2.0 s", run_id[-8:]):
         assert word in text
 
 
 def test_a_model_s_words_are_text_and_nothing_else(served: Served) -> None:
     hostile = "<script>alert(1)</script>\x1b[31m\u202egnirts <img src=x onerror=y>"
-    add_run(served.house.store, status=RunStatus.FAILED, detail=hostile, job="<b>x</b>")
+    add_run(served.deployment.store, status=RunStatus.FAILED, detail=hostile, job="<b>x</b>")
     found = page(served, "/")
     assert not found.names() & {"script", "img", "b"}
     assert "<script>alert(1)</script>\\x1b[31m\\u202egnirts" in found.text
@@ -95,7 +95,7 @@ def test_a_model_s_words_are_text_and_nothing_else(served: Served) -> None:
 
 
 def test_a_page_says_so_where_the_store_cannot_be_read(served: Served) -> None:
-    store = served.house.store
+    store = served.deployment.store
     store.close()
     store.path.rename(store.path.with_name("away.db"))
     text = page(served, "/").text

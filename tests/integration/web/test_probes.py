@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from taskpilot.domain.fires import SchedulerState
-from taskpilot.web.readiness import LIVE_SECONDS, READY_SECONDS
+from taskpilot.web.probes import LIVE_SECONDS, READY_SECONDS
 from tests.integration.web.serving import Served, awake, make_root, serving
 from tests.records import add_run, add_task, newest_first
 
@@ -61,7 +61,7 @@ def test_a_loop_that_missed_two_wake_ups_is_not_ready(served: Served) -> None:
 
 def test_a_store_that_is_locked_is_not_ready_and_heals(served: Served) -> None:
     becomes(served, 200)
-    with closing(sqlite3.connect(served.house.store.path)) as other:
+    with closing(sqlite3.connect(served.deployment.store.path)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert "locked by another process" in becomes(served, 503)
         assert served.get("/livez").status == 200
@@ -71,7 +71,7 @@ def test_a_store_that_is_locked_is_not_ready_and_heals(served: Served) -> None:
 
 
 def test_a_store_that_is_gone_is_not_ready_and_heals(served: Served) -> None:
-    path = served.house.store.path
+    path = served.deployment.store.path
     becomes(served, 200)
     away = path.with_name("away.db")
     path.rename(away)
@@ -84,7 +84,7 @@ def test_a_store_that_is_gone_is_not_ready_and_heals(served: Served) -> None:
 
 
 def test_a_store_that_was_restored_from_a_copy_is_read_and_written_again(served: Served) -> None:
-    store = served.house.store
+    store = served.deployment.store
     kept = add_run(store)
     with closing(sqlite3.connect(store.path)) as source, closing(sqlite3.connect(store.path.with_name("copy.db"))) as copy:
         source.backup(copy)
@@ -101,19 +101,19 @@ def test_a_store_that_was_restored_from_a_copy_is_read_and_written_again(served:
 
 
 def test_another_store_in_the_place_of_ours_is_not_ready(served: Served, tmp_path: Path) -> None:
-    path = served.house.store.path
+    path = served.deployment.store.path
     with serving(make_root(tmp_path / "other")) as other:
-        other.house.store.close()
+        other.deployment.store.close()
         for companion in ("-wal", "-shm"):
             path.with_name(path.name + companion).unlink(missing_ok=True)
-        other.house.store.path.rename(path)
+        other.deployment.store.path.rename(path)
         assert "another store" in becomes(served, 503)
 
 
 def test_a_store_that_cannot_be_written_is_not_ready(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rights and mounts do not bind uid 0, which tests run as; SQLite is told to open the file read-only instead."""
     becomes(served, 200)
-    path = served.house.store.path
+    path = served.deployment.store.path
     with monkeypatch.context() as patched:
         read_only = f"file:{path}?mode=ro"
         patched.setattr(
@@ -127,9 +127,9 @@ def test_a_disk_that_hangs_is_answered_for_in_bounded_time(served: Served, monke
     from threading import Event
 
     over = Event()
-    monkeypatch.setattr("taskpilot.web.readiness._WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("taskpilot.web.probes._WAIT_SECONDS", 0.2)
     with monkeypatch.context() as patched:
-        patched.setattr("taskpilot.web.readiness.probe", lambda _store, busy_seconds: over.wait(30))
+        patched.setattr("taskpilot.web.probes.probe", lambda _store, busy_seconds: over.wait(30))
         time.sleep(1.0)  # An answer of before holds for a second.
         started = time.monotonic()
         assert "did not answer" in served.get("/readyz").json()["reason"]
@@ -141,7 +141,7 @@ def test_a_disk_that_hangs_is_answered_for_in_bounded_time(served: Served, monke
 
 
 def test_health_has_the_contract_s_shape(served: Served) -> None:
-    awake(served.house)
+    awake(served.deployment)
     found = served.get("/health")
     assert found.status == 200
     value = found.json()
@@ -160,7 +160,7 @@ def test_golden_signals_claim_nothing_where_nothing_ran(served: Served) -> None:
 
 
 def test_without_a_gateway_a_scrape_gets_everything(served: Served) -> None:
-    awake(served.house)
+    awake(served.deployment)
     found = served.get("/metrics")
     assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
     names = families(found.body.decode())
@@ -191,9 +191,9 @@ def test_with_a_gateway_a_scrape_counts_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_jobs_that_cannot_be_read_hides_no_number(served: Served) -> None:
-    add_task(served.house.store, add_run(served.house.store))
-    served.house.settings.jobs_dir.chmod(0o777)
-    served.house.__dict__.pop("catalog", None)
+    add_task(served.deployment.store, add_run(served.deployment.store))
+    served.deployment.settings.jobs_dir.chmod(0o777)
+    served.deployment.__dict__.pop("catalog", None)
     assert served.get("/api/v1/jobs").status == 409
     assert "taskpilot_tasks" in families(served.get("/metrics").body.decode())
     assert served.get("/health").json()["broken"]

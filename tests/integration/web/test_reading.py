@@ -32,7 +32,7 @@ def every(served: Served, path: str) -> list[dict[str, Any]]:
 def test_the_root_says_who_answers_and_its_links_lead_somewhere(served: Served) -> None:
     info = served.get("/").json()
     assert info["name"] == "taskpilot"
-    assert info["deployment"] == served.house.store.deployment
+    assert info["deployment"] == served.deployment.store.deployment
     for link in info["links"].values():
         assert served.get(link).status == 200, link
 
@@ -46,8 +46,8 @@ def test_jobs_come_by_name_with_what_they_are_due_for(served: Served) -> None:
 
 
 def test_a_broken_file_hides_no_job(served: Served) -> None:
-    (served.house.settings.jobs_dir / "late.py").write_text("def late(ctx):\n    return (\n")
-    served.house.__dict__.pop("catalog", None)
+    (served.deployment.settings.jobs_dir / "late.py").write_text("def late(ctx):\n    return (\n")
+    served.deployment.__dict__.pop("catalog", None)
     listed = served.get("/api/v1/jobs").json()
     assert len(listed["items"]) == 2
     assert "late.py:2" in listed["broken"][0]
@@ -55,9 +55,9 @@ def test_a_broken_file_hides_no_job(served: Served) -> None:
 
 
 def test_runs_come_a_page_at_a_time_and_none_twice(served: Served) -> None:
-    ids = [add_run(served.house.store) for _ in range(7)]
-    add_run(served.house.store, job="reads")
-    add_run(served.house.store, status=RunStatus.FAILED)
+    ids = [add_run(served.deployment.store) for _ in range(7)]
+    add_run(served.deployment.store, job="reads")
+    add_run(served.deployment.store, status=RunStatus.FAILED)
     found = every(served, "/api/v1/runs?job=triage&status=succeeded&limit=3")
     assert [run["run_id"] for run in found] == newest_first(ids)
     assert len(every(served, "/api/v1/runs?limit=2")) == 9
@@ -65,9 +65,9 @@ def test_runs_come_a_page_at_a_time_and_none_twice(served: Served) -> None:
 
 
 def test_one_run_comes_with_all_that_belongs_to_it(served: Served) -> None:
-    run_id = add_run(served.house.store, status=RunStatus.WAITING)
-    task_id = add_task(served.house.store, run_id, title="<script>alert(1)</script>")
-    decision_id = add_decision(served.house.store, run_id)
+    run_id = add_run(served.deployment.store, status=RunStatus.WAITING)
+    task_id = add_task(served.deployment.store, run_id, title="<script>alert(1)</script>")
+    decision_id = add_decision(served.deployment.store, run_id)
     run = served.get(f"/api/v1/runs/{run_id}").json()
     assert run["cost_usd"] == pytest.approx(0.00202)
     assert [task["task_id"] for task in run["tasks"]] == [task_id]
@@ -76,7 +76,7 @@ def test_one_run_comes_with_all_that_belongs_to_it(served: Served) -> None:
 
 
 def test_tasks_and_decisions_have_the_filters_of_the_command_line(served: Served) -> None:
-    store = served.house.store
+    store = served.deployment.store
     one, other = add_run(store), add_run(store)
     review, rejected = (add_task(store, one, status=status) for status in (TaskStatus.REVIEW, TaskStatus.REJECTED))
     executed = add_task(store, other)
@@ -94,7 +94,7 @@ def test_tasks_and_decisions_have_the_filters_of_the_command_line(served: Served
 
 def test_fires_and_gaps_are_one_list_in_the_order_of_time(served: Served) -> None:
     minute = timedelta(minutes=1)
-    with served.house.store.write() as connection:
+    with served.deployment.store.write() as connection:
         rows = [Fire("triage", NOON + minute * at, FireOutcome.STARTED, NOBODY, "", NOON) for at in (0, 1, 200)]
         insert_fires(connection, rows)
         gap = Gap("triage", NOON + 2 * minute, NOON + 100 * minute, 99, FireOutcome.MISSED, "nobody was awake", "every 1m", NOON)

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from taskpilot.config import load
+from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.fires import SchedulerState
-from taskpilot.operations.house import House
-from taskpilot.settings import load
+from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
-from taskpilot.web.services import Services
 from tests.integration.web.serving import Served, make_root, serving
 
 
-def server_at(house: House, host: str, port: int) -> HttpServer:
-    services = Services(house=house, now=house.now, seconds_since_turn=lambda: 0.0, state=lambda: SchedulerState.RUNNING, wake=lambda: None)
+def server_at(deployment: Deployment, host: str, port: int) -> HttpServer:
+    services = Services(
+        deployment=deployment, now=deployment.now, seconds_since_turn=lambda: 0.0, state=lambda: SchedulerState.RUNNING, wake=lambda: None
+    )
     return HttpServer(services, host=host, port=port)
 
 
@@ -26,26 +28,26 @@ def server_at(house: House, host: str, port: int) -> HttpServer:
     [("127.0.0.1", "is in use by another process"), ("192.0.2.7", "no address of this machine"), ("no such host", "is no address")],
 )
 def test_what_is_in_the_way_is_named_with_its_mend(served: Served, tmp_path: Path, host: str, said: str) -> None:
-    house = House(load(root=make_root(tmp_path / "other"), environ={}))
+    deployment = Deployment(load(root=make_root(tmp_path / "other"), environ={}))
     with pytest.raises(ConfigurationError, match=said) as refused:
-        server_at(house, host, served.port).start()
+        server_at(deployment, host, served.port).start()
     assert "--port" in str(refused.value) or "--host" in str(refused.value)
-    house.close()
+    deployment.close()
 
 
 def test_a_port_is_free_again_at_once(tmp_path: Path) -> None:
-    house = House(load(root=make_root(tmp_path), environ={}))
-    first = server_at(house, "127.0.0.1", 0)
+    deployment = Deployment(load(root=make_root(tmp_path), environ={}))
+    first = server_at(deployment, "127.0.0.1", 0)
     first.start()
     port = int(first.url.rpartition(":")[2])
-    Served(house, first, port).get("/livez")
+    Served(deployment, first, port).get("/livez")
     first.stop(5)
-    second = server_at(house, "localhost", port)
+    second = server_at(deployment, "localhost", port)
     second.start()
-    assert Served(house, second, port).get("/livez").status == 200
+    assert Served(deployment, second, port).get("/livez").status == 200
     second.stop(5)
     second.stop(5)
-    house.close()
+    deployment.close()
 
 
 def test_a_client_that_says_nothing_does_not_hold_the_end(tmp_path: Path) -> None:
@@ -64,8 +66,8 @@ def test_an_ipv6_address_is_one_of_ours(tmp_path: Path) -> None:
             probe.bind(("::1", 0))
     except OSError:
         pytest.skip("this machine has no IPv6")
-    house = House(load(root=make_root(tmp_path), environ={}))
-    server = server_at(house, "::1", 0)
+    deployment = Deployment(load(root=make_root(tmp_path), environ={}))
+    server = server_at(deployment, "::1", 0)
     server.start()
     assert server.url.startswith("http://[::1]:")
     port = int(server.url.rpartition(":")[2])
@@ -73,4 +75,4 @@ def test_an_ipv6_address_is_one_of_ours(tmp_path: Path) -> None:
         plug.sendall(f"GET /health HTTP/1.1\r\nHost: [::1]:{port}\r\nConnection: close\r\n\r\n".encode())
         assert plug.recv(15) == b"HTTP/1.1 200 OK"
     server.stop(5)
-    house.close()
+    deployment.close()

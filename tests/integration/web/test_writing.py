@@ -17,7 +17,7 @@ def test_a_run_that_is_asked_for_stands_in_the_queue(guarded: Served) -> None:
     run = guarded.get(answer["link"]).json()
     assert (run["status"], run["trigger"], run["model"]) == ("queued", "manual", "offline")
     assert run["parameters"] == {"wishes": "tea", "times": 3, "share": 0.5}
-    assert guarded.house.queue.length() == 1
+    assert guarded.deployment.queue.length() == 1
     assert guarded.stage.woken == 1
     assert guarded.audited() == [("api", "jobs.run", "triage", f"202 {answer['message']}")]
 
@@ -51,14 +51,14 @@ def test_a_client_chooses_no_file_of_the_host(guarded: Served) -> None:
         refused = guarded.post("/api/v1/jobs/reads/run", {"parameters": {"inbox": name}})
         assert refused.status == 422
         assert "names a file of the server's machine" in refused.json()["detail"]
-    assert not list(guarded.house.settings.state_dir.glob("runs/*"))
+    assert not list(guarded.deployment.settings.state_dir.glob("runs/*"))
     own = guarded.post("/api/v1/jobs/reads/run").json()
     copied = guarded.get(own["link"]).json()["parameters"]["inbox"]
-    assert copied.startswith(str(guarded.house.settings.state_dir))
+    assert copied.startswith(str(guarded.deployment.settings.state_dir))
 
 
 def test_a_job_with_a_run_in_the_queue_gets_no_second_one(guarded: Served) -> None:
-    awake(guarded.house)
+    awake(guarded.deployment)
     first = guarded.post("/api/v1/jobs/triage/run").json()["run_id"]
     refused = guarded.post("/api/v1/jobs/triage/run")
     assert refused.status == 409
@@ -70,7 +70,7 @@ def test_a_job_with_a_run_in_the_queue_gets_no_second_one(guarded: Served) -> No
 def test_a_refused_run_leaves_no_copy_of_its_inputs(guarded: Served) -> None:
     assert guarded.post("/api/v1/jobs/reads/pause").status == 200
     assert guarded.post("/api/v1/jobs/reads/run").status == 409
-    assert not list(guarded.house.settings.state_dir.glob("runs/*"))
+    assert not list(guarded.deployment.settings.state_dir.glob("runs/*"))
 
 
 def test_a_job_is_paused_and_resumed(guarded: Served) -> None:
@@ -93,20 +93,20 @@ def test_a_run_is_cancelled_once(guarded: Served) -> None:
 
 
 def test_a_result_is_called_right_or_wrong(guarded: Served) -> None:
-    run_id = add_run(guarded.house.store)
+    run_id = add_run(guarded.deployment.store)
     assert guarded.get(f"/api/v1/runs/{run_id}").json()["feedback"] is None
     assert guarded.post(f"/api/v1/runs/{run_id}/feedback", {"verdict": "perhaps"}).status == 422
     assert guarded.post(f"/api/v1/runs/{run_id}/feedback").status == 422
     assert guarded.post(f"/api/v1/runs/{run_id}/feedback", {"verdict": "wrong", "by": "anna", "note": "no such account"}).status == 200
     said = guarded.get(f"/api/v1/runs/{run_id}").json()["feedback"]
     assert (said["verdict"], said["by"], said["note"]) == ("wrong", "anna", "no such account")
-    waiting = add_run(guarded.house.store, status=RunStatus.WAITING, ended_at=None)
+    waiting = add_run(guarded.deployment.store, status=RunStatus.WAITING, ended_at=None)
     assert guarded.post(f"/api/v1/runs/{waiting}/feedback", {"verdict": "correct"}).status == 409
 
 
 def test_a_review_is_answered_and_its_run_goes_on(guarded: Served) -> None:
-    awake(guarded.house)
-    store = guarded.house.store
+    awake(guarded.deployment)
+    store = guarded.deployment.store
     run_id = add_run(store, status=RunStatus.WAITING, ended_at=None)
     first, second = (add_task(store, run_id, status=TaskStatus.REVIEW) for _ in range(2))
     assert guarded.post(f"/api/v1/tasks/{first}/approve", {"by": "anna", "note": "fine"}).status == 200
@@ -120,7 +120,7 @@ def test_a_review_is_answered_and_its_run_goes_on(guarded: Served) -> None:
 
 
 def test_a_call_is_approved_or_denied_once(guarded: Served) -> None:
-    store = guarded.house.store
+    store = guarded.deployment.store
     run_id = add_run(store, status=RunStatus.WAITING, ended_at=None)
     yes, no = add_decision(store, run_id), add_decision(store, run_id)
     assert guarded.post(f"/api/v1/decisions/{yes}/approve", {"by": "anna"}).status == 200
@@ -153,8 +153,8 @@ def test_what_is_not_there_is_not_found(guarded: Served, path: str) -> None:
 
 
 def test_a_job_whose_file_is_broken_is_a_conflict_with_its_reason(guarded: Served) -> None:
-    (guarded.house.settings.jobs_dir / "late.py").write_text("def late(ctx):\n    return (\n")
-    guarded.house.__dict__.pop("catalog", None)
+    (guarded.deployment.settings.jobs_dir / "late.py").write_text("def late(ctx):\n    return (\n")
+    guarded.deployment.__dict__.pop("catalog", None)
     refused = guarded.post("/api/v1/jobs/late/run")
     assert refused.status == 409
     assert "late.py:2" in refused.json()["detail"]
@@ -184,7 +184,7 @@ def test_a_mistake_of_ours_is_said_without_its_inside_and_recorded(guarded: Serv
         raise RuntimeError("an inner secret")
 
     with monkeypatch.context() as patched:
-        patched.setattr("taskpilot.operations.pauses.publish_change", broken)
+        patched.setattr("taskpilot.services.jobs.publish_change", broken)
         failed = guarded.post("/api/v1/jobs/triage/pause")
     assert failed.status == 500
     assert b"secret" not in failed.body

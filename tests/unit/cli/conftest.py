@@ -12,7 +12,7 @@ from taskpilot.cli.program import main
 from taskpilot.store.database import Store
 
 JOB = '''
-from taskpilot.domain.schedule import cron
+from taskpilot.schedules.schedule import cron
 from taskpilot.jobs.decorator import job
 
 

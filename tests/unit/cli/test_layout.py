@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskpilot.cli import layout
+from taskpilot.cli import formatting
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.store.database import Store
@@ -25,29 +25,29 @@ RED, GREEN = {"31", "91"}, {"32", "92"}
 
 def test_a_command_between_backticks_stays_on_one_line() -> None:
     sentence = "there is no run of that id here; `taskpilot runs list --limit 5` shows them, the newest first"
-    assert layout.wrapped(sentence, 50) == (
+    assert formatting.wrapped(sentence, 50) == (
         "there is no run of that id here;\n  `taskpilot runs list --limit 5` shows them, the\n  newest first"
     )
 
 
 def test_what_is_longer_than_a_line_stands_alone_and_whole() -> None:
     command = "`taskpilot --root /a/rather/long/path runs list`"
-    assert layout.wrapped(f"type {command} now", 20) == f"type\n  {command}\n  now"
+    assert formatting.wrapped(f"type {command} now", 20) == f"type\n  {command}\n  now"
 
 
 def test_without_a_terminal_a_sentence_is_one_line() -> None:
-    assert layout.wrapped("word " * 100, None) == "word " * 100
-    assert layout.width_of(io.StringIO()) is None
-    assert layout.width_of(None) is None
+    assert formatting.wrapped("word " * 100, None) == "word " * 100
+    assert formatting.width_of(io.StringIO()) is None
+    assert formatting.width_of(None) is None
 
 
 @given(st.lists(st.from_regex(r"`[a-z -]{1,90}`|[a-z`]{1,90}", fullmatch=True), min_size=1), st.integers(8, 200))
 def test_wrapping_loses_no_word_and_keeps_the_width_where_it_can(words: list[str], width: int) -> None:
     sentence = " ".join(words)
-    lines = layout.wrapped(sentence, width).split("\n")
+    lines = formatting.wrapped(sentence, width).split("\n")
     assert " ".join(line.strip() if number else line for number, line in enumerate(lines)) == sentence
     for number, line in enumerate(lines):
-        assert len(line) <= width or not re.sub(layout._PIECE, "", line.strip(), count=1), (number, line)
+        assert len(line) <= width or not re.sub(formatting._PIECE, "", line.strip(), count=1), (number, line)
 
 
 def test_every_status_has_a_look_that_red_green_blindness_keeps_apart() -> None:
@@ -55,42 +55,42 @@ def test_every_status_has_a_look_that_red_green_blindness_keeps_apart() -> None:
     from rich.style import Style
 
     for system in (ColorSystem.STANDARD, ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR):
-        codes = [Style.parse(style).render("x", color_system=system) for style in (layout.WELL, layout.WRONG, layout.ASKS)]
+        codes = [Style.parse(style).render("x", color_system=system) for style in (formatting.WELL, formatting.WRONG, formatting.ASKS)]
         assert len(set(codes)) == 3
         for code in codes:
             assert not set(";".join(ESCAPE.findall(code)).split(";")) & (RED | GREEN), code
 
 
 @pytest.fixture
-def house(store: Store) -> Store:
+def deployment(store: Store) -> Store:
     run_id = records.add_run(store)
     records.add_run(store, status=RunStatus.FAILED, detail="why " * 100)
     records.add_task(store, run_id, status=TaskStatus.REVIEW)
     return store
 
 
-def test_a_terminal_shows_colour_and_the_word(root: Path, house: Store) -> None:
+def test_a_terminal_shows_colour_and_the_word(root: Path, deployment: Store) -> None:
     shown = on_terminal(root, "runs", TERM="xterm-256color").text
     assert "\x1b[38;5;32msucceeded\x1b[0m" in shown
     assert "\x1b[1;38;5;166mfailed" in shown
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TTY_COMPATIBLE": "0"}, {"TERM": "dumb", "FORCE_COLOR": "1"}], ids=str)
-def test_a_terminal_that_knows_no_sequence_gets_none(environment: dict[str, str], root: Path, house: Store) -> None:
+def test_a_terminal_that_knows_no_sequence_gets_none(environment: dict[str, str], root: Path, deployment: Store) -> None:
     for command in ("runs", "tasks", "exit-codes", "nonsense"):
         shown = on_terminal(root, command, **environment).text
         assert "\x1b" not in shown
         assert shown
 
 
-def test_no_color_leaves_weight_and_no_colour(root: Path, house: Store) -> None:
+def test_no_color_leaves_weight_and_no_colour(root: Path, deployment: Store) -> None:
     for environment in ({"NO_COLOR": "1"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}):
         assert set(ESCAPE.findall(on_terminal(root, "runs", **environment).text)) <= {"0", "1"}
     assert "36" in ESCAPE.findall(on_terminal(root, "runs", NO_COLOR="").text)
 
 
 def test_a_pipe_gets_no_sequence_even_where_colour_is_forced(
-    cli: Callable[..., Any], house: Store, monkeypatch: pytest.MonkeyPatch
+    cli: Callable[..., Any], deployment: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
@@ -100,7 +100,7 @@ def test_a_pipe_gets_no_sequence_even_where_colour_is_forced(
 
 
 @pytest.mark.parametrize("columns", [80, 100])
-def test_no_line_is_wider_than_the_terminal(columns: int, root: Path, house: Store) -> None:
+def test_no_line_is_wider_than_the_terminal(columns: int, root: Path, deployment: Store) -> None:
     for command in (
         ["runs"],
         ["tasks"],
@@ -115,7 +115,7 @@ def test_no_line_is_wider_than_the_terminal(columns: int, root: Path, house: Sto
         assert max(map(len, shown.splitlines())) <= columns, shown
 
 
-def test_a_long_reason_leaves_room_for_the_other_rows(root: Path, house: Store) -> None:
+def test_a_long_reason_leaves_room_for_the_other_rows(root: Path, deployment: Store) -> None:
     shown = ESCAPE.sub("", on_terminal(root, "runs").text)
     assert len(shown.splitlines()) <= 1 + 4 + 1
     assert "…" in shown
@@ -138,5 +138,5 @@ def test_an_error_breaks_on_a_terminal_and_is_one_line_where_it_is_mailed(root: 
 def test_a_terminal_of_no_size_counts_as_80() -> None:
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as screen:
-        assert layout.width_of(screen) == 80
+        assert formatting.width_of(screen) == 80
     os.close(ours)

@@ -9,26 +9,25 @@ from typing import Any
 
 import pytest
 
-from taskpilot.cli import result_page, words
-from taskpilot.cli.answers import step_answer
+from taskpilot.cli import formatting, run_pages
 from taskpilot.cli.progress import LiveDisplay, NoDisplay, display_for, line_of
+from taskpilot.cli.runs import step_answer
+from taskpilot.config import load
+from taskpilot.deployment import Deployment
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.runs import RunStatus, RunSummary
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.domain.usage import Usage
-from taskpilot.operations.house import House
-from taskpilot.operations.running import Finished, StepAnswer
-from taskpilot.operations.runs import show_run
-from taskpilot.operations.summary import summarize
-from taskpilot.settings import load
+from taskpilot.services.running import Finished, StepAnswer
 from taskpilot.store.database import Store
+from taskpilot.views.runs import show_run, summarize
 from tests import records
 
 
 @pytest.fixture
-def house(store: Store) -> Iterator[House]:
-    opened = House(load())
+def deployment(store: Store) -> Iterator[Deployment]:
+    opened = Deployment(load())
     yield opened
     opened.close()
 
@@ -89,11 +88,11 @@ def test_a_run_that_succeeded_names_no_next_command(cli: Callable[..., Any], sto
     assert "taskpilot runs resume" not in cli("runs", "show", records.add_run(store)).out
 
 
-def test_the_result_comes_first_then_tasks_cost_and_notes(house: House, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_result_comes_first_then_tasks_cost_and_notes(deployment: Deployment, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = records.add_run(store, result="line one\nline two")
     records.add_task(store, run_id)
     records.add_task(store, run_id, title="Delete it all", status=TaskStatus.REJECTED, reason="too risky")
-    assert result_page.tell(house, finished(store, run_id, ExitCode.SUCCEEDED, "budget: the default"), as_json=False, quiet=False) == 0
+    assert run_pages.tell(deployment, finished(store, run_id, ExitCode.SUCCEEDED, "budget: the default"), as_json=False, quiet=False) == 0
     said = capsys.readouterr().out
     places = [said.index(word) for word in ("line one\nline two\n", "Reset the password", "0.00202 USD", "budget: the default")]
     assert places == sorted(places)
@@ -101,35 +100,37 @@ def test_the_result_comes_first_then_tasks_cost_and_notes(house: House, store: S
     assert "1,200 in (1,024 cached), 30 out" in said
 
 
-def test_an_offline_run_says_so(house: House, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_offline_run_says_so(deployment: Deployment, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = records.add_run(store, model="offline", cost_nano=0)
-    result_page.tell(house, finished(store, run_id, ExitCode.SUCCEEDED), as_json=False, quiet=False)
+    run_pages.tell(deployment, finished(store, run_id, ExitCode.SUCCEEDED), as_json=False, quiet=False)
     assert "offline" in capsys.readouterr().out
 
 
-def test_a_result_that_is_no_text_is_json(house: House, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_that_is_no_text_is_json(deployment: Deployment, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = records.add_run(store, result={"handled": [1, 2], "who": "Jürgen"})
-    result_page.tell(house, finished(store, run_id, ExitCode.SUCCEEDED), as_json=False, quiet=False)
+    run_pages.tell(deployment, finished(store, run_id, ExitCode.SUCCEEDED), as_json=False, quiet=False)
     assert '"who": "Jürgen"' in capsys.readouterr().out
 
 
-def test_many_tasks_are_cut_with_the_command_that_shows_all(house: House, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_tasks_are_cut_with_the_command_that_shows_all(
+    deployment: Deployment, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_id = records.add_run(store)
     for number in range(52):
         records.add_task(store, run_id, title=f"task {number}")
     review = records.add_task(store, run_id, title="the one in review", status=TaskStatus.REVIEW)
-    result_page.tell(house, finished(store, run_id, ExitCode.WAITING), as_json=False, quiet=False)
+    run_pages.tell(deployment, finished(store, run_id, ExitCode.WAITING), as_json=False, quiet=False)
     said = capsys.readouterr().out
     assert "and 3 more: taskpilot tasks list" in said
     assert "the one in review" in said
     assert review
 
 
-def test_json_is_the_summary_line_alone(house: House, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_summary_line_alone(deployment: Deployment, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
     run_id = records.add_run(store)
-    code = result_page.tell(house, finished(store, run_id, ExitCode.FAILED, "a note"), as_json=True, quiet=False)
+    code = run_pages.tell(deployment, finished(store, run_id, ExitCode.FAILED, "a note"), as_json=True, quiet=False)
     said = capsys.readouterr()
     assert code == 1
     assert len(said.out.splitlines()) == 1
@@ -142,10 +143,10 @@ def test_json_is_the_summary_line_alone(house: House, store: Store, capsys: pyte
 
 @pytest.mark.parametrize("code", list(ExitCode))
 def test_quiet_prints_nothing_for_0_10_and_11_and_else_one_line_that_names_the_job(
-    code: ExitCode, house: House, store: Store, capsys: pytest.CaptureFixture[str]
+    code: ExitCode, deployment: Deployment, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = records.add_run(store, detail="the cause\nof it")
-    assert result_page.tell(house, finished(store, run_id, code, "a note"), as_json=False, quiet=True) == code
+    assert run_pages.tell(deployment, finished(store, run_id, code, "a note"), as_json=False, quiet=True) == code
     said = capsys.readouterr()
     assert said.out == ""
     if code in (0, 10, 11):
@@ -160,10 +161,10 @@ def test_quiet_prints_nothing_for_0_10_and_11_and_else_one_line_that_names_the_j
     ("code", "expected"),
     [(ExitCode.SKIPPED_OVERLAP, 0), (ExitCode.SKIPPED, 0), (ExitCode.FAILED, 1), (ExitCode.WAITING, 13), (ExitCode.SUCCEEDED, 0)],
 )
-def test_skip_ok_is_for_skips_alone(code: ExitCode, expected: int, house: House, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skip_ok_is_for_skips_alone(code: ExitCode, expected: int, deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     summary = RunSummary(run_id=None, job="triage", status="skipped_overlap", reason="another run is active")
     ended = Finished(summary, code, ("another run is active",))
-    assert result_page.tell(house, ended, as_json=False, quiet=False, skip_ok=True) == expected
+    assert run_pages.tell(deployment, ended, as_json=False, quiet=False, skip_ok=True) == expected
     assert "another run is active" in capsys.readouterr().out
 
 
@@ -186,8 +187,12 @@ def test_an_answer_is_one_of_three_and_names_its_step() -> None:
             step_answer(**bad)
 
 
-def test_the_live_line_needs_no_thread_and_leaves_our_streams_alone(house: House, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = show_run(house, records.add_run(store, status=RunStatus.RUNNING, progress_done=3, progress_total=8, job="\x1b[31mtriage")).run
+def test_the_live_line_needs_no_thread_and_leaves_our_streams_alone(
+    deployment: Deployment, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = show_run(
+        deployment, records.add_run(store, status=RunStatus.RUNNING, progress_done=3, progress_total=8, job="\x1b[31mtriage")
+    ).run
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -214,14 +219,16 @@ def test_no_live_line_where_stderr_is_no_terminal() -> None:
     assert isinstance(display_for(quiet=False), NoDisplay)
 
 
-def test_the_live_line_tells_status_progress_calls_tokens_and_cost(house: House, store: Store) -> None:
-    line = line_of(show_run(house, records.add_run(store, status=RunStatus.RUNNING, progress_done=3, progress_total=8, attempts=2)).run)
+def test_the_live_line_tells_status_progress_calls_tokens_and_cost(deployment: Deployment, store: Store) -> None:
+    line = line_of(
+        show_run(deployment, records.add_run(store, status=RunStatus.RUNNING, progress_done=3, progress_total=8, attempts=2)).run
+    )
     for word in ("triage running", "attempt 2", "3/8", "3 calls", "1,230 tokens", "0.00202 USD"):
         assert word in line
 
 
 def test_words_are_those_of_people() -> None:
-    assert [words.duration(seconds) for seconds in (0.311, 12.44, 59.97, 185, 3720, 183_600)] == [
+    assert [formatting.duration(seconds) for seconds in (0.311, 12.44, 59.97, 185, 3720, 183_600)] == [
         "0.31s",
         "12.4s",
         "1m00s",
@@ -229,12 +236,12 @@ def test_words_are_those_of_people() -> None:
         "1h02m",
         "2d03h",
     ]
-    assert words.usd(2_020_000) == "0.00202 USD"
-    assert words.usd(0) == "0.00 USD"
-    assert words.usd(1_500_000_000) == "1.50 USD"
-    assert words.usd(1) == "0.000000001 USD"
-    assert words.usd(None) == "unpriced"
-    assert words.instant(records.NOON + timedelta(microseconds=5)) == "2026-11-23 12:00:00Z"
-    assert words.local(records.NOON, "Europe/Berlin") == "Mon 2026-11-23 13:00:00+0100"
-    assert words.tokens(Usage(1200, 1024, 30)) == "1,200 in (1,024 cached), 30 out"
-    assert words.count(1, "call") == "1 call"
+    assert formatting.usd(2_020_000) == "0.00202 USD"
+    assert formatting.usd(0) == "0.00 USD"
+    assert formatting.usd(1_500_000_000) == "1.50 USD"
+    assert formatting.usd(1) == "0.000000001 USD"
+    assert formatting.usd(None) == "unpriced"
+    assert formatting.instant(records.NOON + timedelta(microseconds=5)) == "2026-11-23 12:00:00Z"
+    assert formatting.local(records.NOON, "Europe/Berlin") == "Mon 2026-11-23 13:00:00+0100"
+    assert formatting.tokens(Usage(1200, 1024, 30)) == "1,200 in (1,024 cached), 30 out"
+    assert formatting.count(1, "call") == "1 call"

@@ -3,7 +3,7 @@
 from taskpilot import RunContext, job
 from taskpilot.domain.decisions import DecisionStatus
 from taskpilot.domain.runs import RunStatus
-from taskpilot.operations.approvals import approve_decision, reject_decision
+from taskpilot.services.approvals import approve_decision, reject_decision
 from tests.spine import Spine
 
 SENSITIVE = {"title": "a sensitive thing", "priority": "high"}
@@ -21,7 +21,7 @@ def test_a_call_that_needs_approval_parks_the_run_until_a_person_says_yes(spine:
     assert (decision.status, decision.arguments["title"]) == (DecisionStatus.PENDING, SENSITIVE["title"])
     assert decision.id in first.run.detail
 
-    assert first.run.id in approve_decision(spine.house, decision.id, by="ada", note="checked")
+    assert first.run.id in approve_decision(spine.deployment, decision.id, by="ada", note="checked")
     second = spine.resume(files, first.run.id)
     assert second.run.status is RunStatus.SUCCEEDED
     assert [task.title for task in spine.tasks(first.run.id)] == [SENSITIVE["title"]]
@@ -40,7 +40,7 @@ def test_a_no_is_a_denial(spine: Spine) -> None:
     files = job(name="files")(_files)
     first = spine.run(files)
     (decision,) = spine.decisions(first.run.id)
-    reject_decision(spine.house, decision.id, by="ada", note="never")
+    reject_decision(spine.deployment, decision.id, by="ada", note="never")
     second = spine.resume(files, first.run.id)
     assert second.run.status is RunStatus.DENIED
     assert "never" in second.run.detail
@@ -56,7 +56,7 @@ def test_an_approval_holds_for_exactly_those_arguments(spine: Spine) -> None:
 
     first = spine.run(files)
     (decision,) = spine.decisions(first.run.id)
-    approve_decision(spine.house, decision.id, by="ada", note="")
+    approve_decision(spine.deployment, decision.id, by="ada", note="")
     second = spine.resume(files, first.run.id)
     assert second.run.status is RunStatus.WAITING
     assert spine.tasks(first.run.id) == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskpilot.context.artifacts import write_artifact
+from taskpilot.context.run_context import write_artifact
 
 
 @pytest.mark.parametrize(("data", "content"), [("tëxt", "tëxt"), (b"\x00\xff", b"\x00\xff"), ({"ü": [1]}, '{\n  "ü": [\n    1\n  ]\n}')])

@@ -8,7 +8,7 @@ from taskpilot import Denied, Retry, RunContext, TaskPilotError, ToolFailed, job
 from taskpilot.domain.decisions import Verdict
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
-from taskpilot.operations.running import StepAnswer, answer_step
+from taskpilot.services.running import StepAnswer, answer_step
 from taskpilot.testing import run_job
 from tests.spine import Killed, Spine
 
@@ -124,7 +124,7 @@ def test_a_person_answers_for_an_uncertain_call(spine: Spine, kind: Any, result:
 
     run_id = spine.killed(sends)
     (step,) = spine.steps(run_id)
-    answer_step(spine.house, spine.run_of(run_id), StepAnswer(step.id, kind, result))
+    answer_step(spine.deployment, spine.run_of(run_id), StepAnswer(step.id, kind, result))
     ran = spine.resume(sends, run_id)
     assert (ran.run.status, ran.run.result) == (status, result)
     assert calls == ["die"]
@@ -137,11 +137,11 @@ def test_a_person_says_again_and_the_call_is_made_once_more(spine: Spine) -> Non
 
     run_id = spine.killed(sends)
     (step,) = spine.steps(run_id)
-    answer_step(spine.house, spine.run_of(run_id), StepAnswer(step.id, "again"))
+    answer_step(spine.deployment, spine.run_of(run_id), StepAnswer(step.id, "again"))
     # The tool kills its process each time: that it was called a second time is what this test is about.
     spine.killed(sends, grant=spine.ledger.resume(spine.plan(sends, run_id=run_id)).grant)
     assert calls == ["die", "die"]
-    assert [(one.make, one.status) for one in spine.steps(run_id)] == [(0, StepStatus.AGAIN), (1, StepStatus.UNKNOWN)]
+    assert [(one.make, one.status) for one in spine.steps(run_id)] == [(0, StepStatus.RETRY_REQUESTED), (1, StepStatus.UNKNOWN)]
 
 
 @pytest.mark.parametrize("text", ["die", "fail"])
@@ -220,7 +220,7 @@ def test_a_yes_to_one_diverged_call_is_no_yes_to_a_third_one(spine: Spine) -> No
     run_id = spine.killed(sends)
     spine.resume(sends, run_id)
     diverged = next(step for step in spine.steps(run_id) if step.status is StepStatus.DIVERGED)
-    answer_step(spine.house, spine.run_of(run_id), StepAnswer(diverged.id, "again"))
+    answer_step(spine.deployment, spine.run_of(run_id), StepAnswer(diverged.id, "again"))
     ran = spine.resume(sends, run_id)
     assert ran.run.status is RunStatus.WAITING
     assert calls == ["attempt 1"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from taskpilot.context import scope
 from taskpilot.context.scope import Scope, digest_of, quoted
-from taskpilot.context.values import digestible, from_json, to_json
+from taskpilot.context.serialization import digestible, from_json, to_json
 from taskpilot.domain.steps import StepKind
 from taskpilot.domain.text import storable
 from taskpilot.store.records import dumps, loads

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from taskpilot import Retry, RunContext, TaskPilotError, job
 from taskpilot.context.scope import digest_of
-from taskpilot.context.values import digestible, from_json, to_json
+from taskpilot.context.serialization import digestible, from_json, to_json
 from taskpilot.domain.runs import Reason, RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.testing import run_job
@@ -236,7 +236,7 @@ def test_different_arguments_of_one_length_and_type_have_different_digests() -> 
 
 def test_a_set_has_one_digest_in_every_process() -> None:
     code = (
-        "from taskpilot.context.scope import digest_of; from taskpilot.context.values import digestible;"
+        "from taskpilot.context.scope import digest_of; from taskpilot.context.serialization import digestible;"
         "print(digest_of(digestible([{'a', 'b', 'c', 'dd', 'e'}, frozenset({('x', 1), ('y', 2), ('z', 3)})])))"
     )
     environment = {"PATH": os.environ["PATH"]}

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 
 from taskpilot.domain.errors import ConfigurationError
-from taskpilot.domain.schedule import cron, every
 from taskpilot.domain.specs import DEFAULT_BUDGET, DEFAULT_DEADLINE, Budget, CatchUp, JobSpec, Overlap, Retry
 from taskpilot.jobs.decorator import job, job_spec
+from taskpilot.schedules.schedule import cron, every
 from taskpilot.tools.decorator import tool
 
 
@@ -232,7 +232,7 @@ def test_decorating_needs_no_pydantic() -> None:
     """Checked in an interpreter of its own: this one has long loaded it."""
     code = (
         "import sys, taskpilot.jobs.decorator, taskpilot.jobs.loader, taskpilot.jobs.parameters\n"
-        "from taskpilot.domain.schedule import cron\n"
+        "from taskpilot.schedules.schedule import cron\n"
         "cron('@daily')\n"
         "print('pydantic' in sys.modules)"
     )

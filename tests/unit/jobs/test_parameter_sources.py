@@ -3,7 +3,7 @@
 import pytest
 
 from taskpilot.domain.errors import UsageError
-from taskpilot.domain.inputs import InputFile
+from taskpilot.domain.specs import InputFile
 from taskpilot.jobs.decorator import job, job_spec
 from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file
 

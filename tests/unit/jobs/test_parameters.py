@@ -17,15 +17,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr
 
 from taskpilot.domain.errors import ConfigurationError, UsageError
-from taskpilot.domain.inputs import InputFile
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import InputFile, JobSpec
 from taskpilot.jobs.decorator import job, job_spec
-from taskpilot.jobs.parameters import (
-    bind_parameters,
-    check_parameters,
-    describe_parameters,
-    parse_parameters,
-)
+from taskpilot.jobs.parameters import bind_parameters, check_parameters, describe_parameters, parse_parameters
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -9,13 +9,13 @@ from taskpilot import Budget, RunContext, job
 from taskpilot.context.scope import Scope
 from taskpilot.domain.chat import ChatReply
 from taskpilot.domain.errors import BudgetExceeded, LeaseLost
-from taskpilot.domain.identity import new_id
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import LeaseGrant
 from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
 from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.journal import Journal
-from taskpilot.journal.making import INPUT_KEPT
+from taskpilot.journal.started_step import INPUT_KEPT
 from tests.spine import NOON, Spine
 
 

@@ -132,11 +132,11 @@ def test_a_run_without_a_fire_closes_the_lost_one_and_starts_a_new_one(spine: Sp
 
 
 def test_a_process_that_is_gone_on_this_host_is_not_waited_for(spine: Spine) -> None:
-    house = spine.house
+    deployment = spine.deployment
     gone = Owner("here", "boot", 1, 1)
-    other = Ledger(spine.store, owner=gone, is_gone=lambda owner: owner == gone, lease_seconds=30, now=house.now)
+    other = Ledger(spine.store, owner=gone, is_gone=lambda owner: owner == gone, lease_seconds=30, now=deployment.now)
     other.claim(spine.plan(hourly))
-    asked = Ledger(spine.store, owner=house.owner, is_gone=lambda owner: owner == gone, lease_seconds=30, now=house.now)
+    asked = Ledger(spine.store, owner=deployment.owner, is_gone=lambda owner: owner == gone, lease_seconds=30, now=deployment.now)
     assert isinstance(asked.claim(spine.plan(hourly)), Claim)
 
 

@@ -15,18 +15,18 @@ from sqlalchemy import select
 
 from taskpilot import Retry, RunContext, cron, every, job
 from taskpilot.domain.runs import Outcome, RunStatus
-from taskpilot.domain.schedule import Schedule, catch_up_window
-from taskpilot.domain.schedule_text import schedule_of
+from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import CatchUp, Overlap
 from taskpilot.jobs.decorator import job_spec
+from taskpilot.ledger.admission import holds_lease
 from taskpilot.ledger.claims import Claim, Definitions
 from taskpilot.ledger.fires import Fires
-from taskpilot.ledger.leases import holds_lease
+from taskpilot.process.owner import is_gone
+from taskpilot.schedules.schedule import catch_up_window, schedule_of
 from taskpilot.store import tables
 from taskpilot.store.database import Store
 from taskpilot.store.runs import all_active_runs
 from taskpilot.store.schedules import begin_pause, end_pause, pauses_in_force, schedules_in_force
-from taskpilot.supervisor.owner import is_gone
 from tests.spine import Spine
 
 KEPT = {"store_info"}
@@ -132,7 +132,7 @@ class Life:
         for order in queue.take(self.folder, scheduler="one"):
             fate = self.random.random()
             if fate < 0.15:
-                queue.put_back(order)
+                queue.requeue(order)
             elif fate < 0.7:
                 self.start(order.scheduled_for, run_id=order.run_id)
 

@@ -11,11 +11,10 @@ from taskpilot import RunContext, cron, every, job
 from taskpilot.domain.fires import PUNCTUAL
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.closing import close_waiting
-from taskpilot.ledger.fires import Fires
-from taskpilot.ledger.schedules import begin_and_end_schedules
+from taskpilot.ledger.fires import Fires, begin_and_end_schedules
+from taskpilot.ledger.record_outcome import close_waiting
+from taskpilot.process.owner import is_gone
 from taskpilot.store.schedules import schedule_at, schedules_in_force
-from taskpilot.supervisor.owner import is_gone
 from tests.spine import NOON, Spine
 from tests.unit.ledger.idle_jobs import hourly, minutely, strict, unscheduled
 
@@ -135,7 +134,7 @@ def test_a_claim_that_fails_is_made_whole_at_the_next_look(spine: Spine, monkeyp
     folder = spine.defined(minutely, hourly)
     spine.later(HOUR.total_seconds())
     with monkeypatch.context() as patch:
-        patch.setattr("taskpilot.ledger.closing.totals.touch", lambda *_: 1 / 0)
+        patch.setattr("taskpilot.ledger.record_outcome.totals.touch", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             spine.fires.claim_due(folder)
     assert (spine.outcomes("minutely"), spine.outcomes("hourly"), spine.cursor("minutely")) == ({}, {}, NOON)

@@ -9,8 +9,8 @@ import pytest
 
 from taskpilot import Retry, RunContext, every, job
 from taskpilot.domain.fires import LAUNCH, StartOrder
-from taskpilot.domain.moments import to_micros
 from taskpilot.domain.runs import FireOutcome, Outcome, Reason, Run, RunStatus
+from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Claim, Definitions
 from taskpilot.store.schedules import begin_pause
 from tests.spine import NOON, Spine
@@ -167,7 +167,7 @@ def test_what_is_put_back_is_there_at_once(spine: Spine) -> None:
     enqueued(spine, B)
     orders = take(spine, jobs)
     for order in orders:
-        spine.queue().put_back(order)
+        spine.queue().requeue(order)
     assert take(spine, jobs) == orders
 
 
@@ -175,7 +175,7 @@ def test_a_fire_that_was_started_is_not_put_back(spine: Spine) -> None:
     jobs = queued(spine, A)
     order = take(spine, jobs)[0]
     spine.succeed(spine.claim(A, scheduled_for=NOON + MINUTE))
-    spine.queue().put_back(order)
+    spine.queue().requeue(order)
     assert take(spine, jobs) == []
 
 

@@ -8,7 +8,7 @@ from taskpilot import Retry, RunContext, cron, job
 from taskpilot.domain.runs import Outcome, Reason, RunStatus
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.retrying import backoff, overtaken_by
+from taskpilot.ledger.finish_attempt import backoff, overtaken_by
 from tests.spine import NOON, Spine
 
 LOST = Outcome(RunStatus.LOST, Reason.LEASE, "its process is gone", retry=True)
@@ -42,8 +42,8 @@ def lost_run(spine: Spine) -> str:
 def test_a_lost_run_is_put_into_the_queue_of_a_server(spine: Spine) -> None:
     run_id = lost_run(spine)
     jobs = Definitions({"hourly": job_spec(hourly)})
-    assert spine.house.queue.adopt(jobs) == [run_id]
-    assert spine.house.queue.adopt(jobs) == []
+    assert spine.deployment.queue.adopt(jobs) == [run_id]
+    assert spine.deployment.queue.adopt(jobs) == []
     row = spine.row(run_id)
     assert row.status == RunStatus.QUEUED
     assert 0 <= row.start_after - row.created_at <= 2_000_000
@@ -52,7 +52,7 @@ def test_a_lost_run_is_put_into_the_queue_of_a_server(spine: Spine) -> None:
 def test_a_lost_run_whose_job_is_due_again_is_lost_for_good(spine: Spine) -> None:
     run_id = lost_run(spine)
     spine.later(3600)
-    assert spine.house.queue.adopt(Definitions({"hourly": job_spec(hourly)})) == []
+    assert spine.deployment.queue.adopt(Definitions({"hourly": job_spec(hourly)})) == []
     run = spine.run_of(run_id)
     assert run.status is RunStatus.LOST
     assert f"taskpilot runs resume {run_id}" in run.detail

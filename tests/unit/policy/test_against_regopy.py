@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from taskpilot.domain.decisions import PolicyInput, Verdict
 from taskpilot.policy import RegoPolicy, guards
-from taskpilot.policy.fixtures import FIXTURES
+from taskpilot.policy.check import FIXTURES
 
 TEXT = st.text(
     alphabet=st.characters(codec="ascii", categories=("L", "N", "P", "Zs"), exclude_characters='\\"'), max_size=30

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from taskpilot.domain.decisions import PolicyInput, PolicyResult, Verdict
 from taskpilot.policy import RegoPolicy
-from taskpilot.policy.folding import fold
+from taskpilot.policy.guards import fold
 
 ALLOW_ALL = "package taskpilot.tools\nallow := true\n"
 
@@ -194,7 +194,7 @@ def test_a_policy_may_be_let_go_while_threads_that_used_it_live(allow_all: RegoP
 
 def test_a_policy_that_was_asked_before_a_fork_answers_after_it() -> None:
     code = (
-        "import os, sys\nfrom taskpilot.policy import RegoPolicy\nfrom taskpilot.policy.fixtures import FIXTURES\n"
+        "import os, sys\nfrom taskpilot.policy import RegoPolicy\nfrom taskpilot.policy.check import FIXTURES\n"
         "policy = RegoPolicy()\nright = lambda: all(policy.decide(f.question).verdict is f.expected for f in FIXTURES)\n"
         "assert right()\npid = os.fork()\nif pid == 0: os._exit(0 if right() else 1)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"

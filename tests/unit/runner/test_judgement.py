@@ -20,8 +20,7 @@ from taskpilot.domain.errors import (
     Waiting,
 )
 from taskpilot.domain.runs import Reason, RunStatus, exit_code
-from taskpilot.runner.judgement import judge
-from taskpilot.runner.runner import Runner
+from taskpilot.runner import Runner, judge
 from taskpilot.testing import run_job
 from tests.spine import Spine
 

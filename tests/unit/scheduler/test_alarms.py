@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from taskpilot.domain.moments import utc_now
-from taskpilot.domain.schedule import Schedule, at, cron, every
+from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.times import utc_now
 from taskpilot.scheduler.alarms import Alarms
 from taskpilot.scheduler.clock import Clock
+from taskpilot.schedules.schedule import at, cron, every
 from tests.keeper import NOON
 
 SECOND = timedelta(seconds=1)

@@ -122,7 +122,7 @@ def test_a_state_copy_taken_to_tomorrow_catches_up_once_and_starts_nothing_twice
     keeper.turns(2 * HOUR, every=MINUTE / 4)
     today = {job: keeper.outcomes(job) for job in jobs}
     keeper.close()
-    shutil.copytree(keeper.house.settings.state_dir, tmp_path / "copy")
+    shutil.copytree(keeper.deployment.settings.state_dir, tmp_path / "copy")
     tomorrow = NOON + DAY + 90 * MINUTE
     copy = Keeper(keeper.root, home=tmp_path / "copy", clock=ManualClock(tomorrow))
     try:
@@ -161,8 +161,8 @@ def test_a_sleep_is_told_once_although_the_first_claim_after_it_fails(keep: Keep
 
 def test_a_failed_turn_is_no_sleep_since_the_server_of_yesterday(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(minutely='schedule=cron("* * * * *")')
-    with keeper.house.store.write() as connection:
-        schedulers.begin_scheduler(connection, "yesterday's", owner=keeper.house.owner, version="1", now=NOON - DAY)
+    with keeper.deployment.store.write() as connection:
+        schedulers.begin_scheduler(connection, "yesterday's", owner=keeper.deployment.owner, version="1", now=NOON - DAY)
     keeper.turns(MINUTE)
     with monkeypatch.context() as patched:
         patched.setattr("taskpilot.ledger.fires.schedules.schedules_in_force", _fails)

@@ -82,7 +82,7 @@ def test_a_step_forward_during_another_scheduler_is_noted_once(keep: Keep) -> No
     keeper = keep(often='schedule=every("10s")')
     other = keep(start=False, keeper={"clock": keeper.clock})
     other.close()
-    other.house = keeper.house
+    other.deployment = keeper.deployment
     other.serve()
     other.start()
     keeper.turns(MINUTE)

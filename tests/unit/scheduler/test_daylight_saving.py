@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 
-from taskpilot.domain.moments import utc_now
+from taskpilot.domain.times import utc_now
 from taskpilot.testing import ManualClock
 from tests.keeper import Keeper, make_root
 from tests.unit.scheduler.conftest import Keep

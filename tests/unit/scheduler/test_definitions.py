@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taskpilot.scheduler.watching import FolderWatch
+from taskpilot.scheduler.scheduler import FolderWatch
 from tests.keeper import NOON, write_jobs
 from tests.unit.scheduler.conftest import Keep
 
@@ -80,8 +80,8 @@ def test_a_reload_that_is_asked_for_reads_an_unchanged_folder(keep: Keep, monkey
     keeper = keep(job_a=MINUTELY)
     keeper.turns(SECOND)
     read: list[bool] = []
-    known = keeper.house.reread_jobs
-    monkeypatch.setattr(keeper.house, "reread_jobs", lambda: (read.append(True), known())[1])
+    known = keeper.deployment.reread_jobs
+    monkeypatch.setattr(keeper.deployment, "reread_jobs", lambda: (read.append(True), known())[1])
     keeper.turns(MINUTE, every=SECOND)
     assert read == []
     keeper.scheduler.reload()

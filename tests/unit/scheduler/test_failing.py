@@ -28,7 +28,7 @@ def locked(store: Path) -> Iterator[None]:
 def test_a_store_that_is_locked_loses_no_fire(keep: Keep) -> None:
     keeper = keep(settings=QUICKLY, often='schedule=every("5s"), overlap="allow_all"')
     keeper.turns(10 * SECOND, every=SECOND)
-    with locked(keeper.house.store.path):
+    with locked(keeper.deployment.store.path):
         keeper.turns(10 * SECOND, every=5 * SECOND)
         assert "locked" in str(keeper.scheduler.error)
     keeper.turns(10 * SECOND, every=SECOND)
@@ -54,7 +54,7 @@ def test_an_error_is_in_the_record_until_it_is_over(keep: Keep) -> None:
 
 def test_a_fire_that_was_late_since_turns_failed_says_so(keep: Keep) -> None:
     keeper = keep(settings=QUICKLY, tens='schedule=every("10s"), catch_up="skip"')
-    with locked(keeper.house.store.path):
+    with locked(keeper.deployment.store.path):
         keeper.turns(MINUTE, every=20 * SECOND)
     keeper.turns(SECOND)
     why = keeper.reasons("tens")[0]
@@ -91,7 +91,7 @@ def test_an_engine_that_takes_one_order_keeps_that_one(keep: Keep) -> None:
 def test_a_failed_turn_does_its_duties_at_the_next_one(keep: Keep) -> None:
     keeper = keep(settings=QUICKLY, hourly='schedule=every("1h")')
     keeper.turns(5 * SECOND)
-    with locked(keeper.house.store.path):
+    with locked(keeper.deployment.store.path):
         keeper.turns(5 * SECOND)
         assert keeper.scheduler.error is not None
     keeper.turns(SECOND)

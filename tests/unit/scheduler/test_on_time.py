@@ -77,7 +77,7 @@ def test_it_tells_which_gateway_groups_changed(keep: Keep) -> None:
     claim = keeper.engine.begin(keeper.engine.orders[0])
     for _ in range(3):
         assert keeper.changed == set()
-        keeper.house.ledger.renew(claim.grant, active_seconds=1)
+        keeper.deployment.ledger.renew(claim.grant, active_seconds=1)
         keeper.turns(20 * SECOND)
     assert keeper.outcomes("busy")[NOON + 2 * MINUTE] == "skipped_overlap"
     assert keeper.changed == {"busy"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.fires import SchedulerState, StartOrder
-from taskpilot.domain.identity import new_id
+from taskpilot.domain.ids import new_id
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.store import schedulers
 from tests.spine import NOON, Spine
@@ -61,12 +61,12 @@ class Turned:
         self.scheduler = self.begin()
 
     def begin(self) -> Scheduler:
-        house = self.spine.house
+        deployment = self.spine.deployment
         scheduler_id = new_id()
-        with house.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=house.owner, version="1", now=house.now())
+        with deployment.store.write() as connection:
+            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version="1", now=deployment.now())
         found = Scheduler(
-            house,
+            deployment,
             self.engine,
             scheduler_id=scheduler_id,
             log=self.log,

@@ -12,10 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from taskpilot.domain.fires import SchedulerState
-from taskpilot.scheduler.bell import Bell
-from taskpilot.scheduler.clock import Clock
-from taskpilot.scheduler.notify import Notifier
-from taskpilot.scheduler.serving import Serving
+from taskpilot.scheduler.clock import Clock, WakeEvent
+from taskpilot.scheduler.serving import Notifier, Serving
 from taskpilot.scheduler.telemetry import Telemetry
 from tests.keeper import Keeper, Log
 from tests.unit.scheduler.conftest import Keep
@@ -71,10 +69,10 @@ class Server:
         self.keeper = keeper
         self.fleet = Fleet(living)
         self.log = Log()
-        self.bell = Bell()
-        self.clock = Clock(lambda _: self.bell.ring())
+        self.wake_event = WakeEvent()
+        self.clock = Clock(lambda _: self.wake_event.set())
         self.serving = Serving(
-            keeper.scheduler, self.fleet, self.clock, manager.notifier, self.log, bell=self.bell, drain_seconds=drain_seconds
+            keeper.scheduler, self.fleet, self.clock, manager.notifier, self.log, wake_event=self.wake_event, drain_seconds=drain_seconds
         )
 
     def at_turn(self, number: int, action: Callable[[], object]) -> None:
@@ -138,7 +136,7 @@ def test_runs_that_end_by_themselves_are_waited_for(server: Callable[..., Server
 
     def one_ends() -> None:
         one.fleet.living -= 1
-        one.bell.ring()
+        one.wake_event.set()
 
     one.at_turn(2, one_ends)
     one.at_turn(3, one_ends)
@@ -166,9 +164,9 @@ def test_runs_that_hear_nothing_are_killed(server: Callable[..., Server], monkey
 
 def test_a_second_signal_cuts_the_drain_short(server: Callable[..., Server]) -> None:
     one = server(living=1, drain_seconds=40)
-    one.at_turn(2, lambda: (term(), one.bell.ring()))
+    one.at_turn(2, lambda: (term(), one.wake_event.set()))
     began = time.monotonic()
-    one.serving.run(ready=lambda: (term(), one.bell.ring()))
+    one.serving.run(ready=lambda: (term(), one.wake_event.set()))
     assert one.fleet.signals == [signal.SIGTERM]
     assert time.monotonic() - began < 30
 
@@ -184,7 +182,7 @@ def test_a_draining_server_claims_nothing_and_says_so(server: Callable[..., Serv
         one.fleet.living = 0
 
     one.at_turn(2, an_hour_later)
-    one.serving.run(ready=lambda: (term(), one.bell.ring()))
+    one.serving.run(ready=lambda: (term(), one.wake_event.set()))
     assert seen == ["draining"]
     assert one.keeper.rows("SELECT * FROM fires") == []
 
@@ -192,8 +190,8 @@ def test_a_draining_server_claims_nothing_and_says_so(server: Callable[..., Serv
 def test_sighup_reads_the_jobs_again_and_ends_nothing(server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     one = server()
     read: list[bool] = []
-    known = one.keeper.house.reread_jobs
-    monkeypatch.setattr(one.keeper.house, "reread_jobs", lambda: (read.append(True), known())[1])
+    known = one.keeper.deployment.reread_jobs
+    monkeypatch.setattr(one.keeper.deployment, "reread_jobs", lambda: (read.append(True), known())[1])
     one.at_turn(2, term)
     one.serving.run(ready=lambda: signal.raise_signal(signal.SIGHUP))
     assert read == [True, True]

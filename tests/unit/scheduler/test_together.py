@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from taskpilot.domain.moments import from_micros
-from taskpilot.domain.schedule import cron, every
+from taskpilot.domain.times import from_micros
+from taskpilot.schedules.schedule import cron, every
 from tests.keeper import NOON, Keeper
 from tests.unit.scheduler.conftest import Keep
 

@@ -9,7 +9,7 @@ import pytest
 
 from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.loader import load_jobs
-from taskpilot.models.offline import OfflineModel
+from taskpilot.llm.offline import OfflineModel
 from taskpilot.testing import JobResult, ManualClock, run_job
 from tests.repositories import MORNING, Repository
 

@@ -98,6 +98,6 @@ def test_chores_are_done_in_the_root_of_the_run(tmp_path: Path, monkeypatch: pyt
 def test_housekeeping_says_what_it_did() -> None:
     assert (
         run_job(JOBS["housekeeping"].function).result
-        == "0 lost runs ended, 0 missed fires recorded, 0 owed metric groups delivered, 0 still owed, "
-        "traces of 0 runs delivered, of 0 still owed, 0 metric groups of gone jobs and 0 old runs removed"
+        == "0 lost runs ended, 0 missed fires recorded, 0 pending metric groups delivered, 0 still pending, "
+        "traces of 0 runs delivered, of 0 still pending, 0 metric groups of gone jobs and 0 old runs removed"
     )

@@ -7,9 +7,9 @@ import pytest
 
 from taskpilot.domain.errors import StoreError
 from taskpilot.store import tables
+from taskpilot.store.connections import FILE
 from taskpilot.store.creation import backup
 from taskpilot.store.database import Store
-from taskpilot.store.engine import FILE
 from taskpilot.store.totals import Increment, add
 
 

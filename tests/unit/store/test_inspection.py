@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from taskpilot.store import inspection
+from taskpilot.store.connections import FILE
 from taskpilot.store.database import Store
-from taskpilot.store.engine import FILE
-from taskpilot.store.inspection import Condition, Owed, inspect
+from taskpilot.store.inspection import Condition, Pending, inspect
 
 WRITER = """
 import os, sqlite3, sys
@@ -75,7 +75,7 @@ def test_what_stands_in_the_log_alone_is_seen(state_dir: Path, what: str) -> Non
         assert (state_dir / f"{FILE}-wal").stat().st_size > 0
         with untouched(state_dir):
             seen = inspect(state_dir)
-        assert (seen.condition, seen.deployment, seen.owed) == (Condition.READ, "written", (Owed("triage", "no answer"),))
+        assert (seen.condition, seen.deployment, seen.pending) == (Condition.READ, "written", (Pending("triage", "no answer"),))
         assert seen.locked_by == (process.pid if what == "writing" else None)
 
 

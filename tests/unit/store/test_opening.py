@@ -14,9 +14,9 @@ import pytest
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
 from taskpilot.store import creation, tables
+from taskpilot.store.connections import FILE
 from taskpilot.store.creation import upgrade
 from taskpilot.store.database import Store
-from taskpilot.store.engine import FILE
 from taskpilot.store.totals import Increment, add
 
 OPEN_AND_TELL = """

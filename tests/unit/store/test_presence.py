@@ -7,7 +7,7 @@ import pytest
 
 from taskpilot.domain.errors import StoreError
 from taskpilot.store.database import Store
-from taskpilot.store.presence import Presence
+from taskpilot.store.probe import Presence
 from tests import records
 
 

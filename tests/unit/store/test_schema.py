@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, create_engine, text
 
-from taskpilot.store import engine, tables
+from taskpilot.store import connections, tables
 from taskpilot.store.database import Store
 
 
@@ -48,5 +48,5 @@ def test_the_migrations_make_what_the_metadata_makes_defaults_and_partial_indexe
 
 
 def test_the_newest_migration_is_the_one_that_the_program_wants() -> None:
-    script = ScriptDirectory(str(Path(engine.__file__).parent / "migrations"))
+    script = ScriptDirectory(str(Path(connections.__file__).parent / "migrations"))
     assert script.get_heads() == [tables.HEAD]

@@ -66,7 +66,7 @@ def test_an_observation_falls_into_the_first_bucket_that_holds_it(micros: int, b
     assert (number.metric, number.amount) == (f"{RUN_DURATION.name}_count", 1)
 
 
-def test_every_change_of_a_jobs_state_makes_its_group_owed(store: Store) -> None:
+def test_every_change_of_a_jobs_state_makes_its_group_pending(store: Store) -> None:
     with store.write() as connection:
         totals.touch(connection, "triage")
         totals.set_state(connection, "triage", last_start=5)

@@ -10,8 +10,8 @@ from sqlalchemy import event, text
 
 from taskpilot.domain.errors import StoreBusy
 from taskpilot.store import tables
+from taskpilot.store.connections import FILE
 from taskpilot.store.database import Store
-from taskpilot.store.engine import FILE
 from taskpilot.store.totals import Increment, add
 
 

@@ -65,7 +65,7 @@ def test_a_jobs_own_values_take_the_same_form() -> None:
     assert parsed == parse_arguments(EVERYTHING, json.dumps(GOOD))
 
 
-def test_an_enum_of_the_house_is_a_priority() -> None:
+def test_an_enum_of_the_deployment_is_a_priority() -> None:
     parsed = parse_arguments(CREATE, {"title": "t", "priority": Priority.HIGH})
     assert parsed["priority"] == "high"
     assert type(parsed["priority"]) is str

@@ -83,7 +83,7 @@ def test_an_exception_of_a_tool_is_tool_failed(error: Exception) -> None:
 @pytest.mark.parametrize(
     "error", [Denied("no"), StoreError("full"), ToolFailed("own words"), Terminated(), KeyboardInterrupt(), SystemExit(3)]
 )
-def test_errors_of_the_house_and_stops_pass_as_they_are(error: BaseException) -> None:
+def test_errors_of_the_deployment_and_stops_pass_as_they_are(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         invoke(raiser(error), {})
     assert caught.value is error

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskpilot.web.hosts import Hosts
+from taskpilot.web.auth import Hosts
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from taskpilot import RunContext, job, tool
 from taskpilot.domain.errors import TransitionRefused
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
-from taskpilot.operations.approvals import approve_task
+from taskpilot.services.approvals import approve_task
 from taskpilot.testing import ScriptedModel, tool_call
 from tests.spine import Spine
 
@@ -33,7 +33,7 @@ def test_a_failed_task_that_is_approved_again_is_executed_afresh_and_nothing_bef
     first = spine.run(flow, ScriptedModel([PLAN, APPROVE, "I would rather not."]))
     (failed,) = spine.tasks(first.run.id)
     assert (first.run.status, failed.status) == (RunStatus.SUCCEEDED, TaskStatus.FAILED)
-    said = approve_task(spine.house, failed.id, by="ada", note="try again")
+    said = approve_task(spine.deployment, failed.id, by="ada", note="try again")
     assert f"taskpilot runs resume {first.run.id}" in said
     model = ScriptedModel([FILED, "Done."])
     second = spine.resume(flow, first.run.id, model)
@@ -50,7 +50,7 @@ def test_a_run_that_succeeded_and_has_nothing_left_to_do_is_not_resumed(spine: S
 
 def test_a_persons_words_stay_with_the_task_that_they_let_go_on(spine: Spine) -> None:
     first = spine.run(flow, ScriptedModel([PLAN, {"verdict": "REVIEW", "reason": "who asked?"}]))
-    approve_task(spine.house, spine.tasks(first.run.id)[0].id, by="ada", note="asked finance")
+    approve_task(spine.deployment, spine.tasks(first.run.id)[0].id, by="ada", note="asked finance")
     spine.resume(flow, first.run.id, ScriptedModel([FILED, "Done."]))
     (task,) = spine.tasks(first.run.id)
     assert (task.status, task.reason) == (TaskStatus.EXECUTED, "approved by ada: asked finance")

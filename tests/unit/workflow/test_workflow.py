@@ -9,7 +9,7 @@ from taskpilot.domain.chat import ChatReply, ChatRequest
 from taskpilot.domain.decisions import Verdict
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
-from taskpilot.operations.approvals import approve_decision, approve_task, reject_decision, reject_task
+from taskpilot.services.approvals import approve_decision, approve_task, reject_decision, reject_task
 from taskpilot.testing import JobResult, ScriptedModel, run_job, tool_call
 from taskpilot.workflow.execution import CALLS_MAX, ROUNDS_MAX
 from tests.spine import Killed, Spine
@@ -90,7 +90,7 @@ def test_a_reviewed_task_goes_on_from_the_journal(spine: Spine, yes: bool) -> No
     first = spine.run(flow, ScriptedModel([plan("Open it"), {"verdict": "REVIEW", "reason": "unclear"}]))
     (task,) = spine.tasks(first.run.id)
     assert task.id in first.run.detail
-    (approve_task if yes else reject_task)(spine.house, task.id, by="ada", note="")
+    (approve_task if yes else reject_task)(spine.deployment, task.id, by="ada", note="")
     model = ScriptedModel([filed(), "Done."] if yes else [])
     second = spine.resume(flow, first.run.id, model)
     assert second.run.status is RunStatus.SUCCEEDED
@@ -105,7 +105,7 @@ def test_a_call_that_needs_approval_parks_the_task_and_goes_on_after_the_answer(
     assert first.run.status is RunStatus.WAITING
     (decision,) = spine.decisions(first.run.id)
     assert decision.verdict is Verdict.REQUIRE_APPROVAL
-    (approve_decision if yes else reject_decision)(spine.house, decision.id, by="ada", note="so be it")
+    (approve_decision if yes else reject_decision)(spine.deployment, decision.id, by="ada", note="so be it")
     second = spine.resume(flow, first.run.id, ScriptedModel(["Done."]))
     assert second.run.status is RunStatus.SUCCEEDED
     (task,) = spine.tasks(first.run.id)

@@ -1,5 +1,5 @@
 """What a scheduler needs (schedules with cursors, gaps, pauses, schedulers, clock events, the queue), the audit of the API, feedback, and
-the spans that are owed to a collector.
+the spans that are pending to a collector.
 """
 
 import sqlalchemy as sa

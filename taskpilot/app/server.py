@@ -1,0 +1,112 @@
+"""The composition root of `taskpilot serve`: clock, scheduler, engine and HTTP of one deployment."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from taskpilot.app.wiring import App
+from taskpilot.config.caller import service_manager
+from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.ids import new_id
+from taskpilot.engines.local import LocalEngine
+from taskpilot.process.lease import suspend_aware_seconds
+from taskpilot.scheduler.clock import Clock, WakeEvent
+from taskpilot.scheduler.scheduler import Scheduler
+from taskpilot.scheduler.serving import Notifier, Serving
+from taskpilot.scheduler.telemetry import Telemetry
+from taskpilot.services.maintenance import deliver_pending
+from taskpilot.services.metrics import push_metrics
+from taskpilot.store import schedulers
+from taskpilot.telemetry.gateway import push_scheduler, retire_scheduler
+from taskpilot.telemetry.logs import configure_logs, run_logger
+from taskpilot.views.traces import replay
+from taskpilot.web.dependencies import Services
+from taskpilot.web.server import HttpServer
+
+_PUSH_SECONDS: Final = 10.0
+
+
+def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | None, say: Callable[[str], None] = lambda _line: None) -> None:
+    """Keeps time and answers over HTTP until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
+
+    `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `port` None: the settings' one.
+    `say` is told when fires can be met, and when the scheduler cannot do its work. Raises StoreError, StoreBusy or ConfigurationError
+    before anything runs.
+    """
+    deployment, settings = app.deployment, app.deployment.settings
+    scheduler_id = new_id()
+    configure_logs(settings.state_dir, level=settings.log_level, deployment=deployment.store.deployment, secrets=app.secrets())
+    log = run_logger(name="taskpilot.scheduler")
+    telemetry = Telemetry(lambda: _push(app), first=lambda: _push_zeros(app))
+    manager = service_manager()
+    wake_event = WakeEvent()
+    engine = LocalEngine(engine_command, on_end=wake_event.set, on_lost=deployment.queue.requeue)
+    clock = Clock(lambda _job: wake_event.set())
+    scheduler = Scheduler(
+        deployment,
+        engine,
+        scheduler_id=scheduler_id,
+        log=log,
+        set_alarms=clock.set_schedules,
+        changed=telemetry.changed,
+        boottime=suspend_aware_seconds,
+    )
+    serving = Serving(
+        scheduler, engine, clock, Notifier(manager.notify_socket), log, wake_event=wake_event, drain_seconds=settings.drain_timeout, say=say
+    )
+    services = Services(deployment, deployment.now, serving.seconds_since_turn, lambda: scheduler.state, wake_event.set)
+    http = HttpServer(services, host=host, port=settings.port if port is None else port)
+    # First of all: a port that is taken leaves no trace of a server that never was one.
+    http.start()
+    try:
+        with deployment.store.write() as connection:
+            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=_version(), now=deployment.now())
+        engine.start()
+        telemetry.start()
+        serving.run(ready=lambda: say(_line(app, http.url)))
+    finally:
+        engine.stop()
+        clock.stop()
+        http.stop(1.0)
+        telemetry.stop(2.0)
+        if settings.pushgateway_url is not None:
+            with suppress(TaskPilotError):
+                retire_scheduler(deployment.store, settings.pushgateway_url, settings.state_dir, seconds=2.0, now=deployment.now)
+
+
+def _line(app: App, url: str) -> str:
+    jobs = len(app.deployment.catalog.jobs)
+    return (
+        f"{app.deployment.store.deployment} keeps time for {jobs} job{'' if jobs == 1 else 's'}, {url} (pid {os.getpid()}); Ctrl-C ends it"
+    )
+
+
+def _push(app: App) -> None:
+    deployment, url = app.deployment, app.deployment.settings.pushgateway_url
+    if url is not None:
+        push_scheduler(deployment.store, url, deployment.settings.state_dir, seconds_left=_PUSH_SECONDS)
+        deliver_pending(deployment, seconds=_PUSH_SECONDS)
+    if deployment.settings.otel_enabled:
+        replay(deployment, seconds=_PUSH_SECONDS)
+
+
+def _push_zeros(app: App) -> None:
+    """So that a first run is seen as an increase."""
+    if app.deployment.settings.pushgateway_url is not None:
+        for _pushed in push_metrics(app.deployment):
+            pass
+
+
+def _version() -> str:
+    try:
+        return version("taskpilot")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def fork_server_command(*options: str) -> tuple[str, ...]:
+    """The command line of a fork server for the same root."""
+    return (sys.executable, "-m", "taskpilot", *options, "serve", "--fork-server")

@@ -1,0 +1,56 @@
+"""The settings and the deployment of the command that runs; imported by a command when it needs them, never for `--help`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from taskpilot.cli.options import global_options
+from taskpilot.config import SETTINGS_FILE, Settings, find_root, load
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import ConfigurationError
+
+
+def settings() -> Settings:
+    """The settings of the root; on a terminal, the current folder becomes one after a yes. Raises ConfigurationError."""
+    given = global_options()
+    if given.root is None and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+        _offer_root(Path.cwd())
+    return load(
+        root=_path(given.root),
+        home=_path(given.home),
+        jobs=_path(given.jobs),
+        log_level=given.log_level,
+    )
+
+
+def settings_of(folder: Path) -> Settings:
+    """The settings of the root that a folder belongs to. Raises ConfigurationError."""
+    given = global_options()
+    return load(root=_path(given.root), home=_path(given.home), jobs=_path(given.jobs), log_level=given.log_level, cwd=folder.resolve())
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """The deployment of the root, closed at the end."""
+    opened = Deployment(settings())
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _offer_root(here: Path) -> None:
+    if find_root(here) is not None:
+        return
+    if not click.confirm(f"No {SETTINGS_FILE} here or above. Make {here} a TaskPilot folder?", err=True):
+        raise ConfigurationError("no root: go to the folder of your jobs, or name it with --root; `taskpilot init DIR` makes a new one")
+    with os.fdopen(os.open(here / SETTINGS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
+        file.write('# Jobs and state are relative to this folder.\njobs = "jobs"\n')

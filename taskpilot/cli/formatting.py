@@ -1,0 +1,111 @@
+"""How text and values are laid out for people: width, wrapping, instants, durations, money."""
+
+import os
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Final, TextIO
+from zoneinfo import ZoneInfo
+
+from taskpilot.domain.usage import Usage, nano_to_usd
+
+USUAL_WIDTH: Final = 80
+"""Columns of a terminal that does not say how wide it is."""
+_PIECE: Final = r"(?:`[^`]*`|\S)+"
+"""What stays on one line: a word, and a command between backticks, which is copied as it stands."""
+
+WELL: Final = "color(32)"
+WRONG: Final = "bold color(166)"
+ASKS: Final = "bold"
+"""It waits for a person."""
+STYLES: Final = {
+    **dict.fromkeys(("succeeded", "executed", "approved", "allow", "ok"), WELL),
+    **dict.fromkeys(
+        ("waiting", "review", "pending", "require_approval", "unknown", "diverged", "pending", "differs", "warning", "paused"), ASKS
+    ),
+    **dict.fromkeys(
+        ("failed", "lost", "timed_out", "denied", "deny", "rejected", "budget_exceeded", "broken", "refused", "cancelled", "error"), WRONG
+    ),
+}
+"""How a status looks, in rich's words; the word itself always says it too.
+
+Blue and orange, which a red-green blindness keeps apart (Okabe and Ito's pair), of a lightness that reads on black and on white; and bold,
+which stays where there is no colour.
+"""
+
+
+def width_of(stream: TextIO | None) -> int | None:
+    """The columns of the terminal that a stream writes to; None where that is no terminal: in a pipe, a file or a mail."""
+    try:
+        if stream is None or not stream.isatty():
+            return None
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_WIDTH
+    except (OSError, ValueError):
+        return None
+
+
+def wrapped(sentence: str, width: int | None, *, indent: int = 2) -> str:
+    """The sentence in lines of at most `width` columns, all but the first indented; one line where `width` is None.
+
+    A word or a command between backticks that is longer stands on a line of its own, whole: the terminal breaks it, and copies it as one.
+    """
+    if width is None or len(sentence) <= width:
+        return sentence
+    lines: list[str] = []
+    line = ""
+    for piece in re.findall(_PIECE, sentence):
+        if line and len(line) + 1 + len(piece) > width:
+            lines.append(line)
+            line = " " * indent + piece
+        else:
+            line = f"{line} {piece}" if line else piece
+    return "\n".join([*lines, line])
+
+
+NONE = "-"
+
+
+def instant(moment: datetime | None) -> str:
+    """Seconds, in UTC and said so: "2026-11-23 07:00:00Z"."""
+    return NONE if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def local(moment: datetime | None, zone: str) -> str:
+    """The wall clock of a zone with its offset: "Mon 2026-11-23 08:00:00+0100"."""
+    return NONE if moment is None else moment.astimezone(ZoneInfo(zone)).strftime("%a %Y-%m-%d %H:%M:%S%z")
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: "0.31s", "12.4s", "3m05s", "1h02m", "2d03h"."""
+    if seconds < 10:
+        return f"{seconds:.2f}s"
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600:02}h"
+
+
+def usd(nano: int | None) -> str:
+    """The exact amount, at least two digits after the point; "unpriced" where it is not known."""
+    return "unpriced" if nano is None else plain_usd(nano_to_usd(nano))
+
+
+def plain_usd(amount: Decimal) -> str:
+    """The amount without an exponent and without needless zeros: "0.00202 USD"."""
+    whole, _point, fraction = f"{amount:.9f}".partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')} USD"
+
+
+def tokens(usage: Usage) -> str:
+    """What went in and out: "1,200 in (1,024 cached), 30 out"."""
+    cached = f" ({usage.cached_input:,} cached)" if usage.cached_input else ""
+    return f"{usage.input:,} in{cached}, {usage.output:,} out"
+
+
+def count(number: int, noun: str) -> str:
+    """How many of a noun: "1 call", "2 calls"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

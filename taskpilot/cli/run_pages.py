@@ -1,0 +1,178 @@
+"""A run as pages of text: its status, its result, and the exact commands for what it waits for."""
+
+import json
+
+from taskpilot.cli import formatting, output
+from taskpilot.deployment import Deployment
+from taskpilot.domain.chat import OFFLINE
+from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.runs import RESUMABLE, Feedback, RunStatus
+from taskpilot.domain.steps import Step, StepStatus
+from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.domain.text import one_line
+from taskpilot.domain.usage import Spend
+from taskpilot.services.running import Finished
+from taskpilot.views.runs import RunDetail, has_output, show_run
+from taskpilot.views.shapes import summary_json
+
+TASKS_SHOWN = 50
+_EXPLAINED = frozenset({TaskStatus.REVIEW, TaskStatus.REJECTED, TaskStatus.FAILED})
+"""States of a task whose reason a person wants to read."""
+
+
+def show(detail: RunDetail) -> None:
+    """Prints it all."""
+    run = detail.run
+    progress = f"{run.progress_done} of {run.progress_total}" if run.progress_done is not None and run.progress_total else ""
+    output.print_fields(
+        {
+            "run": run.id,
+            "job": run.job,
+            "status": run.status.value + (f" ({run.reason.value})" if run.reason else ""),
+            "why": run.detail,
+            "trigger": run.trigger.value,
+            "scheduled": formatting.instant(run.scheduled_for) if run.scheduled_for else "",
+            "started": formatting.instant(run.started_at) if run.started_at else "",
+            "ended": formatting.instant(run.ended_at) if run.ended_at else "",
+            "active": f"{formatting.duration(run.active_micros / 1_000_000)} of {formatting.duration(run.deadline_micros / 1_000_000)}",
+            "progress": progress,
+            "model": run.model or "",
+            "cost": cost(run.spend, run.model),
+            "parameters": json.dumps(run.parameters, ensure_ascii=False) if run.parameters else "",
+            "steps": ", ".join(f"{number} {kind} {status}" for (kind, status), number in sorted(detail.steps.items())),
+            "feedback": "" if detail.feedback is None else _feedback(detail.feedback),
+            "trace": run.trace_id,
+            "files": str(detail.folder),
+            "output": f"taskpilot runs logs {run.id} --output" if has_output(detail.folder) else "",
+        }
+    )
+    if run.result is not None:
+        output.say("\nresult")
+        output.say(run.result if isinstance(run.result, str) else json.dumps(run.result, ensure_ascii=False, indent=2))
+    _attempts(detail)
+    if detail.tasks:
+        output.say()
+        tasks_table(detail.tasks, run.id)
+    waiting_for(detail)
+
+
+def waiting_for(detail: RunDetail) -> None:
+    """Prints what the run waits for, each with the command that answers it; nothing where it waits for nothing."""
+    for task in detail.tasks:
+        if task.status is TaskStatus.REVIEW:
+            output.say(f"\nwaits for a yes or no to the task: {one_line(task.title)}")
+            output.say(f"  taskpilot tasks approve {task.id}\n  taskpilot tasks reject {task.id}")
+    for decision in detail.pending:
+        arguments = one_line(json.dumps(decision.arguments, ensure_ascii=False), limit=300)
+        output.say(f"\nwaits for a yes or no to the call {one_line(decision.tool)}({arguments}): {one_line('; '.join(decision.reasons))}")
+        output.say(f"  taskpilot decisions approve {decision.id}\n  taskpilot decisions reject {decision.id}")
+    for step in detail.uncertain:
+        _uncertain(detail.run.id, step)
+    if detail.run.status in RESUMABLE and not detail.pending and not detail.uncertain:
+        open_reviews = any(task.status is TaskStatus.REVIEW for task in detail.tasks)
+        if not open_reviews or detail.run.status is not RunStatus.WAITING:
+            output.say(f"\nnext: taskpilot runs resume {detail.run.id}")
+
+
+def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
+    """Prints the tasks, those first that wait for a person."""
+    ordered = sorted(tasks, key=lambda task: (task.status is not TaskStatus.REVIEW, task.id))
+    cells = [(task.status.value, task.priority.value, task.title, why(task)) for task in ordered[:TASKS_SHOWN]]
+    output.print_table(("status", "priority", "task", "why"), cells, empty="")
+    if len(ordered) > TASKS_SHOWN:
+        output.say(f"and {len(ordered) - TASKS_SHOWN} more: taskpilot tasks list --run {run_id} --limit 1000")
+
+
+def why(task: Task) -> str:
+    """The reason of a task's state, where a person wants to read it in a list."""
+    return task.reason if task.status in _EXPLAINED else ""
+
+
+def cost(spend: Spend, model: str | None) -> str:
+    """Money, tokens and calls in one line; says where the model is no real one, and where a price is not known."""
+    if model == OFFLINE:
+        money = "0.00 USD (offline)"
+    elif spend.cost_nano is None:
+        money = "unknown (a call had no price)"
+    else:
+        money = formatting.usd(spend.cost_nano)
+    calls = f"{formatting.count(spend.llm_calls, 'LLM call')}, {formatting.count(spend.tool_calls, 'tool call')}"
+    return f"{money}; tokens {formatting.tokens(spend.usage)}; {calls}"
+
+
+def _feedback(given: Feedback) -> str:
+    note = f": {given.note}" if given.note else ""
+    return f"{given.verdict.value}, says {given.given_by}, {formatting.instant(given.given_at)}{note}"
+
+
+def _attempts(detail: RunDetail) -> None:
+    if len(detail.attempts) < 2:
+        return
+    output.say()
+    cells = [
+        (
+            str(one.number),
+            one.status.value,
+            formatting.instant(one.started_at),
+            formatting.duration(one.active_micros / 1_000_000),
+            one.detail or one.reason.value,
+        )
+        for one in detail.attempts
+    ]
+    output.print_table(("attempt", "status", "started", "active", "why"), cells, empty="")
+
+
+def _uncertain(run_id: str, step: Step) -> None:
+    arguments = one_line(json.dumps(step.input, ensure_ascii=False), limit=300)
+    call = f"{one_line(step.name)}({arguments})"
+    if step.status is StepStatus.DIVERGED:
+        output.say(f"\nwaits for you: another call is recorded where {call} was asked for. Shall it be made?")
+    else:
+        output.say(f"\nwaits for you: {call} had begun and its end is not known. Did it happen?")
+    output.say(f"  it did:      taskpilot runs resume {run_id} --step {step.id} --done JSON")
+    output.say(f"  it did not:  taskpilot runs resume {run_id} --step {step.id} --again")
+    output.say(f"  give it up:  taskpilot runs resume {run_id} --step {step.id} --fail")
+
+
+SKIPS = frozenset({ExitCode.SKIPPED, ExitCode.SKIPPED_OVERLAP})
+
+
+def tell(deployment: Deployment, finished: Finished, *, as_json: bool, quiet: bool, skip_ok: bool = False) -> int:
+    """Prints the result, as JSON or for people, and gives the exit code."""
+    code = finished.exit_code
+    if as_json:
+        output.print_json_line(summary_json(finished.summary))
+    elif quiet:
+        if code is not ExitCode.SUCCEEDED and code not in SKIPS:
+            output.whisper(cause(finished))
+    else:
+        _page(deployment, finished)
+    return int(ExitCode.SUCCEEDED) if skip_ok and code in SKIPS else int(code)
+
+
+def cause(finished: Finished) -> str:
+    """One line that names the job and why it did not succeed, and where to look."""
+    summary = finished.summary
+    why = one_line(summary.reason, limit=400) or finished.exit_code.meaning
+    where = f"; look: taskpilot runs show {summary.run_id}" if summary.run_id else ""
+    return f"taskpilot: {summary.job}: {summary.status}: {why}{where}"
+
+
+def _page(deployment: Deployment, finished: Finished) -> None:
+    summary = finished.summary
+    if summary.run_id is None or finished.exit_code in SKIPS:
+        output.say(f"{summary.job}: {summary.status}")
+    else:
+        if summary.result is not None:
+            output.say(summary.result if isinstance(summary.result, str) else json.dumps(summary.result, ensure_ascii=False, indent=2))
+            output.say()
+        detail = show_run(deployment, summary.run_id)
+        if detail.tasks:
+            tasks_table(detail.tasks, summary.run_id)
+            output.say()
+        why = f": {one_line(detail.run.detail, limit=500)}" if detail.run.detail else ""
+        output.tell(f"{summary.job} {summary.status} in {formatting.duration(summary.duration_seconds)}{why}")
+        output.say(f"cost: {cost(detail.run.spend, detail.run.model)}")
+    for line in "\n".join(finished.notes).splitlines():
+        # A command to copy stays on its line.
+        (output.say if line.startswith("taskpilot ") else output.tell)(line)

@@ -1,0 +1,102 @@
+"""Each setting as a person may see it: its name, its value with secrets masked, and where it came from."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from taskpilot.config.load import OPTIONS
+from taskpilot.config.model import Secret, Settings
+from taskpilot.domain.channels import Channel
+from taskpilot.domain.text import one_line
+
+MASK: Final = "***"
+_MASKED_TABLES: Final = frozenset({"otel_headers"})
+"""Tables whose values are passwords as often as not."""
+_LIMIT: Final = 300
+_OWN_PREFIX: Final = "TASKPILOT_"
+_OTHER_OWN: Final = frozenset({"TASKPILOT_DATABASE_URL", "TASKPILOT_CI"})
+"""Known without being a setting: refused by name, and what our own tests are told by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One setting."""
+
+    name: str
+    """The dotted key of the settings file, or the variable that alone may set it."""
+    variables: tuple[str, ...]
+    """Environment variables that set it, the first that is set wins."""
+    value: str
+    """Printable, masked where it is or may hold a secret; empty where nothing is set."""
+    source: str
+    """As `Settings.sources` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What this process was given besides its settings; cron gives little."""
+
+    path: str | None
+    home: str | None
+    strangers: tuple[str, ...]
+    """Variables that look like ours and set nothing."""
+
+
+def listed(settings: Settings) -> tuple[Listed, ...]:
+    """Every setting, in the order of the documentation."""
+    rows = [Listed("root", (), str(settings.root), settings.sources["root"])]
+    for option in OPTIONS:
+        name = option.key or option.names[0]
+        rows.append(
+            Listed(
+                name, option.names, _shown(getattr(settings, option.field), option.field in _MASKED_TABLES), settings.sources[option.field]
+            )
+        )
+    rows.append(Listed("prices.toml", (), _shown(settings.prices_file), settings.sources["prices_file"]))
+    return tuple(rows)
+
+
+def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
+    """Those of this process, or of the given environment."""
+    variables = os.environ if environ is None else environ
+    known = {name for option in OPTIONS for name in option.names} | _OTHER_OWN
+    strangers = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in known)
+    return Surroundings(variables.get("PATH"), variables.get("HOME"), tuple(strangers))
+
+
+def _shown(value: Any, masked: bool = False) -> str:
+    match value:
+        case None:
+            return ""
+        case Secret():
+            return MASK
+        case bool():
+            return "true" if value else "false"
+        case Channel():
+            # The path of a webhook's address is its password.
+            parts = urlsplit(value.url)
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{MASK}"
+        case float():
+            return f"{value:g} s"
+        case Path():
+            return one_line(str(value), limit=_LIMIT)
+        case tuple():
+            return ", ".join(map(_shown, value))
+        case Mapping():
+            return ", ".join(f"{one_line(str(name))}={MASK if masked else _shown(content)}" for name, content in value.items())
+        case _:
+            return _without_password(one_line(str(value), limit=_LIMIT))
+
+
+def _without_password(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    address = f"{scheme}://{MASK}@{host}" if at and user else f"{scheme}://{place}"
+    path, question, query = path.partition("?")
+    return f"{address}{slash}{path}{question}{MASK if query else ''}"

@@ -1,0 +1,288 @@
+"""From command line, environment, settings file and defaults, in this order, to one frozen Settings."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from taskpilot.config import values
+from taskpilot.config.model import Settings
+from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE, check_trusted, find_root, project_table, read_toml
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.text import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """One setting: its names outside, and how it is read."""
+
+    field: str
+    read: Callable[[Any], Any]
+    default: Any = None
+    key: str | None = None
+    """Dotted, in the settings file; None for what only the environment may say."""
+    names: tuple[str, ...] = ()
+    """Environment variables, the first that is set wins."""
+
+
+HISTORY_DAYS: Final = 90
+"""A season: longer than anybody asks why a run failed, and short enough for a small disk."""
+
+_STACK_PORTS: Final = {"prometheus": 9090, "alertmanager": 9093, "jaeger": 16686, "elasticsearch": 9200, "grafana": 3000}
+"""As docker-compose.observability.yml publishes them."""
+
+OPTIONS: Final = (
+    _Option("state_dir", values.text, ".taskpilot", "home", ("TASKPILOT_HOME",)),
+    _Option("jobs_dir", values.text, "jobs", "jobs", ("TASKPILOT_JOBS",)),
+    _Option("model", values.text, None, "model", ("TASKPILOT_MODEL",)),
+    _Option("openai_api_key", values.secret, None, None, ("OPENAI_API_KEY",)),
+    _Option("openai_base_url", values.url, None, "openai.base_url", ("OPENAI_BASE_URL",)),
+    _Option("deployment", values.name, None, "deployment", ("TASKPILOT_DEPLOYMENT",)),
+    _Option("pushgateway_url", values.url, None, "pushgateway_url", ("TASKPILOT_PUSHGATEWAY_URL",)),
+    _Option("otel_enabled", values.boolean, True, "otel.enabled", ("OTEL_ENABLED",)),
+    _Option("otel_endpoint", values.url, None, "otel.endpoint", ("OTEL_EXPORTER_OTLP_ENDPOINT",)),
+    _Option("otel_traces_endpoint", values.url, None, None, ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",)),
+    _Option(
+        "otel_protocol", values.protocol, "grpc", "otel.protocol", ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    ),
+    _Option(
+        "otel_headers",
+        values.headers,
+        MappingProxyType({}),
+        "otel.headers",
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ),
+    _Option("otel_certificate", values.text, None, None, ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")),
+    _Option("otel_content", values.capture, False, "otel.content", ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",)),
+    _Option("otel_service_name", values.text, "taskpilot", "otel.service_name", ("OTEL_SERVICE_NAME",)),
+    _Option("otel_resource_attributes", values.attributes, MappingProxyType({}), None, ("OTEL_RESOURCE_ATTRIBUTES",)),
+    _Option("log_level", values.log_level, "INFO", "log_level", ("TASKPILOT_LOG_LEVEL",)),
+    _Option("lease_seconds", values.lease_seconds, 30.0, "lease_seconds", ("TASKPILOT_LEASE_SECONDS",)),
+    _Option("drain_timeout", values.seconds, 30.0, "drain_timeout", ("TASKPILOT_DRAIN_TIMEOUT",)),
+    _Option("max_concurrent_runs", values.places, 4, "max_concurrent_runs", ("TASKPILOT_MAX_CONCURRENT_RUNS",)),
+    _Option("history_days", values.days_or_off, HISTORY_DAYS, "history_days", ("TASKPILOT_HISTORY_DAYS",)),
+    _Option("port", values.port, 8000, "port", ("PORT",)),
+    _Option("api_token", values.secret, None, None, ("TASKPILOT_API_TOKEN",)),
+    _Option("policy_files", values.texts, (), "policy.files"),
+    _Option("policy_default", values.boolean, True, "policy.default"),
+    *(
+        _Option(f"stack_{name}", values.url, f"http://localhost:{port}", f"stack.{name}", (f"TASKPILOT_STACK_{name.upper()}_URL",))
+        for name, port in _STACK_PORTS.items()
+    ),
+    _Option("notify_channels", values.channels, MappingProxyType({}), "notify.channels"),
+)
+_KEYS: Final = frozenset(option.key for option in OPTIONS if option.key is not None)
+_TABLES: Final = frozenset(key.partition(".")[0] for key in _KEYS if "." in key) | {"budget"}
+_FROM_ENVIRONMENT_ONLY: Final = {
+    "openai_api_key": "OPENAI_API_KEY",
+    "openai.api_key": "OPENAI_API_KEY",
+    "api_token": "TASKPILOT_API_TOKEN",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is configured, as far as it can be read."""
+
+    settings: Settings
+    problems: Mapping[str, ConfigurationError]
+    """What is invalid: by field, which has its default then, or by the file's key where there is no such field; in the order of finding."""
+
+
+def load(
+    *,
+    root: Path | None = None,
+    home: Path | None = None,
+    jobs: Path | None = None,
+    log_level: str | None = None,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings in force for work that starts in `cwd` (default: the current folder).
+
+    `root`, `home`, `jobs` and `log_level` are what the command line says; a relative `root` is relative to `cwd`, a relative `home` or
+    `jobs` to the root. Writes nothing. Raises ConfigurationError that names the option and what helps.
+    """
+    found = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd, environ=environ)
+    for problem in found.problems.values():
+        raise problem
+    return found.settings
+
+
+def survey(
+    *,
+    root: Path | None = None,
+    home: Path | None = None,
+    jobs: Path | None = None,
+    log_level: str | None = None,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Survey:
+    """As `load`, but one option that is invalid does not hide the others.
+
+    Raises ConfigurationError where there is no root, or where the root or its settings file cannot be read or trusted as a whole.
+    """
+    variables = os.environ if environ is None else environ
+    folder = _root(cwd, root)
+    file, table = _settings_file(folder)
+    problems: dict[str, ConfigurationError] = {}
+    found = _found(variables, file, table, problems)
+    typed = {"state_dir": ("--home", home), "jobs_dir": ("--jobs", jobs), "log_level": ("--log-level", log_level)}
+    found |= {name: (option, str(value)) for name, (option, value) in typed.items() if value is not None}
+
+    fields: dict[str, Any] = {"root": folder}
+    sources = {"root": "default" if root is None else "--root"}
+    for option in OPTIONS:
+        source, raw = found.get(option.field, ("default", None))
+        try:
+            fields[option.field] = option.default if source == "default" else option.read(raw)
+        except ValueError as error:
+            where = source if source.startswith(("env ", "--")) else f"{source}: {option.key}"
+            problems[option.field] = ConfigurationError(f"{where}: {error}")
+            fields[option.field] = option.default
+        sources[option.field] = source
+    _settle_paths(fields, sources, problems)
+    if sources["otel_enabled"] == "default" and variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        fields["otel_enabled"], sources["otel_enabled"] = False, "env OTEL_SDK_DISABLED"
+    if fields["otel_endpoint"] is None:
+        # The ports that OpenTelemetry gives to the two protocols.
+        fields["otel_endpoint"] = f"http://localhost:{4317 if fields['otel_protocol'] == 'grpc' else 4318}"
+    return Survey(Settings(**fields, sources=MappingProxyType(sources)), MappingProxyType(problems))
+
+
+def _root(cwd: Path | None, explicit: Path | None) -> Path:
+    try:
+        start = Path.cwd() if cwd is None else cwd
+    except OSError:
+        raise ConfigurationError("the current folder is gone; change into one that exists and try again") from None
+    folder = find_root(start, explicit)
+    if folder is None:
+        raise ConfigurationError(
+            f"no TaskPilot root in {start} or above: neither a {SETTINGS_FILE} nor a {PROJECT_FILE} with [tool.taskpilot]; "
+            "name it with `taskpilot --root /path/to/project ...`, or make one with `taskpilot init`"
+        )
+    check_trusted(folder)
+    return folder
+
+
+def _settings_file(root: Path) -> tuple[str, dict[str, Any]]:
+    """The name and content of the file that holds the settings; an empty one where there is none."""
+    own, project = root / SETTINGS_FILE, root / PROJECT_FILE
+    beside = project_table(project) if project.is_file() else None
+    if beside is not None:
+        check_trusted(project)
+    if not own.is_file():
+        return PROJECT_FILE, beside or {}
+    check_trusted(own)
+    if beside:
+        raise ConfigurationError(
+            f"{own} and [tool.taskpilot] in {project} both hold settings, and it would be a guess which one is meant; "
+            f"move them into {SETTINGS_FILE} (an empty [tool.taskpilot] may stay)"
+        )
+    return SETTINGS_FILE, read_toml(own)
+
+
+def _found(
+    variables: Mapping[str, str], file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]
+) -> dict[str, tuple[str, Any]]:
+    """Source and raw value of each field that environment or file name; an empty variable counts as not set."""
+    if variables.get("TASKPILOT_DATABASE_URL"):
+        problems["TASKPILOT_DATABASE_URL"] = ConfigurationError(
+            "env TASKPILOT_DATABASE_URL: PostgreSQL is not implemented in this version; unset it, the store is SQLite in the state dir"
+        )
+    given = _flat(file, table, problems)
+    found: dict[str, tuple[str, Any]] = {}
+    for option in OPTIONS:
+        name = next((name for name in option.names if variables.get(name, "").strip()), None)
+        if name is not None:
+            found[option.field] = (f"env {name}", variables[name])
+        elif option.key in given:
+            found[option.field] = (file, given[option.key])
+    return found
+
+
+def _flat(file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]) -> dict[str, Any]:
+    """The file's values by dotted key. A key that does nothing is a problem."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in _TABLES and isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": content for inner, content in value.items()}
+        else:
+            flat[key] = value
+    for key in flat:
+        if key not in _KEYS:
+            problems[key] = ConfigurationError(f"{file}: {_refusal(key)}")
+    return flat
+
+
+def _refusal(key: str) -> str:
+    shown = one_line(key, limit=80)
+    if key == "database_url":
+        return "database_url: PostgreSQL is not implemented in this version; remove it, the store is SQLite in the state dir"
+    if key.partition(".")[0] == "budget":
+        return f"{shown}: budgets of a day or a deployment are not implemented in this version; remove it and give the job a Budget(...)"
+    if key in _FROM_ENVIRONMENT_ONLY:
+        return f"{shown}: a secret has no place in a file that is shared; set the environment variable {_FROM_ENVIRONMENT_ONLY[key]}"
+    from difflib import get_close_matches
+
+    near = get_close_matches(key, sorted(_KEYS), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_KEYS))}"
+    return f"the key {shown} is not known; {hint}"
+
+
+@contextmanager
+def _noted(problems: dict[str, ConfigurationError], name: str) -> Iterator[None]:
+    """Keeps a ConfigurationError under the field's name; what was found first counts."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems.setdefault(name, error)
+
+
+def _settle_paths(fields: dict[str, Any], sources: dict[str, str], problems: dict[str, ConfigurationError]) -> None:
+    """Makes paths absolute, from the root on, and refuses what somebody else could change."""
+    root: Path = fields["root"]
+    for name in ("state_dir", "jobs_dir"):
+        given, fields[name] = fields[name], root
+        with _noted(problems, name):
+            fields[name] = _absolute(root, given)
+    jobs_dir: Path = fields["jobs_dir"]
+    with _noted(problems, "jobs_dir"):
+        if jobs_dir.exists():
+            if not jobs_dir.is_dir():
+                raise ConfigurationError(f"{sources['jobs_dir']}: {jobs_dir} is not a folder of job files")
+            check_trusted(jobs_dir)
+    given, fields["policy_files"] = fields["policy_files"], ()
+    with _noted(problems, "policy_files"):
+        fields["policy_files"] = _policy_files(tuple(_absolute(root, name) for name in given), fields, sources)
+    prices = root / "prices.toml"
+    fields["prices_file"] = prices if prices.is_file() else None
+    sources["prices_file"] = "prices.toml" if prices.is_file() else "default"
+    if prices.is_file():
+        with _noted(problems, "prices_file"):
+            check_trusted(prices)
+
+
+def _policy_files(files: tuple[Path, ...], fields: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Path, ...]:
+    """The files, each there and trusted. Raises ConfigurationError, also where no policy at all is left."""
+    for path in files:
+        if not path.is_file():
+            raise ConfigurationError(f"{sources['policy_files']}: policy.files names {path}, which is not a file")
+        check_trusted(path)
+    if not files and not fields["policy_default"]:
+        raise ConfigurationError(
+            f"{sources['policy_default']}: policy.default = false without policy.files leaves no policy, so that every tool call "
+            "would be denied; name the Rego files in policy.files"
+        )
+    return files
+
+
+def _absolute(root: Path, name: str) -> Path:
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(f"{name}: there is no home folder to put in the place of ~; write the whole path") from None
+    return (root / path).resolve()

@@ -1,0 +1,56 @@
+"""What of the settings must be in no line, no record and no answer: keys, tokens, and the passwords inside URLs and headers."""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from taskpilot.config.model import Settings
+
+_SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password|signature|credential", re.IGNORECASE)
+_LONG: Final = 16
+"""Characters from which on a header's value is taken for a secret, whatever its name: `team-a` and `application/json` are none."""
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """Each secret as it is configured and, where a URL writes it in another way, as it is sent. Short ones are in it too."""
+    found = list(_all(settings))
+    return tuple(dict.fromkeys(secret for secret in found if secret))
+
+
+def _all(settings: Settings) -> Iterator[str]:
+    for held in (settings.openai_api_key, settings.api_token):
+        if held is not None:
+            yield held.get_secret_value()
+    for address in (settings.openai_base_url, settings.pushgateway_url, settings.otel_endpoint, settings.otel_traces_endpoint):
+        if address is not None:
+            yield from _in_url(address)
+    yield from _in_headers(settings.otel_headers)
+    for channel in settings.notify_channels.values():
+        yield from _in_url(channel.url)
+        # The path of a webhook's address is its password.
+        yield urlsplit(channel.url).path.strip("/")
+        yield from _in_headers(channel.headers)
+
+
+def _in_url(address: str) -> Iterator[str]:
+    parts = urlsplit(address)
+    user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
+    if colon:
+        yield password
+        yield unquote(password)
+        yield b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    elif user:
+        # A token alone in a user's place.
+        yield user
+    for _, value in parse_qsl(parts.query):
+        yield value
+
+
+def _in_headers(headers: Mapping[str, str]) -> Iterator[str]:
+    for name, value in headers.items():
+        if _SECRET_HEADER.search(name) or len(value) >= _LONG:
+            yield value
+            # "Bearer abc": a library may say the second word alone.
+            yield value.rpartition(" ")[2]

@@ -1,0 +1,210 @@
+"""Reading one value: each function gives the checked value, or raises ValueError with what it should have been."""
+
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from taskpilot.config.model import Protocol, Secret
+from taskpilot.domain.channels import Channel
+from taskpilot.domain.text import one_line
+from taskpilot.domain.times import parse_duration
+
+LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
+LEASE_MIN_SECONDS: Final = 2.0
+"""A lease is renewed every third of it, and one commit on a busy disk may take half a second."""
+DAY_SECONDS: Final = 86_400.0
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_WORDS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+_DAYS_MAX: Final = 36_500
+
+
+def text(value: Any) -> str:
+    """Text that is not empty and holds no control characters."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {one_line(repr(value), limit=60)}")  # noqa: TRY004 - one kind of error for all values
+    stripped = value.strip()
+    if not stripped:
+        raise ValueError("must not be empty")
+    if not stripped.isprintable():
+        raise ValueError("must not hold control characters")
+    return stripped
+
+
+def secret(value: Any) -> Secret:
+    """Text that is shown nowhere."""
+    return Secret(text(value))
+
+
+def boolean(value: Any) -> bool:
+    """True or false, or one of the words for them."""
+    if isinstance(value, bool):
+        return value
+    word = _WORDS.get(value.strip().lower()) if isinstance(value, str) else None
+    if word is None:
+        raise ValueError(f"must be true or false, not {one_line(repr(value), limit=60)}")
+    return word
+
+
+def capture(value: Any) -> bool:
+    """Whether message content goes into spans: true or false, or OpenTelemetry's word for where it goes; we have no events."""
+    words = {"span_only": True, "span_and_event": True, "event_only": False, "no_content": False}
+    known = words.get(value.strip().lower()) if isinstance(value, str) else None
+    return boolean(value) if known is None else known
+
+
+def seconds(value: Any) -> float:
+    """A number of seconds, or a duration such as "30s"."""
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+    elif isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            number = parse_duration(value.strip()).total_seconds()
+    if not 0 < number <= DAY_SECONDS:
+        raise ValueError(f'must be between 0 s and a day, such as 30 or "30s", not {one_line(repr(value), limit=60)}')
+    return number
+
+
+def lease_seconds(value: Any) -> float:
+    """Seconds, long enough that a slow disk does not lose the lease."""
+    number = seconds(value)
+    if number < LEASE_MIN_SECONDS:
+        raise ValueError(f"must be at least {LEASE_MIN_SECONDS:g} s: a shorter lease ends while its run still works")
+    return number
+
+
+def places(value: Any) -> int:
+    """A whole number of runs, from 1."""
+    return _whole(value, 1, 1000)
+
+
+def port(value: Any) -> int:
+    """A TCP port; 0 lets the system choose one."""
+    return _whole(value, 0, 65_535)
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+        raise ValueError(f"must be a whole number from {least} to {most}, not {one_line(repr(value), limit=60)}")
+    return number
+
+
+def url(value: Any) -> str:
+    """An http or https URL with a host. The value is in no message: it may hold a password."""
+    address = text(value)
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in address
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError('must be a URL like "http://localhost:9091"')
+    return address
+
+
+def log_level(value: Any) -> str:
+    """A level that loguru knows, in capitals."""
+    level = text(value).upper()
+    if level not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}, not {one_line(level, limit=60)}")
+    return level
+
+
+def days_or_off(value: Any) -> int | None:
+    """A number of days, or None for "off"."""
+    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+        return None
+    word = str(value).strip()
+    if isinstance(value, bool) or not (word.isascii() and word.isdigit() and 1 <= int(word) <= _DAYS_MAX):
+        raise ValueError(f'must be a number of days from 1 to {_DAYS_MAX}, or "off", not {one_line(word, limit=60)}')
+    return int(word)
+
+
+def protocol(value: Any) -> Protocol:
+    """How spans travel to the collector."""
+    word = text(value)
+    if word == "grpc":
+        return "grpc"
+    if word == "http/protobuf":
+        return "http/protobuf"
+    raise ValueError(f"must be grpc or http/protobuf; {one_line(word, limit=60)} is not implemented in this version")
+
+
+def name(value: Any) -> str:
+    """A name that is safe as a metric's label and in a path."""
+    word = text(value)
+    if not _NAME.fullmatch(word):
+        raise ValueError(f"must be letters, digits, '.', '_' and '-', at most 63, not {one_line(word, limit=80)}")
+    return word
+
+
+def headers(value: Any) -> Mapping[str, str]:
+    """HTTP headers from a table, or from `key=value,key2=value2` with percent-encoding as OpenTelemetry writes them."""
+    pairs = _pairs(value)
+    for key, content in pairs.items():
+        if not _HEADER_NAME.fullmatch(key):
+            raise ValueError(f"{one_line(key, limit=60)!r} is not a header's name")
+        if not (content.isascii() and content.isprintable()):
+            raise ValueError(f"the header {key} must be printable ASCII")
+    return MappingProxyType(pairs)
+
+
+def attributes(value: Any) -> Mapping[str, str]:
+    """Names and values, written like headers."""
+    return MappingProxyType(_pairs(value))
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    if isinstance(value, Mapping):
+        if not all(isinstance(content, str) for content in value.values()):
+            raise ValueError("must be a table of texts")
+        return dict(value)
+    pairs = {}
+    for part in text(value).split(","):
+        key, equals, content = part.partition("=")
+        if part.strip() and not (equals and key.strip()):
+            raise ValueError("must be written as key=value,key2=value2")
+        if part.strip():
+            pairs[unquote(key.strip())] = unquote(content.strip())
+    return pairs
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of texts."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list of texts, such as ["a", "b"]')  # noqa: TRY004 - one kind of error for all values
+    return tuple(text(item) for item in value)
+
+
+def channels(value: Any) -> Mapping[str, Channel]:
+    """The channels of `notify`, by name."""
+    if not isinstance(value, Mapping):
+        raise ValueError('must be a table: [notify.channels.NAME] with url = "https://..."')  # noqa: TRY004 - one kind of error for all values
+    return MappingProxyType({_channel_name(key): _channel(key, table) for key, table in value.items()})
+
+
+def _channel_name(key: str) -> str:
+    if not _NAME.fullmatch(key):
+        raise ValueError(f"{one_line(key, limit=80)!r} is no name for a channel: letters, digits, '.', '_' and '-', at most 63")
+    return key
+
+
+def _channel(key: str, table: Any) -> Channel:
+    if not isinstance(table, Mapping) or "url" not in table:
+        raise ValueError(f'{key} needs a url: [notify.channels.{key}] with url = "https://..."')
+    unknown = sorted(set(table) - {"url", "headers"})
+    if unknown:
+        raise ValueError(f"{key} has the unknown key {one_line(unknown[0], limit=60)!r}; known are url and headers")
+    try:
+        return Channel(url=url(table["url"]), headers=headers(table.get("headers", {})))
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None

@@ -1,0 +1,197 @@
+"""One question to a model: reserved, journaled, asked, settled; and what comes back held to its shape."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from taskpilot.context import scope
+from taskpilot.context.session import Session
+from taskpilot.domain.chat import ChatReply, ChatRequest, ChatRetry, Message, OutputSchema, Role, ToolCall, ToolSchema
+from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, ReplyInvalid
+from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
+from taskpilot.domain.text import one_line, storable
+from taskpilot.domain.usage import Usage
+from taskpilot.journal.started_step import StartedStep
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+_QUOTED: Final = 4_000
+"""Characters of an unusable reply that are shown to the model when it is asked to fix it."""
+
+
+@dataclass
+class Invocation:
+    """An agent at work: whether it did anything in this attempt, or only re-read the journal."""
+
+    agent: str
+    scope: str
+    started_at: datetime
+    live: bool = field(default=False)
+
+
+class LLMSteps:
+    """Asks models for one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @contextmanager
+    def invocation(self, agent: str) -> Iterator[Invocation]:
+        """The scope of one agent's work; recorded at its end where something was done."""
+        with scope.inside(agent) as here:
+            invocation = Invocation(agent, here.path, self._session.now())
+            succeeded = False
+            try:
+                yield invocation
+                succeeded = True
+            except Exception:
+                self._record(invocation, succeeded=False)
+                raise
+            if succeeded:
+                self._record(invocation, succeeded=True)
+
+    def text(self, agent: str, prompt: str, *, system: str = "") -> str:
+        """A model's answer as text. Raises ModelError."""
+        with self.invocation(agent) as invocation:
+            reply = self.chat(invocation, _messages(system, prompt))
+            if reply.refusal is not None:
+                raise ReplyInvalid(f"{agent}: the model refused: {one_line(reply.refusal)}")
+            return reply.content
+
+    def structured(self, agent: str, prompt: str, output: type[Shape], *, system: str = "") -> Shape:
+        """A model's answer in the given shape, with one repair turn. Raises ReplyInvalid or another ModelError."""
+        schema = OutputSchema(name=output.__name__, schema=output.model_json_schema())
+        messages = _messages(system, prompt)
+        with self.invocation(agent) as invocation:
+            reply = self.chat(invocation, messages, output=schema)
+            try:
+                return _validated(reply, output)
+            except ReplyInvalid as error:
+                self._session.tell("reply-repair", f"{agent}: {error}; asked once more", level="warning", agent=agent)
+                repair = Message(Role.USER, f"Your reply cannot be used: {error}. Reply again, with nothing but JSON of the asked shape.")
+                quoted = Message(Role.ASSISTANT, reply.content[:_QUOTED] or "(nothing)")
+                return _validated(self.chat(invocation, (*messages, quoted, repair), output=schema), output)
+
+    def chat(
+        self, invocation: Invocation, messages: Sequence[Message], *, tools: Sequence[ToolSchema] = (), output: OutputSchema | None = None
+    ) -> ChatReply:
+        """One LLM call, or its recorded reply. Raises ModelError, BudgetExceeded, DeadlineExceeded or LeaseLost."""
+        session = self._session
+        agent = invocation.agent
+        request = ChatRequest(agent=agent, messages=tuple(messages), tools=tuple(tools), output=output)
+        asked = [agent, [asdict(message) for message in messages], None if output is None else output.schema, [tool.name for tool in tools]]
+        place = scope.current().place(StepKind.ASK, agent, asked)
+        recorded = session.journal.recorded(place)
+        if recorded is not None and recorded.status is StepStatus.SUCCEEDED:
+            return _reply_of(recorded.result, recorded.usage)
+        invocation.live = True
+        return self._ask_anew(request, place, asked[1], diverged=recorded is None and session.journal.displaced(place) is not None)
+
+    def _ask_anew(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
+        session = self._session
+        begun, left = self._begin(request, place, shown, diverged=diverged)
+        try:
+            if diverged:
+                session.tell("step-diverged", f"{request.agent} is asked something else than in an earlier attempt", level="warning")
+            session.check_lease(begun, f"{request.agent} was asked")
+            return self._settled(request, begun, left)
+        finally:
+            with session.landing:
+                session.in_flight -= 1
+                session.landing.notify_all()
+
+    def _begin(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> tuple[StartedStep, float]:
+        """The call's begin, recorded with its reservation as soon as that fits beside the calls in flight, and the seconds left for it."""
+        session = self._session
+        model = session.model
+        # Held over the refusal and the wait: no call may land unseen between them.
+        with session.landing:
+            while True:
+                left = session.seconds_left()
+                try:
+                    begun = session.journal.begin(
+                        place,
+                        value=shown,
+                        agent=request.agent,
+                        model=model.name,
+                        reservation=session.spending.worst_case(request, session.now()),
+                        diverged=diverged,
+                    )
+                except BudgetExceeded as stop:
+                    if not (stop.in_flight and session.in_flight):
+                        raise session.stopped(stop) from None
+                    session.landing.wait(1.0)
+                except LeaseLost as stop:
+                    raise session.stopped(stop) from None
+                else:
+                    session.in_flight += 1
+                    return begun, left
+
+    def _settled(self, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
+        """The reply to a call that is begun, recorded with what it came to."""
+        session = self._session
+        try:
+            reply = session.model.chat(request, seconds_left=left)
+        except ModelError as error:
+            lost = max(sum(retry.maybe_billed for retry in error.retries), int(error.maybe_billed))
+            session.journal.end_ask(begun, reply=None, result=None, cost_nano=None, retries=_reasons(error.retries), lost=lost, error=error)
+            session.tell("llm-call-failed", f"{request.agent}: {one_line(str(error))}", level="error", agent=request.agent)
+            raise
+        cost = session.spending.cost(reply.usage, session.now())
+        lost = sum(retry.maybe_billed for retry in reply.retries)
+        # What is recorded is what the caller gets, now as in every later attempt.
+        recordable = _recordable(reply)
+        session.journal.end_ask(begun, reply=reply, result=recordable, cost_nano=cost, retries=_reasons(reply.retries), lost=lost)
+        session.tell("llm-call-ended", f"{request.agent} got an answer", agent=request.agent, step_id=begun.step.id)
+        return _reply_of(recordable, reply.usage)
+
+    def _record(self, invocation: Invocation, *, succeeded: bool) -> None:
+        if invocation.live:
+            self._session.journal.record_agent(invocation.agent, invocation.scope, succeeded=succeeded, started_at=invocation.started_at)
+
+
+def _messages(system: str, prompt: str) -> tuple[Message, ...]:
+    user = Message(Role.USER, storable(prompt))
+    return (Message(Role.SYSTEM, storable(system)), user) if system else (user,)
+
+
+def _reasons(retries: tuple[ChatRetry, ...]) -> tuple[str, ...]:
+    return tuple(retry.reason for retry in retries)
+
+
+def _validated(reply: ChatReply, output: type[Shape]) -> Shape:
+    if reply.refusal is not None:
+        raise ReplyInvalid(f"the model refused: {one_line(reply.refusal)}")
+    if reply.finish_reason == "length":
+        raise ReplyInvalid("the reply was cut off at the output limit")
+    text = reply.content.strip()
+    if text.startswith("```"):
+        # Some models fence their JSON whatever they are told.
+        text = text.strip("`").removeprefix("json").strip()
+    try:
+        return output.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}" for one in error.errors(include_url=False)[:5])
+        raise ReplyInvalid(f"the reply does not fit {output.__name__}: {one_line(problems, limit=500)}") from None
+    except RecursionError:
+        raise ReplyInvalid(f"the reply does not fit {output.__name__}: it is nested too deeply") from None
+
+
+def _recordable(reply: ChatReply) -> dict[str, Any]:
+    return {
+        "content": storable(reply.content),
+        "tool_calls": [{name: storable(text) for name, text in asdict(call).items()} for call in reply.tool_calls],
+        "finish_reason": reply.finish_reason,
+        "refusal": None if reply.refusal is None else storable(reply.refusal),
+    }
+
+
+def _reply_of(value: dict[str, Any], usage: Usage | None) -> ChatReply:
+    calls = tuple(ToolCall(**call) for call in value["tool_calls"])
+    return ChatReply(
+        content=value["content"], tool_calls=calls, finish_reason=value["finish_reason"], refusal=value["refusal"], usage=usage
+    )

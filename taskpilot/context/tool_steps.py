@@ -1,0 +1,172 @@
+"""One tool call: decided by policy, journaled, made once."""
+
+from collections.abc import Callable
+from typing import Any
+
+from taskpilot.context import scope
+from taskpilot.context.session import Session
+from taskpilot.domain.decisions import Decision, DecisionStatus, PolicyInput, PolicyResult, Verdict
+from taskpilot.domain.errors import BudgetExceeded, Denied, LeaseLost, StoreBusy, StoreError, TaskPilotError, ToolFailed
+from taskpilot.domain.ids import new_id
+from taskpilot.domain.runs import Reason
+from taskpilot.domain.specs import ToolSpec
+from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
+from taskpilot.domain.text import one_line
+from taskpilot.domain.usage import Reservation
+from taskpilot.journal.started_step import ERROR_KEPT
+from taskpilot.tools.invocation import invoke
+
+_ANEW = frozenset({StepStatus.RETRY_REQUESTED})
+_UNCERTAIN = frozenset({StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.DIVERGED})
+
+
+def _as_recorded(error: Exception, mask: Callable[[str], str]) -> Exception:
+    """The error in the words and of the kind that a later attempt raises it in; trouble with the store is none of the tool's."""
+    if isinstance(error, StoreError | StoreBusy):
+        return error
+    what = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
+    return ToolFailed(one_line(mask(what), limit=ERROR_KEPT))
+
+
+class ToolSteps:
+    """Calls tools for one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def call(self, spec: ToolSpec, arguments: dict[str, Any], *, agent: str) -> Any:
+        """The tool's result as JSON types, made now or re-read from the journal.
+
+        Raises Denied, ToolFailed, BudgetExceeded, LeaseLost, or Waiting where a person has to say something first.
+        """
+        session = self._session
+        place = scope.current().place(StepKind.CALL, spec.name, arguments)
+        recorded = session.journal.recorded(place)
+        if recorded is not None and not self._is_made_anew(recorded, spec):
+            return self._replayed(recorded)
+        displaced = session.journal.displaced(place) if recorded is None else None
+        if displaced is not None:
+            raise self._displaced(place, displaced, arguments, spec)
+        decision = self._decide(place, spec, arguments, agent)
+        return self._make(place, spec, arguments, agent, decision)
+
+    def _is_made_anew(self, recorded: Step, spec: ToolSpec) -> bool:
+        if recorded.status in _ANEW:
+            return True
+        safe = spec.idempotent and recorded.idempotent
+        return safe and recorded.status in {StepStatus.FAILED, StepStatus.BEGUN, StepStatus.UNKNOWN}
+
+    def _replayed(self, recorded: Step) -> Any:
+        if recorded.status is StepStatus.SUCCEEDED:
+            return recorded.result
+        if recorded.status is StepStatus.DENIED:
+            raise Denied(recorded.error)
+        if recorded.status in _UNCERTAIN:
+            diverged = recorded.status is StepStatus.DIVERGED
+            what = "stands where another call is recorded" if diverged else "was started and left no result"
+            raise self._session.waiting(
+                f"the tool {recorded.name} {what}, and is not safe to repeat: "
+                f"`taskpilot runs resume {recorded.run_id} --step {recorded.id} --done JSON|--again|--fail`",
+                "step-uncertain",
+                reason=Reason.DIVERGED_STEP if diverged else Reason.UNCERTAIN_STEP,
+                step_id=recorded.id,
+            )
+        raise ToolFailed(recorded.error)
+
+    def _displaced(self, place: StepPlace, before: Step, arguments: dict[str, Any], spec: ToolSpec) -> BaseException:
+        """Another call is recorded here: this one is not made until a person has looked."""
+        error = ToolFailed(f"an earlier attempt called {before.name} here with other arguments (step {before.id})")
+        step = self._session.journal.note(place, StepStatus.DIVERGED, value=arguments, error=error, idempotent=spec.idempotent)
+        return self._session.waiting(
+            f"the tool {place.name} is asked for where an earlier attempt called {before.name} with other arguments; it was not called: "
+            f"`taskpilot runs resume {before.run_id} --step {step.id} --done JSON|--again|--fail`",
+            "step-diverged",
+            reason=Reason.DIVERGED_STEP,
+            step_id=step.id,
+        )
+
+    def _decide(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str) -> Decision:
+        """The allowing decision of this call, recorded with its begin. Raises Denied or Waiting, recorded."""
+        session = self._session
+        question = PolicyInput(
+            tool=spec.name,
+            arguments=arguments,
+            agent=agent,
+            job=session.run.job,
+            run_id=session.run.id,
+            job_tools=tuple(tool.name for tool in session.spec.tools),
+        )
+        result = session.policy.decide(question)
+        if result.verdict is Verdict.ALLOW:
+            return self._decision(place, question, result, Verdict.ALLOW, DecisionStatus.FINAL)
+        if result.verdict is Verdict.REQUIRE_APPROVAL:
+            approval = session.journal.approval(place)
+            if approval is not None and approval.status is DecisionStatus.APPROVED:
+                return approval
+            if approval is None:
+                approval = self._decision(place, question, result, Verdict.REQUIRE_APPROVAL, DecisionStatus.PENDING)
+                session.journal.decide(approval)
+                session.tell_decision(approval)
+            if approval.status is DecisionStatus.PENDING:
+                why = f"{spec.name} needs an approval ({'; '.join(result.reasons)}): `taskpilot decisions approve {approval.id}`"
+                raise session.waiting(why, "approval-required", decision_id=approval.id)
+            denied = Denied(f"{spec.name} was rejected by {approval.settled_by}: {approval.note or 'no reason given'}")
+            session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied)
+            raise denied
+        denied = Denied(f"{spec.name} was denied by policy: {'; '.join(result.reasons)}")
+        decision = self._decision(place, question, result, Verdict.DENY, DecisionStatus.FINAL)
+        session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied, decision=decision)
+        session.tell_decision(decision)
+        raise denied
+
+    def _decision(
+        self, place: StepPlace, question: PolicyInput, result: PolicyResult, verdict: Verdict, status: DecisionStatus
+    ) -> Decision:
+        return Decision(
+            id=new_id(),
+            run_id=question.run_id,
+            job=question.job,
+            step_key=place.key,
+            agent=question.agent,
+            tool=question.tool,
+            arguments=question.arguments,
+            engine=result.engine,
+            path=result.path,
+            verdict=verdict,
+            status=status,
+            reasons=result.reasons,
+            decided_at=self._session.now(),
+            evaluation_nanoseconds=result.evaluation_nanoseconds,
+            input={"tool": question.tool, "agent": question.agent, "job": question.job, "job_tools": list(question.job_tools)},
+        )
+
+    def _make(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str, decision: Decision) -> Any:
+        session = self._session
+        session.seconds_left()
+        new = decision.status is DecisionStatus.FINAL
+        try:
+            begun = session.journal.begin(
+                place,
+                value=arguments,
+                agent=agent,
+                reservation=Reservation(tool_calls=1),
+                idempotent=spec.idempotent,
+                decision=decision if new else None,
+                decision_id=decision.id,
+            )
+        except (BudgetExceeded, LeaseLost) as stop:
+            raise session.stopped(stop) from None
+        if new:
+            session.tell_decision(decision)
+        session.check_lease(begun, f"{spec.name} was called")
+        try:
+            with scope.entered(scope.current().call_path(place)):
+                result = invoke(spec, arguments)
+        except Exception as error:
+            failed = _as_recorded(error, session.journal.mask)
+            session.journal.end(begun, StepStatus.FAILED, error=failed)
+            session.tell("tool-call-failed", f"{spec.name}: {one_line(str(failed))}", level="error", tool=spec.name, step_id=begun.step.id)
+            raise failed from error
+        session.journal.end(begun, StepStatus.SUCCEEDED, result=result)
+        session.tell("tool-call-ended", f"{spec.name} was called", tool=spec.name, step_id=begun.step.id)
+        return result

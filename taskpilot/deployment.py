@@ -1,0 +1,117 @@
+"""One root with its settings, store, jobs, policy and clock, each opened when it is first asked for."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from taskpilot.config import Settings
+from taskpilot.config.secrets import secrets_of
+from taskpilot.domain.runs import Owner
+from taskpilot.domain.times import utc_now
+from taskpilot.jobs.catalog import JobCatalog
+from taskpilot.jobs.loader import load_jobs
+from taskpilot.ledger.fires import Fires
+from taskpilot.ledger.ledger import Ledger
+from taskpilot.ledger.queue import Queue
+from taskpilot.policy import PolicyReport, RegoPolicy, check_policies
+from taskpilot.process.owner import current_owner, is_gone
+from taskpilot.store.database import Store
+from taskpilot.telemetry.redaction import Redactor
+
+_current: "Deployment | None" = None
+
+
+def current_deployment() -> "Deployment | None":
+    """The deployment whose job this process runs, where it runs one."""
+    return _current
+
+
+class Deployment:
+    """One root with its settings, store, jobs and clock."""
+
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings
+        self.now = now
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; made at its first use. Raises StoreError, StoreBusy or ConfigurationError."""
+        busy_seconds = min(5.0, self.settings.lease_seconds / 6)
+        return Store.open(self.settings.state_dir, deployment=self.settings.deployment, busy_seconds=busy_seconds)
+
+    @cached_property
+    def catalog(self) -> JobCatalog:
+        """The jobs of the root, and the files that are broken."""
+        return load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
+
+    def reread_jobs(self) -> JobCatalog:
+        """The catalog of the folder as it is now, from here on. Raises ConfigurationError, and the old one stays."""
+        found = load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
+        # In one step: other threads read it.
+        self.__dict__["catalog"] = found
+        return found
+
+    @cached_property
+    def owner(self) -> Owner:
+        """This process, as a lease names it."""
+        return current_owner()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Claims, leases and ends of runs."""
+        return Ledger(self.store, owner=self.owner, is_gone=is_gone, lease_seconds=self.settings.lease_seconds, now=self.now)
+
+    @property
+    def fires(self) -> Fires:
+        """Claims of what is due."""
+        return Fires(self.store, is_gone=is_gone, now=self.now)
+
+    @property
+    def queue(self) -> Queue:
+        """What is to start, and how much of it at once."""
+        return Queue(self.store, is_gone=is_gone, now=self.now, places=self.settings.max_concurrent_runs)
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What takes the secrets of the settings out of words and values."""
+        return Redactor(secrets_of(self.settings))
+
+    def run_dir(self, run_id: str) -> Path:
+        """The folder of a run: its log, output, inputs and artifacts. The id is one of ours, or parsed."""
+        return self.settings.state_dir / "runs" / run_id
+
+    def make_run_dir(self, run_id: str) -> Path:
+        """That folder, made (0700) where it is missing."""
+        folder = self.run_dir(run_id)
+        for each in (folder.parent, folder):
+            each.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def make_current(self) -> None:
+        """From here on, `taskpilot.maintenance` in this process means this deployment: a job's process belongs to one."""
+        global _current  # noqa: PLW0603  one process runs one job
+        _current = self
+
+    def close(self) -> None:
+        """Lets go of the store, where it was opened, and of being the current one."""
+        global _current  # noqa: PLW0603  as above
+        if _current is self:
+            _current = None
+        if "store" in self.__dict__:
+            self.store.close()
+
+
+def check_policy(settings: Settings) -> PolicyReport:
+    """What the policies in force say to known calls. Raises ConfigurationError that names file and line where one does not compile."""
+    return check_policies(policy_of(settings))
+
+
+def compile_policy(settings: Settings) -> None:
+    """Compiles the policies in force. Raises ConfigurationError that names file and line."""
+    policy_of(settings).compile()
+
+
+def policy_of(settings: Settings) -> RegoPolicy:
+    """The policies that the settings name; read, not compiled yet."""
+    return RegoPolicy(files=settings.policy_files, default=settings.policy_default)

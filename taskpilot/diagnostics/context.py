@@ -1,0 +1,59 @@
+"""What the subjects look at together: settings as far as they can be read, the jobs and the store, each read once."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from typing import Final
+
+from taskpilot.config import Settings
+from taskpilot.config.listing import Surroundings
+from taskpilot.config.secrets import secrets_of
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.jobs.catalog import JobCatalog
+from taskpilot.jobs.loader import load_jobs
+from taskpilot.store.inspection import Inspection, inspect
+from taskpilot.telemetry.redaction import Redactor
+
+ANSWER_SECONDS: Final = 4.0
+"""A server that takes longer to say one word is as good as away; all servers are asked at the same time."""
+
+
+class CheckContext:
+    """One deployment under examination."""
+
+    def __init__(self, settings: Settings, problems: Mapping[str, ConfigurationError], around: Surroundings, now: datetime) -> None:
+        self.settings = settings
+        self.problems = problems
+        self.around = around
+        self.now = now
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        """The store, seen from outside."""
+        return inspect(self.settings.state_dir)
+
+    @cached_property
+    def catalog(self) -> JobCatalog | ConfigurationError:
+        """The jobs, or why their folder cannot be read."""
+        if problem := self.problems.get("jobs_dir"):
+            return problem
+        try:
+            return load_jobs(self.settings.jobs_dir, mask=Redactor(secrets_of(self.settings)).masked)
+        except ConfigurationError as error:
+            return error
+
+    def models(self) -> dict[str, list[str]]:
+        """Who asks which model: the names of jobs, by model; those of a job that names none are the settings' own."""
+        asked: dict[str, list[str]] = {}
+        if self.settings.model is not None:
+            asked[self.settings.model] = []
+        if isinstance(self.catalog, JobCatalog):
+            for spec in self.catalog.jobs.values():
+                if (name := spec.model or self.settings.model) is not None:
+                    asked.setdefault(name, []).append(spec.name)
+        return asked
+
+    def unsound(self, *fields: str) -> str | None:
+        """Why what depends on these settings cannot be looked at; None where they are sound."""
+        bad = next((name for name in fields if name in self.problems), None)
+        return None if bad is None else f"the setting {bad} is invalid"

@@ -1,0 +1,241 @@
+"""What cron would give and do: this user's crontab lines for this root, and the environment that they get."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from shlex import quote
+from typing import Final
+
+from taskpilot.diagnostics.context import CheckContext
+from taskpilot.diagnostics.findings import Code, Finding, unchecked
+from taskpilot.domain.text import one_line
+from taskpilot.jobs.catalog import JobCatalog
+
+_ASSIGNMENT: Final = re.compile(r"^\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
+_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_BARE_PERCENT: Final = re.compile(r"(?<!\\)%")
+_ENDS: Final = frozenset({";", "&", "&&", "|", "||", ">", ">>", "<", ">&", "&>", "|&", ";;"})
+_BEGINS: Final = _ENDS | {"(", "-m", "exec", "nice", "env", "!", "then"}
+"""Words behind which a command begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line that starts taskpilot; its words are a person's own."""
+
+    number: int
+    """In the crontab, from 1."""
+    program: str
+    """What is started, as written, its variables put in."""
+    arguments: tuple[str, ...]
+    folder: str | None
+    """Where `cd` went before, or None."""
+    bare_percent: bool
+    """Whether a % stands unescaped: cron ends the command there."""
+    reads_a_file: bool
+    """Whether a file of settings is read before (`. FILE`)."""
+    variables: Mapping[str, str]
+    """What the crontab and the line set for it."""
+
+    @property
+    def job(self) -> str | None:
+        """The job that is run; None where the line runs none."""
+        if "run" not in self.arguments:
+            return None
+        rest = self.arguments[self.arguments.index("run") + 1 :]
+        return next((word for word in rest if not word.startswith("-")), None)
+
+    @property
+    def root(self) -> str | None:
+        """What `--root` names."""
+        return self.option("--root")
+
+    def option(self, name: str) -> str | None:
+        """An option's value; empty where it stands without one, None where it does not stand there."""
+        for index, word in enumerate(self.arguments):
+            if word.startswith(f"{name}="):
+                return word.partition("=")[2]
+            if word == name:
+                return self.arguments[index + 1] if index + 1 < len(self.arguments) else ""
+        return None
+
+
+def taskpilot_lines(text: str, *, home: str | None) -> list[Line]:
+    """Every line of a crontab that starts taskpilot. A line that no shell would understand is read as far as it goes."""
+    variables = {"HOME": home} if home else {}
+    found = []
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if assignment := _ASSIGNMENT.match(line):
+            variables[assignment[1]] = _unquoted(assignment[2])
+            continue
+        parts = line.split(None, 1 if line.startswith("@") else 5)
+        command = parts[-1] if len(parts) == (2 if line.startswith("@") else 6) else ""
+        one = _read(number, command, variables)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def _read(number: int, command: str, variables: Mapping[str, str]) -> Line | None:
+    words = [_filled(word, variables) for word in _words(command.replace("\\%", "%"))]
+    at = next((index for index, word in enumerate(words) if PurePath(word).name == "taskpilot" and _starts(words, index)), None)
+    if at is None:
+        return None
+    module = at >= 2 and words[at - 1] == "-m"
+    begin = at - 2 if module else at
+    rest = words[at + 1 :]
+    end = next((index for index, word in enumerate(rest) if word in _ENDS), len(rest))
+    before = words[:begin]
+    folder = next((before[index + 1] for index, word in enumerate(before[:-1]) if word == "cd"), None)
+    own = {name: value for word in before if (match := _ASSIGNMENT.match(word)) for name, value in [(match[1], match[2])]}
+    return Line(
+        number=number,
+        program=words[begin],
+        arguments=tuple(rest[:end]),
+        folder=folder,
+        bare_percent=bool(_BARE_PERCENT.search(command)),
+        reads_a_file=bool({".", "source"} & set(before)),
+        variables={**variables, **own},
+    )
+
+
+def _starts(words: list[str], index: int) -> bool:
+    """Whether the word stands where a command begins, and is no argument of another one, such as `cd /srv/taskpilot`."""
+    before = words[index - 1] if index else ";"
+    return before in _BEGINS or _ASSIGNMENT.match(before) is not None
+
+
+def _words(command: str) -> list[str]:
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        return list(lexer)
+    except ValueError:
+        return command.split()
+
+
+def _filled(word: str, variables: Mapping[str, str]) -> str:
+    filled = _VARIABLE.sub(lambda match: variables.get(match[1] or match[2], match[0]), word)
+    return f"{variables['HOME']}{filled[1:]}" if filled.startswith("~/") and "HOME" in variables else filled
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+CRON_PATH: Final = "/usr/bin:/bin"
+"""What cron gives where the crontab sets no PATH."""
+_LIST_SECONDS: Final = 2.0
+_EXAMPLE: Final = "crontab.example shows a whole line"
+
+
+def examine_cron(case: CheckContext) -> Iterator[Finding]:
+    """What would go wrong with the lines of `crontab -l`."""
+    around = case.around
+    absent = [name for name, value in (("PATH", around.path), ("HOME", around.home)) if not value]
+    if absent:
+        sentence = f"{' and '.join(absent)} not set in this environment: git and other programs are not found by jobs"
+        yield Finding(Code.CRON_ENVIRONMENT, sentence, f"write {absent[0]}=... at the top of the crontab, or in the unit")
+    listing = shutil.which("crontab", path=around.path or CRON_PATH)
+    if listing is None:
+        yield Finding(Code.CRON_NONE, "there is no `crontab` command here, so there are no lines to look at")
+        return
+    try:
+        done = subprocess.run([listing, "-l"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIST_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield unchecked("cron", f"`crontab -l` did not answer: {one_line(str(error))}")
+        return
+    said = one_line(done.stderr.decode("utf-8", "replace"))
+    if done.returncode and "no crontab" not in said:
+        yield unchecked("cron", f"`crontab -l` ended with {done.returncode}: {said}")
+        return
+    text = "" if done.returncode else done.stdout.decode("utf-8", "replace")
+    lines = [line for line in taskpilot_lines(text, home=around.home) if _ours(case, line)]
+    if not lines:
+        yield Finding(Code.CRON_NONE, "no line of this user's crontab starts taskpilot for this root", f"{_EXAMPLE}, where you want one")
+        return
+    flaws = [finding for line in lines for finding in _flaws(case, line)] + list(_shell_only(case, lines))
+    yield from flaws
+    if not flaws:
+        yield Finding(Code.CRON_OK, f"crontab lines for this root: {len(lines)}, each with all that it needs")
+
+
+def _ours(case: CheckContext, line: Line) -> bool:
+    """Whether the line is for this root, or does not say for which."""
+    root = case.settings.root
+    if line.root is not None and line.root.startswith("/"):
+        return Path(line.root).resolve() == root
+    if line.folder is not None and line.folder.startswith("/"):
+        return Path(line.folder).resolve().is_relative_to(root)
+    return True
+
+
+def _flaws(case: CheckContext, line: Line) -> Iterator[Finding]:
+    where = f"crontab line {line.number}"
+    in_folder = line.folder is not None and line.folder.startswith("/")
+    if line.bare_percent:
+        yield Finding(Code.CRON_PERCENT, f"{where} has a bare %: cron ends the command there", "write \\% for each % of it")
+    if (flaw := _program_flaw(line, in_folder=in_folder)) is not None:
+        yield Finding(Code.CRON_COMMAND, f"{where}: {flaw}", f"write the whole path: {_own_program()}")
+    if not in_folder and not (line.root or "").startswith(("/", "$")):
+        sentence = f"{where} names no absolute root, and cron starts in the home folder"
+        yield Finding(Code.CRON_NO_ROOT, sentence, f"write taskpilot --root {quote(str(case.settings.root))} ...")
+    if line.job is not None:
+        yield from _run_flaws(case, line, line.job)
+
+
+def _run_flaws(case: CheckContext, line: Line, job: str) -> Iterator[Finding]:
+    """What is wrong with how the line runs its job."""
+    where, shown = f"crontab line {line.number}", one_line(job)
+    catalog = case.catalog if isinstance(case.catalog, JobCatalog) else None
+    spec = catalog.jobs.get(job) if catalog else None
+    if line.option("--quiet") is None:
+        yield Finding(Code.CRON_NOT_QUIET, f"{where} has no --quiet: cron mails each success", f"add --quiet to `run {shown}`")
+    if line.option("--scheduled-for") is None and (spec is None or spec.schedule is not None):
+        sentence = f"{where} claims no fire: a second line, or a retry by hand, runs the job twice"
+        yield Finding(Code.CRON_NO_FIRE, sentence, f"add --scheduled-for auto to `run {shown}`")
+    if line.option("--scheduled-for") == "auto" and spec is not None and spec.schedule is None:
+        sentence = f"{where} asks for the fire of {shown}, which has no schedule: each start is exit 2"
+        yield Finding(Code.CRON_NO_SCHEDULE, sentence, "give the job schedule=cron(...) with the times of the line")
+    if catalog is not None and spec is None and "$" not in job and not any(job in broken.names for broken in catalog.broken):
+        yield Finding(Code.CRON_UNKNOWN_JOB, f"{where} runs {shown}, which no file defines", "`taskpilot jobs` lists those that are")
+
+
+def _program_flaw(line: Line, *, in_folder: bool) -> str | None:
+    """What cron would not find; a variable that the crontab does not set is the shell's to fill, and is left alone."""
+    program = one_line(line.program, limit=100)
+    if "$" in line.program:
+        return None
+    if "/" not in line.program:
+        path = line.variables.get("PATH", CRON_PATH)
+        return None if shutil.which(line.program, path=path) else f"{program} is not in cron's PATH ({one_line(path, limit=100)})"
+    if line.program.startswith("/"):
+        return None if Path(line.program).exists() else f"{program} does not exist"
+    if in_folder and (Path(line.folder or "/") / line.program).exists():
+        return None
+    return f"{program} is a relative path, and cron starts in the home folder"
+
+
+def _shell_only(case: CheckContext, lines: list[Line]) -> Iterator[Finding]:
+    """Settings of this shell that a line would not have."""
+    ours = [source.removeprefix("env ") for source in case.settings.sources.values() if source.startswith("env ")]
+    for line in lines:
+        lost = [name for name in ours if name not in line.variables]
+        if lost and not line.reads_a_file:
+            sentence = f"crontab line {line.number} does not have what this shell sets: {', '.join(sorted(set(lost)))}"
+            fix = f"put it into taskpilot.toml, a key into a file that the line reads first; {_EXAMPLE}"
+            yield Finding(Code.CRON_SHELL_ONLY, sentence, fix)
+
+
+def _own_program() -> str:
+    beside = Path(sys.executable).with_name("taskpilot")
+    return str(beside) if beside.exists() else f"{sys.executable} -m taskpilot"

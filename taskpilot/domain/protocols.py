@@ -1,0 +1,61 @@
+"""The protocols that have more than one implementation, and the fan-out that no signal can break."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from taskpilot.domain.chat import ChatReply, ChatRequest
+from taskpilot.domain.decisions import PolicyInput, PolicyResult
+from taskpilot.domain.events import Fact
+
+
+class Model(Protocol):
+    """A chat model behind a name. Threads may share one."""
+
+    @property
+    def name(self) -> str:
+        """The name as configured: what metrics and records call it."""
+        ...
+
+    def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
+        """One answer, retries included, within `seconds_left`.
+
+        Raises ModelUnavailable (a later try may help) or ModelRefused (it will not).
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets go of connections."""
+        ...
+
+
+class PolicyEngine(Protocol):
+    """Decides one tool call. Never raises: an engine that fails denies."""
+
+    def decide(self, question: PolicyInput) -> PolicyResult:
+        """A definite allow, a need for approval, or a denial."""
+        ...
+
+
+class Signal(Protocol):
+    """Something that is told facts as they are recorded."""
+
+    def emit(self, fact: Fact) -> None:
+        """Takes one fact; may fail."""
+        ...
+
+
+class Signals:
+    """Tells each fact to every signal; a signal that fails is counted and the others still hear it."""
+
+    def __init__(self, signals: Sequence[Signal] = ()) -> None:
+        self._signals = tuple(signals)
+        self.failures: dict[str, int] = {}
+
+    def emit(self, fact: Fact) -> None:
+        """Never raises: telemetry cannot change what a run does."""
+        for signal in self._signals:
+            try:
+                signal.emit(fact)
+            except Exception:
+                sink = type(signal).__name__
+                self.failures[sink] = self.failures.get(sink, 0) + 1

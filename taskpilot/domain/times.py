@@ -1,0 +1,58 @@
+"""Instants as the store keeps them (whole microseconds since 1970 in UTC), and durations as people write them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since the epoch; exact, no float on the way. Raises ValueError for a naive time."""
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone is no instant")
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    """The instant in UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+_UNITS: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_WHOLE: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+", re.ASCII)
+_PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)")
+
+
+def parse_duration(value: str | timedelta) -> timedelta:
+    """A positive timedelta from text like "15m" or "1h30m". Raises ValueError that shows the form."""
+    if isinstance(value, timedelta):
+        duration = value
+    elif _WHOLE.fullmatch(str(value)):
+        try:
+            duration = timedelta(microseconds=sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(value)))
+        except OverflowError:
+            raise ValueError(f"{value!r} is longer than a calendar") from None
+    else:
+        raise ValueError(f'{value!r} is not a duration; write it like "90s", "15m" or "1h30m"')
+    if duration <= timedelta(0):
+        raise ValueError(f"{value!r} is not longer than zero")
+    return duration
+
+
+@lru_cache(maxsize=1024)
+def format_duration(duration: timedelta) -> str:
+    """The text that `parse_duration` reads back, as short as it gets: "1h30m". What is finer than a millisecond is dropped."""
+    rest = duration // timedelta(microseconds=1)
+    words = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, rest = divmod(rest, _UNITS[unit])
+        if count:
+            words.append(f"{count}{unit}")
+    return "".join(words) or "0s"

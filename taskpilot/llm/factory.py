@@ -1,0 +1,55 @@
+"""From a model's name and a server to a model, or to a sentence that says what is missing."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from taskpilot.domain.chat import OFFLINE
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.protocols import Model
+from taskpilot.domain.text import one_line
+
+_THREE_WAYS: Final = (
+    "there is no model to ask: type `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
+    "(OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any compatible server, such as llama.cpp or vLLM). No token was spent."
+)
+
+
+def check_model(name: str, api_key: str | None, base_url: str | None) -> None:
+    """Passes where `open_model` would give a model; loads no library. Raises ConfigurationError."""
+    if name == OFFLINE:
+        return
+    if not api_key and not base_url:
+        raise ConfigurationError(_THREE_WAYS)
+    if not name.strip():
+        raise ConfigurationError("The model has no name: name one by --model, TASKPILOT_MODEL or the job's model=. No token was spent.")
+    if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        raise ConfigurationError(
+            "OPENAI_API_KEY holds a blank, a line break or a character that is not ASCII, which no key does: "
+            "copy it again without what surrounds it. No token was spent."
+        )
+    if base_url:
+        _check_url(base_url)
+
+
+def _check_url(base_url: str) -> None:
+    try:
+        parts = urlsplit(base_url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
+        shown = one_line(base_url.rpartition("@")[2])
+        raise ConfigurationError(f"OPENAI_BASE_URL is {shown!r}, not an address like http://localhost:8080/v1. No token was spent.")
+
+
+def open_model(name: str, *, api_key: str | None, base_url: str | None) -> Model:
+    """The model of that name; only `offline` is embedded, and only when named. Raises ConfigurationError as `check_model` does."""
+    check_model(name, api_key, base_url)
+    # Each imported only where it is asked: a supervisor checks the name, its child opens the model.
+    if name == OFFLINE:
+        from taskpilot.llm.offline import OfflineModel
+
+        return OfflineModel()
+    from taskpilot.llm.openai_chat import OpenAIModel
+
+    return OpenAIModel(name, api_key=api_key or None, base_url=base_url or None)

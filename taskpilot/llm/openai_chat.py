@@ -1,0 +1,229 @@
+"""Any OpenAI-compatible server behind the model protocol: the SDK talks, the retries and the structured replies are ours."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from taskpilot.domain.chat import ChatReply, ChatRequest
+from taskpilot.domain.text import one_line
+from taskpilot.llm.retries import Failure, RetryState, retry_after
+from taskpilot.llm.structured import CapabilityCache, Mode, asked_as, json_text
+from taskpilot.llm.wire import ReplyUnreadable, payload_of, reply_of
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
+"""Far above any honest reply (a million tokens are about 4 MB), far below what would hurt the process."""
+_FINDING_SECONDS: Final = 10.0
+"""How long a thread waits for another one that finds out what the server understands, before it asks by itself."""
+_UNREADABLE_TRIES: Final = 3
+"""A reply that cannot be read was paid for, so it is not asked for six times."""
+_NO_KEY: Final = "none"
+"""The SDK wants a key; servers without one do not look at it."""
+
+
+class OpenAIModel:
+    """A model at an OpenAI-compatible server. Threads may share one; openai is imported and the client made by the first call.
+
+    `attempt_seconds` bounds one HTTP exchange from connecting to the last byte. `sleep`, `monotonic` and `jitter` (0 to 1) serve
+    the waiting between tries.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        attempt_seconds: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._name = name
+        self._api_key = api_key
+        self._base_url = base_url or OPENAI_URL
+        self._attempt_seconds = attempt_seconds
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._jitter = jitter
+        # OpenAI's newer models know only the one word, most compatible servers only the other.
+        self._limit_key = "max_tokens" if base_url else "max_completion_tokens"
+        self._capabilities = CapabilityCache()
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    @property
+    def name(self) -> str:
+        """The name as configured."""
+        return self._name
+
+    @property
+    def server(self) -> str:
+        """The base URL without credentials, for messages."""
+        parts = urlsplit(self._base_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+    def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
+        """One answer, tries that were given up included, within `seconds_left`.
+
+        A structured reply's `content` is JSON text where the model gave any; it is not validated here. Raises ModelUnavailable
+        where the server cannot be reached, stays overloaded or asks to wait past the deadline, ModelRefused where it would say
+        no again or its reply is larger than 8 MiB.
+        """
+        patience = RetryState(seconds_left, sleep=self._sleep, monotonic=self._monotonic, jitter=self._jitter)
+        payload = payload_of(request, model=self._name, limit_key=self._limit_key)
+        if request.output is None:
+            return patience.until_answered(lambda: self._try(payload, patience))
+        with self._capabilities.finding(min(patience.left(), _FINDING_SECONDS)):
+            return patience.until_answered(lambda: self._try_modes(request, payload, patience))
+
+    def close(self) -> None:
+        """Lets go of connections; a later call would make new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _try_modes(self, request: ChatRequest, payload: dict[str, Any], patience: RetryState) -> ChatReply:
+        """One answer in the first mode that the server understands; a mode's failure counts as `unsupported` only if a later one works."""
+        output = request.output
+        if output is None:
+            raise ValueError("a structured reply was expected to be asked for")
+        refusals: list[Failure] = []
+        for mode in self._capabilities.modes:
+            try:
+                reply = self._try(asked_as(mode, payload, output), patience)
+            except Failure as failure:
+                if self._capabilities.may_be_unsupported(mode, failure.status):
+                    refusals.append(failure)
+                    continue
+                for refusal in refusals:
+                    patience.gave_up(refusal)
+                raise
+            for refusal in refusals:
+                patience.gave_up(refusal, reason="unsupported")
+            reply = _structured(mode, reply)
+            complete = reply.refusal is None and reply.finish_reason == "stop"
+            self._capabilities.answered(mode, reply.content, output, complete=complete)
+            return reply
+        raise AssertionError("the last mode either answers or fails")
+
+    def _try(self, payload: dict[str, Any], patience: RetryState) -> ChatReply:
+        """One HTTP exchange. Raises Failure."""
+        limit = payload.get("max_tokens")
+        if limit is not None and self._limit_key != "max_tokens":
+            # Another try found out that the server wants the newer word.
+            payload = {key: value for key, value in payload.items() if key != "max_tokens"} | {self._limit_key: limit}
+        try:
+            return self._exchange(payload, patience.left())
+        except Failure as failure:
+            if failure.status != 400 or "max_completion_tokens" not in failure.explanation or "max_tokens" not in payload:
+                raise
+            self._limit_key = "max_completion_tokens"
+            patience.gave_up(failure, reason="unsupported")
+            return self._try(payload, patience)
+
+    def _exchange(self, payload: dict[str, Any], seconds_left: float) -> ChatReply:
+        client = self._open_client()
+        import openai
+
+        from taskpilot.llm.transport import ReplyRefused, timeout_of
+
+        seconds = max(0.001, min(self._attempt_seconds, seconds_left))
+        try:
+            response = client.chat.completions.with_raw_response.create(**payload, timeout=timeout_of(seconds))
+            return reply_of(response.http_response.content)
+        except openai.APIStatusError as error:
+            raise self._answered_badly(error) from error
+        except openai.APITimeoutError as error:
+            connecting = type(error.__cause__).__name__ == "ConnectTimeout"
+            what = "did not take a connection" if connecting else f"did not answer in full within {seconds:.1f} s"
+            raise Failure("timeout", f"{self.server} {what}", maybe_billed=not connecting) from error
+        except openai.APIConnectionError as error:
+            raise self._connection_lost(error.__cause__ or error) from error
+        except ReplyRefused as error:
+            explanation = f"{self.server} was not read further: {error}"
+            raise Failure("server_error", explanation, final=True, maybe_billed=True) from error
+        except ReplyUnreadable as error:
+            raise Failure("server_error", f"{self.server} answered, but {error}", tries=_UNREADABLE_TRIES, maybe_billed=True) from error
+
+    def _answered_badly(self, error: Any) -> Failure:
+        status: int = error.status_code
+        said = self._safe(error.body.get("message") if isinstance(error.body, dict) else error.body)
+        code = error.body.get("code") if isinstance(error.body, dict) else None
+        wait = retry_after(error.response.headers)
+        if status == 429 and code != "insufficient_quota":
+            return Failure("rate_limit", f"{self.server} is asked too often (429){said}", status, retry_after=wait)
+        if status == 408:
+            return Failure("timeout", f"{self.server} waited too long (408){said}", status, retry_after=wait)
+        if status == 409:
+            return Failure("conflict", f"{self.server} reports a conflict (409){said}", status, retry_after=wait)
+        if status >= 500:
+            return Failure("server_error", f"{self.server} has a fault ({status}){said}", status, retry_after=wait)
+        return Failure("server_error", self._refusal(status, said, error.response.headers.get("location")), status, final=True)
+
+    def _refusal(self, status: int, said: str, location: str | None) -> str:
+        if status == 401:
+            # What the server says here often repeats a part of the key.
+            sent = "did not accept the key" if self._api_key else "wants a key and none is set"
+            return f"{self.server} {sent} (401): set OPENAI_API_KEY to a key of that server, or OPENAI_BASE_URL to the server of your key"
+        if status == 403:
+            return f"{self.server} does not allow this key the model {self._name} (403){said}"
+        if status == 404:
+            return (
+                f"{self.server} has no model {self._name}, or is not the base URL of an OpenAI-compatible server, "
+                f"which mostly ends in /v1 (404): check --model and OPENAI_BASE_URL{said}"
+            )
+        if status == 429:
+            return f"the account at {self.server} has no quota left (429): raise its limit or use another key{said}"
+        if 300 <= status < 400:
+            to = one_line(location or "nowhere")
+            return f"{self.server} redirects to {to} ({status}), which is not followed with a key: set OPENAI_BASE_URL to the right address"
+        return f"{self.server} refused the request ({status}){said}"
+
+    def _connection_lost(self, cause: BaseException) -> Failure:
+        text = self._safe(str(cause))
+        if "CERTIFICATE_VERIFY_FAILED" in str(cause):
+            return Failure(
+                "connection", f"the certificate of {self.server} is not trusted{text}; SSL_CERT_FILE names another authority", final=True
+            )
+        if type(cause).__name__ == "ConnectError":
+            return Failure("connection", f"{self.server} cannot be reached{text}")
+        return Failure("connection", f"the connection to {self.server} broke{text}", maybe_billed=True)
+
+    def _safe(self, said: object) -> str:
+        """What a server said, for the end of a sentence: one printable line without the key."""
+        if not isinstance(said, str) or not said.strip():
+            return ""
+        if self._api_key:
+            said = said.replace(self._api_key, "***")
+        return f": {one_line(said, limit=300)}"
+
+    def _open_client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                import openai
+
+                from taskpilot.llm.transport import http_client
+
+                self._client = openai.OpenAI(
+                    api_key=self._api_key or _NO_KEY,
+                    base_url=self._base_url,
+                    max_retries=0,
+                    http_client=http_client(max_reply_bytes=MAX_REPLY_BYTES),
+                    default_headers={"Accept-Encoding": "identity"},
+                )
+            return self._client
+
+
+def _structured(mode: Mode, reply: ChatReply) -> ChatReply:
+    """The reply with its JSON as the content, and without the tool call that was only a means to it."""
+    content = reply.content
+    if mode is Mode.FORCED_TOOL and reply.tool_calls:
+        content = reply.tool_calls[0].arguments
+    finish_reason = "stop" if reply.finish_reason == "tool_calls" else reply.finish_reason
+    return replace(reply, content=json_text(content), tool_calls=(), finish_reason=finish_reason)

@@ -1,0 +1,144 @@
+"""When one call is tried again, how long it waits before that, and when it gives up."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from taskpilot.domain.chat import ChatReply, ChatRetry
+from taskpilot.domain.errors import ModelRefused, ModelUnavailable
+from taskpilot.domain.times import utc_now
+
+TRIES: Final = 6
+"""About fifteen seconds of waiting in all: a restart of a server is survived, an outage is reported."""
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 30.0
+
+
+@dataclass(eq=False)
+class Failure(Exception):
+    """One try that gave no usable answer."""
+
+    reason: str
+    """One of the words of `ChatRetry.reason`."""
+    explanation: str
+    """What happened, for people, with the server's name in it and no key."""
+    status: int | None = None
+    final: bool = False
+    """True where the server would say the same again."""
+    retry_after: float | None = None
+    tries: int = TRIES
+    maybe_billed: bool = False
+    """True where the server may have done the work although its answer did not arrive."""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks us to wait; None where it asks nothing.
+
+    `retry-after-ms` counts first, then `retry-after` in seconds or as an HTTP date.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        until = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    try:
+        # The server's own clock, where it tells it: ours may be minutes off.
+        now = parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError, OverflowError):
+        now = utc_now()
+    until, now = (moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in (until, now))
+    return max(0.0, (until - now).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return None if math.isnan(number) else max(0.0, number)
+
+
+class RetryState:
+    """The time and the tries that one call has."""
+
+    def __init__(
+        self,
+        seconds_left: float,
+        *,
+        sleep: Callable[[float], None],
+        monotonic: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._end = monotonic() + seconds_left
+        self._failures = 0
+        self._retries: list[ChatRetry] = []
+        self._maybe_billed = False
+
+    def left(self) -> float:
+        """Seconds until the run's deadline."""
+        return self._end - self._monotonic()
+
+    def until_answered(self, ask: Callable[[], ChatReply]) -> ChatReply:
+        """The first answer of `ask`, with all tries that were given up on the way to it.
+
+        Raises ModelRefused where the server would refuse again, and ModelUnavailable where the tries are used up or the next one
+        would come after the deadline.
+        """
+        while True:
+            self._check_time()
+            try:
+                answer = ask()
+            except Failure as failure:
+                self._wait_after(failure)
+            else:
+                return replace(answer, retries=tuple(self._retries))
+
+    def gave_up(self, failure: Failure, *, reason: str | None = None) -> None:
+        """Records a try that is followed by another one at once."""
+        self._maybe_billed = self._maybe_billed or failure.maybe_billed
+        self._retries.append(ChatRetry(reason or failure.reason, 0.0, failure.maybe_billed))
+
+    def _check_time(self) -> None:
+        if self.left() <= 0:
+            raise self._unavailable("the run's deadline leaves no time to ask the model")
+
+    def _wait_after(self, failure: Failure) -> None:
+        self._maybe_billed = self._maybe_billed or failure.maybe_billed
+        if failure.final:
+            raise ModelRefused(failure.explanation, retries=tuple(self._retries), maybe_billed=self._maybe_billed) from failure
+        self._failures += 1
+        if failure.retry_after is None and self._failures >= failure.tries:
+            raise self._unavailable(f"gave up after {self._failures} tries: {failure.explanation}") from failure
+        wait = self._wait(failure.retry_after)
+        left = self.left()
+        if wait >= left:
+            raise self._unavailable(
+                f"{failure.explanation}; the next try in {wait:.1f} s would come after the run's deadline, "
+                f"which is {max(0.0, left):.1f} s away"
+            ) from failure
+        self._sleep(wait)
+        self._retries.append(ChatRetry(failure.reason, wait, failure.maybe_billed))
+
+    def _wait(self, asked: float | None) -> float:
+        doubled = _FIRST_WAIT * float(2 ** min(self._failures - 1, 16))
+        backoff = min(_LONGEST_WAIT, doubled) * (0.5 + 0.5 * self._jitter())
+        if asked is None:
+            return backoff
+        # A little later than asked, and not all threads at once; a server that asks for no wait for ever is still left alone.
+        spread = asked + min(1.0, asked / 10) * self._jitter()
+        return spread if self._failures < TRIES else max(spread, backoff)
+
+    def _unavailable(self, message: str) -> ModelUnavailable:
+        return ModelUnavailable(message, retries=tuple(self._retries), maybe_billed=self._maybe_billed)

@@ -1,1 +1,0 @@
-"""The verbs that the command line, the web and the engines share."""

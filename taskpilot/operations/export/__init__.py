@@ -1,1 +1,0 @@
-"""The jobs' schedules in the words of what else can wake them: crontab lines and systemd units."""

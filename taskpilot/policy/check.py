@@ -1,0 +1,99 @@
+"""The calls that the default policy must judge in one known way, and what the policies say to them: `taskpilot policy check`."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from taskpilot.domain.decisions import PolicyInput, Verdict
+from taskpilot.policy.rego import RegoPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Fixture:
+    """One call and what the default policy says to it."""
+
+    name: str
+    question: PolicyInput
+    expected: Verdict
+
+
+def _call(name: str, expected: Verdict, tool: str, agent: str, arguments: dict[str, Any], *job_tools: str) -> Fixture:
+    return Fixture(name, PolicyInput(tool, arguments, agent, "policy_check", "policy-check", job_tools), expected)
+
+
+def _task(title: str, priority: str) -> dict[str, Any]:
+    return {"title": title, "priority": priority, "description": ""}
+
+
+def _message(text: str) -> dict[str, Any]:
+    return {"channel": "ops", "message": text}
+
+
+_ALLOW, _DENY, _APPROVAL = Verdict.ALLOW, Verdict.DENY, Verdict.REQUIRE_APPROVAL
+
+FIXTURES: Final = (
+    _call("the executor files a task", _ALLOW, "create_task", "executor", _task("Renew the certificate", "high")),
+    _call("the planner files a task", _ALLOW, "create_task", "planner", _task("Renew the certificate", "low")),
+    _call("the job's own code files a task", _ALLOW, "create_task", "job", _task("Renew the certificate", "medium")),
+    _call("the reviewer files no task", _DENY, "create_task", "reviewer", _task("Renew the certificate", "low")),
+    _call("a task without a title", _DENY, "create_task", "executor", _task("   ", "low")),
+    _call("a task of an unknown priority", _DENY, "create_task", "executor", _task("Renew the certificate", "urgent")),
+    _call("a sensitive task of high priority", _APPROVAL, "create_task", "executor", _task("Move the SENSITIVE records", "high")),
+    _call("a sensitive task of low priority", _ALLOW, "create_task", "executor", _task("Move the sensitive records", "low")),
+    _call("the executor sends a message", _ALLOW, "notify", "executor", _message("The certificate is renewed")),
+    _call("the planner sends no message", _DENY, "notify", "planner", _message("The certificate is renewed")),
+    _call("a message that says delete", _DENY, "notify", "executor", _message("Please DELETE the old records")),
+    _call("deletion, by the executor", _DENY, "delete_task", "executor", {"id": "1"}),
+    _call("deletion, listed by the job", _DENY, "delete_task", "job", {"id": "1"}, "delete_task"),
+    _call("a tool that the job lists", _ALLOW, "open_ticket", "executor", {"title": "x"}, "open_ticket"),
+    _call("a tool that the job lists, by the reviewer", _DENY, "open_ticket", "reviewer", {"title": "x"}, "open_ticket"),
+    _call("a tool that nobody lists", _DENY, "run_shell", "executor", {"command": "ls"}),
+    _call("a text with a NUL character", _DENY, "create_task", "executor", _task("Renew\0 the certificate", "low")),
+    _call("an integer beyond 64 bits", _DENY, "open_ticket", "executor", {"number": 1 << 70}, "open_ticket"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FixtureResult:
+    """One known call: what the default policy alone says to it, and what the policies in force say."""
+
+    name: str
+    expected: Verdict
+    got: Verdict
+    reasons: tuple[str, ...]
+    error: str | None
+
+    @property
+    def differs(self) -> bool:
+        """True where the project's files changed the verdict: theirs to do, and worth seeing."""
+        return self.got is not self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """The files that were compiled, in the order in which they are asked, and what came of each fixture."""
+
+    files: tuple[str, ...]
+    default: bool
+    """Whether the default policy is among them."""
+    fixtures: tuple[FixtureResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """False where an evaluation failed, or where the default policy alone does not say what it should."""
+        if any(result.error for result in self.fixtures):
+            return False
+        return not (self.default and len(self.files) == 1 and any(result.differs for result in self.fixtures))
+
+
+def check_policies(policy: RegoPolicy) -> PolicyReport:
+    """Compiles the policies, then asks them about every fixture. Raises ConfigurationError (78) that names file and line."""
+    policy.compile()
+    results = []
+    for fixture in FIXTURES:
+        result = policy.decide(fixture.question)
+        results.append(FixtureResult(fixture.name, fixture.expected, result.verdict, result.reasons, result.error))
+    return PolicyReport(
+        files=tuple(source.name for part in policy.policies for source in part.sources),
+        default=policy.has_default,
+        fixtures=tuple(results),
+    )

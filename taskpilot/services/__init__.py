@@ -1,0 +1,1 @@
+"""The write side that the command line, the web and the engines share: run, resume, cancel, approve, pause, prune."""

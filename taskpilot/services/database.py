@@ -1,0 +1,152 @@
+"""The store as a file: upgraded, copied while runs write, pruned of old history."""
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from taskpilot.config import Settings
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import NotFound, UsageError
+from taskpilot.store import creation, pruning
+from taskpilot.store.connections import FILE
+
+
+def upgrade_store(settings: Settings) -> str:
+    """Brings the schema to the newest revision and gives its name; makes the store where there is none. Raises StoreError or StoreBusy."""
+    return creation.upgrade(settings.state_dir)
+
+
+def backup_store(settings: Settings, target: Path | None, *, now: datetime) -> Path:
+    """Copies the store into a new file (0600) and gives its path. Raises UsageError where the file exists, NotFound without a store."""
+    store = settings.state_dir / FILE
+    if not store.exists():
+        raise NotFound(f"there is no store at {store} yet: nothing to back up")
+    if target is None:
+        folder = settings.state_dir / "backups"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / f"taskpilot-{now:%Y%m%dT%H%M%SZ}.db"
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"{target} exists; a backup never goes over a file: name another one")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is not a folder: make it, or name another file")
+    creation.backup(settings.state_dir, target)
+    return target
+
+
+_FOLDERS_A_LOOK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune deleted, or would."""
+
+    runs: int = 0
+    fires: int = 0
+    """Fires and gaps, as rows."""
+    kept: int = 0
+    """Runs that are old enough and stay."""
+    folders: int = 0
+    folders_left: int = 0
+    """Folders that could not be removed as a whole; the next prune tries again."""
+    free_bytes: int = 0
+    """What of the store's file is empty now."""
+    finished: bool = True
+    """False where the time was over before the end; the next prune goes on."""
+
+
+def prune_history(deployment: Deployment, older_than: timedelta, *, dry_run: bool = False, seconds: float | None = None) -> Pruned:
+    """Deletes runs that ended so long ago, with their steps, tasks, decisions and folders, and fires and gaps of that time.
+
+    What somebody still waits for stays, as do spans that are not written or not delivered, what `ctx.recall` reads, each job's newest
+    run and fire, and every counter. Between its short transactions others write. `seconds` bounds it. Raises UsageError, StoreError
+    or StoreBusy.
+    """
+    if older_than < pruning.YOUNGEST:
+        raise UsageError("what is younger than a day is never pruned: give --older-than at least 1d")
+    if "store" not in vars(deployment) and not (deployment.settings.state_dir / FILE).exists():
+        return Pruned()
+    before = deployment.now() - older_than
+    end = None if seconds is None else time.monotonic() + seconds
+    transaction = deployment.store.read if dry_run else deployment.store.write
+    # Where nobody named a collector, its traces are pending to nobody, and would keep every run for ever.
+    named = any(deployment.settings.sources[name] != "default" for name in ("otel_endpoint", "otel_traces_endpoint"))
+    traces = deployment.settings.otel_enabled and named
+    position, over, kept, fires = pruning.Position(), False, 0, 0
+    deleted: list[str] = []
+    while not over and _time_left(end):
+        with _Turn(polite=not dry_run), transaction() as connection:
+            batch = pruning.prune_runs(connection, before, position, traces=traces, dry_run=dry_run)
+        position, over, kept = batch.position, batch.over, kept + batch.kept
+        deleted += batch.deleted
+    with deployment.store.read() as connection:
+        jobs = pruning.recorded_jobs(connection) if over else []
+    for job in jobs:
+        gone = 1
+        while gone and _time_left(end):
+            with _Turn(polite=not dry_run), transaction() as connection:
+                gone = pruning.prune_fires(connection, job, before, dry_run=dry_run)
+            fires += gone
+            if dry_run:
+                break
+    folders = 0, 0
+    if not dry_run:
+        folders = _remove_folders(deployment, [*deleted, *_orphans(deployment, before)])
+    with deployment.store.read() as connection:
+        free = pruning.free_bytes(connection)
+    return Pruned(len(deleted), fires, kept, *folders, free, finished=over and _time_left(end))
+
+
+def _time_left(end: float | None) -> bool:
+    return end is None or time.monotonic() < end
+
+
+class _Turn:
+    """One transaction, and then as long a pause as it took: SQLite lets those who wait for its lock in by chance alone."""
+
+    def __init__(self, *, polite: bool) -> None:
+        self._polite = polite
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_error: object) -> None:
+        if self._polite:
+            time.sleep(min(time.monotonic() - self._began, 0.5))
+
+
+def _orphans(deployment: Deployment, before: datetime) -> Iterable[str]:
+    """Folders of runs that no row knows, made before the instant: what a prune leaves that is killed on its way."""
+    folder = deployment.settings.state_dir / "runs"
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else iter(())
+    old = (name for name in names if (born := _born(name)) is not None and born < before)
+    while some := list(islice(old, _FOLDERS_A_LOOK)):
+        with deployment.store.read() as connection:
+            yield from pruning.unknown_runs(connection, some)
+
+
+def _born(name: str) -> datetime | None:
+    """When an id of ours was made; None for any other name."""
+    try:
+        value = UUID(name)
+    except ValueError:
+        return None
+    return datetime.fromtimestamp((value.int >> 80) / 1000, UTC) if value.version == 7 and str(value) == name else None
+
+
+def _remove_folders(deployment: Deployment, run_ids: Iterable[str]) -> tuple[int, int]:
+    """How many were removed, and how many could not be."""
+    removed, left = 0, 0
+    for run_id in dict.fromkeys(run_ids):
+        folder = deployment.run_dir(run_id)
+        if folder.exists() or folder.is_symlink():
+            # No link in it is followed: the job could write there.
+            shutil.rmtree(folder, ignore_errors=True)
+            gone = not (folder.exists() or folder.is_symlink())
+            removed, left = removed + gone, left + (not gone)
+    return removed, left

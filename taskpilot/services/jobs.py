@@ -1,0 +1,98 @@
+"""Pausing a job and resuming it; the job folder as the ledger needs it."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import ConfigurationError, TransitionRefused
+from taskpilot.jobs.catalog import JobCatalog
+from taskpilot.ledger.claims import Definitions
+from taskpilot.ledger.fires import NOBODY, begin_and_end_schedules
+from taskpilot.ledger.record_outcome import close_paused
+from taskpilot.services.running import publish_change
+from taskpilot.store import schedules, totals
+from taskpilot.store.schedules import schedules_in_force
+from taskpilot.telemetry.gateway import GatewayUnreachable, delete_group
+
+
+def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
+    """Pauses a job; gives a sentence. What runs goes on. Raises UsageError for an unknown job, TransitionRefused where it is paused."""
+    name = _known(deployment, job)
+    with deployment.store.write() as connection:
+        pause = schedules.pauses_in_force(connection).get(name)
+        if pause is not None:
+            raise TransitionRefused(f"job {name} is {pause} already; `taskpilot jobs resume {name}` ends that")
+        schedules.begin_pause(connection, name, by=by, note=note, now=deployment.now())
+        totals.touch(connection, name)
+    publish_change(deployment, name)
+    return f"job {name} is paused: its fires are recorded as paused, what runs goes on; `taskpilot jobs resume {name}` ends it"
+
+
+def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
+    """Ends a pause; gives a sentence. Nothing is caught up. Raises UsageError or TransitionRefused."""
+    name = _known(deployment, job)
+    now = deployment.now()
+    with deployment.store.write() as connection:
+        pause = schedules.pauses_in_force(connection).get(name)
+        if pause is None:
+            raise TransitionRefused(f"job {name} is not paused")
+        force = schedules.schedules_in_force(connection, [name]).get(name)
+        if force is not None:
+            close_paused(connection, force, pause, now, NOBODY, now)
+        schedules.end_pause(connection, name, by=by, note=note, now=now)
+        totals.touch(connection, name)
+    publish_change(deployment, name)
+    return f"job {name} runs again: what was due in its pause is not caught up"
+
+
+def _known(deployment: Deployment, job: str) -> str:
+    """A job that the folder or the record knows: one whose file is broken can be paused too."""
+    with deployment.store.read() as connection:
+        recorded = schedules.schedules_in_force(connection, [job]).get(job) or schedules.pauses_in_force(connection).get(job)
+    return job if recorded is not None else deployment.catalog.get(job).name
+
+
+def read_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
+    """The folder as it is, or as it was when it was first read. One that cannot be read breaks every job that the record knows."""
+    with deployment.store.read() as connection:
+        known = schedules_in_force(connection)
+    try:
+        catalog = deployment.reread_jobs() if again else deployment.catalog
+    except ConfigurationError as error:
+        return Definitions({}, dict.fromkeys(known, str(error)), complaints=(str(error),))
+    return Definitions(
+        catalog.jobs, _broken(catalog, set(known)), _changed_at(catalog.directory), complaints=tuple(map(str, catalog.broken))
+    )
+
+
+def follow_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
+    """The same, with the record of schedules brought up to it, and the gateway groups of jobs that are gone deleted."""
+    jobs = read_definitions(deployment, again=again)
+    gone = begin_and_end_schedules(deployment.store, jobs, now=deployment.now())
+    url = deployment.settings.pushgateway_url
+    if url is not None:
+        # What cannot be deleted now is named by doctor.
+        with suppress(GatewayUnreachable):
+            for job in gone:
+                delete_group(url, deployment.store.deployment, job, seconds=2)
+    return jobs
+
+
+def _broken(catalog: JobCatalog, known: set[str]) -> dict[str, str]:
+    """Of jobs that the record knows and the folder does not define: the files to blame, or all that are broken."""
+    found: dict[str, str] = {}
+    for job in known - set(catalog.jobs):
+        to_blame = [file for file in catalog.broken if job in file.names] or catalog.broken
+        if to_blame:
+            found[job] = "; ".join(map(str, to_blame))
+    return found
+
+
+def _changed_at(directory: Path) -> datetime | None:
+    """When a file of the folder, or the folder itself, was written last."""
+    try:
+        times = [directory.stat().st_mtime, *(path.stat().st_mtime for path in directory.glob("*.py"))]
+    except OSError:
+        return None
+    return datetime.fromtimestamp(max(times), UTC)

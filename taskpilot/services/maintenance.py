@@ -1,0 +1,82 @@
+"""Chores that any job may do: end what is lost, record what was missed, deliver what is pending."""
+
+from datetime import timedelta
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.runs import FireOutcome
+from taskpilot.services.database import prune_history
+from taskpilot.services.jobs import follow_definitions
+from taskpilot.services.metrics import Outcome, prune_groups
+from taskpilot.services.running import publish_change
+from taskpilot.store.metrics_queries import pending_jobs
+from taskpilot.store.schedulers import awake_schedulers
+from taskpilot.telemetry.gateway import GatewayUnreachable, push_pending
+from taskpilot.views.job_facts import describe
+from taskpilot.views.traces import replay
+
+
+def close_ended_leases(deployment: Deployment) -> list[str]:
+    """Ends the attempts of runs whose process is gone; gives the runs' ids."""
+    closed = deployment.ledger.reap()
+    for run in closed:
+        publish_change(deployment, run.job, run_id=run.id)
+    return [run.id for run in closed]
+
+
+def close_missed(deployment: Deployment) -> dict[str, int]:
+    """Where no server is awake: records as missed what nobody can claim any more; gives how many fires were `missed`, of how many `jobs`.
+
+    A server that is awake does so itself, with newer definitions than this process may have.
+    """
+    with deployment.store.read() as connection:
+        if awake_schedulers(connection, deployment.now()):
+            return {"missed": 0, "jobs": 0}
+    closed = deployment.fires.close_missed(follow_definitions(deployment))
+    for job in sorted(closed.jobs):
+        publish_change(deployment, job)
+    return {"missed": closed.outcomes.get(FireOutcome.MISSED, 0), "jobs": len(closed.jobs)}
+
+
+def deliver_pending_traces(deployment: Deployment, *, seconds: float = 30.0) -> dict[str, int]:
+    """Sends the collector the spans that it has not got; gives of how many runs they were `delivered` and are still `pending`."""
+    if not deployment.settings.otel_enabled:
+        return {"delivered": 0, "pending": 0}
+    delivery = replay(deployment, seconds=seconds)
+    return {"delivered": delivery.runs, "pending": delivery.pending}
+
+
+def prune_gateway(deployment: Deployment) -> int:
+    """Removes the gateway's groups of jobs that are gone; gives how many: 0 where no gateway is set, or it is away."""
+    if deployment.settings.pushgateway_url is None:
+        return 0
+    try:
+        return sum(one.outcome is Outcome.REMOVED for one in prune_groups(deployment))
+    except GatewayUnreachable:
+        return 0
+
+
+def prune_old_history(deployment: Deployment, *, seconds: float = 60.0) -> dict[str, int]:
+    """Deletes what is older than the setting `history_days`; gives how many `runs` and `fires`. What it has no time for is next time's."""
+    days = deployment.settings.history_days
+    if days is None:
+        return {"runs": 0, "fires": 0}
+    pruned = prune_history(deployment, timedelta(days=days), seconds=seconds)
+    return {"runs": pruned.runs, "fires": pruned.fires}
+
+
+def deliver_pending(deployment: Deployment, *, seconds: float = 30.0) -> dict[str, int]:
+    """Pushes the metric groups that are pending; gives how many were `delivered` and how many are still `pending`."""
+    url = deployment.settings.pushgateway_url
+    if url is None:
+        return {"delivered": 0, "pending": 0}
+    results = push_pending(
+        deployment.store,
+        url,
+        deployment.settings.state_dir,
+        describe=lambda job: describe(deployment, job),
+        seconds_left=seconds,
+        now=deployment.now,
+    )
+    with deployment.store.read() as connection:
+        pending = len(pending_jobs(connection, deployment.now()))
+    return {"delivered": sum(result.delivered for result in results.values()), "pending": pending}

@@ -1,0 +1,85 @@
+"""Runs that somebody asks a server for without waiting, and the start of one by a supervisor that a server started."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import ConfigurationError, NotFound, UsageError
+from taskpilot.domain.fires import StartOrder
+from taskpilot.domain.runs import FireOutcome, Run
+from taskpilot.domain.text import one_line
+from taskpilot.jobs.parameters import describe_parameters
+from taskpilot.ledger.claims import Claim, Hold, RunPlan
+from taskpilot.process import Interrupts
+from taskpilot.services.attempts import Display, RunChild
+from taskpilot.services.inputs import forget_run_dir
+from taskpilot.services.planning import RunRequest, plan_resume, plan_run
+from taskpilot.services.running import Finished, find_run, publish_change, skipped, supervised
+
+
+def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, Any], model: str | None = None) -> Run:
+    """Puts a new run into the server's queue and gives it. The parameters are JSON values.
+
+    Raises UsageError (an unknown job, or parameters that do not fit), ConfigurationError, or TransitionRefused where the job is paused or
+    has an active run.
+    """
+    spec = deployment.catalog.get(job)
+    files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
+    if files:
+        raise UsageError(
+            f"parameter {one_line(', '.join(files))} names a file of the server's machine, which nobody may choose from elsewhere: "
+            "leave it to the job's default, or type `taskpilot run` there"
+        )
+    plan = plan_run(deployment, RunRequest(job, values=parameters, model=model))
+    assert not isinstance(plan, str), "a run that names no fire is always due"
+    try:
+        run = deployment.ledger.enqueue(plan)
+    except BaseException:
+        forget_run_dir(deployment.run_dir(plan.run_id))
+        raise
+    publish_change(deployment, run.job, run_id=run.id, model=run.model)
+    return run
+
+
+def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, display: Display) -> Finished | None:
+    """Runs what was taken out of the queue; None where somebody was quicker, or it is in the queue again.
+
+    What would fail every time takes it out of the queue for good, with the reason. Raises StoreError or StoreBusy.
+    """
+    try:
+        plan = _plan(deployment, order)
+    except (ConfigurationError, UsageError, NotFound) as error:
+        if deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, str(error)):
+            publish_change(deployment, order.job)
+        return None
+    with Interrupts() as interrupts:
+        try:
+            claim = deployment.ledger.claim(plan) if order.run_id is None else deployment.ledger.start_queued(plan)
+        except BaseException:
+            _forget(deployment, plan, order)
+            raise
+        if not isinstance(claim, Claim) or claim.run.id != plan.run_id:
+            _forget(deployment, plan, order)
+        if isinstance(claim, Hold):
+            deployment.queue.requeue(order)
+            return None
+        if claim is None:
+            return None
+        if not isinstance(claim, Claim):
+            return skipped(deployment, plan.spec, claim)
+        return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+
+
+def _plan(deployment: Deployment, order: StartOrder) -> RunPlan:
+    if order.run_id is not None:
+        return plan_resume(deployment, find_run(deployment, order.run_id), None)
+    assert order.scheduled_for is not None
+    plan = plan_run(deployment, RunRequest(job=order.job, scheduled_for=order.scheduled_for.isoformat()))
+    assert isinstance(plan, RunPlan)
+    return plan
+
+
+def _forget(deployment: Deployment, plan: RunPlan, order: StartOrder) -> None:
+    """The folder that was made for a run that is not to be; a queued run's own stays."""
+    if order.run_id is None:
+        forget_run_dir(deployment.run_dir(plan.run_id))

@@ -1,7 +1,0 @@
-"""The only reader of environment and configuration files; what it gives is frozen."""
-
-from taskpilot.settings.load import Survey, load, survey
-from taskpilot.settings.model import Secret, Settings
-from taskpilot.settings.root import SETTINGS_FILE, check_trusted, find_root
-
-__all__ = ["SETTINGS_FILE", "Secret", "Settings", "Survey", "check_trusted", "find_root", "load", "survey"]

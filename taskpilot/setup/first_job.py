@@ -1,0 +1,135 @@
+"""A first job, settings and .gitignore in a folder: something that runs at once and is a model to copy."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from taskpilot.config import SETTINGS_FILE, check_trusted, find_root, load
+from taskpilot.domain.errors import UsageError
+
+_SETTINGS: Final = """\
+# TaskPilot works in this folder and all below it. The environment wins over
+# this file.
+
+jobs = "jobs"
+# home = ".taskpilot"            # where state is kept
+
+# The model of jobs that name none. Without a key or a server of your own:
+# `taskpilot run JOB --model offline`.
+# model = "gpt-4o-mini"
+
+# pushgateway_url = "http://localhost:9091"
+
+# [notify.channels.ops]          # `notify` sends to what is named here
+# url = "https://chat.example.org/hooks/..."
+"""
+
+_SECRET_LINES: Final = (".taskpilot/", ".env", ".env.*", "*.env")
+"""What must not reach a repository: the record with its prompts and replies, and files of keys."""
+_GITIGNORE: Final = """\
+# What TaskPilot records and logs.
+.taskpilot/
+# Keys and tokens.
+.env
+.env.*
+*.env
+!.env.example
+__pycache__/
+"""
+
+_JOB: Final = '''\
+"""A first job: wishes become tasks that are planned, reviewed and carried out."""
+
+from taskpilot import Budget, RunContext, cron, job
+
+WISHES = (
+    "Find out why the report of last week is late",
+    "Order new batteries for the door sensor",
+)
+
+
+@job(
+    # When it is due: `taskpilot jobs next hello` lists the times.
+    schedule=cron("0 7 * * mon-fri", timezone="UTC"),
+    # A run that works for longer is ended: exit 124.
+    deadline="10m",
+    # A call past this ceiling is not made, and the run is stopped: exit 12.
+    budget=Budget(llm_calls=60),
+)
+def hello(ctx: RunContext, wish: str = "") -> str:
+    """Plan, review and carry out a few wishes, or the one of -p wish=TEXT."""
+    wishes = [wish] if wish else WISHES
+    # Each wish goes from the planner over the reviewer to the executor, four
+    # at a time. What is recorded is not paid or done again when a run goes on.
+    results = ctx.map(ctx.workflow, wishes, concurrency=4)
+    return f"wishes handled: {len(results)}"
+'''
+
+FIRST_JOB: Final = "hello"
+
+
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """What a folder has for a start: paths as the folder names them."""
+
+    wrote: tuple[str, ...]
+    kept: tuple[str, ...]
+    has_first_job: bool
+    """False where the folder had jobs of its own, and none of ours was put beside them."""
+    not_ignored: tuple[str, ...]
+    """Lines that a .gitignore, which was there before, has not."""
+
+
+def make_starting_point(folder: Path) -> StartingPoint:
+    """Makes a folder a root with a first job; what is there stays as it is, so that a second time changes nothing.
+
+    Raises UsageError where a file cannot be written, ConfigurationError where the folder is no safe root or its settings are broken.
+    """
+    wrote: list[str] = []
+    kept: list[str] = []
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Before anything is written: a run would refuse such a folder afterwards.
+        check_trusted(folder)
+        if find_root(folder) != folder.resolve():
+            _write(folder, SETTINGS_FILE, _SETTINGS, wrote, kept)
+        else:
+            kept.append(SETTINGS_FILE if (folder / SETTINGS_FILE).is_file() else "pyproject.toml")
+        _write(folder, ".gitignore", _GITIGNORE, wrote, kept)
+        jobs = _jobs_folder(folder)
+        (folder / jobs).mkdir(mode=0o755, parents=True, exist_ok=True)
+        first = f"{jobs}/{FIRST_JOB}.py"
+        if (folder / first).exists() or not any((folder / jobs).glob("*.py")):
+            _write(folder, first, _JOB, wrote, kept)
+        has_first_job = (folder / first).exists()
+        lines = {line.strip().strip("/") for line in (folder / ".gitignore").read_text(encoding="utf-8", errors="replace").splitlines()}
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or folder} cannot be written: {error.strerror}; name another folder: `taskpilot init DIR`"
+        ) from error
+    missing = tuple(line for line in _SECRET_LINES if line.strip("/") not in lines)
+    return StartingPoint(tuple(wrote), tuple(kept), has_first_job, missing)
+
+
+def _jobs_folder(folder: Path) -> str:
+    """Where the settings look for jobs, as the folder names it. Raises UsageError where that is outside of the folder."""
+    jobs = load(root=folder).jobs_dir
+    try:
+        return str(jobs.relative_to(folder.resolve()))
+    except ValueError:
+        raise UsageError(
+            f"the settings look for jobs in {jobs}, outside of {folder}: unset TASKPILOT_JOBS, or write the job there"
+        ) from None
+
+
+def _write(folder: Path, name: str, text: str, wrote: list[str], kept: list[str]) -> None:
+    """Writes a file that is not there yet; a link that leads nowhere counts as one that is."""
+    try:
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        kept.append(name)
+        return
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    wrote.append(name)

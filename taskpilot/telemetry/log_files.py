@@ -1,0 +1,128 @@
+"""Files that many processes append whole lines to, that a full disk cannot break, and that are rotated by whoever fills them."""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from taskpilot.telemetry.locks import WaitBudget, file_lock
+
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""O_NONBLOCK so that a FIFO put in the file's place cannot hang us; a regular file does not mind it."""
+
+ROTATE_BYTES: Final = 20 * 1024 * 1024
+"""About 50,000 lines: a file that an editor still opens."""
+_KEPT: Final = 5
+"""Older files, `.1` the youngest: a shipper that was away for a week of busy nights still finds every line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a file gives way to a new one. All processes that append to the file must agree on the lock."""
+
+    lock: Path
+    bytes: int = ROTATE_BYTES
+    kept: int = _KEPT
+
+    @classmethod
+    def in_state_dir(cls, state_dir: Path, *, limit_bytes: int = ROTATE_BYTES) -> "Rotation":
+        """With the one lock that all rotated files of a state dir share."""
+        return cls(state_dir / "locks" / "rotation.lock", limit_bytes)
+
+
+class SharedLogFile:
+    """A file (0600, in a folder of 0700) that lines are added to, each in one write; opened at the first line.
+
+    A file that was renamed or removed by a log rotation is opened anew. Where a `rotation` is given, the process whose line reaches the
+    limit renames the file, and no line of another process is lost by it. `on_lost` hears of each line that could not be written.
+    """
+
+    def __init__(self, path: Path, *, rotation: Rotation | None = None, on_lost: Callable[[Path, OSError], None] | None = None) -> None:
+        self.path = path
+        self.lost = 0
+        self._rotation = rotation
+        self._on_lost = on_lost
+        self._descriptor: int | None = None
+        self._torn = False
+        self._lock = threading.Lock()
+
+    def append(self, line: str) -> bool:
+        """Adds one line (its end is added here). False, counted and never an exception, where it could not be written whole."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            try:
+                after = self._write(data)
+                if after.st_nlink == 0:
+                    # Others rotated so often since we looked that the file under our line is gone: it goes into the newest one.
+                    self._forget()
+                    after = self._write(data)
+                if self._rotation is not None and after.st_size >= self._rotation.bytes:
+                    self._rotate(self._rotation)
+            except OSError as error:
+                self.lost += 1
+                if self._on_lost is not None:
+                    self._on_lost(self.path, error)
+                return False
+        return True
+
+    def close(self) -> None:
+        """Lets go of the file; another line opens it again."""
+        with self._lock:
+            self._forget()
+
+    def _write(self, data: bytes) -> os.stat_result:
+        descriptor = self._current()
+        # The rest of a line that a full disk cut is ended first, so that it spoils itself alone.
+        whole = b"\n" + data if self._torn else data
+        written = os.write(descriptor, whole)
+        if written < len(whole):
+            self._torn = True
+            written += os.write(descriptor, whole[written:])
+            if written < len(whole):
+                raise OSError(28, "No space left on device")
+        self._torn = False
+        return os.fstat(descriptor)
+
+    def _rotate(self, rotation: Rotation) -> None:
+        """Renames a full file to `.1`, and older ones on, unless somebody else is at it.
+
+        Others may still write into the renamed file for a moment: it is only deleted after as many rotations as are kept, and a writer
+        notices that.
+        """
+        # A folder that cannot be changed leaves one long file; the next line tries again.
+        with suppress(OSError), file_lock(rotation.lock, WaitBudget(0.0)) as got:
+            if not got or self.path.lstat().st_size < rotation.bytes:
+                return
+            for number in range(rotation.kept - 1, 0, -1):
+                with suppress(FileNotFoundError):
+                    self._old(number).replace(self._old(number + 1))
+            self.path.replace(self._old(1))
+            self._forget()
+
+    def _old(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+    def _current(self) -> int:
+        if self._descriptor is not None:
+            opened = os.fstat(self._descriptor)
+            try:
+                there = self.path.lstat()
+            except FileNotFoundError:
+                there = None
+            if there is None or (there.st_ino, there.st_dev) != (opened.st_ino, opened.st_dev):
+                self._forget()
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self.path, _FLAGS, 0o600)
+            except FileNotFoundError:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._descriptor = os.open(self.path, _FLAGS, 0o600)
+        return self._descriptor
+
+    def _forget(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,204 @@
+"""Logs as JSON lines: one shared file that a shipper reads, and one for each run. The owner of loguru."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from taskpilot.domain.events import Event, Fact, RunIdentity
+from taskpilot.domain.times import utc_now
+from taskpilot.telemetry.ecs import EcsLines
+from taskpilot.telemetry.log_files import ROTATE_BYTES, Rotation, SharedLogFile
+from taskpilot.telemetry.redaction import Redactor
+
+FILE: Final = Path("logs") / "taskpilot.log"
+RUN_FILE: Final = "run.log"
+_WARN_EVERY_SECONDS: Final = 60.0
+_NOISY: Final = (
+    "opentelemetry",
+    "grpc",
+    "urllib3",
+    "requests",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "openai",
+    "alembic",
+    "sqlalchemy",
+    "apscheduler",
+)
+_LEVELS: Final = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
+
+
+def configure_logs(
+    state_dir: Path,
+    *,
+    run_id: str | None = None,
+    level: str = "INFO",
+    identity: RunIdentity | None = None,
+    deployment: str | None = None,
+    secrets: tuple[str, ...] = (),
+    warn: Callable[[str], None] | None = None,
+    rotate_bytes: int = ROTATE_BYTES,
+) -> Callable[[], int]:
+    """From here on this process logs to logs/taskpilot.log, and to runs/<run_id>/run.log where a run is named; never to stderr.
+
+    The logging of libraries goes the same way. `secrets` are masked in every line. The shared file is rotated at `rotate_bytes`. Where a
+    file cannot be written, lines are counted and `warn` hears one sentence a minute (by default it is printed on stderr). May be called
+    again, as after a fork. Gives a function that tells how many lines were lost since.
+    """
+    from loguru import logger
+
+    lost = _Lost(warn or _to_stderr)
+    files = [SharedLogFile(state_dir / FILE, rotation=Rotation.in_state_dir(state_dir, limit_bytes=rotate_bytes), on_lost=lost.tell)]
+    if run_id is not None:
+        files.append(SharedLogFile(state_dir / "runs" / run_id / RUN_FILE, on_lost=lost.tell))
+    sink = _Sink(files, EcsLines(Redactor(secrets), deployment=deployment), identity)
+    logger.remove()
+    # The sink makes the line from the record: no template ever holds a message, so braces and tags in a model's text are only text.
+    logger.add(sink, level=level.upper(), format=_nothing, catch=False, diagnose=False, backtrace=False, colorize=False, enqueue=False)
+    _intercept(level.upper())
+    return lambda: lost.total
+
+
+class LogSignal:
+    """A signal that writes each event as a line, with its stable `event.action`."""
+
+    def emit(self, fact: Fact) -> None:
+        """Takes events; other facts have their own files."""
+        if isinstance(fact, Event):
+            _log(
+                fact.level,
+                fact.message,
+                {"run": fact.run, "logger": "taskpilot.run", "action": fact.action, "at": fact.at, "fields": fact.fields},
+            )
+
+
+class RunLogger:
+    """What `ctx.log` gives to a job: a message and fields, nothing of which is a template."""
+
+    def __init__(self, run: RunIdentity | None = None, *, name: str = "job") -> None:
+        self._run = run
+        self._name = name
+
+    def debug(self, message: object, /, **fields: object) -> None:
+        """Detail for who looks for a fault."""
+        self._write("debug", message, fields)
+
+    def info(self, message: object, /, **fields: object) -> None:
+        """What happened."""
+        self._write("info", message, fields)
+
+    def warning(self, message: object, /, **fields: object) -> None:
+        """What somebody should look at."""
+        self._write("warning", message, fields)
+
+    def error(self, message: object, /, **fields: object) -> None:
+        """What went wrong."""
+        self._write("error", message, fields)
+
+    def exception(self, message: object, /, **fields: object) -> None:
+        """What went wrong, with the exception that is being handled."""
+        self._write("error", message, fields, error=sys.exc_info()[1])
+
+    def _write(self, level: str, message: object, fields: dict[str, object], *, error: BaseException | None = None) -> None:
+        with suppress(Exception):
+            _log(level, str(message), {"run": self._run, "labels": fields, "logger": self._name, "error": error})
+
+
+def run_logger(identity: RunIdentity | None = None, *, name: str = "job") -> RunLogger:
+    """A logger for a run's own words."""
+    return RunLogger(identity, name=name)
+
+
+class _Sink:
+    """Takes loguru's messages; never raises and never prints."""
+
+    def __init__(self, files: list[SharedLogFile], lines: EcsLines, identity: RunIdentity | None) -> None:
+        self._files = files
+        self._lines = lines
+        self._identity = identity
+
+    def __call__(self, message: Any) -> None:
+        with suppress(Exception):
+            record = message.record
+            given: dict[str, Any] = record["extra"].get("taskpilot", {})
+            line = self._lines.line(
+                at=given.get("at") or record["time"],
+                level=record["level"].name,
+                message=record["message"],
+                logger=given.get("logger") or record["name"] or "taskpilot",
+                run=given.get("run") or self._identity,
+                action=given.get("action"),
+                fields=given.get("fields"),
+                labels=given.get("labels"),
+                error=given.get("error") or (record["exception"].value if record["exception"] else None),
+            )
+            for file in self._files:
+                file.append(line)
+
+
+class _Lost:
+    """Says once a minute that lines are lost: a full disk must not flood stderr."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._lines = 0
+        self._next = 0.0
+        self.total = 0
+
+    def tell(self, path: Path, error: OSError) -> None:
+        self._lines += 1
+        self.total += 1
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _WARN_EVERY_SECONDS
+            lines, self._lines = self._lines, 0
+            what = f"{lines} log line{'s' if lines > 1 else ''} could not be written to {path}: {error.strerror or error}"
+            with suppress(Exception):
+                self._warn(f"taskpilot: {what}; the run goes on. Free some space or check the folder's rights; this is said once a minute")
+
+
+class _Intercepted(logging.Handler):
+    """Hands what libraries log to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            error = record.exc_info[1] if record.exc_info else None
+            try:
+                message = record.getMessage()
+            except Exception:
+                message = str(record.msg)
+            _log(record.levelname, message, {"logger": record.name, "error": error})
+
+
+def _intercept(level: str) -> None:
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, _Intercepted)]:
+        root.removeHandler(handler)
+    root.addHandler(_Intercepted())
+    root.setLevel(level if level in logging.getLevelNamesMapping() else logging.INFO)
+    for name in _NOISY:
+        # What they say below a warning is about themselves, and may quote requests.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+def _log(level: str, message: str, given: dict[str, Any]) -> None:
+    from loguru import logger
+
+    given.setdefault("at", None)
+    if given["at"] is None:
+        given["at"] = utc_now()
+    # No arguments to log(): loguru formats a message only where it gets some.
+    logger.bind(taskpilot=given).log(_LEVELS.get(level.lower(), "INFO"), message)
+
+
+def _nothing(_record: Any) -> str:
+    return ""
+
+
+def _to_stderr(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")

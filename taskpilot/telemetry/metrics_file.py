@@ -1,0 +1,97 @@
+"""metrics.json in the state dir: the last values of every job, by run and in total."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS
+from taskpilot.domain.times import from_micros, utc_now
+from taskpilot.domain.usage import NANO_PER_USD
+from taskpilot.store.database import Store
+from taskpilot.store.metrics_queries import last_runs
+from taskpilot.telemetry.locks import WaitBudget, file_lock
+from taskpilot.telemetry.metrics import Snapshot, snapshot_of
+
+FILE: Final = "metrics.json"
+
+_SCALES: Final = {
+    **{one.name: one.scale for one in COUNTERS},
+    **{f"{one.name}_sum": one.scale for one in HISTOGRAMS},
+    **{f"{one.name}_count": 1 for one in HISTOGRAMS},
+}
+
+
+def write_metrics_file(store: Store, state_dir: Path, *, waits: WaitBudget | None = None, now: Callable[[], datetime] = utc_now) -> bool:
+    """Replaces metrics.json (0600) at once, never a half of it. False, and the old file stays, where that cannot be done."""
+    path = state_dir / FILE
+    beside = path.with_name(f".{FILE}.{os.getpid()}")
+    # Under a lock, so that who read earlier does not replace the file later.
+    with file_lock(state_dir / "locks" / "metrics-file.lock", waits or WaitBudget(1.0)) as got:
+        if not got:
+            return False
+        try:
+            text = json.dumps(_document(store, now()), indent=1, sort_keys=True, allow_nan=False) + "\n"
+            with suppress(FileNotFoundError):
+                beside.unlink()
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            beside.replace(path)
+        except Exception:
+            with suppress(OSError):
+                beside.unlink()
+            return False
+    return True
+
+
+def _document(store: Store, at: datetime) -> dict[str, Any]:
+    snapshot = snapshot_of(store)
+    with store.read() as connection:
+        last = last_runs(connection, snapshot.jobs)
+    return {
+        "updated_at": at.isoformat(),
+        "deployment": store.deployment,
+        "store_id": store.store_id,
+        "jobs": {job: {"totals": _totals(snapshot, job), "last_run": _run(last.get(job))} for job in snapshot.jobs},
+    }
+
+
+def _totals(snapshot: Snapshot, job: str) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for total in snapshot.totals:
+        if total.job == job and (scale := _SCALES.get(total.metric)):
+            labels = ",".join(f"{name}={json.dumps(value)}" for name, value in sorted(total.labels.items()))
+            values[f"{total.metric}{{{labels}}}" if labels else total.metric] = _exact(total.value, scale)
+    return values
+
+
+def _run(row: Any) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {
+        "run_id": row.id,
+        "status": row.status,
+        "reason": row.reason,
+        "attempts": row.attempts,
+        "started_at": _moment(row.started_at),
+        "ended_at": _moment(row.ended_at),
+        "duration_seconds": _exact(row.active_micros, 1_000_000),
+        "tokens": {"input": row.input_tokens, "cached_input": row.cached_input_tokens, "output": row.output_tokens},
+        "cost_usd": None if row.unpriced_calls else _exact(row.cost_nano, NANO_PER_USD),
+        "llm_calls": row.llm_calls,
+        "tool_calls": row.tool_calls,
+        "trace_id": row.trace_id,
+    }
+
+
+def _exact(value: int, scale: int) -> float:
+    """The number in its unit; a double prints every nano-USD up to 9 million USD as it is."""
+    return value if scale == 1 else value / scale
+
+
+def _moment(micros: int | None) -> str | None:
+    return None if micros is None else from_micros(micros).isoformat()

@@ -1,0 +1,52 @@
+"""What became of a job's fires: rows of their own and gaps of many, in one list."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.runs import FireOutcome
+from taskpilot.store.fires import fires_page, gaps_page
+from taskpilot.views.shapes import iso
+
+
+@dataclass(frozen=True, slots=True)
+class FireLine:
+    """One fire, or many in a row that ended alike."""
+
+    job: str
+    first: datetime
+    last: datetime
+    count: int
+    outcome: FireOutcome
+    run_id: str | None
+    reason: str
+    recorded_at: datetime
+
+
+def list_fires(deployment: Deployment, job: str, *, before: datetime | None = None, limit: int = 50) -> list[FireLine]:
+    """The job's fires and gaps whose last fire is before an instant, the latest first."""
+    with deployment.store.read() as connection:
+        rows = fires_page(connection, job=job, outcome=None, before=before, limit=limit)
+        gaps = gaps_page(connection, job, before=before, limit=limit)
+    lines = [
+        FireLine(fire.job, fire.scheduled_for, fire.scheduled_for, 1, fire.outcome, fire.run_id, fire.reason, fire.recorded_at)
+        for fire in rows
+    ]
+    lines += [FireLine(gap.job, gap.first, gap.last, gap.count, gap.outcome, None, gap.reason, gap.recorded_at) for gap in gaps]
+    # No two of them end at one instant: the last fire of a gap has no row of its own.
+    return sorted(lines, key=lambda line: line.last, reverse=True)[:limit]
+
+
+def fire_json(line: FireLine) -> dict[str, Any]:
+    """A fire, or a gap, as a JSON value: `count` fires from `first` to `scheduled_for`, both included."""
+    return {
+        "job": line.job,
+        "scheduled_for": iso(line.last),
+        "first": iso(line.first),
+        "count": line.count,
+        "outcome": line.outcome.value,
+        "run_id": line.run_id,
+        "reason": line.reason,
+        "recorded_at": iso(line.recorded_at),
+    }

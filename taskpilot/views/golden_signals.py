@@ -1,0 +1,141 @@
+"""Five figures that say whether the work is worth its while: each with its unit, its verdict and its window."""
+
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import UsageError
+from taskpilot.domain.usage import nano_to_usd
+from taskpilot.store import health_queries
+from taskpilot.store.connections import FILE
+
+DAYS_MAX: Final = 3_650
+
+
+class Verdict(StrEnum):
+    """What a figure says; where nothing ran, it says nothing."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    NO_DATA = "no data"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One figure."""
+
+    value: float | None
+    """None where there is nothing to compute it from."""
+    unit: str
+    """percent, seconds or usd."""
+    verdict: Verdict
+    window: str
+    """Like `30d`."""
+    detail: str
+    """The numbers behind it, as a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSignals:
+    """All five."""
+
+    success_rate: Signal
+    p95_duration: Signal
+    cost_per_success: Signal
+    policy_violation_rate: Signal
+    confirmed_correctness: Signal
+
+
+def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
+    """The figures over the runs that ended in the last `days`, cancelled ones left out; a store is read where there is one, never made.
+
+    Success: healthy from 95 %, degraded from 90 %. Duration: by what 95 of 100 runs used of their own deadlines, healthy below 80 %,
+    degraded below all of it. Cost: by what went into runs that did not succeed, healthy up to 10 %, degraded up to 25 %. Violations
+    are tool calls that policy denied: healthy up to 1 %, degraded up to 5 %. Correctness: as success,
+    over what people said of results in the window; of each run, the newest word.
+    Raises UsageError, StoreError or StoreBusy.
+    """
+    if not 1 <= days <= DAYS_MAX:
+        raise UsageError(f"a window of {days} days is not between 1 and {DAYS_MAX}")
+    window = f"{days}d"
+    if "store" not in vars(deployment) and not (deployment.settings.state_dir / FILE).exists():
+        nothing = health_queries.Share(0, 0)
+        return GoldenSignals(
+            _success_rate(nothing, window),
+            _p95_duration(None, window),
+            _cost_per_success(health_queries.Costs(0, 0, 0, 0, 0), window),
+            _violation_rate(nothing, window),
+            _correctness(nothing, window),
+        )
+    since = deployment.now() - timedelta(days=days)
+    with deployment.store.read() as connection:
+        return GoldenSignals(
+            _success_rate(health_queries.successes(connection, since), window),
+            _p95_duration(health_queries.slowest(connection, since), window),
+            _cost_per_success(health_queries.costs(connection, since), window),
+            _violation_rate(health_queries.violations(connection, since), window),
+            _correctness(health_queries.confirmations(connection, since), window),
+        )
+
+
+def golden_json(signals: GoldenSignals) -> dict[str, Any]:
+    """As the contract has it: by name `value`, `unit`, `verdict`, `window`, and the sentence behind them as `detail`."""
+    return {name: {**signal, "verdict": signal["verdict"].value} for name, signal in asdict(signals).items()}
+
+
+def _success_rate(share: health_queries.Share, window: str) -> Signal:
+    if not share.whole:
+        return Signal(None, "percent", Verdict.NO_DATA, window, "no run ended")
+    percent = 100 * share.part / share.whole
+    return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{share.part:,} of {share.whole:,} runs succeeded")
+
+
+def _p95_duration(found: health_queries.Slowest | None, window: str) -> Signal:
+    if found is None:
+        return Signal(None, "seconds", Verdict.NO_DATA, window, "no run ended")
+    used = 100 * found.deadline_share
+    detail = f"95 of 100 runs used at most {used:.0f} % of their deadline"
+    return Signal(found.active_micros / 1_000_000, "seconds", _below(used, 80, 100), window, detail)
+
+
+def _cost_per_success(found: health_queries.Costs, window: str) -> Signal:
+    if not found.ended:
+        return Signal(None, "usd", Verdict.NO_DATA, window, "no run ended")
+    if found.unpriced_calls:
+        return Signal(None, "usd", Verdict.NO_DATA, window, f"not known: {found.unpriced_calls:,} calls had no price")
+    wasted = 100 * found.wasted_nano / found.nano if found.nano else 0.0
+    detail = f"{wasted:.0f} % of {nano_to_usd(found.nano):.4f} USD went into runs that did not succeed"
+    if not found.successes:
+        verdict = Verdict.UNHEALTHY if found.nano else Verdict.NO_DATA
+        return Signal(None, "usd", verdict, window, detail if found.nano else "no run succeeded, and none cost anything")
+    value = float(nano_to_usd(found.nano) / found.successes)
+    return Signal(value, "usd", _at_most(wasted, 10, 25), window, detail)
+
+
+def _violation_rate(share: health_queries.Share, window: str) -> Signal:
+    if not share.whole:
+        return Signal(None, "percent", Verdict.NO_DATA, window, "policy decided on no tool call")
+    percent = 100 * share.part / share.whole
+    return Signal(percent, "percent", _at_most(percent, 1, 5), window, f"policy denied {share.part:,} of {share.whole:,} tool calls")
+
+
+def _correctness(share: health_queries.Share, window: str) -> Signal:
+    if not share.whole:
+        return Signal(None, "percent", Verdict.NO_DATA, window, "nobody said of a result whether it was right")
+    percent = 100 * share.part / share.whole
+    return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{share.part:,} of {share.whole:,} results were called correct")
+
+
+def _at_least(value: float, healthy: float, degraded: float) -> Verdict:
+    return Verdict.HEALTHY if value >= healthy else Verdict.DEGRADED if value >= degraded else Verdict.UNHEALTHY
+
+
+def _at_most(value: float, healthy: float, degraded: float) -> Verdict:
+    return Verdict.HEALTHY if value <= healthy else Verdict.DEGRADED if value <= degraded else Verdict.UNHEALTHY
+
+
+def _below(value: float, healthy: float, degraded: float) -> Verdict:
+    return Verdict.HEALTHY if value < healthy else Verdict.DEGRADED if value < degraded else Verdict.UNHEALTHY

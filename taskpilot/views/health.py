@@ -1,0 +1,246 @@
+"""How the deployment stands, from its record: the same answer for the page, the API and the command."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import ConfigurationError, TaskPilotError
+from taskpilot.domain.fires import AWAKE, WAKE_UP, SchedulerRow, SchedulerState
+from taskpilot.domain.specs import JobSpec
+from taskpilot.ledger.admission import holds_lease
+from taskpilot.process.owner import is_gone
+from taskpilot.store import fires, health_queries, runs, schedules
+from taskpilot.store.creation import is_missing
+from taskpilot.store.database import Transaction
+from taskpilot.store.schedulers import newest_schedulers
+from taskpilot.views.checks import Check, Status, check_collector, check_gateway, check_model
+from taskpilot.views.overdue import Overdue, soonest_fire, unmet_fires, without_success
+from taskpilot.views.shapes import iso
+
+_NAMED: Final = 5
+"""So many jobs or files are named; the others are counted."""
+_NEWS: Final = timedelta(days=1)
+
+
+class SchedulerWord(StrEnum):
+    """How the scheduler stands."""
+
+    ABSENT = "absent"
+    """None ever was, or the last one was stopped: cron or people start the runs."""
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    DEAD = "dead"
+    """It should be awake and is not."""
+    UNKNOWN = "unknown"
+    """The store does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerHealth:
+    """The scheduler, and what there is for it to do; None is what nobody knows."""
+
+    state: SchedulerWord = SchedulerWord.UNKNOWN
+    jobs: int | None = None
+    paused: int | None = None
+    running: int | None = None
+    queued: int | None = None
+    last_tick: datetime | None = None
+    lag_seconds: float | None = None
+    """How late the last wake-up was."""
+    next_fire: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a person should know: what it is, and what helps."""
+
+    status: Status
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The whole answer; `status` is pass, warn or fail."""
+
+    status: Status
+    version: str
+    scheduler: SchedulerHealth
+    checks: Mapping[str, Check]
+    broken: tuple[str, ...] = ()
+    """The job files that cannot be loaded, a line each."""
+    findings: tuple[Finding, ...] = ()
+    """Why it is no pass."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """What is found while one looks."""
+
+    deployment: Deployment
+    now: datetime
+    specs: dict[str, JobSpec]
+    broken: tuple[str, ...]
+    findings: list[Finding] = field(default_factory=list)
+
+    def find(self, status: Status, text: str) -> None:
+        self.findings.append(Finding(status, text))
+
+
+def health(deployment: Deployment) -> Health:
+    """How everything stands, without asking the network and without making a store. Raises nothing that the store says."""
+    look = _Look(deployment, deployment.now(), *_definitions(deployment))
+    scheduler: SchedulerHealth | None = None
+    unknown = Check(Status.UNKNOWN, "the store does not say")
+    checks = {"store": unknown, "gateway": unknown, "collector": unknown, "model": unknown}
+    try:
+        missing = is_missing(deployment.settings.state_dir)
+        if missing and "store" in vars(deployment):
+            # SQLite would go on with the deleted file, and nobody would see what it records.
+            checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} is gone: put it back, or restore it from a backup")
+        elif missing:
+            text = f"there is no store at {deployment.settings.state_dir} yet: nothing ever ran"
+            checks["store"] = Check(Status.UNKNOWN, text)
+            look.find(Status.WARN, text)
+        else:
+            with deployment.store.read() as connection:
+                scheduler = _read(connection, look)
+                checks = {
+                    "store": Check(Status.PASS, f"{deployment.store.path}, deployment {deployment.store.deployment}"),
+                    "gateway": check_gateway(connection, deployment.settings, look.now),
+                    "collector": check_collector(connection, deployment.settings),
+                    "model": check_model(connection, look.now),
+                }
+    except TaskPilotError as error:
+        checks["store"] = Check(Status.FAIL, str(error))
+    if scheduler is None:
+        scheduler = SchedulerHealth(jobs=len(look.specs), next_fire=soonest_fire(look.specs.values(), look.now))
+    if look.broken:
+        for line in look.broken[:_NAMED]:
+            look.find(Status.WARN, f"cannot be loaded: {line}")
+        if len(look.broken) > _NAMED:
+            look.find(Status.WARN, f"{_number(len(look.broken) - _NAMED, 'more job file')}: `taskpilot jobs validate` names them")
+    found = [*look.findings, *(Finding(one.status, f"{name}: {one.detail}") for name, one in checks.items() if one.status in _BAD)]
+    worst = Status.FAIL if any(one.status is Status.FAIL for one in found) else Status.WARN if found else Status.PASS
+    ordered = sorted(found, key=lambda one: one.status is not Status.FAIL)
+    return Health(worst, _version(), scheduler, checks, look.broken, tuple(ordered))
+
+
+def health_json(health: Health) -> dict[str, Any]:
+    """In the contract's shape, with the broken job files and the findings beside it."""
+    scheduler = health.scheduler
+    return {
+        "status": health.status.value,
+        "version": health.version,
+        "scheduler": {
+            **asdict(scheduler),
+            "state": scheduler.state.value,
+            "last_tick": iso(scheduler.last_tick),
+            "next_fire": iso(scheduler.next_fire),
+        },
+        "checks": {name: {"status": one.status.value, "detail": one.detail} for name, one in health.checks.items()},
+        "broken": list(health.broken),
+        "findings": [{"status": one.status.value, "text": one.text} for one in health.findings],
+    }
+
+
+_BAD: Final = (Status.WARN, Status.FAIL)
+
+
+def _definitions(deployment: Deployment) -> tuple[dict[str, JobSpec], tuple[str, ...]]:
+    try:
+        catalog = deployment.catalog
+    except ConfigurationError as error:
+        return {}, (str(error),)
+    return dict(catalog.jobs), tuple(map(str, catalog.broken))
+
+
+def _read(connection: Transaction, look: _Look) -> SchedulerHealth:
+    now, specs = look.now, look.specs
+    row, state = _scheduler(connection, look)
+    awake = state in (SchedulerWord.STARTING, SchedulerWord.RUNNING)
+    if row is not None and awake:
+        look.broken = row.broken
+    paused = schedules.pauses_in_force(connection)
+    active = [spec for spec in specs.values() if spec.name not in paused]
+    known = schedules.schedules_in_force(connection)
+    going = runs.all_active_runs(connection)
+    held = [row for row in going if holds_lease(row, is_gone, now)]
+    if not awake:
+        unmet = unmet_fires(active, known, fires.fires_after_cursors(connection, known), now)
+        _tell(look, "was not started", [(one.job, f"nothing started {one.job} at {iso_seconds(one.since)}") for one in unmet])
+        lost = sum(row.lease_token is not None for row in going) - len(held)
+        if lost:
+            look.find(Status.WARN, f"{_number(lost, 'run')} lost the process; `taskpilot run housekeeping` ends them")
+    missed = health_queries.missed_since(connection, now - _NEWS)
+    tales = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {iso_seconds(one.last)}") for one in missed]
+    _tell(look, "missed a fire", tales)
+    late = without_success(active, known, health_queries.last_successes(connection), now)
+    _tell(look, "has had no success for too long", [(one.job, _no_success(one)) for one in late])
+    return SchedulerHealth(
+        state=state,
+        jobs=row.jobs if row is not None and awake else len(specs),
+        paused=len(paused),
+        running=len(held),
+        queued=fires.queue_length(connection),
+        last_tick=None if row is None else row.last_tick_at,
+        lag_seconds=row.lag.total_seconds() if row is not None and awake else None,
+        next_fire=soonest_fire(active, now),
+    )
+
+
+def _scheduler(connection: Transaction, look: _Look) -> tuple[SchedulerRow | None, SchedulerWord]:
+    """The scheduler that counts: one that is awake before all others, else the one that ticked last."""
+    rows = newest_schedulers(connection)
+    fresh = [row for row in rows if row.last_tick_at > look.now - AWAKE and row.state is not SchedulerState.STOPPED]
+    row = next((row for row in fresh if row.state is not SchedulerState.DRAINING), None) or next(iter([*fresh, *rows]), None)
+    if row is None or row.state is SchedulerState.STOPPED:
+        return row, SchedulerWord.ABSENT
+    if row.last_tick_at <= look.now - AWAKE:
+        where = f"pid {row.owner.pid} on {row.owner.host}"
+        why = "its process is gone: `taskpilot serve` starts another" if is_gone(row.owner) else f"look at {where}: it hangs, or is stopped"
+        look.find(Status.FAIL, f"the scheduler ({where}) was awake last at {iso_seconds(row.last_tick_at)}; {why}")
+        return row, SchedulerWord.DEAD
+    if row.error is not None:
+        look.find(Status.WARN, f"the scheduler's last pass failed: {row.error}")
+    if row.lag > WAKE_UP:
+        look.find(Status.WARN, f"the scheduler woke up {row.lag.total_seconds():.0f} s late")
+    if row.state is SchedulerState.DRAINING:
+        look.find(Status.WARN, "the scheduler is stopping: it starts nothing new")
+    return row, SchedulerWord(row.state.value)
+
+
+def _tell(look: _Look, what: str, tales: list[tuple[str, str]]) -> None:
+    """A line for each job, as far as one reads them; the others are counted."""
+    for job, tale in tales[:_NAMED]:
+        look.find(Status.WARN, f"{tale}; `taskpilot why {job}` says more")
+    if len(tales) > _NAMED:
+        look.find(Status.WARN, f"{_number(len(tales) - _NAMED, 'more job')}: {what}")
+
+
+def _no_success(late: Overdue) -> str:
+    since = "ever" if late.since is None else f"since {iso_seconds(late.since)}"
+    return f"{late.job} had no success {since}, longer than it should be without one"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("taskpilot")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def iso_seconds(moment: datetime | None) -> str:
+    """The instant in UTC, to the second."""
+    return "-" if moment is None else moment.isoformat(timespec="seconds").replace("+00:00", "Z")

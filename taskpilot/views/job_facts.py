@@ -1,0 +1,57 @@
+"""What the configuration says of a job, for its metrics."""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.specs import JobSpec
+from taskpilot.telemetry.job_facts import JobFacts
+from taskpilot.tools.decorator import BUILT_IN
+
+WORKFLOW_AGENTS: Final = ("planner", "reviewer", "executor")
+_LOOK_AHEAD: Final = 20
+"""Fires over which the widest gap is looked for: more than any week of a weekday schedule has."""
+
+
+def facts_of(deployment: Deployment, spec: JobSpec, *, model: str | None = None) -> JobFacts:
+    """The known label values and limits of a job; `model` where a run has another one than its job."""
+    now = deployment.now()
+    return JobFacts(
+        name=spec.name,
+        model=model or spec.model or deployment.settings.model,
+        tools=(*BUILT_IN, *(tool.name for tool in spec.tools)),
+        agents=WORKFLOW_AGENTS,
+        deadline_micros=spec.deadline // timedelta(microseconds=1),
+        max_success_gap_micros=max_success_gap(spec, now),
+        next_fire=None if spec.schedule is None else spec.schedule.next_after(now),
+    )
+
+
+def describe(deployment: Deployment, job: str, *, model: str | None = None) -> JobFacts:
+    """The facts of a job by name; only its name where its file, or the whole folder, is broken or gone."""
+    try:
+        spec = deployment.catalog.jobs.get(job)
+    except ConfigurationError:
+        # What happened is recorded by now, and only to be told of.
+        spec = None
+    return JobFacts(name=job, configured=False) if spec is None else facts_of(deployment, spec, model=model)
+
+
+def max_success_gap(spec: JobSpec, now: datetime) -> int | None:
+    """The widest gap between two coming fires, and the time that a run may take, in microseconds; None without a schedule."""
+    gap = None if spec.schedule is None else widest_gap(spec.schedule, now)
+    return None if gap is None else (gap + spec.deadline) // timedelta(microseconds=1)
+
+
+def widest_gap(schedule: Schedule, now: datetime) -> timedelta | None:
+    """The widest gap between two coming fires; None where fewer than two follow."""
+    fires: list[datetime] = []
+    moment: datetime | None = now
+    while len(fires) < _LOOK_AHEAD and moment is not None:
+        moment = schedule.next_after(moment)
+        if moment is not None:
+            fires.append(moment)
+    return max((later - earlier for earlier, later in pairwise(fires)), default=None)

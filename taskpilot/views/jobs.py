@@ -1,0 +1,209 @@
+"""What is defined, when it is due, and whether it could run."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from taskpilot.deployment import Deployment, compile_policy
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.fires import Pause
+from taskpilot.domain.runs import Run
+from taskpilot.domain.specs import Budget, JobSpec
+from taskpilot.jobs.catalog import BrokenFile
+from taskpilot.jobs.parameters import ParameterInfo, check_parameters, describe_parameters
+from taskpilot.schedules.clock_changes import ClockWarning, clock_warnings
+from taskpilot.store.connections import FILE
+from taskpilot.store.metrics_queries import last_runs
+from taskpilot.store.records import run_of
+from taskpilot.store.schedules import pauses_in_force
+from taskpilot.views.shapes import iso
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One job, when it is due next and what its newest run is."""
+
+    spec: JobSpec
+    next_fire: datetime | None
+    last_run: Run | None
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobWarning:
+    """A night of the next 400 days on which a job does not run as on others, because the clock is set."""
+
+    job: str
+    night: ClockWarning
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"{self.job}: {self.night.sentence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What was found in the jobs folder and the policies."""
+
+    jobs: tuple[str, ...]
+    broken: tuple[BrokenFile, ...]
+    policy_error: str | None
+    warnings: tuple[JobWarning, ...] = ()
+    """They forbid nothing: no run, and no exit code."""
+
+    @property
+    def ok(self) -> bool:
+        """True where everything that was asked for could run."""
+        return not self.broken and self.policy_error is None
+
+
+def list_jobs(deployment: Deployment, *, after: str = "", limit: int | None = None) -> list[JobLine]:
+    """Every job that could be loaded, or a page of them, by name. The store is read where there is one, never made."""
+    specs = list(islice((spec for spec in deployment.catalog.jobs.values() if spec.name > after), limit))
+    newest, paused = _recorded(deployment, [spec.name for spec in specs])
+    return [_line(deployment, spec, newest, paused) for spec in specs]
+
+
+def show_job(deployment: Deployment, name: str) -> JobLine:
+    """One job. Raises UsageError where it is unknown, ConfigurationError where its file is broken."""
+    spec = deployment.catalog.get(name)
+    return _line(deployment, spec, *_recorded(deployment, [name]))
+
+
+def next_fires(deployment: Deployment, name: str | None, count: int) -> list[tuple[JobSpec, datetime]]:
+    """The next fires of one job, or of all together, the earliest first. Raises UsageError or ConfigurationError."""
+    specs = _chosen(deployment, name)
+    now = deployment.now()
+    fires = [(spec, fire) for spec in specs if spec.schedule for fire in islice(_fires(spec, now), count)]
+    return sorted(fires, key=lambda pair: (pair[1], pair[0].name))[:count]
+
+
+def job_warnings(deployment: Deployment, name: str | None = None) -> list[JobWarning]:
+    """What clocks do to the fires of one job, or of all: job by job, each job's by time. Raises UsageError or ConfigurationError."""
+    return _warnings(deployment, _chosen(deployment, name))
+
+
+def validate_jobs(deployment: Deployment, name: str | None = None) -> Validation:
+    """Loads every job file, or looks at one job, and compiles the policies. Raises UsageError for an unknown job."""
+    catalog = deployment.catalog
+    specs, broken = list(catalog.jobs.values()), list(catalog.broken)
+    if name is not None:
+        broken = [file for file in broken if name in file.names]
+        specs = [] if broken else [catalog.get(name)]
+    unfit = {spec.name: file for spec in specs if (file := _unfit(spec)) is not None}
+    fit = [spec for spec in specs if spec.name not in unfit]
+    broken += unfit.values()
+    policy_error = None
+    try:
+        compile_policy(deployment.settings)
+    except ConfigurationError as error:
+        policy_error = str(error)
+    return Validation(tuple(spec.name for spec in fit), tuple(broken), policy_error, tuple(_warnings(deployment, fit)))
+
+
+def line_json(line: JobLine) -> dict[str, Any]:
+    """A job as a JSON value."""
+    spec, ceilings = line.spec, line.spec.ceilings
+    last = line.last_run
+    return {
+        "job": spec.name,
+        "description": spec.description,
+        "file": str(spec.file) if spec.file else None,
+        "schedule": spec.schedule.describe() if spec.schedule else None,
+        "zone": spec.schedule.zone if spec.schedule else None,
+        "next_fire": iso(line.next_fire),
+        "last_run": None if last is None else {"run_id": last.id, "status": last.status.value, "started_at": iso(last.started_at)},
+        "paused": None if line.pause is None else pause_json(line.pause),
+        "model": spec.model,
+        "deadline_seconds": spec.deadline.total_seconds(),
+        "attempts": spec.retry.attempts,
+        "overlap": spec.overlap,
+        "budget": {
+            "usd": None if ceilings.usd is None else str(ceilings.usd),
+            "tokens": ceilings.tokens,
+            "llm_calls": ceilings.llm_calls,
+            "tool_calls": ceilings.tool_calls,
+        },
+        "tools": [tool.name for tool in spec.tools],
+    }
+
+
+def warning_json(warning: JobWarning) -> dict[str, Any]:
+    """A warning as a JSON value; `clock_set_at` is the instant at which times are skipped or begin to repeat."""
+    change = warning.night.change
+    return {
+        "job": warning.job,
+        "zone": change.zone,
+        "kind": change.kind.value,
+        "date": warning.night.walls[0].date().isoformat(),
+        "clock_set_at": iso(change.at),
+        "message": warning.night.sentence,
+    }
+
+
+def pause_json(pause: Pause) -> dict[str, Any]:
+    """A pause that is in force, as a JSON value."""
+    return {"since": iso(pause.paused_at), "by": pause.paused_by, "note": pause.note}
+
+
+def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
+    """A job's parameters as JSON values; a default as Python writes it."""
+    return [
+        {"name": one.name, "type": type_words(one), "required": one.required, "default": one.default_text}
+        for one in describe_parameters(spec)
+    ]
+
+
+def type_words(parameter: ParameterInfo) -> str:
+    """What may stand behind `-p NAME=`."""
+    return "file, or - for stdin" if parameter.input else parameter.type_text
+
+
+def ceilings_in_words(budget: Budget) -> str:
+    """What a run may use at most: "0.50 USD, 60 LLM calls"."""
+    counts = ((budget.tokens, "tokens"), (budget.llm_calls, "LLM calls"), (budget.tool_calls, "tool calls"))
+    parts = [] if budget.usd is None else [f"{budget.usd} USD"]
+    parts += [f"{number:,} {noun}" for number, noun in counts if number is not None]
+    return ", ".join(parts) or "no ceiling"
+
+
+def _chosen(deployment: Deployment, name: str | None) -> list[JobSpec]:
+    return list(deployment.catalog.jobs.values()) if name is None else [deployment.catalog.get(name)]
+
+
+def _warnings(deployment: Deployment, specs: list[JobSpec]) -> list[JobWarning]:
+    now = deployment.now()
+    return [JobWarning(spec.name, night) for spec in specs for night in clock_warnings(spec.schedule, now)]
+
+
+def _unfit(spec: JobSpec) -> BrokenFile | None:
+    """What is wrong with the types and defaults of a job's parameters, which a run would find out before its claim."""
+    try:
+        check_parameters(spec)
+    except ConfigurationError as error:
+        return BrokenFile(spec.file or Path(), inspect.unwrap(spec.function).__code__.co_firstlineno, str(error), frozenset({spec.name}))
+    return None
+
+
+def _fires(spec: JobSpec, start: datetime) -> Iterator[datetime]:
+    fire = spec.schedule.next_after(start) if spec.schedule else None
+    while fire is not None and spec.schedule is not None:
+        yield fire
+        fire = spec.schedule.next_after(fire)
+
+
+def _line(deployment: Deployment, spec: JobSpec, newest: Mapping[str, Run], paused: Mapping[str, Pause]) -> JobLine:
+    fire = spec.schedule.next_after(deployment.now()) if spec.schedule else None
+    return JobLine(spec, fire, newest.get(spec.name), paused.get(spec.name))
+
+
+def _recorded(deployment: Deployment, names: list[str]) -> tuple[dict[str, Run], dict[str, Pause]]:
+    """The newest run of each job, and the pauses in force."""
+    if not (deployment.settings.state_dir / FILE).exists():
+        return {}, {}
+    with deployment.store.read() as connection:
+        return {job: run_of(row) for job, row in last_runs(connection, names).items()}, pauses_in_force(connection)

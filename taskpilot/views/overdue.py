@@ -1,0 +1,94 @@
+"""What should have happened by now and did not: fires that nobody met, and jobs without a success for too long."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from taskpilot.domain.fires import PUNCTUAL, ScheduleInForce
+from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.times import to_micros
+from taskpilot.schedules.schedule import Cron, catch_up_window
+from taskpilot.views.job_facts import widest_gap
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A job, and since when it waits: the fire that nobody met, or its last success."""
+
+    job: str
+    since: datetime | None
+
+
+def soonest_fire(specs: Iterable[JobSpec], now: datetime) -> datetime | None:
+    """The next fire of all of them."""
+    fires = (_next_fire(spec.schedule, now) for spec in specs if spec.schedule is not None)
+    return min((fire for fire in fires if fire is not None), default=None)
+
+
+def unmet_fires(
+    specs: Iterable[JobSpec], known: Mapping[str, ScheduleInForce], claimed: Mapping[str, frozenset[int]], now: datetime
+) -> list[Overdue]:
+    """The first fire of each job that has no outcome although its catch-up window has passed: nobody can claim it any more."""
+    found = []
+    for spec in specs:
+        force = known.get(spec.name)
+        if spec.schedule is None or force is None or force.cursor is None or force.schedule != spec.schedule.describe():
+            continue
+        fire = _first_after(spec.schedule, force.cursor)
+        while fire is not None and to_micros(fire) in claimed.get(spec.name, ()):
+            fire = _first_after(spec.schedule, fire)
+        if fire is None or fire > now - PUNCTUAL:
+            continue
+        if fire <= now - max(PUNCTUAL, _window(spec.schedule, _hour(now), spec.catch_up_window)):
+            found.append(Overdue(spec.name, fire))
+    return found
+
+
+def without_success(
+    specs: Iterable[JobSpec], known: Mapping[str, ScheduleInForce], successes: Mapping[str, datetime], now: datetime
+) -> list[Overdue]:
+    """The jobs whose last success is older than the gap that they are allowed; `since` None where there never was one.
+
+    A job is given its deadline after the first fire that follows its last success, so that a quiet night is no alarm.
+    """
+    found = []
+    for spec in specs:
+        last = successes.get(spec.name)
+        base = last or (known[spec.name].since if spec.name in known else None)
+        if spec.schedule is None or base is None:
+            continue
+        fire = _first_after(spec.schedule, base)
+        if fire is None or fire + spec.deadline >= now:
+            continue
+        gap = _widest_gap(spec.schedule, _hour(now))
+        if gap is None or now - base > gap + spec.deadline:
+            found.append(Overdue(spec.name, last))
+    return found
+
+
+def _next_fire(schedule: Schedule, now: datetime) -> datetime | None:
+    # A crontab's fires are whole minutes, so that one answer holds for a minute.
+    return _first_after(schedule, now.replace(second=0, microsecond=0)) if isinstance(schedule, Cron) else schedule.next_after(now)
+
+
+def _hour(now: datetime) -> datetime:
+    """Gaps and windows are asked for once an hour: where everything is overdue, they would be most of the cost."""
+    return now.replace(minute=0, second=0, microsecond=0)
+
+
+@lru_cache(maxsize=16_384)
+def _first_after(schedule: Schedule, moment: datetime) -> datetime | None:
+    """The same question is asked at each look at health, and for thousands of jobs."""
+    return schedule.next_after(moment)
+
+
+@lru_cache(maxsize=16_384)
+def _widest_gap(schedule: Schedule, hour: datetime) -> timedelta | None:
+    return widest_gap(schedule, hour)
+
+
+@lru_cache(maxsize=16_384)
+def _window(schedule: Schedule, hour: datetime, chosen: timedelta | None) -> timedelta:
+    return catch_up_window(schedule, hour, chosen=chosen)

@@ -1,0 +1,184 @@
+"""What ran: lists of runs, one run with all that belongs to it, what it wrote, and its summary."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from taskpilot.deployment import Deployment
+from taskpilot.domain.decisions import Decision
+from taskpilot.domain.errors import NotFound, StoreError
+from taskpilot.domain.ids import parse_id
+from taskpilot.domain.runs import Attempt, Feedback, Run, RunSummary
+from taskpilot.domain.steps import Step
+from taskpilot.domain.tasks import Task
+from taskpilot.store import listings, runs, tasks
+from taskpilot.store.database import Store
+from taskpilot.store.listings import Page
+from taskpilot.telemetry.logs import RUN_FILE
+from taskpilot.views import shapes
+from taskpilot.views.shapes import tokens_json, usd
+
+
+def summarize(store: Store, run_id: str) -> RunSummary:
+    """What the record says of a run. Raises NotFound."""
+    with store.read() as connection:
+        run = runs.get_run(connection, run_id)
+        counts = tasks.task_counts(connection, run_id)
+    if run is None:
+        raise no_run(run_id)
+    return RunSummary(
+        run_id=run.id,
+        job=run.job,
+        status=run.status,
+        reason=run.detail or run.reason,
+        result=run.result,
+        attempts=run.attempts,
+        duration_seconds=run.active_micros / 1_000_000,
+        tasks=counts,
+        tokens=tokens_json(run.spend.usage),
+        cost_usd=usd(run.spend.cost_nano),
+        llm_calls=run.spend.llm_calls,
+        tool_calls=run.spend.tool_calls,
+        trace_id=run.trace_id,
+    )
+
+
+OUTPUT_LOG: Final = "output.log"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetail:
+    """A run and what belongs to it."""
+
+    run: Run
+    attempts: tuple[Attempt, ...]
+    tasks: tuple[Task, ...]
+    steps: dict[tuple[str, str], int]
+    """How many steps there are of each kind and state."""
+    pending: tuple[Decision, ...]
+    """Calls that wait for a person's yes or no."""
+    uncertain: tuple[Step, ...]
+    """Calls of which a person has to say whether they happened."""
+    feedback: Feedback | None
+    """What a person said of its result."""
+    folder: Path
+    """Where its logs and artifacts are."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a run's log; all of it untrusted."""
+
+    time: str
+    level: str
+    message: str
+
+
+def list_runs(deployment: Deployment, page: Page, *, job: str | None = None, status: str | None = None) -> list[Run]:
+    """A page of runs, the newest first."""
+    with deployment.store.read() as connection:
+        return listings.runs_page(connection, checked_page(page, "run"), job=job, status=status)
+
+
+def show_run(deployment: Deployment, run_id: str) -> RunDetail:
+    """One run with its attempts, its tasks and what it waits for. Raises UsageError or NotFound."""
+    run_id = parse_id(run_id)
+    with deployment.store.read() as connection:
+        run = runs.get_run(connection, run_id)
+        if run is None:
+            raise no_run(run_id)
+        return RunDetail(
+            run=run,
+            attempts=tuple(runs.attempts_of(connection, run_id)),
+            tasks=tuple(tasks.tasks_of(connection, run_id)),
+            steps=listings.step_counts(connection, run_id),
+            pending=tuple(tasks.pending_decisions(connection, run_id)),
+            uncertain=tuple(listings.uncertain_steps(connection, run_id)),
+            feedback=runs.feedback_on(connection, run_id),
+            folder=deployment.run_dir(run_id),
+        )
+
+
+def detail_json(detail: RunDetail) -> dict[str, Any]:
+    """The run with all that belongs to it, as a JSON value."""
+    return shapes.run_json(detail.run) | {
+        "attempt_list": [shapes.attempt_json(attempt) for attempt in detail.attempts],
+        "tasks": [shapes.task_json(task) for task in detail.tasks],
+        "pending_decisions": [shapes.decision_json(decision) for decision in detail.pending],
+        "uncertain_steps": [shapes.step_json(step) for step in detail.uncertain],
+        "feedback": None if detail.feedback is None else shapes.feedback_json(detail.feedback),
+        "folder": str(detail.folder),
+    }
+
+
+def run_log(deployment: Deployment, run_id: str) -> Iterator[LogLine]:
+    """The run's log, line by line; nothing where it wrote none. Raises UsageError or NotFound."""
+    with _opened(deployment, run_id, RUN_FILE) as stream:
+        for raw in stream or ():
+            yield _log_line(raw)
+
+
+def run_output(deployment: Deployment, run_id: str) -> Iterator[str]:
+    """What the job's process printed, line by line, secrets masked; bytes that are no UTF-8 are escaped. Raises UsageError or NotFound.
+
+    The file has them as they were printed: nobody stands between a process and its descriptor.
+    """
+    masked = deployment.redactor.masked
+    with _opened(deployment, run_id, OUTPUT_LOG) as stream:
+        for raw in stream or ():
+            yield masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
+
+
+def has_output(folder: Path) -> bool:
+    """Whether the process of the run whose folder this is printed anything."""
+    try:
+        return (folder / OUTPUT_LOG).lstat().st_size > 0
+    except OSError:
+        return False
+
+
+def no_run(run_id: str) -> NotFound:
+    """The error for an id that no run has."""
+    return NotFound(f"there is no run {run_id}; `taskpilot runs list` shows them")
+
+
+def checked_page(page: Page, noun: str) -> Page:
+    """The page, its id parsed. Raises UsageError."""
+    return page if page.before is None else Page(page.limit, parse_id(page.before, noun=noun))
+
+
+@contextmanager
+def _opened(deployment: Deployment, run_id: str, name: str) -> Iterator[BinaryIO | None]:
+    run_id = parse_id(run_id)
+    with deployment.store.read() as connection:
+        if runs.get_run(connection, run_id) is None:
+            raise no_run(run_id)
+    path = deployment.run_dir(run_id) / name
+    try:
+        # The job can write into this folder: a link that it left there is not followed.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
+
+
+def _log_line(raw: bytes) -> LogLine:
+    text = raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
+    try:
+        entry: Any = json.loads(text)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict):
+        return LogLine("", "", text)
+    level = entry.get("log.level")
+    if level is None and isinstance(entry.get("log"), dict):
+        level = entry["log"].get("level")
+    return LogLine(str(entry.get("@timestamp", "")), str(level or ""), str(entry.get("message", "")))

@@ -1,0 +1,68 @@
+"""Times as people say them: the wall clock of a zone, with the nights on which it jumps."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from taskpilot.domain.errors import UsageError
+from taskpilot.domain.text import one_line
+from taskpilot.schedules.clock_changes import ChangeKind, clock_changes
+
+_YEARS: Final = (1971, 9_000)
+"""The store knows no time before 1970, and a calendar ends."""
+_NEAR: Final = timedelta(hours=3)
+"""A fixed time of a schedule is moved by less than this when the clock is set."""
+
+
+def asked_moment(text: str, zone: str) -> tuple[datetime, str]:
+    """The instant that a person means, and a sentence on how the text was read where that is not plain.
+
+    A time without an offset is the wall clock of `zone`: one that comes twice is its first occurrence, one that the clock skips is the
+    first instant after it, as for a schedule. Raises UsageError.
+    """
+    try:
+        when = datetime.fromisoformat(text)
+        if not _YEARS[0] <= when.year <= _YEARS[1]:
+            raise UsageError(f"--at {one_line(text, limit=80)}: name a year from {_YEARS[0]} to {_YEARS[1]}")
+        if when.tzinfo is not None:
+            return when.astimezone(UTC), ""
+        instant, note = _of_wall_clock(when, ZoneInfo(zone))
+    except (ValueError, OverflowError):
+        raise UsageError(f"--at {one_line(text, limit=80)}: write it like 2026-12-24T08:00, in the job's zone, or with an offset") from None
+    return instant, f"read in {zone}{note}"
+
+
+def local(moment: datetime, zone: str) -> str:
+    """Like `Tue 2026-11-24 07:00 (Europe/Berlin)`."""
+    exact = "%H:%M:%S" if moment.second or moment.microsecond else "%H:%M"
+    return f"{moment.astimezone(ZoneInfo(zone)).strftime(f'%a %Y-%m-%d {exact}')} ({zone})"
+
+
+def utc(moment: datetime) -> str:
+    """Like `2026-11-24T06:00:00Z`."""
+    return moment.isoformat(timespec="auto" if moment.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def clock_change(moment: datetime, zone: str) -> str:
+    """What the zone's clock does in the hours around an instant, and what that means for a schedule; empty where it runs on."""
+    change = next(iter(clock_changes(zone, moment - _NEAR, within=2 * _NEAR)), None)
+    if change is None:
+        return ""
+    old, new = ((change.at + offset).strftime("%H:%M") for offset in (change.before, change.after))
+    meaning = (
+        "a fixed time in between is due at the first instant after it"
+        if change.kind is ChangeKind.GAP
+        else "a fixed time that comes twice is due once, first"
+    )
+    return f"{utc(change.at)}, {old} became {new} in {zone}: {meaning}"
+
+
+def _of_wall_clock(wall: datetime, zone: ZoneInfo) -> tuple[datetime, str]:
+    first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if first.astimezone(zone).replace(tzinfo=None, fold=0) != wall:
+        # In a gap, fold 0 counts with the offset of before and lands after the gap by as much as the wall time is inside of it.
+        change = next(iter(clock_changes(zone.key, second, within=first - second)))
+        return change.at, ", where the clock skipped it; the first instant after it is meant"
+    if first != second:
+        return first, f", where it came twice; the first is meant, the second was {utc(second)}"
+    return first, ""

@@ -1,0 +1,98 @@
+"""The one shape of every refusal (RFC 9457), and which status each kind of error has."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from taskpilot.domain.errors import ConfigurationError, NotFound, StoreBusy, StoreError, TaskPilotError, TransitionRefused, UsageError
+from taskpilot.domain.text import one_line, printable
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_STATUSES: Final = (
+    (NotFound, 404),
+    (UsageError, 422),
+    (TransitionRefused, 409),
+    (ConfigurationError, 409),
+    (StoreBusy, 503),
+    (StoreError, 503),
+)
+_RETRY_SECONDS: Final = 5
+"""After so long a busy store is asked again: longer than a writer may wait for it."""
+
+_MEANINGS: Final = {
+    401: "The bearer token is missing or wrong.",
+    403: "Not for you: writing is off, this address shows probes and metrics only, or another site's page asked.",
+    404: "There is no such record.",
+    408: "The body did not arrive in time.",
+    409: "The record, or the configuration, does not allow it as it stands now.",
+    413: "The body is larger than 64 KiB.",
+    415: "The body is not said to be JSON.",
+    421: "The Host header names no host of this server.",
+    422: "A parameter or the body does not fit.",
+    503: "The store cannot be used at the moment.",
+}
+
+
+class Problem(BaseModel):
+    """Why a request was not done."""
+
+    status: int = Field(description="The HTTP status once more.")
+    title: str = Field(description="The status in words.")
+    detail: str = Field(description="What happened and what helps, as a sentence.")
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal as a response."""
+    content = {"status": status, "title": HTTPStatus(status).phrase, "detail": printable(detail)}
+    return JSONResponse(content, status, headers, MEDIA_TYPE)
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route declares the refusals that it gives."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+def problem_of(error: TaskPilotError) -> Response:
+    """What a refusal of an operation is over HTTP."""
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return problem(status, str(error), {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Gives every error of the application this shape."""
+
+    def ours(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, TaskPilotError)
+        return problem_of(error)
+
+    def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem(422, "; ".join(map(_words, error.errors()[:3])))
+
+    def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return problem(404, f"there is nothing at {one_line(request.url.path)}; /docs tells what there is")
+        return problem(error.status_code, error.detail, error.headers)
+
+    def unforeseen(_request: Request, _error: Exception) -> Response:
+        return problem(500, "this is a mistake of TaskPilot's; its log says more")
+
+    app.add_exception_handler(TaskPilotError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    """Like `query limit: Input should be less than or equal to 1000`, without the value that was given."""
+    where = " ".join(str(part) for part in error.get("loc", ()))
+    return one_line(f"{where}: {error.get('msg', 'it does not fit')}")

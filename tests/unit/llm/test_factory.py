@@ -1,0 +1,46 @@
+"""Which model one gets, and what one is told where there is none."""
+
+import pytest
+
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.exits import ExitCode
+from taskpilot.llm.factory import check_model, open_model
+from taskpilot.llm.offline import OfflineModel
+from taskpilot.llm.openai_chat import OpenAIModel
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_without_key_and_server_one_is_shown_all_three_ways(nothing: str | None) -> None:
+    for ask in (lambda: check_model("gpt-4o", nothing, nothing), lambda: open_model("gpt-4o", api_key=nothing, base_url=nothing)):
+        with pytest.raises(ConfigurationError) as caught:
+            ask()
+        assert caught.value.exit_code is ExitCode.CONFIGURATION
+        for way in ("OPENAI_API_KEY=", "OPENAI_BASE_URL=", "--model offline"):
+            assert way in str(caught.value)
+
+
+def test_offline_is_embedded_only_when_named() -> None:
+    assert isinstance(open_model("offline", api_key="sk-x", base_url="http://localhost/v1"), OfflineModel)
+    assert isinstance(open_model("gpt-4o", api_key="sk-x", base_url=None), OpenAIModel)
+    model = open_model("smollm2", api_key=None, base_url="http://localhost:8080/v1")
+    assert (type(model), model.name) == (OpenAIModel, "smollm2")
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ftp://x/v1", "http://", "http://[::1", "http://x:99999/v1", "http://x /v1", "http://ü/v1"]
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="OPENAI_BASE_URL"):
+        check_model("m", None, url)
+
+
+@pytest.mark.parametrize("key", ["sk-x\n", " sk-x", "sk-ü", "sk x"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="OPENAI_API_KEY") as caught:
+        check_model("m", key, None)
+    assert key.strip() not in str(caught.value)
+
+
+def test_a_model_without_a_name_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="--model"):
+        check_model(" ", "sk-x", None)
