@@ -19,6 +19,7 @@ from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.protocols import Model, Signals
 from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec, ToolSpec
+from taskpilot.domain.steps import StepAnswer
 from taskpilot.domain.times import utc_now
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
@@ -27,7 +28,7 @@ from taskpilot.process import asked_to_end
 from taskpilot.runner import Runner
 from taskpilot.services.attempts import Display, NoDisplay
 from taskpilot.services.planning import RunRequest
-from taskpilot.services.running import Finished, StepAnswer, resume_run, run_job
+from taskpilot.services.running import Finished, resume_run, run_job
 from taskpilot.store import runs, totals
 from taskpilot.telemetry.decision_log import DecisionLogSignal
 from taskpilot.telemetry.logs import LogSignal, configure_logs, run_logger

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from taskpilot.domain.usage import Usage
 
@@ -85,3 +85,12 @@ class Step:
     diverged: bool = False
     decision_id: str | None = None
     idempotent: bool = True
+
+
+@dataclass(frozen=True)
+class StepAnswer:
+    """What a person says of an uncertain or diverged call."""
+
+    step_id: str
+    kind: Literal["done", "again", "fail"]
+    result: Any = None

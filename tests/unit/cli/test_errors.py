@@ -68,7 +68,7 @@ def test_a_defect_leaves_its_traceback_in_the_log(root: Path, capsys: pytest.Cap
     assert str(log) in said
     assert "ZeroDivisionError: a \\x1b[31m defect" in said
     line = json.loads(log.read_text())
-    assert "test_ending.py" in line["error.stack_trace"]
+    assert "test_errors.py" in line["error.stack_trace"]
     assert log.stat().st_mode & 0o777 == 0o600
     assert log.parent.parent.stat().st_mode & 0o777 == 0o700
 

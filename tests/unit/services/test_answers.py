@@ -9,10 +9,10 @@ from taskpilot import RunContext, job
 from taskpilot.domain.decisions import DecisionStatus
 from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
 from taskpilot.domain.runs import RunStatus
-from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.services.approvals import approve_decision, approve_task, reject_decision, reject_task
-from taskpilot.services.running import StepAnswer, answer_step, cancel_run, find_run
+from taskpilot.services.running import answer_step, cancel_run, find_run
 from taskpilot.views.tasks import show_task
 from tests.records import add_decision, add_run, add_step, add_task
 from tests.spine import Spine

@@ -17,7 +17,7 @@ TOP_LEVEL = {
     "CHANGELOG.md",
     "requirements.lock",
 }
-LINES_MAX = 300
+LINES_MAX = 500
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
 REGISTRY_HOSTS = ("pypi" + ".org", "python" + "hosted.org", "--index" + "-url", "--extra-index" + "-url", "--find" + "-links")
 
