@@ -56,15 +56,32 @@ def judge(session: Session, result: object, error: BaseException | None) -> Outc
         return Outcome(RunStatus.WAITING, waits[0].reason, f"{waits[0]}{more}")
     error = error or session.journal.unrecorded
     if error is not None:
-        return _failed(error)
+        return _filtered(session, _failed(error), error)
     if session.every_item_failed is not None:
         failed = _failed(session.every_item_failed)
         if failed.status is RunStatus.DENIED:
             return failed
         reason = failed.reason if failed.reason in _SHARED else Reason.EVERY_ITEM_FAILED
         detail = f"every item failed, the first one with: {failed.detail}"
-        return Outcome(RunStatus.FAILED, reason, detail, result=result, retry=failed.retry)
+        every = Outcome(RunStatus.FAILED, reason, detail, result=result, retry=failed.retry)
+        return _filtered(session, every, session.every_item_failed)
     return Outcome(RunStatus.SUCCEEDED, result=result)
+
+
+def _filtered(session: Session, outcome: Outcome, error: BaseException) -> Outcome:
+    """The outcome without a further attempt, where the job's `Retry(on=...)` names no class of its error; a busy store is none of those."""
+    errors = [error]
+    if isinstance(error, ItemError):
+        errors.append(error.cause)
+    elif isinstance(error, EveryItemFailed):
+        errors.extend(error.causes)
+    retry = session.spec.retry
+    if not outcome.retry or outcome.reason is Reason.STORE_BUSY or retry.allows(*errors):
+        return outcome
+    if session.run.attempts >= session.run.attempts_allowed:
+        return replace(outcome, retry=False)
+    named = ", ".join(kind.__name__ for kind in retry.on)
+    return replace(outcome, retry=False, detail=f"{outcome.detail}; not tried again: Retry(on=...) names only {named}")
 
 
 def _failed(error: BaseException) -> Outcome:

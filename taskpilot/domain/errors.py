@@ -1,5 +1,6 @@
 """One tree of errors; each knows its exit code and whether a retry can help."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from taskpilot.domain.chat import ChatRetry
@@ -29,6 +30,10 @@ class ConfigurationError(TaskPilotError):
     """The configuration is invalid."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class InvalidOption(ConfigurationError, ValueError):
+    """An option in a job file is unknown or wrong."""
 
 
 class StoreError(TaskPilotError):
@@ -120,6 +125,10 @@ class EveryItemFailed(TaskPilotError):
     """Not one item of a map succeeded."""
 
     permanent = False
+
+    def __init__(self, causes: Sequence[Exception]) -> None:
+        super().__init__(f"all {len(causes)} items failed, the first one with: {causes[0]}")
+        self.causes = tuple(causes)
 
 
 class Stop(BaseException):

@@ -80,3 +80,22 @@ class Task:
     updated_at: datetime
     reopened: int = 0
     """How often a person approved it again after it had failed; each time its execution starts afresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What became of one proposed task."""
+
+    id: str
+    title: str
+    priority: Priority
+    status: TaskStatus
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowResult:
+    """What became of one request."""
+
+    request: str
+    tasks: tuple[TaskResult, ...]

@@ -6,6 +6,7 @@ from random import Random
 
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
+from taskpilot.domain.specs import Retry
 from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.ledger.admission import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.claims import Definitions
@@ -86,7 +87,8 @@ class Queue:
             return [row.id for row in runs.orphaned_runs(connection) if self._adopt(connection, row, jobs, now)]
 
     def _adopt(self, connection: Transaction, row: Record, jobs: Definitions, now: datetime) -> bool:
-        start = now + backoff(row.attempts, self._random.random())
+        # Its process was lost: the delay that the job names is for attempts that failed.
+        start = now + backoff(Retry(), row.attempts, self._random.random())
         scheduled_for = None if row.scheduled_for is None else from_micros(row.scheduled_for)
         fire = overtaken_by(jobs.specs.get(row.job), scheduled_for, start)
         if fire is None:

@@ -174,7 +174,7 @@ class Attempts:
         deployment = self._deployment
         run = self._run(grant.run_id)
         failed = run.reason not in (Reason.SIGNAL, Reason.LEASE)
-        seconds = backoff(run.attempts, random.random()).total_seconds() if failed else 0.0  # noqa: S311  no secret
+        seconds = backoff(self._spec.retry, run.attempts, random.random()).total_seconds() if failed else 0.0  # noqa: S311  no secret
         if (fire := overtaken_by(self._spec, run.scheduled_for, deployment.now() + timedelta(seconds=seconds))) is not None:
             self._release(grant, replace(_ended(run), detail=f"{run.detail}; not tried again: the next fire is that of {fire.isoformat()}"))
             return False

@@ -61,7 +61,7 @@ def test_every_job_is_known_with_its_file_and_its_digest(folder: Path, write: Wr
         ("raise GeneratorExit('x')\n", 1, "GeneratorExit: x"),
         ("1/0\n", 1, "ZeroDivisionError: division by zero"),
         ("raise ValueError('a\\x1b[31m\\nb')\n", 1, "ValueError: a\\x1b[31m b"),
-        ("from taskpilot.schedules.schedule import cron\ncron('61 * * * *')\n", 2, "ValueError: '61 * * * *': '61' is not a minute"),
+        ("from taskpilot.schedules.schedule import cron\ncron('61 * * * *')\n", 2, "cron: '61 * * * *': '61' is not a minute"),
         ("\x00", None, None),
         ("def f():\n    f()\nf()\n", 2, None),
         ("class E(Exception):\n    def __str__(self):\n        1/0\n\nraise E\n", 5, "E: an error that cannot be shown"),
@@ -72,7 +72,7 @@ def test_every_job_is_known_with_its_file_and_its_digest(folder: Path, write: Wr
         ),
         (
             TOOL_WITHOUT_DOCSTRING,
-            8,
+            5,
             "the tool bare has no docstring",
         ),
     ],
