@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from taskpilot.domain.chat import ChatRetry
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import Reason
+from taskpilot.domain.reasons import NO_REASON, Fact, Reason, ReasonCode
 from taskpilot.domain.text import said
 
 
@@ -132,8 +132,8 @@ class Stop(BaseException):
 class Waiting(Stop):
     """The run waits for a person."""
 
-    def __init__(self, message: str | None = None, *, reason: Reason = Reason.APPROVAL) -> None:
-        super().__init__(message)
+    def __init__(self, reason: Reason = Reason(ReasonCode.APPROVAL)) -> None:  # noqa: B008  frozen
+        super().__init__()
         self.reason = reason
         """What the person is asked about: an approval, an uncertain step or a diverged one."""
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import FireOutcome, Owner
 
 WAKE_UP: Final = timedelta(seconds=15)
@@ -25,9 +26,11 @@ class Fire:
     scheduled_for: datetime
     outcome: FireOutcome
     run_id: str | None
-    reason: str
+    reason: Reason
     recorded_at: datetime
     start_after: datetime | None = None
+    key: str = ""
+    """What tells an event's fire from others of its job: delivery id, path and digest, parent run. Empty: the scheduled time is the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Gap:
     last: datetime
     count: int
     outcome: FireOutcome
-    reason: str
+    reason: Reason
     schedule: str
     recorded_at: datetime
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Run, TriggerKind
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.usage import usd_to_nano
@@ -47,9 +48,9 @@ class Claim:
 class Hold:
     """The run is to start later: its fire is in the queue, or its command waits."""
 
-    message: str
-    run_id: str
-    """The run that it waits for."""
+    reason: Reason
+    """`run_id` among its facts is the run that it waits for."""
+    overlap: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ class Skip:
     outcome: FireOutcome
     """What became of the fire; of one that is claimed already, what its claimer recorded."""
     exit_code: ExitCode
-    message: str
-    run_id: str | None = None
+    reason: Reason
     recorded: bool = False
     """True where this skip is a new row of the ledger."""
 
