@@ -47,7 +47,7 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
     loop = current_thread()
 
     def tell(changes: frozenset[Change]) -> None:
-        """The loop waits for no gateway: what it changes, the telemetry's thread tells; what a request changes is told before its answer."""
+        """The loop waits for no gateway: the telemetry's thread tells what it changes. What a request changes is told before its answer."""
         if current_thread() is loop:
             telemetry.changed()
         else:
