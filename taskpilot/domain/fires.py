@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from taskpilot.domain.reasons import Reason
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Owner
+from taskpilot.domain.times import utc_text
 
 WAKE_UP: Final = timedelta(seconds=15)
 """A scheduler looks at the clock at least this often, whatever it is told to sleep: clocks are set, and machines suspended."""
@@ -58,6 +59,10 @@ class Pause:
     resumed_at: datetime | None = None
     resumed_by: str | None = None
     resume_note: str = ""
+
+    def reason(self, code: ReasonCode = ReasonCode.PAUSED, **facts: Fact) -> Reason:
+        """Why a fire in this pause, or before it, did not start."""
+        return Reason(code, {"since": utc_text(self.paused_at), "by": self.paused_by, "note": self.note, **facts})
 
     def __str__(self) -> str:
         """Like `paused since 2026-11-25T20:00:00Z by anna: the tracker moves`."""

@@ -154,15 +154,16 @@ _BY_REASON: Final = {
     ReasonCode.PROVIDER_UNREACHABLE: ExitCode.TEMPORARY,
     ReasonCode.STORE: ExitCode.STORE,
     ReasonCode.STORE_BUSY: ExitCode.TEMPORARY,
+    ReasonCode.NOT_STARTED: ExitCode.STORE,
     ReasonCode.CONFIGURATION: ExitCode.CONFIGURATION,
     ReasonCode.SIGINT: ExitCode.SIGINT,
     ReasonCode.SIGTERM: ExitCode.SIGTERM,
 }
 
 
-def exit_code(status: RunStatus, reason: ReasonCode) -> ExitCode:
-    """The exit code of a run or attempt that stands so."""
-    return _BY_REASON.get(reason, _BY_STATUS[status])
+def exit_code(status: RunStatus, code: ReasonCode) -> ExitCode:
+    """The exit code of a run or attempt that stands so; `code` is its reason's `cause`."""
+    return _BY_REASON.get(code, _BY_STATUS[status])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,8 @@ class RunSummary:
     run_id: str | None
     job: str
     status: str
-    reason: str
+    reason: Reason = NO_REASON
+    """In the JSON it is the sentence, beside `reason_code` and `reason_facts`."""
     result: Any = None
     attempts: int = 0
     duration_seconds: float = 0.0
