@@ -52,11 +52,11 @@ class _Facts:
             return None
         return number if number.is_finite() else None
 
-    def duration(self, name: str) -> str:
-        """With a leading ` of `, since it may be missing."""
+    def duration(self, name: str, before: str = " of ") -> str:
+        """A duration behind `before`; empty where it is missing."""
         seconds = self.number(name)
         try:
-            return "" if seconds is None else f" of {format_duration(timedelta(seconds=float(seconds)))}"
+            return "" if seconds is None else f"{before}{format_duration(timedelta(seconds=float(seconds)))}"
         except OverflowError:
             return ""
 
@@ -91,22 +91,42 @@ def status_line(status: RunStatus, reason: Reason) -> str:
     return one_line(status_sentence(status, reason), limit=LINE)
 
 
+def next_command(job: str, reason: Reason) -> str:
+    """What to type after a job did not start; empty where nothing helps."""
+    run_id = reason.facts.get("run_id")
+    match reason.code:
+        case ReasonCode.PAUSED:
+            return f"taskpilot jobs resume {job}"
+        case ReasonCode.JOB_BROKEN:
+            return "taskpilot jobs validate"
+        case ReasonCode.NO_ATTEMPT_LEFT if run_id:
+            return f"taskpilot runs resume {run_id}"
+        case _:
+            return f"taskpilot runs show {run_id}" if run_id else ""
+
+
 def _with(text: str, detail: str, between: str = ": ") -> str:
     return f"{text}{between}{detail}" if detail else text
 
 
 def _error(facts: _Facts, default: str) -> str:
+    if facts["error_type"] == "SystemExit":
+        return f"the job called sys.exit({facts['error']})"
     return _with(facts["error_type"], facts["error"]) if facts["error_type"] else facts["error"] or default
 
 
+def _item(facts: _Facts, sentence: str) -> str:
+    """A reason that a run has since every item of a map has it."""
+    return f"every item failed, the first one because {sentence}" if facts["every_item"] else sentence
+
+
 def _configuration(facts: _Facts) -> str:
-    return _with(facts["error"] or "the job cannot run as configured", facts["hint"], "; fix: ")
+    return _item(facts, _with(facts["error"] or "the job cannot run as configured", facts["hint"], "; fix: "))
 
 
 def _approval(facts: _Facts) -> str:
     what = f"the call of {facts['tool']}" if facts["tool"] else f'the task "{facts["title"]}"' if facts["title"] else "it"
-    verb = "needs" if facts.now else "needed"
-    return f"{what} {verb} a person's approval{facts.more()}"
+    return f"{what} {'needs' if facts.now else 'needed'} a person's approval{_with('', facts['policy'])}{facts.more()}"
 
 
 def _uncertain_step(facts: _Facts) -> str:
@@ -114,15 +134,16 @@ def _uncertain_step(facts: _Facts) -> str:
 
 
 def _diverged_step(facts: _Facts) -> str:
-    return f"{facts['tool'] or 'a tool'} was not called, since an earlier attempt made another call at this place{facts.more()}"
+    other = f"called {facts['recorded_tool']} with other arguments" if facts["recorded_tool"] else "made another call"
+    return f"{facts['tool'] or 'a tool'} was not called, since an earlier attempt {other} at this place{facts.more()}"
 
 
 def _budget(facts: _Facts) -> str:
-    of = {"": "the run's ", "run": "the run's ", "job_day": "the job's daily ", "day": "the daily "}.get(facts["scope"], "the ")
+    of = "the run's budget" if facts["scope"] in ("", "run") else "the budget"
     unit = _LIMITS.get(facts["limit"], "")
     ceiling, used, wanted = (_amount(facts.number(name), unit) for name in ("ceiling", "used", "wanted"))
-    parts = [f"{used} used" if used else "", f"the next call could take {wanted}" if wanted else ""]
-    return _with(_with(f"{of}budget", ceiling, " of ") + " is used up", ", ".join(filter(None, parts)))
+    parts = [f"{used} used or reserved" if used else "", f"the next call could take {wanted}" if wanted else ""]
+    return _with(_with(of, ceiling, " of ") + " is used up", ", ".join(filter(None, parts)))
 
 
 def _amount(value: Decimal | None, unit: str) -> str:
@@ -138,28 +159,31 @@ def _amount(value: Decimal | None, unit: str) -> str:
 def _denied(facts: _Facts) -> str:
     if facts["by"]:
         return _with(f"{facts['by']} denied {facts['tool'] or 'a tool call'}", facts["note"])
-    return _with(f"the call of {facts['tool']} was denied", facts["error"]) if facts["tool"] else facts["error"] or "a tool call was denied"
-
-
-def _replaced(facts: _Facts) -> str:
-    return f"{_fire(facts, 'a newer fire')} took its place"
-
-
-def _signal(facts: _Facts) -> str:
-    cause = ", probably because memory ran out" if facts["out_of_memory"] else ""
-    core = " (it left a core file)" if facts["core_dumped"] else ""
-    return f"the job's process was killed{_with('', facts['signal'], ' by ')}{cause}{core}"
+    said = facts["policy"] or facts["error"]
+    return _with(f"{facts['tool']} was denied", said) if facts["tool"] else said or "a tool call was denied"
 
 
 def _exited(facts: _Facts) -> str:
     return f"the job's process exited{_with('', facts['exit_status'], ' with status ')} before its end was recorded"
 
 
+def _lease(facts: _Facts) -> str:
+    return "its lease could not be renewed, so its process was ended" if facts["killed"] else "its process is gone, or its lease ended"
+
+
+def _cause(facts: _Facts) -> str:
+    """The reason behind this one; empty where none is known."""
+    code = next((code for code in ReasonCode if code == facts["cause"] and code not in _WITH_CAUSE), ReasonCode.NONE)
+    own = {name: value for name, value in facts.values.items() if name != "cause"}
+    return reason_sentence(Reason(code, own))
+
+
+_WITH_CAUSE: Final = (ReasonCode.OVERTAKEN, ReasonCode.ALREADY_CLAIMED)
+
+
 def _overtaken(facts: _Facts) -> str:
-    code = next((code for code in ReasonCode if code == facts["cause"] and code not in (ReasonCode.OVERTAKEN, ReasonCode.NONE)), None)
-    own = {name: value for name, value in facts.values.items() if name not in ("cause", "fire")}
-    cause = "" if code is None else reason_sentence(Reason(code, own))
-    again = f"not tried again, since {_with('the next fire', facts['fire'], ' is at ') if facts['fire'] else 'the job is due again'}"
+    cause = _cause(facts)
+    again = f"not tried again, since the job is due again{_with('', facts['fire'], ' at ')}"
     return f"{cause}; {again}" if cause else again
 
 
@@ -168,20 +192,19 @@ def _fire(facts: _Facts, otherwise: str) -> str:
 
 
 def _run_active(facts: _Facts) -> str:
-    return f"run {facts['run_id']} {facts.was} active" if facts["run_id"] else f"another run of the job {facts.was} active"
+    run = f"run {facts['run_id']}" if facts["run_id"] else "another run of the job"
+    lost = f"; the lost run {facts['lost_run_id']} waits for its end" if facts["lost_run_id"] else ""
+    return f"{run} {facts.was} active{lost}"
 
 
 def _fire_waiting(facts: _Facts) -> str:
-    return f"{_fire(facts, 'an earlier fire')} {facts.was} already waiting to start"
+    run = f", behind run {facts['run_id']}" if facts["run_id"] else ""
+    return f"{_fire(facts, 'an earlier fire')} {facts.was} already waiting to start{run}"
 
 
 def _interrupted(facts: _Facts) -> str:
-    run = f"run {facts['run_id']}" if facts["run_id"] else "another run"
-    return f"the command that waited for {run} was ended{_with('', facts['signal'], ' by ')}"
-
-
-def _paused(facts: _Facts) -> str:
-    return f"the job {facts.was} paused{_pause(facts)}"
+    other = f"run {facts['run_id']}" if facts["run_id"] else _fire(facts, "another run")
+    return f"the command that waited for {other} was ended{_with('', facts['signal'], ' by ')}"
 
 
 def _pause(facts: _Facts) -> str:
@@ -189,35 +212,43 @@ def _pause(facts: _Facts) -> str:
 
 
 def _already_claimed(facts: _Facts) -> str:
+    fire, cause = _fire(facts, "the fire"), _cause(facts)
+    if facts["run_id"] and not cause:
+        return f"run {facts['run_id']} already has {fire}{_with('', facts['run_status'], ' and is ')}"
     outcome = next((words for outcome, words in OUTCOMES.items() if outcome == facts["outcome"]), "claimed")
-    return f"{_fire(facts, 'the fire')} is already {outcome}{_with('', facts['run_id'], ', run ')}"
+    return f"{fire} is already decided: {cause}" if cause else f"{fire} is already {outcome}"
 
 
-def _job_broken(facts: _Facts) -> str:
-    return _with(f"the job's file {'cannot' if facts.now else 'could not'} be loaded", facts["error"])
+def _no_attempt_left(facts: _Facts) -> str:
+    run = f"run {facts['run_id']}" if facts["run_id"] else "the run"
+    return f"{run} of {_fire(facts, 'the fire')} is lost and has no attempt left"
+
+
+def _nothing_due(facts: _Facts) -> str:
+    window = facts.duration("window_seconds", " in the last ")
+    schedule = f" ({facts['schedule']})" if facts["schedule"] else ""
+    return f"no fire was due{window}{schedule}"
 
 
 def _not_met(facts: _Facts) -> str:
     """Why a fire was not met at its time."""
-    if facts["unseen"] == "asleep" or facts["asleep_since"]:
-        between = f" from {facts['asleep_since']} to {facts['asleep_until']}" if facts["asleep_since"] and facts["asleep_until"] else ""
-        return f"no scheduler was running{between}"
-    return _UNSEEN.get(facts["unseen"], "it was not started in time")
+    if facts["unseen"] == "asleep":
+        return f"no scheduler was running{_with('', facts['asleep_since'], ' from ')}{_with('', facts['asleep_until'], ' to ')}"
+    if facts["unseen"] == "failing":
+        return _with(f"the scheduler failed{_with('', facts['failing_since'], ' since ')}", facts["scheduler_error"])
+    return _NOBODY if facts["unseen"] == "nobody" else "it was not started in time"
 
 
-_UNSEEN: Final = {
-    "nobody": "no scheduler was running, and no command claimed it",
-    "resumed": "it was due before the job was resumed",
-    "changed": "it was due before the job's file was changed",
-}
+_NOBODY: Final = "no scheduler was running, and no command claimed it"
 
 
-def _was_paused(facts: _Facts) -> str:
-    return f"{_not_met(facts)}; then the job was paused{_pause(facts)}"
+def _catch_up_limit(facts: _Facts) -> str:
+    return f"{_not_met(facts)}; only the latest{_with('', facts['limit'], ' ')} fires are caught up"
 
 
-def _schedule_changed(facts: _Facts) -> str:
-    return _with("the schedule was changed, or the job removed, before it could start", facts["schedule"], "; the schedule was ")
+def _start_deadline(facts: _Facts) -> str:
+    late = f"{_not_met(facts)}; " if facts["unseen"] else ""
+    return f"{late}its start deadline{facts.duration('deadline_seconds')} passed before it could start"
 
 
 _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
@@ -227,39 +258,40 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.EVERY_ITEM_FAILED: lambda facts: _with("every item failed", _error(facts, ""), ", the first one with "),
     ReasonCode.OUTCOME_FAILED: lambda facts: _with("a ctx.require() check failed", facts["error"]),
     ReasonCode.CONFIGURATION: _configuration,
-    ReasonCode.PROVIDER_UNREACHABLE: lambda facts: _with("the model cannot be reached", _error(facts, "")),
-    ReasonCode.STORE: lambda facts: _with("the store cannot be used", _error(facts, "")),
-    ReasonCode.STORE_BUSY: lambda facts: _with("the store was locked for too long", _error(facts, "")),
+    ReasonCode.PROVIDER_UNREACHABLE: lambda facts: _item(facts, _with("the model is not available", facts["error"])),
+    ReasonCode.STORE: lambda facts: _item(facts, _with("the store cannot be used", facts["error"])),
+    ReasonCode.STORE_BUSY: lambda facts: _item(facts, _with("the store was locked for too long", facts["error"])),
+    ReasonCode.NOT_STARTED: lambda facts: _with("the job's process could not be started", facts["error"]),
     ReasonCode.APPROVAL: _approval,
     ReasonCode.UNCERTAIN_STEP: _uncertain_step,
     ReasonCode.DIVERGED_STEP: _diverged_step,
     ReasonCode.BUDGET: _budget,
     ReasonCode.DENIED: _denied,
     ReasonCode.DEADLINE: lambda facts: f"the deadline{facts.duration('deadline_seconds')} passed",
-    ReasonCode.CANCELLED_BY_PERSON: lambda facts: f"cancelled by {facts['by'] or 'a person'}",
-    ReasonCode.REPLACED: _replaced,
+    ReasonCode.CANCELLED_BY_PERSON: lambda _: "cancelled by a person",
+    ReasonCode.REPLACED: lambda facts: f"{_fire(facts, 'a newer fire')} took its place",
     ReasonCode.SIGINT: lambda _: "cancelled by SIGINT (Ctrl-C)",
     ReasonCode.SIGTERM: lambda facts: f"ended by {facts['signal'] or 'SIGTERM'}; finished steps are kept",
-    ReasonCode.SIGNAL: _signal,
+    ReasonCode.SIGNAL: lambda facts: f"the job's process was killed{_with('', facts['signal'], ' by ')}",
     ReasonCode.EXITED: _exited,
-    ReasonCode.LEASE: lambda facts: _with("the run's process is gone, or could not renew its lease", facts["error"]),
+    ReasonCode.LEASE: _lease,
     ReasonCode.OVERTAKEN: _overtaken,
     ReasonCode.RUN_ACTIVE: _run_active,
     ReasonCode.FIRE_WAITING: _fire_waiting,
     ReasonCode.INTERRUPTED: _interrupted,
-    ReasonCode.PAUSED: _paused,
+    ReasonCode.PAUSED: lambda facts: f"the job {facts.was} paused{_pause(facts)}",
     ReasonCode.ALREADY_CLAIMED: _already_claimed,
-    ReasonCode.JOB_BROKEN: _job_broken,
+    ReasonCode.NO_ATTEMPT_LEFT: _no_attempt_left,
+    ReasonCode.NOTHING_DUE: _nothing_due,
+    ReasonCode.JOB_BROKEN: lambda facts: _with(f"the job's file {'cannot' if facts.now else 'could not'} be loaded", facts["error"]),
     ReasonCode.CATCH_UP_WINDOW_PASSED: lambda facts: f"{_not_met(facts)}; its catch-up window{facts.duration('window_seconds')} has passed",
     ReasonCode.CATCH_UP_OFF: lambda facts: f'{_not_met(facts)}; the job has catch_up="skip"',
-    ReasonCode.CATCH_UP_LIMIT: lambda facts: (
-        f"{_not_met(facts)}; only the latest {facts['limit']} fires are caught up"
-        if facts["limit"]
-        else f"{_not_met(facts)}; only the latest fires are caught up"
-    ),
-    ReasonCode.START_DEADLINE: lambda facts: f"its start deadline{facts.duration('deadline_seconds')} passed before it could start",
+    ReasonCode.CATCH_UP_LIMIT: _catch_up_limit,
+    ReasonCode.START_DEADLINE: _start_deadline,
     ReasonCode.CAUGHT_UP_BY: lambda facts: f"{_not_met(facts)}; {_fire(facts, 'a later fire')} catches up for it",
-    ReasonCode.NOBODY_CLAIMED: lambda _: "no scheduler was running, and no command claimed it",
-    ReasonCode.WAS_PAUSED: _was_paused,
-    ReasonCode.SCHEDULE_CHANGED: _schedule_changed,
+    ReasonCode.NOBODY_CLAIMED: lambda _: _NOBODY,
+    ReasonCode.WAS_PAUSED: lambda facts: f"{_not_met(facts)}; then the job was paused{_pause(facts)}",
+    ReasonCode.SCHEDULE_CHANGED: lambda facts: f"its schedule was changed before it could start{_with('', facts['schedule'], '; it was ')}",
+    ReasonCode.COMMAND_GONE: lambda _: "the command that waited to start it is gone, and no scheduler was running",
+    ReasonCode.JOB_REMOVED: lambda _: "the job was removed while it waited to start",
 }

@@ -18,13 +18,13 @@ from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Attempts, Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
-from taskpilot.services.planning import RunRequest, budget_note, plan_resume, plan_run
-from taskpilot.store import listings, runs, steps, tasks
+from taskpilot.services.planning import RunRequest, plan_resume, plan_run
+from taskpilot.store import runs, steps
 from taskpilot.store.records import dumps
 from taskpilot.telemetry.gateway import push_job
 from taskpilot.telemetry.publish import TOTAL_SECONDS, Targets, publish
 from taskpilot.views.job_facts import describe, facts_of
-from taskpilot.views.runs import has_output, no_run, summarize
+from taskpilot.views.runs import no_run, summarize
 
 _HOLD_SECONDS: Final = 0.5
 """Between two looks at whether the run in the way has ended."""
@@ -43,11 +43,10 @@ class StepAnswer:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command that ran something prints and exits with."""
+    """What a command that ran something tells of and exits with."""
 
     summary: RunSummary
     exit_code: ExitCode
-    notes: tuple[str, ...]
 
 
 def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, display: Display) -> Finished:
@@ -55,7 +54,7 @@ def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, di
     plan = plan_run(deployment, request)
     if isinstance(plan, str):
         summary = RunSummary(run_id=None, job=request.job, status="nothing_due", reason=plan)
-        return Finished(summary, ExitCode.SUCCEEDED, (plan,))
+        return Finished(summary, ExitCode.SUCCEEDED)
     with Interrupts() as interrupts:
         try:
             claim = _claim(deployment, plan, interrupts)
@@ -166,7 +165,7 @@ def supervised(
         display.close()
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
     run = find_run(deployment, claim.run.id)
-    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason), _notes(deployment, spec, run))
+    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason))
 
 
 def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
@@ -187,33 +186,4 @@ def skipped(deployment: Deployment, spec: JobSpec, skip: Skip) -> Finished:
     if skip.recorded:
         publish_change(deployment, spec.name)
     status = skip.outcome
-    return Finished(RunSummary(run_id=None, job=spec.name, status=status, reason=skip.message), skip.exit_code, (skip.message,))
-
-
-def _notes(deployment: Deployment, spec: JobSpec, run: Run) -> tuple[str, ...]:
-    """What a person should know after the result, and the next command to type."""
-    notes = [budget_note(spec, run.model)]
-    if run.spend.cost_nano is None:
-        notes.append(
-            "cost: unknown, a call had no price or no usage; the budget then holds by calls and tokens. "
-            "prices.toml in the root gives a model its price"
-        )
-    if run.status is RunStatus.WAITING:
-        notes += _questions(deployment, run)
-    elif run.status is RunStatus.QUEUED:
-        notes.append(f"taskpilot runs resume {run.id}   goes on from the journal")
-    if run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(deployment.run_dir(run.id)):
-        notes.append(f"taskpilot runs logs {run.id} --output   what it said")
-    notes.append(f"taskpilot runs show {run.id}   shows every step")
-    return tuple(notes)
-
-
-def _questions(deployment: Deployment, run: Run) -> list[str]:
-    with deployment.store.read() as connection:
-        reviews = [task for task in tasks.tasks_of(connection, run.id) if task.status == "review"]
-        approvals = tasks.pending_decisions(connection, run.id)
-        uncertain = listings.uncertain_steps(connection, run.id)
-    asked = [f"taskpilot tasks approve {task.id}   (or reject)" for task in reviews]
-    asked += [f"taskpilot decisions approve {decision.id}   (or reject)" for decision in approvals]
-    asked += [f"taskpilot runs resume {run.id} --step {step.id} --done JSON|--again|--fail" for step in uncertain]
-    return [*asked, f"taskpilot runs resume {run.id}   when all is answered"]
+    return Finished(RunSummary(run_id=None, job=spec.name, status=status, reason=skip.message), skip.exit_code)
