@@ -21,11 +21,11 @@ from taskpilot.scheduler.telemetry import Telemetry
 from taskpilot.services.maintenance import deliver_pending
 from taskpilot.services.metrics import push_metrics
 from taskpilot.services.publishing import publish_changes
+from taskpilot.services.traces import replay
 from taskpilot.store import schedulers
 from taskpilot.store.totals import Change
 from taskpilot.telemetry.gateway import push_scheduler, retire_scheduler
 from taskpilot.telemetry.logs import configure_logs, run_logger
-from taskpilot.views.traces import replay
 from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
 

@@ -64,11 +64,6 @@ class Pause:
         """Why a fire in this pause, or before it, did not start."""
         return Reason(code, {"since": utc_text(self.paused_at), "by": self.paused_by, "note": self.note, **facts})
 
-    def __str__(self) -> str:
-        """Like `paused since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-        since = self.paused_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"paused since {since} by {self.paused_by}" + (f": {self.note}" if self.note else "")
-
 
 @dataclass(frozen=True, slots=True)
 class ScheduleInForce:

@@ -10,6 +10,7 @@ from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.fires import NOBODY, begin_and_end_schedules
 from taskpilot.ledger.record_outcome import close_paused
+from taskpilot.messages.times import paused
 from taskpilot.store import schedules, totals
 from taskpilot.store.schedules import schedules_in_force
 from taskpilot.telemetry.gateway import GatewayUnreachable, delete_group
@@ -21,7 +22,7 @@ def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
     with deployment.store.write() as connection:
         pause = schedules.pauses_in_force(connection).get(name)
         if pause is not None:
-            raise TransitionRefused(f"job {name} is {pause} already; `taskpilot jobs resume {name}` ends that")
+            raise TransitionRefused(f"job {name} is already {paused(pause)}; `taskpilot jobs resume {name}` ends that")
         schedules.begin_pause(connection, name, by=by, note=note, now=deployment.now())
         totals.mark_dirty(connection, name)
     return f"job {name} is paused: its fires are recorded as paused, what runs goes on; `taskpilot jobs resume {name}` ends it"

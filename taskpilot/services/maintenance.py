@@ -7,11 +7,11 @@ from taskpilot.domain.runs import FireOutcome
 from taskpilot.services.database import prune_history
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.services.metrics import Outcome, prune_groups
+from taskpilot.services.traces import replay
 from taskpilot.store.metrics_queries import pending_jobs
 from taskpilot.store.schedulers import awake_schedulers
 from taskpilot.telemetry.gateway import GatewayUnreachable, push_pending
 from taskpilot.views.job_facts import describe
-from taskpilot.views.traces import replay
 
 
 def close_ended_leases(deployment: Deployment) -> list[str]:

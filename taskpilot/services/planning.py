@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from taskpilot.deployment import Deployment, compile_policy
-from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import Run, TriggerKind
-from taskpilot.domain.specs import DEFAULT_BUDGET, JobSpec
+from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file
 from taskpilot.ledger.claims import RunPlan
@@ -21,7 +20,6 @@ from taskpilot.llm.prices import Prices
 from taskpilot.schedules.schedule import catch_up_window
 from taskpilot.services.inputs import copy_inputs, forget_run_dir
 from taskpilot.store.creation import prepare_state_dir
-from taskpilot.views.jobs import ceilings_in_words
 
 
 @dataclass(frozen=True)
@@ -110,13 +108,6 @@ def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None
         _check_price(deployment, spec, model, prices)
     if settings.policy_files:
         compile_policy(settings)
-
-
-def budget_note(spec: JobSpec, model: str | None) -> str:
-    """The budget in force, for people; a second line where the model is no real one."""
-    source = "the default one: the job names none" if spec.ceilings is DEFAULT_BUDGET else "the job's own"
-    offline = "\noffline: embedded rules answered, no model was asked" if model == OFFLINE else ""
-    return f"budget: {ceilings_in_words(spec.ceilings)} a run ({source}){offline}"
 
 
 def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Prices) -> None:

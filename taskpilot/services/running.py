@@ -18,14 +18,14 @@ from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Attempts, Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
-from taskpilot.services.planning import RunRequest, budget_note, plan_resume, plan_run
+from taskpilot.services.planning import RunRequest, plan_resume, plan_run
 from taskpilot.services.publishing import publish_change
-from taskpilot.store import listings, runs, steps, tasks
+from taskpilot.store import runs, steps
 from taskpilot.store.records import dumps
 from taskpilot.telemetry.gateway import push_job
 from taskpilot.telemetry.publish import TOTAL_SECONDS
 from taskpilot.views.job_facts import facts_of
-from taskpilot.views.runs import has_output, no_run, summarize
+from taskpilot.views.runs import no_run, summarize
 
 _HOLD_SECONDS: Final = 0.5
 """Between two looks at whether the run in the way has ended."""
@@ -44,20 +44,18 @@ class StepAnswer:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command that ran something prints and exits with."""
+    """What a command that ran something tells of and exits with."""
 
     summary: RunSummary
     """Its reason says why nothing ran, where nothing did."""
     exit_code: ExitCode
-    notes: tuple[str, ...]
-    """What a person should know after that, and the next command to type."""
 
 
 def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, display: Display) -> Finished:
     """Plans, claims and supervises one run. Raises UsageError, ConfigurationError, StoreError or StoreBusy before anything is claimed."""
     plan = plan_run(deployment, request)
     if isinstance(plan, Reason):
-        return Finished(RunSummary(run_id=None, job=request.job, status=plan.code, reason=plan), ExitCode.SUCCEEDED, ())
+        return Finished(RunSummary(run_id=None, job=request.job, status=plan.code, reason=plan), ExitCode.SUCCEEDED)
     # What the run changes is told at its end: nothing of it is to delay the job's start.
     with Interrupts() as interrupts, deployment.store.held():
         try:
@@ -158,7 +156,7 @@ def supervised(
     with deployment.store.held() as changes:
         changes.clear()
     run = find_run(deployment, claim.run.id)
-    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason.cause), _notes(deployment, spec, run))
+    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason.cause))
 
 
 def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
@@ -175,33 +173,4 @@ def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Cla
 
 def skipped(spec: JobSpec, skip: Skip) -> Finished:
     """What a run that is not to start comes to."""
-    return Finished(RunSummary(run_id=None, job=spec.name, status=skip.outcome, reason=skip.reason), skip.exit_code, ())
-
-
-def _notes(deployment: Deployment, spec: JobSpec, run: Run) -> tuple[str, ...]:
-    """What a person should know after the result, and the next command to type."""
-    notes = [budget_note(spec, run.model)]
-    if run.spend.cost_nano is None:
-        notes.append(
-            "cost: unknown, a call had no price or no usage; the budget then holds by calls and tokens. "
-            "prices.toml in the root gives a model its price"
-        )
-    if run.status is RunStatus.WAITING:
-        notes += _questions(deployment, run)
-    elif run.status is RunStatus.QUEUED:
-        notes.append(f"taskpilot runs resume {run.id}   goes on from the journal")
-    if run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(deployment.run_dir(run.id)):
-        notes.append(f"taskpilot runs logs {run.id} --output   what it said")
-    notes.append(f"taskpilot runs show {run.id}   shows every step")
-    return tuple(notes)
-
-
-def _questions(deployment: Deployment, run: Run) -> list[str]:
-    with deployment.store.read() as connection:
-        reviews = [task for task in tasks.tasks_of(connection, run.id) if task.status == "review"]
-        approvals = tasks.pending_decisions(connection, run.id)
-        uncertain = listings.uncertain_steps(connection, run.id)
-    asked = [f"taskpilot tasks approve {task.id}   (or reject)" for task in reviews]
-    asked += [f"taskpilot decisions approve {decision.id}   (or reject)" for decision in approvals]
-    asked += [f"taskpilot runs resume {run.id} --step {step.id} --done JSON|--again|--fail" for step in uncertain]
-    return [*asked, f"taskpilot runs resume {run.id}   when all is answered"]
+    return Finished(RunSummary(run_id=None, job=spec.name, status=skip.outcome, reason=skip.reason), skip.exit_code)
