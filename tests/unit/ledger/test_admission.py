@@ -7,7 +7,8 @@ import pytest
 
 from taskpilot import Retry, RunContext, cron, job
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
+from taskpilot.domain.reasons import ReasonCode
+from taskpilot.domain.runs import FireOutcome, Outcome, RunStatus
 from taskpilot.ledger.claims import Hold, Skip
 from taskpilot.store.schedules import end_pause
 from tests.spine import NOON, Spine
@@ -160,7 +161,7 @@ def test_a_run_that_no_process_has_is_replaced_at_once(spine: Spine) -> None:
     queued = spine.ledger.enqueue(spine.plan(cancel_other))
     assert isinstance(spine.refused(cancel_other), Hold)
     run = spine.run_of(queued.id)
-    assert (run.status, run.reason) == (RunStatus.CANCELLED, Reason.REPLACED)
+    assert (run.status, run.reason.code) == (RunStatus.CANCELLED, ReasonCode.REPLACED)
     spine.claim(cancel_other)
 
 

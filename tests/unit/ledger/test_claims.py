@@ -9,7 +9,8 @@ import pytest
 from taskpilot import Retry, RunContext, cron, job
 from taskpilot.domain.errors import LeaseLost
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import FireOutcome, Outcome, Owner, Reason, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import FireOutcome, Outcome, Owner, RunStatus
 from taskpilot.ledger.claims import Claim, Skip
 from taskpilot.ledger.ledger import Ledger
 from tests.spine import NOON, Spine
@@ -58,7 +59,7 @@ def test_another_job_is_none_of_its_business(spine: Spine) -> None:
 
 def test_a_waiting_run_holds_no_slot(spine: Spine) -> None:
     first = spine.claim(hourly)
-    spine.ledger.end(first.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=1, keep_lease=True)
+    spine.ledger.end(first.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=1, keep_lease=True)
     spine.claim(hourly)
 
 
@@ -128,7 +129,7 @@ def test_a_run_without_a_fire_closes_the_lost_one_and_starts_a_new_one(spine: Sp
     spine.later(31)
     second = spine.claim(hourly)
     assert second.run.id != first.run.id
-    assert (spine.run_of(first.run.id).status, spine.run_of(first.run.id).reason) == (RunStatus.LOST, Reason.LEASE)
+    assert (spine.run_of(first.run.id).status, spine.run_of(first.run.id).reason.code) == (RunStatus.LOST, ReasonCode.LEASE)
 
 
 def test_a_process_that_is_gone_on_this_host_is_not_waited_for(spine: Spine) -> None:
@@ -166,7 +167,7 @@ def test_a_renewal_prolongs_the_lease_and_counts_active_time_once(spine: Spine) 
 
 def test_active_time_is_summed_over_attempts(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True), active_seconds=3, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True), active_seconds=3, keep_lease=True)
     grant = spine.ledger.next_attempt(claim.grant, spine.plan(hourly).spec)
     spine.ledger.end(grant, Outcome(RunStatus.SUCCEEDED), active_seconds=4, keep_lease=True)
     run = spine.run_of(claim.run.id)
@@ -176,7 +177,7 @@ def test_active_time_is_summed_over_attempts(spine: Spine) -> None:
 
 def test_an_attempt_ends_once(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason.EXCEPTION, retry=True), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.EXCEPTION), retry=True), active_seconds=1, keep_lease=True)
     with pytest.raises(LeaseLost):
         spine.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)
     assert spine.run_of(claim.run.id).status is RunStatus.QUEUED
@@ -185,14 +186,14 @@ def test_an_attempt_ends_once(spine: Spine) -> None:
 @pytest.mark.parametrize(
     ("outcome", "after"),
     [
-        (Outcome(RunStatus.FAILED, Reason.EXCEPTION, retry=True), RunStatus.QUEUED),
-        (Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True), RunStatus.QUEUED),
-        (Outcome(RunStatus.FAILED, Reason.REQUIREMENT), RunStatus.FAILED),
-        (Outcome(RunStatus.TIMED_OUT, Reason.DEADLINE, retry=True), RunStatus.TIMED_OUT),
-        (Outcome(RunStatus.CANCELLED, Reason.SIGINT, retry=True), RunStatus.CANCELLED),
-        (Outcome(RunStatus.DENIED, Reason.DENIED, retry=True), RunStatus.DENIED),
-        (Outcome(RunStatus.BUDGET_EXCEEDED, Reason.BUDGET, retry=True), RunStatus.BUDGET_EXCEEDED),
-        (Outcome(RunStatus.WAITING, Reason.APPROVAL, retry=True), RunStatus.WAITING),
+        (Outcome(RunStatus.FAILED, Reason(ReasonCode.EXCEPTION), retry=True), RunStatus.QUEUED),
+        (Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True), RunStatus.QUEUED),
+        (Outcome(RunStatus.FAILED, Reason(ReasonCode.OUTCOME_FAILED)), RunStatus.FAILED),
+        (Outcome(RunStatus.TIMED_OUT, Reason(ReasonCode.DEADLINE), retry=True), RunStatus.TIMED_OUT),
+        (Outcome(RunStatus.CANCELLED, Reason(ReasonCode.SIGINT), retry=True), RunStatus.CANCELLED),
+        (Outcome(RunStatus.DENIED, Reason(ReasonCode.DENIED), retry=True), RunStatus.DENIED),
+        (Outcome(RunStatus.BUDGET_EXCEEDED, Reason(ReasonCode.BUDGET), retry=True), RunStatus.BUDGET_EXCEEDED),
+        (Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL), retry=True), RunStatus.WAITING),
     ],
 )
 def test_only_a_failed_or_lost_attempt_that_may_help_is_followed_by_another_one(spine: Spine, outcome: Outcome, after: RunStatus) -> None:
@@ -203,7 +204,7 @@ def test_only_a_failed_or_lost_attempt_that_may_help_is_followed_by_another_one(
 
 def test_the_last_attempt_is_not_followed_by_another_one(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    lost = Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True)
+    lost = Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True)
     spine.ledger.end(claim.grant, lost, active_seconds=1, keep_lease=True)
     grant = spine.ledger.next_attempt(claim.grant, spine.plan(hourly).spec)
     assert spine.ledger.end(grant, lost, active_seconds=1, keep_lease=True) is RunStatus.LOST
@@ -213,7 +214,7 @@ def test_the_last_attempt_is_not_followed_by_another_one(spine: Spine) -> None:
 
 def test_a_result_of_an_attempt_that_failed_is_not_the_result_of_the_one_after(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    failed = Outcome(RunStatus.FAILED, Reason.EVERY_ITEM_FAILED, result="0 of 2 handled", retry=True)
+    failed = Outcome(RunStatus.FAILED, Reason(ReasonCode.EVERY_ITEM_FAILED), result="0 of 2 handled", retry=True)
     spine.ledger.end(claim.grant, failed, active_seconds=1, keep_lease=True)
     grant = spine.ledger.next_attempt(claim.grant, spine.plan(hourly).spec)
     spine.ledger.end(grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)

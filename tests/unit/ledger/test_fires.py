@@ -134,7 +134,7 @@ def test_a_claim_that_fails_is_made_whole_at_the_next_look(spine: Spine, monkeyp
     folder = spine.defined(minutely, hourly)
     spine.later(HOUR.total_seconds())
     with monkeypatch.context() as patch:
-        patch.setattr("taskpilot.ledger.record_outcome.totals.touch", lambda *_: 1 / 0)
+        patch.setattr("taskpilot.ledger.record_outcome.totals.mark_dirty", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             spine.fires.claim_due(folder)
     assert (spine.outcomes("minutely"), spine.outcomes("hourly"), spine.cursor("minutely")) == ({}, {}, NOON)

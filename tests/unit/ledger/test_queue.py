@@ -9,7 +9,8 @@ import pytest
 
 from taskpilot import Retry, RunContext, every, job
 from taskpilot.domain.fires import LAUNCH, StartOrder
-from taskpilot.domain.runs import FireOutcome, Outcome, Reason, Run, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import FireOutcome, Outcome, Run, RunStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Claim, Definitions
 from taskpilot.store.schedules import begin_pause
@@ -58,7 +59,7 @@ def enqueued(spine: Spine, function: Callable[..., Any]) -> Run:
 
 def lost(spine: Spine, function: Callable[..., Any]) -> str:
     claim = spine.claim(function)
-    outcome = Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True)
+    outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True)
     assert spine.ledger.end(claim.grant, outcome, active_seconds=1, keep_lease=False) is RunStatus.QUEUED
     return claim.run.id
 
@@ -126,7 +127,7 @@ def test_of_a_job_that_allows_it_all_are(spine: Spine) -> None:
 def test_a_queued_run_waits_for_the_run_of_its_job_that_came_between(spine: Spine) -> None:
     """One that waited for a person holds no slot: another one may have started meanwhile."""
     waits = spine.claim(A)
-    spine.ledger.end(waits.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=1, keep_lease=False)
+    spine.ledger.end(waits.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=1, keep_lease=False)
     between = spine.claim(A)
     assert spine.ledger.go_on(waits.run.id)
     jobs = folder(A)
@@ -233,7 +234,7 @@ def test_a_queued_run_that_cannot_start_fails_with_the_cause(spine: Spine) -> No
     order = take(spine, folder(A))[0]
     assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, "the model has no key") is True
     ended = spine.run_of(run.id)
-    assert (ended.status, ended.reason, ended.detail) == (RunStatus.FAILED, Reason.CONFIGURATION, "the model has no key")
+    assert (ended.status, ended.reason, ended.detail) == (RunStatus.FAILED, Reason(ReasonCode.CONFIGURATION), "the model has no key")
     assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, "again") is False
 
 
@@ -250,7 +251,7 @@ def test_a_lost_run_is_continued_after_a_backoff_that_doubles(spine: Spine, atte
     for _ in range(attempts - 1):
         claim = spine.ledger.start_queued(spine.plan(C, run_id=run_id))
         assert claim is not None
-        spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True), active_seconds=1, keep_lease=False)
+        spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True), active_seconds=1, keep_lease=False)
     queue = spine.queue(random=Longest())
     assert queue.adopt(folder(C)) == [run_id]
     assert queue.adopt(folder(C)) == [], "it stands in the queue"

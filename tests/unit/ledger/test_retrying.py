@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from taskpilot import Retry, RunContext, cron, job
-from taskpilot.domain.runs import Outcome, Reason, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import Outcome, RunStatus
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.finish_attempt import backoff, overtaken_by
 from tests.spine import NOON, Spine
 
-LOST = Outcome(RunStatus.LOST, Reason.LEASE, "its process is gone", retry=True)
+LOST = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE), retry=True)
 
 
 @job(schedule=cron("0 * * * *"), retry=Retry(attempts=3))

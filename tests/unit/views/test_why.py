@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from taskpilot.domain.fires import ClockEvent, ClockEventKind
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
+from taskpilot.messages.moments import Moment, Told, tell
 from taskpilot.services.jobs import pause_job, resume_job
 from taskpilot.store import schedulers
-from taskpilot.messages.moments import Moment, Told, tell
 from taskpilot.views.why import why, why_json
 from tests import records
 from tests.timeline import Timeline
