@@ -44,7 +44,8 @@ def test_a_claimed_run_is_running_and_its_lease_is_ours(spine: Spine) -> None:
 def test_a_second_run_of_the_job_is_skipped_while_the_first_one_lives(spine: Spine) -> None:
     first = spine.claim(hourly)
     found = skip(spine)
-    assert (found.outcome, found.exit_code, found.run_id) == (FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, first.run.id)
+    assert (found.outcome, found.exit_code) == (FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP)
+    assert found.reason == Reason(ReasonCode.RUN_ACTIVE, {"run_id": first.run.id})
 
 
 def test_overlap_allow_all_starts_both(spine: Spine) -> None:
@@ -67,8 +68,9 @@ def test_a_fire_is_claimed_once(spine: Spine) -> None:
     first = spine.claim(hourly, scheduled_for=NOON)
     spine.ledger.end(first.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)
     found = skip(spine, NOON)
-    assert (found.outcome, found.exit_code, found.run_id) == (FireOutcome.STARTED, ExitCode.SKIPPED, first.run.id)
-    assert "already" in found.message
+    assert (found.outcome, found.exit_code) == (FireOutcome.STARTED, ExitCode.SKIPPED)
+    taken = {"scheduled_for": "2026-11-23T12:00:00Z", "outcome": "started", "run_id": first.run.id, "run_status": "succeeded"}
+    assert found.reason == Reason(ReasonCode.ALREADY_CLAIMED, taken)
 
 
 def test_of_many_claimers_of_one_fire_one_gets_it(spine: Spine) -> None:
@@ -95,7 +97,7 @@ def test_a_fire_that_met_a_living_run_is_recorded_as_skipped_and_stays_so(spine:
     spine.ledger.end(first.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)
     again = skip(spine, NOON)
     assert again.exit_code is ExitCode.SKIPPED
-    assert "skipped_overlap" in again.message
+    assert (again.reason.facts["outcome"], again.reason.facts["cause"]) == ("skipped_overlap", "run_active")
     assert spine.total("taskpilot_fires_total") == {'{"outcome":"skipped_overlap"}': 1}
 
 
@@ -120,7 +122,7 @@ def test_a_fire_whose_run_is_lost_goes_on_with_that_run_while_attempts_are_left(
     assert (second.run.id, second.grant.attempt) == (first.run.id, 2)
     spine.later(31)
     found = skip(spine, NOON)
-    assert found.exit_code is ExitCode.SKIPPED
+    assert (found.exit_code, found.reason.code) == (ExitCode.SKIPPED, ReasonCode.NO_ATTEMPT_LEFT)
     assert spine.run_of(first.run.id).status is RunStatus.LOST
 
 

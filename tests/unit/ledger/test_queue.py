@@ -191,7 +191,7 @@ def test_a_fire_whose_start_deadline_passes_in_the_queue_is_missed(spine: Spine)
     assert take(spine, jobs, places=1) == []
     fire = spine.fire("a", NOON + MINUTE)
     assert fire is not None
-    assert (fire.outcome, fire.reason) == (FireOutcome.MISSED, "its start deadline of 2m passed before it could start")
+    assert (fire.outcome, fire.reason) == (FireOutcome.MISSED, Reason(ReasonCode.START_DEADLINE, {"deadline_seconds": 120}))
     assert spine.total(FIRES) == {'{"outcome":"missed"}': 1}
 
 
@@ -206,11 +206,11 @@ def test_a_job_that_is_paused_while_its_fire_waits_does_not_start(spine: Spine) 
 @pytest.mark.parametrize(
     ("jobs", "outcome", "reason"),
     [
-        (Definitions({}, {"a": "a.py:1 SyntaxError"}), "blocked_config", "a.py:1 SyntaxError"),
-        (Definitions({}), "missed", "its job was removed while it waited to start"),
+        (Definitions({}, {"a": "a.py:1 SyntaxError"}), "blocked_config", Reason(ReasonCode.JOB_BROKEN, {"error": "a.py:1 SyntaxError"})),
+        (Definitions({}), "missed", Reason(ReasonCode.JOB_REMOVED)),
     ],
 )
-def test_a_fire_whose_job_is_broken_or_gone_does_not_start(spine: Spine, jobs: Definitions, outcome: str, reason: str) -> None:
+def test_a_fire_whose_job_is_broken_or_gone_does_not_start(spine: Spine, jobs: Definitions, outcome: str, reason: Reason) -> None:
     queued(spine, A)
     assert take(spine, jobs) == []
     fire = spine.fire("a", NOON + MINUTE)
@@ -222,20 +222,21 @@ def test_an_order_is_closed_once_and_only_while_nobody_started_it(spine: Spine) 
     jobs = queued(spine, A, B)
     first, second = take(spine, jobs)
     queue = spine.queue()
-    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, "no price") is True
-    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, "no price") is False
+    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION)) is True
+    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION)) is False
     spine.claim(B, scheduled_for=second.scheduled_for)
-    assert queue.close(second, FireOutcome.BLOCKED_CONFIG, "no price") is False
+    assert queue.close(second, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION)) is False
     assert spine.total(FIRES) == {'{"outcome":"blocked_config"}': 1, '{"outcome":"started"}': 1}
 
 
 def test_a_queued_run_that_cannot_start_fails_with_the_cause(spine: Spine) -> None:
     run = enqueued(spine, A)
     order = take(spine, folder(A))[0]
-    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, "the model has no key") is True
+    no_key = Reason(ReasonCode.CONFIGURATION, {"error": "the model has no key"})
+    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, no_key) is True
     ended = spine.run_of(run.id)
-    assert (ended.status, ended.reason, ended.detail) == (RunStatus.FAILED, Reason(ReasonCode.CONFIGURATION), "the model has no key")
-    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, "again") is False
+    assert (ended.status, ended.reason) == (RunStatus.FAILED, no_key)
+    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, no_key) is False
 
 
 class Longest(Random):
@@ -286,4 +287,4 @@ def test_a_fire_meets_the_lost_run_that_stands_in_the_queue(spine: Spine) -> Non
     spine.later(3)
     spine.awake()
     found = spine.refused(C)
-    assert found.run_id == run_id
+    assert found.reason.facts["run_id"] == run_id
