@@ -19,7 +19,8 @@ from taskpilot.domain.decisions import Decision
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.protocols import Model
-from taskpilot.domain.runs import Outcome, Reason, RunStatus, TriggerKind, exit_code
+from taskpilot.domain.reasons import Fact, ReasonCode
+from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind, exit_code
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
 from taskpilot.domain.times import utc_now
@@ -27,6 +28,7 @@ from taskpilot.domain.usage import Usage
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.jobs.parameters import parse_parameters
 from taskpilot.ledger.claims import Claim, RunPlan
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.runner import Runner
 from taskpilot.store import runs, steps, tasks
 
@@ -107,8 +109,10 @@ class JobResult:
     """What a job came to in a test."""
 
     status: RunStatus
-    reason: Reason
-    detail: str
+    reason: str
+    """Why it ended so, as a sentence; empty where it succeeded."""
+    reason_code: ReasonCode
+    reason_facts: Mapping[str, Fact]
     result: Any
     exit_code: ExitCode
     tasks: tuple[Task, ...]
@@ -180,10 +184,11 @@ def _run(
     with deployment.store.read() as connection:
         return JobResult(
             status=outcome.status,
-            reason=outcome.reason,
-            detail=outcome.detail,
+            reason=reason_sentence(outcome.reason, now=outcome.status is RunStatus.WAITING),
+            reason_code=outcome.reason.code,
+            reason_facts=outcome.reason.facts,
             result=run.result,
-            exit_code=exit_code(outcome.status, outcome.reason),
+            exit_code=exit_code(outcome.status, outcome.reason.cause),
             tasks=tuple(tasks.tasks_of(connection, run.id)),
             decisions=tuple(tasks.decisions_of(connection, run.id)),
             steps=tuple(steps.steps_of(connection, run.id)),

@@ -7,6 +7,7 @@ from typing import Any
 
 from taskpilot.domain.decisions import Decision, DecisionStatus, Verdict
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, RunStatus
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
@@ -14,9 +15,14 @@ from taskpilot.domain.times import to_micros
 from taskpilot.domain.usage import Usage
 from taskpilot.store import runs, steps, tasks
 from taskpilot.store.database import Store
-from taskpilot.store.records import dumps
+from taskpilot.store.records import dumps, reason_columns
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def raised(error: str, error_type: str = "ValueError") -> Reason:
+    """Why a job failed that raised an exception."""
+    return Reason(ReasonCode.EXCEPTION, {"error_type": error_type, "error": error})
 
 
 def newest_first(ids: Iterable[str]) -> list[str]:
@@ -25,7 +31,13 @@ def newest_first(ids: Iterable[str]) -> list[str]:
 
 
 def add_run(
-    store: Store, *, job: str = "triage", status: RunStatus = RunStatus.SUCCEEDED, result: Any = "2 requests handled", **columns: Any
+    store: Store,
+    *,
+    job: str = "triage",
+    status: RunStatus = RunStatus.SUCCEEDED,
+    reason: Reason = NO_REASON,
+    result: Any = "2 requests handled",
+    **columns: Any,
 ) -> str:
     """A run with one attempt of two seconds; gives its id."""
     run_id = new_id()
@@ -52,6 +64,7 @@ def add_run(
         "cost_nano": 2_020_000,
         "llm_calls": 3,
         "tool_calls": 1,
+        **reason_columns(reason),
         **columns,
     }
     grant = LeaseGrant(run_id=run_id, attempt_id=new_id(), attempt=1, token="t", expires_at=NOON)

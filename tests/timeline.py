@@ -7,6 +7,7 @@ from typing import Final
 from taskpilot.config import load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import Fire, SchedulerState
+from taskpilot.domain.reasons import NO_REASON, Reason
 from taskpilot.domain.runs import FireOutcome, Owner
 from taskpilot.ledger.claims import Claimed
 from taskpilot.services.jobs import follow_definitions
@@ -85,7 +86,7 @@ class Timeline:
             late = timedelta(seconds=lag)
             schedulers.tick(connection, scheduler, now=now, state=state, lag=late, jobs=7, broken=broken, error=error)
 
-    def record(self, fire: datetime, outcome: FireOutcome, reason: str = "", run_id: str | None = None) -> None:
+    def record(self, fire: datetime, outcome: FireOutcome, reason: Reason = NO_REASON, run_id: str | None = None) -> None:
         """A fire of triage that got its outcome three seconds after its time."""
         with self.deployment.store.write() as connection:
             fires.insert_fires(connection, [Fire("triage", fire, outcome, run_id, reason, fire + timedelta(seconds=3))])

@@ -28,6 +28,7 @@ from taskpilot.process import asked_to_end
 from taskpilot.runner import Runner
 from taskpilot.services.attempts import Display, NoDisplay
 from taskpilot.services.planning import RunRequest
+from taskpilot.services.publishing import publish_on_change
 from taskpilot.services.running import Finished, resume_run, run_job
 from taskpilot.store import runs, totals
 from taskpilot.telemetry.decision_log import DecisionLogSignal
@@ -57,11 +58,11 @@ class App:
 
     def run(self, request: RunRequest, display: Display) -> Finished:
         """Runs a job with this process as its supervisor."""
-        return run_job(self.deployment, request, self.run_child, display)
+        return run_job(publish_on_change(self.deployment), request, self.run_child, display)
 
     def resume(self, run_id: str, *, model: str | None, answer: StepAnswer | None, display: Display) -> Finished:
         """Goes on with a run with this process as its supervisor."""
-        return resume_run(self.deployment, run_id, model=model, answer=answer, run_child=self.run_child, display=display)
+        return resume_run(publish_on_change(self.deployment), run_id, model=model, answer=answer, run_child=self.run_child, display=display)
 
     def serve_orders(self, connection: socket.socket) -> None:
         """Is a fork server: forks a supervisor for each order that comes, until the server on the other side is gone."""
@@ -72,7 +73,7 @@ class App:
     def _start_order(self, order: StartOrder) -> int:
         from taskpilot.services.queued_runs import start_order
 
-        finished = start_order(self.deployment, order, self.run_child, NoDisplay())
+        finished = start_order(publish_on_change(self.deployment), order, self.run_child, NoDisplay())
         return 0 if finished is None else int(finished.exit_code)
 
     def run_child(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float) -> int:
@@ -89,7 +90,7 @@ class App:
             asked_to_end=asked_to_end,
         ).run(session, grant)
         self._count_failures(session)
-        return int(exit_code(outcome.status, outcome.reason))
+        return int(exit_code(outcome.status, outcome.reason.cause))
 
     def _count_failures(self, session: Session) -> None:
         """Counts what signals could not write; quiet, since the attempt has ended well or not without it."""

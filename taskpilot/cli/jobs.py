@@ -13,7 +13,7 @@ from taskpilot.domain.text import one_line
 
 @click.group(name="jobs", cls=Noun, alone="list")
 def command() -> None:
-    """What is defined, and when it is due.
+    """List, check, pause and resume jobs.
 
     \b
     Examples:
@@ -25,9 +25,9 @@ def command() -> None:
 @command.command(name="list")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """The jobs, their schedules and how they ran last.
+    """List the jobs, their schedules and their last runs.
 
-    Files that cannot be loaded are named on stderr; `taskpilot jobs validate` makes them an error.
+    Job files that cannot be loaded are named on stderr; `taskpilot jobs validate` exits with 78 for them.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def list_(*, as_json: bool) -> None:
             cells.append(
                 (
                     line.spec.name,
-                    schedule.describe() if schedule else "when asked",
+                    schedule.describe() if schedule else "none",
                     formatting.local(line.next_fire, schedule.zone) if schedule else formatting.NONE,
                     formatting.instant(line.next_fire),
                     line.last_run.status.value if line.last_run else "never ran",
@@ -66,7 +66,7 @@ def list_(*, as_json: bool) -> None:
 @click.argument("job", shell_complete=completion.jobs)
 @json_option
 def show(job: str, *, as_json: bool) -> None:
-    """One job: its parameters, limits and tools.
+    """Show one job: its parameters, limits and tools.
 
     \b
     Examples:
@@ -74,7 +74,8 @@ def show(job: str, *, as_json: bool) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.jobs.parameters import describe_parameters
-    from taskpilot.views.jobs import ceilings_in_words, line_json, parameters_json, show_job, type_words
+    from taskpilot.messages import budgets, times
+    from taskpilot.views.jobs import line_json, parameters_json, show_job, type_words
 
     with bootstrap.deployment() as deployment:
         line = show_job(deployment, job)
@@ -88,15 +89,15 @@ def show(job: str, *, as_json: bool) -> None:
         {
             "job": spec.name,
             "file": str(spec.file or ""),
-            "schedule": schedule.describe() if schedule else "when asked",
+            "schedule": schedule.describe() if schedule else "none",
             "next fire": f"{formatting.local(line.next_fire, schedule.zone)} = {formatting.instant(line.next_fire)}" if schedule else "",
-            "paused": f"{str(line.pause).removeprefix('paused ')}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
+            "paused": f"{times.pause_words(line.pause)}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
             "last run": f"{last.status}, {formatting.instant(last.started_at)}, {last.id}" if last else "never ran",
-            "model": model or "as --model or TASKPILOT_MODEL says",
+            "model": model or "set with --model or TASKPILOT_MODEL",
             "deadline": formatting.duration(spec.deadline.total_seconds()),
             "attempts": str(spec.retry.attempts),
             "overlap": spec.overlap,
-            "budget": ceilings_in_words(spec.ceilings) + ("" if spec.budget else " (the default)"),
+            "budget": budgets.budget_of(spec),
             "tools": ", ".join(tool.name for tool in spec.tools),
         }
     )
@@ -115,12 +116,12 @@ def show(job: str, *, as_json: bool) -> None:
 @click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def validate(job: str | None, *, as_json: bool) -> int:
-    """Load every job file and compile the policies; run nothing.
+    """Check every job file and policy without running anything.
 
-    Ends with 78 where a file is broken. Where a Pushgateway is set, zeros are
-    pushed for each job, so that a first run is seen as an increase.
+    Exits with 78 if a file is broken. If a Pushgateway is set, zeros are pushed
+    for each job, so that Prometheus sees the first run as an increase.
 
-    Warns of times that the clock skips or repeats within 400 days. A warning changes no exit code.
+    Warns of times that daylight saving skips or repeats within 400 days. Warnings do not change the exit code.
 
     \b
     Examples:
@@ -151,18 +152,18 @@ def validate(job: str | None, *, as_json: bool) -> int:
     if report.ok:
         return ExitCode.SUCCEEDED
     wrong = len(report.broken) + (report.policy_error is not None)
-    output.whisper(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; correct what is named above, no token was spent")
+    output.whisper(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; fix what is named above; no token was spent")
     return ExitCode.CONFIGURATION
 
 
 @command.command(name="next")
 @click.argument("job", required=False, shell_complete=completion.jobs)
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many fires.")
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:
-    """The next fires of one job, or of all together, in the job's zone and in UTC.
+    """Show when one job, or all jobs, will run next, in the job's time zone and in UTC.
 
-    Warns of times that the clock skips or repeats within 400 days, with what happens then. A warning changes no exit code.
+    Warns of times that daylight saving skips or repeats within 400 days. Warnings do not change the exit code.
 
     \b
     Examples:
@@ -184,7 +185,9 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
         for spec, fire in fires
         if spec.schedule
     ]
-    output.print_table(("job", "fire", "zone", "in utc"), cells, empty="nothing is due: no schedule, or none of its times is to come")
+    output.print_table(
+        ("job", "fire", "zone", "in utc"), cells, empty="nothing is due: there is no schedule, or all of its times have passed"
+    )
     for warning in warnings:
         output.whisper(f"warning: {warning}")
 
@@ -193,9 +196,9 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
 @click.argument("job", shell_complete=completion.jobs)
 @person_options
 def pause(job: str, *, by: str | None, note: str) -> None:
-    """Start no run of a job until it is resumed; what runs goes on.
+    """Pause a job: it does not start until it is resumed. Active runs continue.
 
-    Its fires are recorded as paused, and a run that is asked for ends with 11.
+    What would have run is recorded as paused; `taskpilot run JOB` exits with 11.
 
     \b
     Examples:
@@ -213,7 +216,7 @@ def pause(job: str, *, by: str | None, note: str) -> None:
 @click.argument("job", shell_complete=completion.jobs)
 @person_options
 def resume(job: str, *, by: str | None, note: str) -> None:
-    """End a job's pause; what was due in it is not caught up.
+    """Resume a paused job. What was due during the pause is not caught up.
 
     \b
     Examples:

@@ -6,11 +6,13 @@ from taskpilot.cli import formatting, output
 from taskpilot.deployment import Deployment
 from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import RESUMABLE, Feedback, RunStatus
-from taskpilot.domain.steps import Step, StepStatus
+from taskpilot.domain.runs import RESUMABLE, Feedback, RunStatus, RunSummary
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Spend
+from taskpilot.messages import questions
+from taskpilot.messages.budgets import budget_of
+from taskpilot.messages.reasons import next_command, reason_line, reason_sentence
 from taskpilot.services.running import Finished
 from taskpilot.views.runs import RunDetail, has_output, show_run
 from taskpilot.views.shapes import summary_json
@@ -28,8 +30,8 @@ def show(detail: RunDetail) -> None:
         {
             "run": run.id,
             "job": run.job,
-            "status": run.status.value + (f" ({run.reason.value})" if run.reason else ""),
-            "why": run.detail,
+            "status": run.status.value,
+            "why": reason_sentence(run.reason, now=run.status is RunStatus.WAITING),
             "trigger": run.trigger.value,
             "scheduled": formatting.instant(run.scheduled_for) if run.scheduled_for else "",
             "started": formatting.instant(run.started_at) if run.started_at else "",
@@ -58,20 +60,20 @@ def show(detail: RunDetail) -> None:
 
 def waiting_for(detail: RunDetail) -> None:
     """Prints what the run waits for, each with the command that answers it; nothing where it waits for nothing."""
-    for task in detail.tasks:
-        if task.status is TaskStatus.REVIEW:
-            output.say(f"\nwaits for a yes or no to the task: {one_line(task.title)}")
-            output.say(f"  taskpilot tasks approve {task.id}\n  taskpilot tasks reject {task.id}")
-    for decision in detail.pending:
-        arguments = one_line(json.dumps(decision.arguments, ensure_ascii=False), limit=300)
-        output.say(f"\nwaits for a yes or no to the call {one_line(decision.tool)}({arguments}): {one_line('; '.join(decision.reasons))}")
-        output.say(f"  taskpilot decisions approve {decision.id}\n  taskpilot decisions reject {decision.id}")
-    for step in detail.uncertain:
-        _uncertain(detail.run.id, step)
-    if detail.run.status in RESUMABLE and not detail.pending and not detail.uncertain:
-        open_reviews = any(task.status is TaskStatus.REVIEW for task in detail.tasks)
-        if not open_reviews or detail.run.status is not RunStatus.WAITING:
-            output.say(f"\nnext: taskpilot runs resume {detail.run.id}")
+    reviews = [task for task in detail.tasks if task.status is TaskStatus.REVIEW]
+    asked = [
+        *(questions.about_task(task) for task in reviews),
+        *(questions.about_decision(decision) for decision in detail.pending),
+        *(questions.about_step(detail.run.id, step) for step in detail.uncertain),
+    ]
+    for question in asked:
+        output.say(f"\n{question.sentence}")
+        width = max(len(answer) for answer, _ in question.answers) + 1
+        for answer, command in question.answers:
+            output.say(f"  {answer + ':':<{width}}  {command}")
+    answered = not detail.pending and not detail.uncertain and not (reviews and detail.run.status is RunStatus.WAITING)
+    if detail.run.status in RESUMABLE and answered:
+        output.say(f"\nnext: taskpilot runs resume {detail.run.id}")
 
 
 def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
@@ -91,7 +93,7 @@ def why(task: Task) -> str:
 def cost(spend: Spend, model: str | None) -> str:
     """Money, tokens and calls in one line; says where the model is no real one, and where a price is not known."""
     if model == OFFLINE:
-        money = "0.00 USD (offline)"
+        money = "0.00 USD (offline: built-in rules, no model was asked)"
     elif spend.cost_nano is None:
         money = "unknown (a call had no price)"
     else:
@@ -102,7 +104,7 @@ def cost(spend: Spend, model: str | None) -> str:
 
 def _feedback(given: Feedback) -> str:
     note = f": {given.note}" if given.note else ""
-    return f"{given.verdict.value}, says {given.given_by}, {formatting.instant(given.given_at)}{note}"
+    return f"{given.verdict.value}, by {given.given_by}, {formatting.instant(given.given_at)}{note}"
 
 
 def _attempts(detail: RunDetail) -> None:
@@ -115,23 +117,11 @@ def _attempts(detail: RunDetail) -> None:
             one.status.value,
             formatting.instant(one.started_at),
             formatting.duration(one.active_micros / 1_000_000),
-            one.detail or one.reason.value,
+            reason_line(one.reason),
         )
         for one in detail.attempts
     ]
     output.print_table(("attempt", "status", "started", "active", "why"), cells, empty="")
-
-
-def _uncertain(run_id: str, step: Step) -> None:
-    arguments = one_line(json.dumps(step.input, ensure_ascii=False), limit=300)
-    call = f"{one_line(step.name)}({arguments})"
-    if step.status is StepStatus.DIVERGED:
-        output.say(f"\nwaits for you: another call is recorded where {call} was asked for. Shall it be made?")
-    else:
-        output.say(f"\nwaits for you: {call} had begun and its end is not known. Did it happen?")
-    output.say(f"  it did:      taskpilot runs resume {run_id} --step {step.id} --done JSON")
-    output.say(f"  it did not:  taskpilot runs resume {run_id} --step {step.id} --again")
-    output.say(f"  give it up:  taskpilot runs resume {run_id} --step {step.id} --fail")
 
 
 SKIPS = frozenset({ExitCode.SKIPPED, ExitCode.SKIPPED_OVERLAP})
@@ -153,26 +143,38 @@ def tell(deployment: Deployment, finished: Finished, *, as_json: bool, quiet: bo
 def cause(finished: Finished) -> str:
     """One line that names the job and why it did not succeed, and where to look."""
     summary = finished.summary
-    why = one_line(summary.reason, limit=400) or finished.exit_code.meaning
-    where = f"; look: taskpilot runs show {summary.run_id}" if summary.run_id else ""
+    why = one_line(_why(summary), limit=400) or finished.exit_code.meaning
+    where = f"; details: taskpilot runs show {summary.run_id}" if summary.run_id else ""
     return f"taskpilot: {summary.job}: {summary.status}: {why}{where}"
 
 
 def _page(deployment: Deployment, finished: Finished) -> None:
     summary = finished.summary
+    why = _why(summary)
     if summary.run_id is None or finished.exit_code in SKIPS:
-        output.say(f"{summary.job}: {summary.status}")
-    else:
-        if summary.result is not None:
-            output.say(summary.result if isinstance(summary.result, str) else json.dumps(summary.result, ensure_ascii=False, indent=2))
-            output.say()
-        detail = show_run(deployment, summary.run_id)
-        if detail.tasks:
-            tasks_table(detail.tasks, summary.run_id)
-            output.say()
-        why = f": {one_line(detail.run.detail, limit=500)}" if detail.run.detail else ""
-        output.tell(f"{summary.job} {summary.status} in {formatting.duration(summary.duration_seconds)}{why}")
-        output.say(f"cost: {cost(detail.run.spend, detail.run.model)}")
-    for line in "\n".join(finished.notes).splitlines():
-        # A command to copy stays on its line.
-        (output.say if line.startswith("taskpilot ") else output.tell)(line)
+        output.tell(f"{summary.job}: {summary.status}: {why}" if why else f"{summary.job}: {summary.status}")
+        if command := next_command(summary.job, summary.reason):
+            output.say(f"next: {command}")
+        return
+    if summary.result is not None:
+        output.say(summary.result if isinstance(summary.result, str) else json.dumps(summary.result, ensure_ascii=False, indent=2))
+        output.say()
+    detail = show_run(deployment, summary.run_id)
+    if detail.tasks:
+        tasks_table(detail.tasks, summary.run_id)
+        output.say()
+    ended = f"{summary.job} {summary.status} in {formatting.duration(summary.duration_seconds)}"
+    output.tell(f"{ended}: {one_line(why, limit=500)}" if why else ended)
+    output.say(f"cost: {cost(detail.run.spend, detail.run.model)}")
+    if detail.run.spend.cost_nano is None:
+        output.tell("The budget holds by calls and tokens where a call has no price; prices.toml in the root gives a model its price.")
+    output.tell(f"budget: {budget_of(deployment.catalog.get(summary.job))}")
+    waiting_for(detail)
+    output.say(f"details: taskpilot runs show {summary.run_id}")
+    if detail.run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(detail.folder):
+        output.say(f"output: taskpilot runs logs {summary.run_id} --output")
+
+
+def _why(summary: RunSummary) -> str:
+    """The reason; of a run that waits, or did not start, in the present tense."""
+    return reason_sentence(summary.reason, now=summary.run_id is None or summary.status == RunStatus.WAITING)

@@ -42,7 +42,7 @@ RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded"
 
 @click.group(name="runs", cls=Noun, alone="list")
 def command() -> None:
-    """What ran, how it ended, and what it waits for.
+    """Show runs: their status, results, logs, and what they wait for.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def command() -> None:
 @page_options("run")
 @json_option
 def list_(*, job: str | None, status: str | None, limit: int, before: str | None, as_json: bool) -> None:
-    """The newest runs.
+    """List the newest runs.
 
     \b
     Examples:
@@ -68,6 +68,8 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
       taskpilot runs list --status waiting --json
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.domain.runs import RunStatus
+    from taskpilot.messages.reasons import reason_line
     from taskpilot.store.listings import Page
     from taskpilot.views.runs import list_runs
     from taskpilot.views.shapes import run_json
@@ -85,7 +87,7 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
             formatting.instant(run.started_at or run.created_at),
             formatting.duration(run.active_micros / 1_000_000),
             formatting.usd(run.spend.cost_nano),
-            run.detail or run.reason.value,
+            reason_line(run.reason, now=run.status is RunStatus.WAITING),
         )
         for run in found
     ]
@@ -102,7 +104,7 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
-    """One run: its attempts, tasks and cost, and what it waits for.
+    """Show one run: attempts, tasks, cost, and what it waits for.
 
     \b
     Examples:
@@ -121,10 +123,10 @@ def show(run_id: str, *, as_json: bool) -> None:
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
-@click.option("--output", "of_process", is_flag=True, help="What the job's process printed, instead of the log.")
+@click.option("--output", "of_process", is_flag=True, help="Show what the job's process printed instead of the log.")
 @json_option
 def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
-    """What a run logged, or what its process printed.
+    """Show a run's log, or what its process printed.
 
     \b
     Examples:
@@ -158,7 +160,7 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", "queued", "running", "waiting"))
 def cancel(run_id: str) -> None:
-    """End a run that is queued, running or waiting.
+    """Cancel a run that is queued, running or waiting.
 
     \b
     Examples:
@@ -174,12 +176,12 @@ def cancel(run_id: str) -> None:
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @click.option("--correct", is_flag=True, help="The result was right.")
-@click.option("--wrong", is_flag=True, help="It was not.")
+@click.option("--wrong", is_flag=True, help="The result was wrong.")
 @person_options
 def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | None) -> None:
-    """Say whether a run's result was right.
+    """Record whether a run's result was right.
 
-    A later word on the same run takes the earlier one's place.
+    A later answer replaces an earlier one.
 
     \b
     Examples:
@@ -200,19 +202,19 @@ def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | No
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", *RESUMED))
-@click.option("--model", metavar="NAME", help="Go on with this model.  [default: the run's own]")
-@click.option("--step", "step_id", metavar="ID", help="The uncertain step that one of the next three answers.")
+@click.option("--model", metavar="NAME", help="Continue with this model.  [default: the run's own]")
+@click.option("--step", "step_id", metavar="ID", help="The step in question; answer with one of the next three.")
 @click.option("--done", metavar="JSON", help="It happened, and this was its result.")
-@click.option("--again", is_flag=True, help="It did not happen: make it again.")
-@click.option("--fail", is_flag=True, help="Take it as failed.")
+@click.option("--again", is_flag=True, help="It did not happen: call it again.")
+@click.option("--fail", is_flag=True, help="Count it as failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary line alone.")
-@click.option("--quiet", is_flag=True, help="Print nothing but one line where it does not succeed.")
+@click.option("--quiet", is_flag=True, help="Print one line on stderr if it does not succeed, else nothing.")
 def resume(
     run_id: str, *, model: str | None, step_id: str | None, done: str | None, again: bool, fail: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Go on with a run; nothing recorded is paid or done again.
+    """Continue a run; recorded steps are not repeated.
 
-    What a run waits for is shown by `taskpilot runs show RUN`.
+    `taskpilot runs show RUN` shows what it waits for.
 
     \b
     Examples:

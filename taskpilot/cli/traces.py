@@ -26,7 +26,7 @@ REPLAY_SECONDS: Final = 300.0
 
 @click.group(name="traces", cls=Noun)
 def command() -> None:
-    """Where a run spent its time.
+    """Show where a run spent its time, and deliver pending spans.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def command() -> None:
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
-    """The attempts, agents, steps and decisions of a run along its time.
+    """Show the attempts, agents, steps and decisions of a run on a time line.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def show(run_id: str, *, as_json: bool) -> None:
         return
     output.say(f"run {run.id} of {run.job}\ntrace {run.trace_id}")
     if not lines:
-        output.whisper("no attempt has begun yet")
+        output.whisper("no attempt has started yet")
         return
     for drawn in _waterfall(lines, now, formatting.width_of(sys.stdout)):
         output.say_line(drawn)
@@ -77,9 +77,9 @@ def show(run_id: str, *, as_json: bool) -> None:
 @command.command()
 @json_option
 def replay(*, as_json: bool) -> int:
-    """Deliver the spans that the collector missed.
+    """Deliver the spans that the collector has not received.
 
-    They keep their true times. A server (`taskpilot serve`) does so by itself. Exit code 75 where spans are still pending.
+    They keep their original times. `taskpilot serve` does this automatically. Exit code 75: some are still pending.
 
     \b
     Examples:
@@ -88,7 +88,7 @@ def replay(*, as_json: bool) -> int:
     from dataclasses import asdict
 
     from taskpilot.cli import bootstrap
-    from taskpilot.views.traces import replay as deliver
+    from taskpilot.services.traces import replay as deliver
 
     with bootstrap.deployment() as deployment:
         delivery = deliver(deployment, seconds=REPLAY_SECONDS)

@@ -11,10 +11,10 @@ from taskpilot.cli.options import json_option
 @click.option("--at", metavar="TIME", help="The moment, in ISO 8601.  [default: the latest fire that was due]")
 @json_option
 def command(job: str, *, at: str | None, as_json: bool) -> None:
-    """Why a fire did or did not happen.
+    """Show why a job did or did not run at a time.
 
-    A TIME without an offset is the wall clock of the job's zone: one that comes twice is its first occurrence, one that the clock skips
-    the first instant after it. A moment that was no fire is answered by the fires around it.
+    A TIME without an offset is in the job's time zone. If the clock repeats it, the first occurrence is meant; if the clock skips it,
+    the first instant after it. For a time at which the job was not due, the fires before and after are shown.
 
     \b
     Examples:
@@ -22,12 +22,14 @@ def command(job: str, *, at: str | None, as_json: bool) -> None:
       taskpilot why triage --at 2026-11-24T07:00
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.moments import tell
     from taskpilot.views.why import why, why_json
 
     with bootstrap.deployment() as deployment:
-        answer = why(deployment, job, at=at)
+        moment = why(deployment, job, at=at)
     if as_json:
-        output.print_json(why_json(answer))
+        output.print_json(why_json(moment))
         return
-    output.say_line(answer.sentence)
-    output.print_fields({**answer.facts, "next": answer.next})
+    told = tell(moment)
+    output.say_line(told.sentence)
+    output.print_fields({**told.facts, "next": told.next})

@@ -1,11 +1,11 @@
 """One tree of errors; each knows its exit code and whether a retry can help."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from taskpilot.domain.chat import ChatRetry
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import Reason
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.text import said
 
 
@@ -104,6 +104,21 @@ class Denied(TaskPilotError):
 
     exit_code = ExitCode.DENIED
 
+    def __init__(self, message: str | None = None, *, facts: Mapping[str, Fact] | None = None) -> None:
+        super().__init__(message)
+        self.reason = Reason(ReasonCode.DENIED, facts or {"error": str(self)})
+        """Which tool, and what the policy or the person said."""
+
+    @classmethod
+    def by_policy(cls, tool: str, said: str) -> Self:
+        """A policy's denial of a call of that tool, with its own words."""
+        return cls(f"{tool} was denied by policy: {said}", facts={"tool": tool, "policy": said})
+
+    @classmethod
+    def by_person(cls, tool: str, by: str, note: str) -> Self:
+        """A person's denial of a call of that tool."""
+        return cls(f"{tool} was rejected by {by}: {note or 'no reason given'}", facts={"tool": tool, "by": by, "note": note})
+
 
 class RequirementNotMet(TaskPilotError):
     """The job says done, its check says no."""
@@ -141,8 +156,8 @@ class Stop(BaseException):
 class Waiting(Stop):
     """The run waits for a person."""
 
-    def __init__(self, message: str | None = None, *, reason: Reason = Reason.APPROVAL) -> None:
-        super().__init__(message)
+    def __init__(self, reason: Reason = Reason(ReasonCode.APPROVAL)) -> None:
+        super().__init__()
         self.reason = reason
         """What the person is asked about: an approval, an uncertain step or a diverged one."""
 
@@ -150,9 +165,10 @@ class Waiting(Stop):
 class BudgetExceeded(Stop):
     """A call would go past a ceiling of the run's budget."""
 
-    def __init__(self, message: str | None = None, *, scope: str = "run", in_flight: bool = False) -> None:
-        super().__init__(message)
-        self.scope = scope
+    def __init__(self, facts: Mapping[str, Fact] | None = None, *, in_flight: bool = False) -> None:
+        super().__init__()
+        self.reason = Reason(ReasonCode.BUDGET, facts or {})
+        """Which ceiling, and how much of it is used."""
         self.in_flight = in_flight
         """True where only what calls in flight have reserved is in the way: most of it comes back when they end."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Self
 
 from taskpilot.domain.decisions import Decision
@@ -36,6 +37,24 @@ class Event:
     message: str
     level: str = "info"
     fields: dict[str, Any] = field(default_factory=dict)
+
+
+class EventKind(StrEnum):
+    """What a row of the `events` table tells of: a change of the record that somebody may want to be told of."""
+
+    RUN_SUCCEEDED = "run_succeeded"
+    RUN_FAILED = "run_failed"
+    RUN_LOST = "run_lost"
+    RUN_TIMED_OUT = "run_timed_out"
+    RUN_DENIED = "run_denied"
+    RUN_OVER_BUDGET = "run_over_budget"
+    OUTCOME_FAILED = "outcome_failed"
+    RUN_CANCELLED = "run_cancelled"
+    FIRE_MISSED = "fire_missed"
+    FIRE_BLOCKED = "fire_blocked"
+    APPROVAL_ASKED = "approval_asked"
+    JOB_PAUSED = "job_paused"
+    JOB_RESUMED = "job_resumed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     BUDGET = 12, "stopped by a budget"
     WAITING = 13, "waits for a person"
     DENIED = 14, "denied by policy or a person"
-    REQUIREMENT = 15, "ctx.require not met: the job says done, the check says no"
+    REQUIREMENT = 15, "a ctx.require() check failed"
     CANCELLED = 16, "cancelled by a person"
     STORE = 74, "the store or the state dir cannot be used: full, read-only, corrupt; nothing was overwritten"
     TEMPORARY = 75, "temporary: provider unreachable, store locked or away; safe to retry"

@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Owner
+from taskpilot.domain.times import utc_text
 
 WAKE_UP: Final = timedelta(seconds=15)
 """A scheduler looks at the clock at least this often, whatever it is told to sleep: clocks are set, and machines suspended."""
@@ -25,9 +27,11 @@ class Fire:
     scheduled_for: datetime
     outcome: FireOutcome
     run_id: str | None
-    reason: str
+    reason: Reason
     recorded_at: datetime
     start_after: datetime | None = None
+    key: str = ""
+    """What tells an event's fire from others of its job: delivery id, path and digest, parent run. Empty: the scheduled time is the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Gap:
     last: datetime
     count: int
     outcome: FireOutcome
-    reason: str
+    reason: Reason
     schedule: str
     recorded_at: datetime
 
@@ -56,10 +60,9 @@ class Pause:
     resumed_by: str | None = None
     resume_note: str = ""
 
-    def __str__(self) -> str:
-        """Like `paused since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-        since = self.paused_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"paused since {since} by {self.paused_by}" + (f": {self.note}" if self.note else "")
+    def reason(self, code: ReasonCode = ReasonCode.PAUSED, **facts: Fact) -> Reason:
+        """Why a fire in this pause, or before it, did not start."""
+        return Reason(code, {"since": utc_text(self.paused_at), "by": self.paused_by, "note": self.note, **facts})
 
 
 @dataclass(frozen=True, slots=True)

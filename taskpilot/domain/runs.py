@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.usage import Spend
 
 
@@ -31,32 +32,6 @@ RESUMABLE: Final = frozenset(
     {RunStatus.WAITING, RunStatus.QUEUED, RunStatus.LOST, RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.BUDGET_EXCEEDED}
 )
 """`runs resume` goes on from the journal of a run in one of these."""
-
-
-class Reason(StrEnum):
-    """Why a run stands as it does, where its status alone does not say; a sentence follows in `detail`."""
-
-    NONE = ""
-    REQUIREMENT = "requirement"
-    PROVIDER_UNREACHABLE = "provider_unreachable"
-    STORE = "store"
-    STORE_BUSY = "store_busy"
-    CONFIGURATION = "configuration"
-    EXCEPTION = "exception"
-    EVERY_ITEM_FAILED = "every_item_failed"
-    APPROVAL = "approval"
-    UNCERTAIN_STEP = "uncertain_step"
-    DIVERGED_STEP = "diverged_step"
-    BUDGET = "budget"
-    DENIED = "denied"
-    DEADLINE = "deadline"
-    CANCELLED_BY_PERSON = "cancelled"
-    REPLACED = "replaced"
-    SIGINT = "sigint"
-    SIGTERM = "sigterm"
-    SIGNAL = "signal"
-    EXITED = "exited"
-    LEASE = "lease"
 
 
 class TriggerKind(StrEnum):
@@ -99,7 +74,6 @@ class Run:
     job: str
     status: RunStatus
     reason: Reason
-    detail: str
     trigger: TriggerKind
     scheduled_for: datetime | None
     previous_fire: datetime | None
@@ -124,6 +98,11 @@ class Run:
     cancel_grace: timedelta | None = None
     """Where a newer fire of its job ends it: how long it may take. None where a person does."""
 
+    @property
+    def deadline_reason(self) -> Reason:
+        """Why it has timed out, where its active seconds are used up."""
+        return Reason(ReasonCode.DEADLINE, {"deadline_seconds": self.deadline_micros / 1_000_000})
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -134,7 +113,6 @@ class Attempt:
     number: int
     status: RunStatus
     reason: Reason
-    detail: str
     started_at: datetime
     ended_at: datetime | None
     active_micros: int
@@ -146,8 +124,7 @@ class Outcome:
     """What an attempt came to."""
 
     status: RunStatus
-    reason: Reason = Reason.NONE
-    detail: str = ""
+    reason: Reason = NO_REASON
     result: Any = None
     retry: bool = False
     """True where the attempt may be followed by another one, if the run has one left."""
@@ -178,19 +155,20 @@ _BY_STATUS: Final = {
 }
 
 _BY_REASON: Final = {
-    Reason.REQUIREMENT: ExitCode.REQUIREMENT,
-    Reason.PROVIDER_UNREACHABLE: ExitCode.TEMPORARY,
-    Reason.STORE: ExitCode.STORE,
-    Reason.STORE_BUSY: ExitCode.TEMPORARY,
-    Reason.CONFIGURATION: ExitCode.CONFIGURATION,
-    Reason.SIGINT: ExitCode.SIGINT,
-    Reason.SIGTERM: ExitCode.SIGTERM,
+    ReasonCode.OUTCOME_FAILED: ExitCode.REQUIREMENT,
+    ReasonCode.PROVIDER_UNREACHABLE: ExitCode.TEMPORARY,
+    ReasonCode.STORE: ExitCode.STORE,
+    ReasonCode.STORE_BUSY: ExitCode.TEMPORARY,
+    ReasonCode.NOT_STARTED: ExitCode.STORE,
+    ReasonCode.CONFIGURATION: ExitCode.CONFIGURATION,
+    ReasonCode.SIGINT: ExitCode.SIGINT,
+    ReasonCode.SIGTERM: ExitCode.SIGTERM,
 }
 
 
-def exit_code(status: RunStatus, reason: Reason) -> ExitCode:
-    """The exit code of a run or attempt that stands so."""
-    return _BY_REASON.get(reason, _BY_STATUS[status])
+def exit_code(status: RunStatus, code: ReasonCode) -> ExitCode:
+    """The exit code of a run or attempt that stands so; `code` is its reason's `cause`."""
+    return _BY_REASON.get(code, _BY_STATUS[status])
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +178,8 @@ class RunSummary:
     run_id: str | None
     job: str
     status: str
-    reason: str
+    reason: Reason = NO_REASON
+    """In the JSON it is the sentence, beside `reason_code` and `reason_facts`."""
     result: Any = None
     attempts: int = 0
     duration_seconds: float = 0.0

@@ -85,6 +85,8 @@ class Step:
     diverged: bool = False
     decision_id: str | None = None
     idempotent: bool = True
+    position: int = 0
+    """Its place among the steps of its run, by their beginnings; goes on over attempts."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ def from_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
+def utc_text(moment: datetime) -> str:
+    """Like `2026-11-24T06:00:00Z`, with what is finer than a second where there is any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def utc_now() -> datetime:
     """The wall clock, aware, in UTC."""
     return datetime.now(UTC)

@@ -11,8 +11,10 @@ from typing import Any, Final
 from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS
 from taskpilot.domain.times import from_micros, utc_now
 from taskpilot.domain.usage import NANO_PER_USD
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import last_runs
+from taskpilot.store.records import reason_of
 from taskpilot.telemetry.locks import WaitBudget, file_lock
 from taskpilot.telemetry.metrics import Snapshot, snapshot_of
 
@@ -72,10 +74,13 @@ def _totals(snapshot: Snapshot, job: str) -> dict[str, float]:
 def _run(row: Any) -> dict[str, Any] | None:
     if row is None:
         return None
+    reason = reason_of(row)
     return {
         "run_id": row.id,
         "status": row.status,
-        "reason": row.reason,
+        "reason": reason_sentence(reason),
+        "reason_code": reason.code.value,
+        "reason_facts": dict(reason.facts),
         "attempts": row.attempts,
         "started_at": _moment(row.started_at),
         "ended_at": _moment(row.ended_at),

@@ -1,6 +1,5 @@
 """What the record says of one moment of one job, read in one transaction: the material of `why`."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,10 +7,11 @@ from typing import Final
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
-from taskpilot.domain.fires import ClockEvent, Fire, Gap, Pause, ScheduleInForce
-from taskpilot.domain.runs import FireOutcome, Run
+from taskpilot.domain.fires import Fire, Pause, ScheduleInForce
+from taskpilot.domain.reasons import Fact
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import JobSpec
+from taskpilot.messages.moments import MomentRecord
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import fires, runs, schedulers, schedules
 from taskpilot.store.database import Transaction
@@ -19,10 +19,6 @@ from taskpilot.store.database import Transaction
 _FAR: Final = timedelta(days=400)
 """A fire before a moment is looked for as far back as this: a year and some leap days."""
 TICK: Final = timedelta(microseconds=1)
-_OURS: Final = (FireOutcome.SKIPPED_OVERLAP, FireOutcome.COALESCED, FireOutcome.MISSED, FireOutcome.BUFFERED)
-"""Outcomes whose reasons are sentences of the ledger's own."""
-_RUN: Final = re.compile(r"\brun ([0-9a-f]{8}-[0-9a-f-]{27})\b")
-_FIRE: Final = re.compile(r"\bthe fire of (\d{4}-\S+?Z)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +75,6 @@ class JobRecord:
         return (ScheduleInForce(self.name, self.spec.schedule.describe(), moment - _FAR),)
 
 
-@dataclass(frozen=True, slots=True)
-class MomentRecord:
-    """What is known of one moment of a job."""
-
-    fire: Fire | None = None
-    gap: Gap | None = None
-    """The gap of which the moment is one fire."""
-    run: Run | None = None
-    """The run that the fire started."""
-    other: Run | None = None
-    """The run that stood in its way."""
-    successor: Fire | None = None
-    """The fire that catches up for it, or took its place."""
-    pause: Pause | None = None
-    """The pause that was in force at the moment."""
-    clock: tuple[ClockEvent, ...] = ()
-    awake: bool = False
-    """A scheduler is awake now."""
-    last_tick: datetime | None = None
-    """When one was awake last."""
-
-
 def read_job(deployment: Deployment, connection: Transaction | None, job: str, now: datetime) -> JobRecord:
     """Everything about a job that the folder or the record knows. Raises UsageError or ConfigurationError where neither does."""
     known: list[ScheduleInForce] = []
@@ -127,27 +101,28 @@ def read_moment(connection: Transaction, job: str, moment: datetime, now: dateti
     gap = None if fire is not None else fires.gap_at(connection, job, moment)
     if gap is not None and not names(readable_text(gap.schedule), moment):
         gap = None
-    outcome, reason = next(((one.outcome, one.reason) for one in (fire, gap) if one is not None), (None, ""))
-    # What a person noted with a pause, or a file's error, is nobody's fire or run.
-    reason = reason if outcome in _OURS else ""
-    other, successor = _RUN.search(reason), _fire_in(reason)
+    found = fire or gap
+    facts = {} if found is None else found.reason.facts
+    other, when = facts.get("run_id"), _instant(facts.get("fire"))
     return MomentRecord(
         fire=fire,
         gap=gap,
         run=runs.get_run(connection, fire.run_id) if fire is not None and fire.run_id else None,
-        other=runs.get_run(connection, other[1]) if other else None,
-        successor=fires.get_fire(connection, job, successor) if successor else None,
+        other_run=runs.get_run(connection, other) if isinstance(other, str) else None,
+        other_fire=fires.get_fire(connection, job, when) if when is not None else None,
         pause=schedules.pause_at(connection, job, moment),
         clock=tuple(schedulers.clock_events_at(connection, moment)),
-        awake=bool(schedulers.awake_schedulers(connection, now)),
+        scheduler_runs=bool(schedulers.awake_schedulers(connection, now)),
         last_tick=schedulers.last_tick(connection),
     )
 
 
-def _fire_in(reason: str) -> datetime | None:
-    """The other fire that a reason names."""
-    found = _FIRE.search(reason)
-    return None if found is None else datetime.fromisoformat(found[1])
+def _instant(fact: Fact) -> datetime | None:
+    """The instant of a fact; None where there is none."""
+    try:
+        return datetime.fromisoformat(fact) if isinstance(fact, str) else None
+    except ValueError:
+        return None
 
 
 def names(schedule: Schedule | None, moment: datetime) -> bool:

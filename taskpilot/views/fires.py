@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from taskpilot.deployment import Deployment
+from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.store.fires import fires_page, gaps_page
-from taskpilot.views.shapes import iso
+from taskpilot.views.shapes import iso, reason_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class FireLine:
     count: int
     outcome: FireOutcome
     run_id: str | None
-    reason: str
+    reason: Reason
     recorded_at: datetime
 
 
@@ -47,6 +48,6 @@ def fire_json(line: FireLine) -> dict[str, Any]:
         "count": line.count,
         "outcome": line.outcome.value,
         "run_id": line.run_id,
-        "reason": line.reason,
+        **reason_json(line.reason, now=line.outcome is FireOutcome.BUFFERED),
         "recorded_at": iso(line.recorded_at),
     }

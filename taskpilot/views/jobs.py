@@ -12,7 +12,7 @@ from taskpilot.deployment import Deployment, compile_policy
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.fires import Pause
 from taskpilot.domain.runs import Run
-from taskpilot.domain.specs import Budget, JobSpec
+from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.catalog import BrokenFile
 from taskpilot.jobs.parameters import ParameterInfo, check_parameters, describe_parameters
 from taskpilot.schedules.clock_changes import ClockWarning, clock_warnings
@@ -161,14 +161,6 @@ def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
 def type_words(parameter: ParameterInfo) -> str:
     """What may stand behind `-p NAME=`."""
     return "file, or - for stdin" if parameter.input else parameter.type_text
-
-
-def ceilings_in_words(budget: Budget) -> str:
-    """What a run may use at most: "0.50 USD, 60 LLM calls"."""
-    counts = ((budget.tokens, "tokens"), (budget.llm_calls, "LLM calls"), (budget.tool_calls, "tool calls"))
-    parts = [] if budget.usd is None else [f"{budget.usd} USD"]
-    parts += [f"{number:,} {noun}" for number, noun in counts if number is not None]
-    return ", ".join(parts) or "no ceiling"
 
 
 def _chosen(deployment: Deployment, name: str | None) -> list[JobSpec]:

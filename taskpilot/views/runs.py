@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -20,7 +20,6 @@ from taskpilot.store.database import Store
 from taskpilot.store.listings import Page
 from taskpilot.telemetry.logs import RUN_FILE
 from taskpilot.views import shapes
-from taskpilot.views.shapes import tokens_json, usd
 
 
 def summarize(store: Store, run_id: str) -> RunSummary:
@@ -30,23 +29,11 @@ def summarize(store: Store, run_id: str) -> RunSummary:
         counts = tasks.task_counts(connection, run_id)
     if run is None:
         raise no_run(run_id)
-    return RunSummary(
-        run_id=run.id,
-        job=run.job,
-        status=run.status,
-        reason=run.detail or run.reason,
-        result=run.result,
-        attempts=run.attempts,
-        duration_seconds=run.active_micros / 1_000_000,
-        tasks=counts,
-        tokens=tokens_json(run.spend.usage),
-        cost_usd=usd(run.spend.cost_nano),
-        llm_calls=run.spend.llm_calls,
-        tool_calls=run.spend.tool_calls,
-        trace_id=run.trace_id,
-    )
+    values = shapes.run_json(run)
+    return RunSummary(**{name: values[name] for name in _SUMMARY}, reason=run.reason, tasks=counts)
 
 
+_SUMMARY: Final = [one.name for one in fields(RunSummary) if one.name not in ("reason", "tasks")]
 OUTPUT_LOG: Final = "output.log"
 
 

@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from taskpilot.domain.decisions import Decision
-from taskpilot.domain.runs import Attempt, Feedback, Run, RunSummary
+from taskpilot.domain.reasons import Reason
+from taskpilot.domain.runs import Attempt, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
 from taskpilot.domain.usage import Usage, nano_to_usd
+from taskpilot.messages.reasons import reason_sentence
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -26,9 +28,14 @@ def tokens_json(usage: Usage) -> dict[str, int]:
     return {"input": usage.input, "cached_input": usage.cached_input, "output": usage.output}
 
 
+def reason_json(reason: Reason, *, now: bool = False) -> dict[str, Any]:
+    """A reason as a sentence and in its typed form. `now`: it still holds, so the sentence is in the present tense."""
+    return {"reason": reason_sentence(reason, now=now), "reason_code": reason.code.value, "reason_facts": dict(reason.facts)}
+
+
 def summary_json(summary: RunSummary) -> dict[str, Any]:
     """The summary line of a run, key by key as the contract has it."""
-    return asdict(summary)
+    return asdict(summary) | reason_json(summary.reason, now=summary.run_id is None or summary.status == RunStatus.WAITING)
 
 
 def run_json(run: Run) -> dict[str, Any]:
@@ -37,8 +44,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "run_id": run.id,
         "job": run.job,
         "status": run.status.value,
-        "reason": run.reason.value,
-        "detail": run.detail,
+        **reason_json(run.reason, now=run.status is RunStatus.WAITING),
         "trigger": run.trigger.value,
         "scheduled_for": iso(run.scheduled_for),
         "created_at": iso(run.created_at),
@@ -64,8 +70,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
     return {
         "number": attempt.number,
         "status": attempt.status.value,
-        "reason": attempt.reason.value,
-        "detail": attempt.detail,
+        **reason_json(attempt.reason),
         "started_at": iso(attempt.started_at),
         "ended_at": iso(attempt.ended_at),
         "duration_seconds": attempt.active_micros / 1_000_000,

@@ -1,4 +1,4 @@
-"""Times as people say them: the wall clock of a zone, with the nights on which it jumps."""
+"""Times as people type them: the wall clock of a zone, with the nights on which it jumps."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.text import one_line
-from taskpilot.schedules.clock_changes import ChangeKind, clock_changes
+from taskpilot.messages.times import read_as, zone_change
+from taskpilot.schedules.clock_changes import clock_changes
 
 _YEARS: Final = (1971, 9_000)
 """The store knows no time before 1970, and a calendar ends."""
@@ -26,35 +27,15 @@ def asked_moment(text: str, zone: str) -> tuple[datetime, str]:
             raise UsageError(f"--at {one_line(text, limit=80)}: name a year from {_YEARS[0]} to {_YEARS[1]}")
         if when.tzinfo is not None:
             return when.astimezone(UTC), ""
-        instant, note = _of_wall_clock(when, ZoneInfo(zone))
+        return _of_wall_clock(when, ZoneInfo(zone))
     except (ValueError, OverflowError):
         raise UsageError(f"--at {one_line(text, limit=80)}: write it like 2026-12-24T08:00, in the job's zone, or with an offset") from None
-    return instant, f"read in {zone}{note}"
-
-
-def local(moment: datetime, zone: str) -> str:
-    """Like `Tue 2026-11-24 07:00 (Europe/Berlin)`."""
-    exact = "%H:%M:%S" if moment.second or moment.microsecond else "%H:%M"
-    return f"{moment.astimezone(ZoneInfo(zone)).strftime(f'%a %Y-%m-%d {exact}')} ({zone})"
-
-
-def utc(moment: datetime) -> str:
-    """Like `2026-11-24T06:00:00Z`."""
-    return moment.isoformat(timespec="auto" if moment.microsecond else "seconds").replace("+00:00", "Z")
 
 
 def clock_change(moment: datetime, zone: str) -> str:
-    """What the zone's clock does in the hours around an instant, and what that means for a schedule; empty where it runs on."""
+    """What the zone's clock does in the hours around an instant; empty where it runs on."""
     change = next(iter(clock_changes(zone, moment - _NEAR, within=2 * _NEAR)), None)
-    if change is None:
-        return ""
-    old, new = ((change.at + offset).strftime("%H:%M") for offset in (change.before, change.after))
-    meaning = (
-        "a fixed time in between is due at the first instant after it"
-        if change.kind is ChangeKind.GAP
-        else "a fixed time that comes twice is due once, first"
-    )
-    return f"{utc(change.at)}, {old} became {new} in {zone}: {meaning}"
+    return "" if change is None else zone_change(change.at, change.before, change.after, zone)
 
 
 def _of_wall_clock(wall: datetime, zone: ZoneInfo) -> tuple[datetime, str]:
@@ -62,7 +43,5 @@ def _of_wall_clock(wall: datetime, zone: ZoneInfo) -> tuple[datetime, str]:
     if first.astimezone(zone).replace(tzinfo=None, fold=0) != wall:
         # In a gap, fold 0 counts with the offset of before and lands after the gap by as much as the wall time is inside of it.
         change = next(iter(clock_changes(zone.key, second, within=first - second)))
-        return change.at, ", where the clock skipped it; the first instant after it is meant"
-    if first != second:
-        return first, f", where it came twice; the first is meant, the second was {utc(second)}"
-    return first, ""
+        return change.at, read_as(zone.key, skipped=True)
+    return first, read_as(zone.key, second=second if first != second else None)

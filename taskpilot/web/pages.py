@@ -113,7 +113,7 @@ def page_routes(services: Services, version: str) -> APIRouter:
 
     @router.get("/", response_model=schemas.Service, responses=_HTML | answers(503))
     def root(request: Request) -> Response:
-        """Who answers and where what is; for a browser, the history of runs."""
+        """The service and its links; for a browser, the page of jobs and runs."""
         if prefers_html(request.headers.get("accept", "")):
             return HTMLResponse(_history(services, version), headers={"Vary": "Accept"})
         info = {"name": "taskpilot", "version": version, "deployment": deployment.store.deployment, "links": LINKS}
@@ -121,7 +121,7 @@ def page_routes(services: Services, version: str) -> APIRouter:
 
     @router.get("/docs", response_class=HTMLResponse)
     def docs(request: Request) -> Response:
-        """The API's description, to be read."""
+        """The API's description as a page."""
         return HTMLResponse(render("docs.html", **for_people(request.app.openapi())))
 
     @router.get("/openapi.json", responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}})

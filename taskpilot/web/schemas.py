@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from taskpilot.domain.decisions import DecisionStatus, Verdict
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import FeedbackVerdict, FireOutcome, RunStatus, TriggerKind
 from taskpilot.domain.tasks import Priority, TaskStatus
 
@@ -24,7 +25,7 @@ class Listed(BaseModel, Generic[Item]):
 
 
 class Service(BaseModel):
-    """Who answers, and where what is."""
+    """Which service this is, and its links."""
 
     name: str
     version: str
@@ -50,7 +51,7 @@ class Budget(BaseModel):
 
 
 class Pause(BaseModel):
-    """A time in which a job does not run, by somebody's wish."""
+    """A time in which a job does not run, since a person paused it."""
 
     since: Instant
     by: str
@@ -58,7 +59,7 @@ class Pause(BaseModel):
 
 
 class Job(BaseModel):
-    """A job as its file defines it, and how it stands."""
+    """A job as its file defines it, with its pause and its last run."""
 
     job: str
     description: str
@@ -97,7 +98,15 @@ class Jobs(Listed[Job]):
     broken: list[str]
 
 
-class Fire(BaseModel):
+class Explained(BaseModel):
+    """Why something ended as it did."""
+
+    reason: str = Field(description="A sentence; empty where nothing is to be explained.")
+    reason_code: ReasonCode
+    reason_facts: dict[str, str | int | float | bool | None]
+
+
+class Fire(Explained):
     """What became of `count` fires, from `first` to `scheduled_for`."""
 
     job: str
@@ -106,7 +115,6 @@ class Fire(BaseModel):
     count: int
     outcome: FireOutcome
     run_id: str | None
-    reason: str
     recorded_at: Instant
 
 
@@ -118,14 +126,12 @@ class Tokens(BaseModel):
     output: int
 
 
-class Run(BaseModel):
+class Run(Explained):
     """A run."""
 
     run_id: str
     job: str
     status: RunStatus
-    reason: str
-    detail: str
     trigger: TriggerKind
     scheduled_for: Instant | None
     created_at: Instant
@@ -145,13 +151,11 @@ class Run(BaseModel):
     trace_id: str
 
 
-class Attempt(BaseModel):
+class Attempt(Explained):
     """One start of a run's process."""
 
     number: int
     status: RunStatus
-    reason: str
-    detail: str
     started_at: Instant
     ended_at: Instant | None
     duration_seconds: float
@@ -263,13 +267,13 @@ class Queued(BaseModel):
 
 
 class Done(BaseModel):
-    """What came of it, as a sentence."""
+    """What was done, as a sentence."""
 
     message: str
 
 
 class Liveness(BaseModel):
-    """Whether the scheduler's loop comes round."""
+    """Whether the scheduler's loop runs."""
 
     alive: bool
     seconds_since_turn: float
@@ -283,7 +287,7 @@ class Readiness(BaseModel):
 
 
 class SchedulerHealth(BaseModel):
-    """The scheduler, and what there is for it to do; null is what nobody knows."""
+    """The scheduler and its work; null is unknown."""
 
     state: str
     jobs: int | None
@@ -310,7 +314,7 @@ class Finding(BaseModel):
 
 
 class Health(BaseModel):
-    """How everything stands."""
+    """The health of the deployment."""
 
     status: Literal["pass", "warn", "fail"]
     version: str
@@ -331,7 +335,7 @@ class GoldenSignal(BaseModel):
 
 
 class GoldenSignals(BaseModel):
-    """Whether the work is worth its while."""
+    """How well the jobs do."""
 
     success_rate: GoldenSignal
     p95_duration: GoldenSignal

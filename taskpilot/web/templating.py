@@ -9,8 +9,11 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from taskpilot.domain.runs import Run, RunStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import nano_to_usd
+from taskpilot.messages.reasons import reason_line
+from taskpilot.messages.times import paused
 
 _TONES: Final = {
     "good": ("pass", "succeeded"),
@@ -35,13 +38,25 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("taskpilot.web", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"line": one_line, "instant": _instant, "duration": _duration, "usd": _usd, "tone": _tone}
+    environment.filters |= {
+        "line": one_line,
+        "why": _why,
+        "paused": paused,
+        "instant": _instant,
+        "duration": _duration,
+        "usd": _usd,
+        "tone": _tone,
+    }
     return environment
 
 
 @cache
 def _style() -> str:
     return (files("taskpilot.web") / "templates" / "style.css").read_text(encoding="utf-8")
+
+
+def _why(run: Run) -> str:
+    return reason_line(run.reason, now=run.status is RunStatus.WAITING)
 
 
 def _instant(moment: datetime | None) -> str:

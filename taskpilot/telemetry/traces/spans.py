@@ -60,7 +60,7 @@ class _Tree:
         run = self._run
         # While a further attempt goes on, the run says nothing yet of how the ones before it ended.
         standing = self._record.attempts[-1] if self._record.is_at_work else run
-        status = _status(standing.status, standing.reason)
+        status = _status(standing.status, standing.reason_code)
         attributes = {
             names.OPERATION: names.INVOKE_WORKFLOW,
             names.AGENT: run.job,
@@ -82,7 +82,7 @@ class _Tree:
         attributes = {names.RUN_ATTEMPT: row.number, **self._standing(row), **(self._totals() if newest else {})}
         links = [Link(self._attempt_id(row.number - 1)), *self._approvals_before(row)]
         times = (row.started_at, row.ended_at)
-        own, status = self._attempt_id(row.number), _status(row.status, row.reason)
+        own, status = self._attempt_id(row.number), _status(row.status, row.reason_code)
         return self._span(f"attempt {row.number}", own, self._root, times, attributes, status, links=links)
 
     def _approvals_before(self, row: Any) -> list[Link]:
@@ -102,8 +102,8 @@ class _Tree:
             names.RUN_JOB: self._run.job,
             names.CONVERSATION: self._run.id,
             names.RUN_STATUS: row.status,
-            names.RUN_REASON: row.reason or None,
-            names.ERROR_TYPE: (row.reason or row.status) if failed else None,
+            names.RUN_REASON: row.reason_code or None,
+            names.ERROR_TYPE: (row.reason_code or row.status) if failed else None,
         }
 
     def _totals(self) -> dict[str, Any]:

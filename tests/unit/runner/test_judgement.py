@@ -19,7 +19,8 @@ from taskpilot.domain.errors import (
     Terminated,
     Waiting,
 )
-from taskpilot.domain.runs import Reason, RunStatus, exit_code
+from taskpilot.domain.reasons import ReasonCode
+from taskpilot.domain.runs import RunStatus, exit_code
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.runner import Runner, judge
 from taskpilot.testing import run_job
@@ -69,13 +70,13 @@ def test_an_error_that_left_the_job_says_status_code_and_whether_a_retry_may_hel
     session: Session, error: BaseException, status: RunStatus, code: int, retry: bool
 ) -> None:
     outcome = judge(session, None, error)
-    assert (outcome.status, exit_code(outcome.status, outcome.reason), outcome.retry) == (status, code, retry)
+    assert (outcome.status, exit_code(outcome.status, outcome.reason.code), outcome.retry) == (status, code, retry)
 
 
 def test_every_item_failed_comes_before_succeeded_and_keeps_the_result(session: Session) -> None:
     session.every_item_failed = ValueError("x")
     outcome = judge(session, "0 of 2", None)
-    assert (outcome.status, outcome.reason, outcome.result) == (RunStatus.FAILED, Reason.EVERY_ITEM_FAILED, "0 of 2")
+    assert (outcome.status, outcome.reason.code, outcome.result) == (RunStatus.FAILED, ReasonCode.EVERY_ITEM_FAILED, "0 of 2")
 
 
 def test_only_the_named_exceptions_of_a_job_are_tried_again(spine: Spine) -> None:
@@ -87,7 +88,7 @@ def test_only_the_named_exceptions_of_a_job_are_tried_again(spine: Spine) -> Non
     assert first.run.status is RunStatus.QUEUED
     second = spine.attempt(filtered, spine.ledger.next_attempt(first.grant, job_spec(filtered)))
     assert (second.run.status, second.run.attempts) == (RunStatus.FAILED, 2)
-    assert second.run.detail == "ValueError: x; not tried again: Retry(on=...) names only ConnectionError"
+    assert second.run.reason.facts == {"error": "ValueError: x", "error_type": "ValueError", "retry_on": "ConnectionError"}
 
 
 def test_the_last_attempt_says_nothing_of_trying_again(spine: Spine) -> None:
@@ -95,7 +96,7 @@ def test_the_last_attempt_says_nothing_of_trying_again(spine: Spine) -> None:
     def last(ctx: RunContext) -> None:
         raise ValueError("x")
 
-    assert spine.run(last).run.detail == "ValueError: x"
+    assert "retry_on" not in spine.run(last).run.reason.facts
 
 
 @pytest.mark.parametrize(
@@ -135,10 +136,10 @@ def test_a_lost_attempt_and_a_busy_store_are_tried_again_whatever_is_named(spine
     assert judge(session, None, StoreBusy("x")).retry
 
 
-def test_a_sentence_with_controls_is_one_harmless_line(session: Session) -> None:
-    detail = judge(session, None, ValueError("red \x1b[31m\nalert\u202e")).detail
-    assert detail.isprintable()
-    assert "\n" not in detail
+def test_an_errors_words_with_controls_are_one_harmless_line(session: Session) -> None:
+    said = str(judge(session, None, ValueError("red \x1b[31m\nalert\u202e")).reason.facts["error"])
+    assert said.isprintable()
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize("code", [None, 0])
@@ -158,7 +159,7 @@ def test_a_job_that_leaves_by_another_exit_failed(code: Any) -> None:
 
     ran = run_job(leaves)
     assert ran.status is RunStatus.FAILED
-    assert repr(code) in ran.detail
+    assert (ran.reason_code, ran.reason_facts) == (ReasonCode.EXCEPTION, {"error_type": "SystemExit", "error": str(code)})
 
 
 def test_a_result_that_is_no_json_fails_the_run_and_says_so() -> None:
@@ -166,7 +167,7 @@ def test_a_result_that_is_no_json_fails_the_run_and_says_so() -> None:
     def returns(ctx: RunContext) -> Any:
         return object()
 
-    assert "cannot be recorded as JSON" in run_job(returns).detail
+    assert "cannot be recorded as JSON" in run_job(returns).reason
 
 
 def test_terminated_is_left_to_the_supervisor(spine: Spine) -> None:
@@ -219,7 +220,7 @@ def test_an_unmet_requirement_is_exit_15_and_says_what_was_not_met() -> None:
         return "never"
 
     ran = run_job(checks)
-    assert (ran.exit_code, ran.detail) == (15, "at least one ticket")
+    assert (ran.exit_code, ran.reason_code, ran.reason_facts) == (15, ReasonCode.OUTCOME_FAILED, {"error": "at least one ticket"})
 
 
 def test_parameters_that_do_not_fit_the_job_any_more_are_a_configuration_error(spine: Spine) -> None:
@@ -233,4 +234,4 @@ def test_parameters_that_do_not_fit_the_job_any_more_are_a_configuration_error(s
 
     first = spine.run(before)
     second = spine.attempt(after, spine.ledger.resume(spine.plan(after, run_id=first.run.id)).grant)
-    assert (second.run.status, second.run.reason) == (RunStatus.FAILED, Reason.CONFIGURATION)
+    assert (second.run.status, second.run.reason.code) == (RunStatus.FAILED, ReasonCode.CONFIGURATION)
