@@ -44,7 +44,7 @@ def test_an_exception_fails_the_run_and_is_its_reason() -> None:
 
     ran = run_job(divides)
     assert (ran.status, ran.exit_code) == ("failed", 1)
-    assert "division by zero" in ran.detail
+    assert "division by zero" in ran.reason
 
 
 def test_a_job_may_check_its_own_result() -> None:
@@ -53,7 +53,7 @@ def test_a_job_may_check_its_own_result() -> None:
         ctx.require(tickets > 3, "more than three tickets")
 
     ran = run_job(counts)
-    assert (ran.status, ran.exit_code, ran.detail) == ("failed", 15, "more than three tickets")
+    assert (ran.status, ran.exit_code, ran.reason) == ("failed", 15, "more than three tickets")
 
 
 def test_a_job_knows_for_which_time_it_runs() -> None:
@@ -130,7 +130,7 @@ def test_an_artifacts_name_is_a_plain_file_name() -> None:
     def writes(ctx: RunContext) -> None:
         ctx.artifact("../../.bashrc", "")
 
-    assert "no artifact name" in run_job(writes).detail
+    assert "no artifact name" in run_job(writes).reason
 
 
 def test_a_job_is_tested_with_a_model_that_says_what_it_is_told() -> None:

@@ -43,7 +43,7 @@ def test_a_verdict_is_a_typed_value_and_never_a_word_in_a_text() -> None:
 def test_a_review_parks_the_run_for_a_person() -> None:
     ran = run_job(handle, model=ScriptedModel([PLAN, {"verdict": "REVIEW", "reason": "who is Weber?"}]))
     assert (ran.status, ran.exit_code, ran.tasks[0].status) == ("waiting", 13, "review")
-    assert f"taskpilot tasks approve {ran.tasks[0].id}" in ran.detail
+    assert f"taskpilot tasks approve {ran.tasks[0].id}" in ran.reason
 
 
 def test_policy_comes_before_effect() -> None:
@@ -100,7 +100,7 @@ def test_a_project_says_more_in_its_own_policy(tmp_path) -> None:  # type: ignor
 
     ran = run_job(sends, settings=f'[policy]\nfiles = ["{tmp_path}/mine.rego"]\n')
     assert ran.status == "denied"
-    assert "not on a Monday" in ran.detail
+    assert "not on a Monday" in ran.reason
 
 
 def test_a_budget_stops_a_run_before_the_call_that_could_be_too_much() -> None:

@@ -82,7 +82,7 @@ def test_a_scheduler_that_should_be_awake_and_is_not_fails(timeline: Timeline) -
     timeline.later(seconds=2)
     found = look(timeline)
     assert (found.status, found.scheduler.state, found.scheduler.lag_seconds) == (Status.FAIL, "dead", None)
-    assert "fail: the scheduler (pid 4711 on elsewhere) was awake last at 2026-11-23T12:00:00Z; look at" in texts(found)
+    assert "fail: the scheduler (pid 4711 on elsewhere) was last active at 2026-11-23T12:00:00Z; its process hangs" in texts(found)
     timeline.tick(scheduler="two", owner=current_owner())
     assert look(timeline).status is Status.PASS
     timeline.tick(SchedulerState.STOPPED, scheduler="two")
@@ -108,10 +108,10 @@ def test_a_fire_that_nobody_met_is_found_before_it_is_recorded(timeline: Timelin
     assert look(timeline).status is Status.PASS
     timeline.later(hours=12)
     found = look(timeline)
-    assert "warn: nothing started triage at 2026-11-24T06:00:00Z; `taskpilot why triage` says more" in texts(found)
+    assert "warn: triage did not start at 2026-11-24T06:00:00Z; see `taskpilot why triage`" in texts(found)
     assert close_missed(timeline.deployment) == {"missed": 1, "jobs": 1}
     assert "triage missed 1 fire, the last of 2026-11-24T06:00:00Z" in texts(look(timeline))
-    assert "nothing started" not in texts(look(timeline))
+    assert "did not start" not in texts(look(timeline))
     timeline.later(days=1, seconds=1)
     assert "missed 1 fire" not in texts(look(timeline))
 
@@ -120,7 +120,7 @@ def test_a_fire_that_a_command_claimed_is_not_said_to_be_open(timeline: Timeline
     timeline.follow()
     timeline.record(MONDAY + timedelta(hours=18), FireOutcome.SKIPPED_OVERLAP, "run x is active")
     timeline.later(hours=31)
-    assert "nothing started" not in texts(look(timeline))
+    assert "did not start" not in texts(look(timeline))
     pause_job(timeline.deployment, "triage", by="anna", note="")
     timeline.later(days=2)
     found = look(timeline)
