@@ -17,6 +17,7 @@ from taskpilot.ledger.queue import Queue
 from taskpilot.policy import PolicyReport, RegoPolicy, check_policies
 from taskpilot.process.owner import current_owner, is_gone
 from taskpilot.store.database import Store
+from taskpilot.store.totals import Change
 from taskpilot.telemetry.redaction import Redactor
 
 _current: "Deployment | None" = None
@@ -33,12 +34,19 @@ class Deployment:
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
         self.now = now
+        self.on_change: Callable[[frozenset[Change]], None] = lambda _changes: None
+        """Called after each commit that changed a job's ledger, by the thread that wrote."""
 
     @cached_property
     def store(self) -> Store:
         """The store; made at its first use. Raises StoreError, StoreBusy or ConfigurationError."""
         busy_seconds = min(5.0, self.settings.lease_seconds / 6)
-        return Store.open(self.settings.state_dir, deployment=self.settings.deployment, busy_seconds=busy_seconds)
+        store = Store.open(self.settings.state_dir, deployment=self.settings.deployment, busy_seconds=busy_seconds)
+        store.on_change = self._tell
+        return store
+
+    def _tell(self, changes: frozenset[Change]) -> None:
+        self.on_change(changes)
 
     @cached_property
     def catalog(self) -> JobCatalog:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from taskpilot.config import load
 from taskpilot.deployment import Deployment, current_deployment
 from taskpilot.services import maintenance as chores
+from taskpilot.services.publishing import publish_on_change
 
 
 def close_ended_leases() -> list[str]:
@@ -50,7 +51,7 @@ def prune_history() -> dict[str, int]:
 @contextmanager
 def _deployment() -> Iterator[Deployment]:
     running = current_deployment()
-    deployment = running or Deployment(load())
+    deployment = running or publish_on_change(Deployment(load()))
     try:
         yield deployment
     finally:

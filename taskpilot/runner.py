@@ -31,12 +31,15 @@ from taskpilot.domain.errors import (
     Terminated,
     Waiting,
 )
-from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, RunStatus, exit_code
-from taskpilot.domain.text import one_line, said
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import LeaseGrant, Outcome, RunStatus, exit_code
+from taskpilot.domain.text import one_line, said, words_of
 from taskpilot.jobs.parameters import bind_parameters
 
-_SHARED: Final = frozenset({Reason.PROVIDER_UNREACHABLE, Reason.CONFIGURATION, Reason.STORE, Reason.STORE_BUSY})
+_SHARED: Final = frozenset({ReasonCode.PROVIDER_UNREACHABLE, ReasonCode.CONFIGURATION, ReasonCode.STORE, ReasonCode.STORE_BUSY})
 """Why all items may have failed that has an exit code of its own."""
+ERROR_MAX: Final = 1000
+"""Characters of an error's words that a reason keeps."""
 
 
 def judge(session: Session, result: object, error: BaseException | None) -> Outcome:
@@ -44,16 +47,14 @@ def judge(session: Session, result: object, error: BaseException | None) -> Outc
     stops = list(session.stops)
     if isinstance(error, Stop) and error not in stops:
         stops.append(error)
-    for stop in stops:
-        if isinstance(stop, DeadlineExceeded):
-            return Outcome(RunStatus.TIMED_OUT, Reason.DEADLINE, str(stop))
+    if any(isinstance(stop, DeadlineExceeded) for stop in stops):
+        return Outcome(RunStatus.TIMED_OUT, session.run.deadline_reason)
     for stop in stops:
         if isinstance(stop, BudgetExceeded):
-            return Outcome(RunStatus.BUDGET_EXCEEDED, Reason.BUDGET, str(stop))
+            return Outcome(RunStatus.BUDGET_EXCEEDED, stop.reason)
     waits = [stop for stop in stops if isinstance(stop, Waiting)]
     if waits:
-        more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
-        return Outcome(RunStatus.WAITING, waits[0].reason, f"{waits[0]}{more}")
+        return Outcome(RunStatus.WAITING, waits[0].reason.with_facts(**({"more": len(waits) - 1} if len(waits) > 1 else {})))
     error = error or session.journal.unrecorded
     if error is not None:
         return _failed(error)
@@ -61,31 +62,36 @@ def judge(session: Session, result: object, error: BaseException | None) -> Outc
         failed = _failed(session.every_item_failed)
         if failed.status is RunStatus.DENIED:
             return failed
-        reason = failed.reason if failed.reason in _SHARED else Reason.EVERY_ITEM_FAILED
-        detail = f"every item failed, the first one with: {failed.detail}"
-        return Outcome(RunStatus.FAILED, reason, detail, result=result, retry=failed.retry)
+        if failed.reason.code in _SHARED:
+            return replace(failed, reason=failed.reason.with_facts(every_item=True), result=result)
+        return Outcome(RunStatus.FAILED, Reason(ReasonCode.EVERY_ITEM_FAILED, failed.reason.facts), result=result, retry=failed.retry)
     return Outcome(RunStatus.SUCCEEDED, result=result)
 
 
 def _failed(error: BaseException) -> Outcome:
     cause = error.cause if isinstance(error, ItemError) else error
-    detail = one_line(said(cause), limit=1000)
-    retry = not cause.permanent if isinstance(cause, TaskPilotError) else isinstance(cause, Exception)
     if isinstance(cause, Denied):
-        return Outcome(RunStatus.DENIED, Reason.DENIED, detail)
-    if isinstance(cause, RequirementNotMet):
-        return Outcome(RunStatus.FAILED, Reason.REQUIREMENT, one_line(str(cause), limit=1000))
-    if isinstance(cause, ConfigurationError):
-        return Outcome(RunStatus.FAILED, Reason.CONFIGURATION, str(cause))
-    if isinstance(cause, ModelUnavailable):
-        return Outcome(RunStatus.FAILED, Reason.PROVIDER_UNREACHABLE, detail, retry=True)
-    if isinstance(cause, StoreError):
-        return Outcome(RunStatus.FAILED, Reason.STORE, detail)
-    if isinstance(cause, StoreBusy):
-        return Outcome(RunStatus.FAILED, Reason.STORE_BUSY, detail, retry=True)
-    if isinstance(cause, EveryItemFailed):
-        return Outcome(RunStatus.FAILED, Reason.EVERY_ITEM_FAILED, detail, retry=True)
-    return Outcome(RunStatus.FAILED, Reason.EXCEPTION, detail, retry=retry)
+        return Outcome(RunStatus.DENIED, cause.reason)
+    code, retry = ReasonCode.EXCEPTION, isinstance(cause, Exception | SystemExit)
+    if isinstance(cause, TaskPilotError):
+        code = next((code for kind, code in _CODES.items() if isinstance(cause, kind)), code)
+        retry = not cause.permanent
+    said = cause.first if isinstance(cause, EveryItemFailed) else cause
+    words = words_of(said)
+    facts = {"error": words if code is ReasonCode.CONFIGURATION else one_line(words, limit=ERROR_MAX)}
+    if code in (ReasonCode.EXCEPTION, ReasonCode.EVERY_ITEM_FAILED):
+        facts["error_type"] = type(said).__name__
+    return Outcome(RunStatus.FAILED, Reason(code, facts), retry=retry)
+
+
+_CODES: Final[dict[type[TaskPilotError], ReasonCode]] = {
+    RequirementNotMet: ReasonCode.OUTCOME_FAILED,
+    ConfigurationError: ReasonCode.CONFIGURATION,
+    ModelUnavailable: ReasonCode.PROVIDER_UNREACHABLE,
+    StoreError: ReasonCode.STORE,
+    StoreBusy: ReasonCode.STORE_BUSY,
+    EveryItemFailed: ReasonCode.EVERY_ITEM_FAILED,
+}
 
 
 class Runner:
@@ -120,15 +126,16 @@ class Runner:
         if isinstance(error, Terminated) or self._asked_to_end():
             raise Terminated
         outcome = self._lease_lost(session, error) or judge(session, result, error)
-        outcome = replace(outcome, detail=self._mask(outcome.detail), result=self._hide(outcome.result))
+        facts = {name: self._mask(fact) if isinstance(fact, str) else fact for name, fact in outcome.reason.facts.items()}
+        outcome = replace(outcome, reason=Reason(outcome.reason.code, facts), result=self._hide(outcome.result))
         try:
             self._end(grant, outcome, active_seconds=time.monotonic() - began, keep_lease=True)
-        except LeaseLost as lost:
-            outcome = Outcome(RunStatus.LOST, Reason.LEASE, str(lost))
+        except LeaseLost:
+            outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE))
         level = "info" if outcome.status is RunStatus.SUCCEEDED else "warning"
-        fields = {"status": outcome.status, "reason": outcome.reason, "exit_code": int(exit_code(outcome.status, outcome.reason))}
-        why = f": {outcome.detail}" if outcome.detail else ""
-        session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}{why}", level=level, **fields)
+        code = exit_code(outcome.status, outcome.reason.cause)
+        fields = {"status": outcome.status, "reason": outcome.reason.code, "facts": dict(outcome.reason.facts), "exit_code": int(code)}
+        session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}", level=level, **fields)
         return outcome
 
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:
@@ -140,7 +147,7 @@ class Runner:
         except SystemExit as left:
             # A job that says goodbye with a code other than 0 says that it failed.
             code = left.code
-            return (None, None) if code in (None, 0) else (None, RuntimeError(f"the job left by sys.exit({code!r})"))
+            return None, None if code in (None, 0) else left
         except Stop as stop:
             return None, stop
         except BaseException as error:
@@ -153,7 +160,7 @@ class Runner:
     def _lease_lost(self, session: Session, error: BaseException | None) -> Outcome | None:
         """Lost, where an effect was refused for the lease, also if the job swallowed that; recorded only where nobody took the run over."""
         lost = next((stop for stop in (*session.stops, error) if isinstance(stop, LeaseLost)), None)
-        return None if lost is None else Outcome(RunStatus.LOST, Reason.LEASE, str(lost), retry=True)
+        return None if lost is None else Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE), retry=True)
 
 
 def _shown(value: Any) -> Any:

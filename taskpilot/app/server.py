@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from threading import current_thread
 from typing import Final
 
 from taskpilot.app.wiring import App
@@ -19,10 +20,12 @@ from taskpilot.scheduler.serving import Notifier, Serving
 from taskpilot.scheduler.telemetry import Telemetry
 from taskpilot.services.maintenance import deliver_pending
 from taskpilot.services.metrics import push_metrics
+from taskpilot.services.publishing import publish_changes
+from taskpilot.services.traces import replay
 from taskpilot.store import schedulers
+from taskpilot.store.totals import Change
 from taskpilot.telemetry.gateway import push_scheduler, retire_scheduler
 from taskpilot.telemetry.logs import configure_logs, run_logger
-from taskpilot.views.traces import replay
 from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
 
@@ -41,6 +44,16 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
     configure_logs(settings.state_dir, level=settings.log_level, deployment=deployment.store.deployment, secrets=app.secrets())
     log = run_logger(name="taskpilot.scheduler")
     telemetry = Telemetry(lambda: _push(app), first=lambda: _push_zeros(app))
+    loop = current_thread()
+
+    def tell(changes: frozenset[Change]) -> None:
+        """The loop waits for no gateway: the telemetry's thread tells what it changes. What a request changes is told before its answer."""
+        if current_thread() is loop:
+            telemetry.changed()
+        else:
+            publish_changes(deployment, changes)
+
+    deployment.on_change = tell
     manager = service_manager()
     wake_event = WakeEvent()
     engine = LocalEngine(engine_command, on_end=wake_event.set, on_lost=deployment.queue.requeue)
@@ -51,7 +64,6 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
         scheduler_id=scheduler_id,
         log=log,
         set_alarms=clock.set_schedules,
-        changed=telemetry.changed,
         boottime=suspend_aware_seconds,
     )
     serving = Serving(

@@ -27,6 +27,7 @@ from taskpilot.process import asked_to_end
 from taskpilot.runner import Runner
 from taskpilot.services.attempts import Display, NoDisplay
 from taskpilot.services.planning import RunRequest
+from taskpilot.services.publishing import publish_on_change
 from taskpilot.services.running import Finished, StepAnswer, resume_run, run_job
 from taskpilot.store import runs, totals
 from taskpilot.telemetry.decision_log import DecisionLogSignal
@@ -51,7 +52,7 @@ class App:
     """One deployment, ready to be used."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.deployment = Deployment(settings, now=now)
+        self.deployment = publish_on_change(Deployment(settings, now=now))
         self._lost_log_lines: Callable[[], int] = lambda: 0
 
     def run(self, request: RunRequest, display: Display) -> Finished:
@@ -88,7 +89,7 @@ class App:
             asked_to_end=asked_to_end,
         ).run(session, grant)
         self._count_failures(session)
-        return int(exit_code(outcome.status, outcome.reason))
+        return int(exit_code(outcome.status, outcome.reason.cause))
 
     def _count_failures(self, session: Session) -> None:
         """Counts what signals could not write; quiet, since the attempt has ended well or not without it."""

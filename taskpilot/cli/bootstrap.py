@@ -12,6 +12,7 @@ from taskpilot.cli.options import global_options
 from taskpilot.config import SETTINGS_FILE, Settings, find_root, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.services.publishing import publish_on_change
 
 
 def settings() -> Settings:
@@ -36,7 +37,7 @@ def settings_of(folder: Path) -> Settings:
 @contextmanager
 def deployment() -> Iterator[Deployment]:
     """The deployment of the root, closed at the end."""
-    opened = Deployment(settings())
+    opened = publish_on_change(Deployment(settings()))
     try:
         yield opened
     finally:

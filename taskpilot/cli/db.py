@@ -31,7 +31,9 @@ def upgrade() -> None:
     from taskpilot.services.database import upgrade_store
 
     settings = bootstrap.settings()
-    output.say(f"the store in {settings.state_dir} has schema {upgrade_store(settings)}, the newest of this version")
+    before, after = upgrade_store(settings)
+    change = f"schema {after}, the newest of this version" if before in (None, after) else f"schema {before} -> {after}"
+    output.say(f"the store in {settings.state_dir}: {change}")
 
 
 @command.command()

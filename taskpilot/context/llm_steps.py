@@ -89,7 +89,7 @@ class LLMSteps:
         if recorded is not None and recorded.status is StepStatus.SUCCEEDED:
             return _reply_of(recorded.result, recorded.usage)
         invocation.live = True
-        return self._ask_anew(request, place, asked[1], diverged=recorded is None and session.journal.displaced(place) is not None)
+        return self._ask_anew(request, place, asked[1], diverged=recorded is None and session.journal.conflicting(place) is not None)
 
     def _ask_anew(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
         session = self._session

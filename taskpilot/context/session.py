@@ -13,7 +13,8 @@ from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import DeadlineExceeded, LeaseLost, Stop, Waiting
 from taskpilot.domain.events import DecisionMade, Event, RunIdentity
 from taskpilot.domain.protocols import Model, PolicyEngine, Signals
-from taskpilot.domain.runs import Reason, Run
+from taskpilot.domain.reasons import Reason
+from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.journal.journal import Journal
 from taskpilot.journal.started_step import StartedStep
@@ -88,10 +89,10 @@ class Session:
         self.stops.append(stop)
         return stop
 
-    def waiting(self, why: str, action: str, *, reason: Reason = Reason.APPROVAL, **fields: Any) -> Waiting:
-        """Remembers that a person is asked; gives the stop to be raised."""
-        self.tell(action, why, level="warning", **fields)
-        waiting = Waiting(why, reason=reason)
+    def waiting(self, reason: Reason, action: str, message: str) -> Waiting:
+        """Remembers that a person is asked; gives the stop to be raised. `action` and `message` are for the log."""
+        self.tell(action, message, level="warning", **{name: fact for name, fact in reason.facts.items() if name.endswith("_id")})
+        waiting = Waiting(reason)
         self.stops.append(waiting)
         return waiting
 

@@ -8,7 +8,7 @@ from taskpilot.context.session import Session
 from taskpilot.domain.decisions import Decision, DecisionStatus, PolicyInput, PolicyResult, Verdict
 from taskpilot.domain.errors import BudgetExceeded, Denied, LeaseLost, StoreBusy, StoreError, TaskPilotError, ToolFailed
 from taskpilot.domain.ids import new_id
-from taskpilot.domain.runs import Reason
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line
@@ -28,6 +28,18 @@ def _as_recorded(error: Exception, mask: Callable[[str], str]) -> Exception:
     return ToolFailed(one_line(mask(what), limit=ERROR_KEPT))
 
 
+def _denied(decision: Decision) -> Denied:
+    """The denial that a person's or a policy's verdict is."""
+    if decision.status is DecisionStatus.REJECTED:
+        return Denied.by_person(decision.tool, decision.settled_by or "", decision.note or "")
+    return Denied.by_policy(decision.tool, "; ".join(decision.reasons))
+
+
+def _question(code: ReasonCode, step: Step) -> Reason:
+    """What a person is asked about a call."""
+    return Reason(code, {"run_id": step.run_id, "step_id": step.id, "tool": step.name})
+
+
 class ToolSteps:
     """Calls tools for one session."""
 
@@ -44,9 +56,9 @@ class ToolSteps:
         recorded = session.journal.recorded(place)
         if recorded is not None and not self._is_made_anew(recorded, spec):
             return self._replayed(recorded)
-        displaced = session.journal.displaced(place) if recorded is None else None
-        if displaced is not None:
-            raise self._displaced(place, displaced, arguments, spec)
+        conflicting = session.journal.conflicting(place) if recorded is None else None
+        if conflicting is not None:
+            raise self._conflict(place, conflicting, arguments, spec)
         decision = self._decide(place, spec, arguments, agent)
         return self._make(place, spec, arguments, agent, decision)
 
@@ -60,29 +72,23 @@ class ToolSteps:
         if recorded.status is StepStatus.SUCCEEDED:
             return recorded.result
         if recorded.status is StepStatus.DENIED:
-            raise Denied(recorded.error)
+            decision = self._session.journal.denial(recorded)
+            raise Denied(recorded.error) if decision is None else _denied(decision)
         if recorded.status in _UNCERTAIN:
             diverged = recorded.status is StepStatus.DIVERGED
+            reason = _question(ReasonCode.DIVERGED_STEP if diverged else ReasonCode.UNCERTAIN_STEP, recorded)
             what = "stands where another call is recorded" if diverged else "was started and left no result"
-            raise self._session.waiting(
-                f"the tool {recorded.name} {what}, and is not safe to repeat: "
-                f"`taskpilot runs resume {recorded.run_id} --step {recorded.id} --done JSON|--again|--fail`",
-                "step-uncertain",
-                reason=Reason.DIVERGED_STEP if diverged else Reason.UNCERTAIN_STEP,
-                step_id=recorded.id,
-            )
+            raise self._session.waiting(reason, "step-uncertain", f"the tool {recorded.name} {what}, and is not safe to repeat")
         raise ToolFailed(recorded.error)
 
-    def _displaced(self, place: StepPlace, before: Step, arguments: dict[str, Any], spec: ToolSpec) -> BaseException:
+    def _conflict(self, place: StepPlace, before: Step, arguments: dict[str, Any], spec: ToolSpec) -> BaseException:
         """Another call is recorded here: this one is not made until a person has looked."""
         error = ToolFailed(f"an earlier attempt called {before.name} here with other arguments (step {before.id})")
         step = self._session.journal.note(place, StepStatus.DIVERGED, value=arguments, error=error, idempotent=spec.idempotent)
         return self._session.waiting(
-            f"the tool {place.name} is asked for where an earlier attempt called {before.name} with other arguments; it was not called: "
-            f"`taskpilot runs resume {before.run_id} --step {step.id} --done JSON|--again|--fail`",
+            _question(ReasonCode.DIVERGED_STEP, step).with_facts(recorded_tool=before.name),
             "step-diverged",
-            reason=Reason.DIVERGED_STEP,
-            step_id=step.id,
+            f"the tool {place.name} is asked for where an earlier attempt called {before.name} with other arguments; it was not called",
         )
 
     def _decide(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str) -> Decision:
@@ -108,13 +114,12 @@ class ToolSteps:
                 session.journal.decide(approval)
                 session.tell_decision(approval)
             if approval.status is DecisionStatus.PENDING:
-                why = f"{spec.name} needs an approval ({'; '.join(result.reasons)}): `taskpilot decisions approve {approval.id}`"
-                raise session.waiting(why, "approval-required", decision_id=approval.id)
-            denied = Denied(f"{spec.name} was rejected by {approval.settled_by}: {approval.note or 'no reason given'}")
+                raise session.waiting(approval.question, "approval-required", f"{spec.name} needs an approval")
+            denied = _denied(approval)
             session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied)
             raise denied
-        denied = Denied(f"{spec.name} was denied by policy: {'; '.join(result.reasons)}")
         decision = self._decision(place, question, result, Verdict.DENY, DecisionStatus.FINAL)
+        denied = _denied(decision)
         session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied, decision=decision)
         session.tell_decision(decision)
         raise denied

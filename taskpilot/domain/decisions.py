@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from taskpilot.domain.reasons import Reason, ReasonCode
+
 
 class Verdict(StrEnum):
     """Whether an effect may happen."""
@@ -74,3 +76,8 @@ class Decision:
     settled_by: str | None = None
     settled_at: datetime | None = None
     note: str | None = None
+
+    @property
+    def question(self) -> Reason:
+        """What a person is asked: why the run waits for this decision."""
+        return Reason(ReasonCode.APPROVAL, {"tool": self.tool, "decision_id": self.id, "policy": "; ".join(self.reasons)})

@@ -137,6 +137,11 @@ class EveryItemFailed(TaskPilotError):
 
     permanent = False
 
+    def __init__(self, message: str | None = None, *, first: Exception | None = None) -> None:
+        super().__init__(message)
+        self.first = first or self
+        """What the first item failed with."""
+
 
 class Stop(BaseException):
     """Leaves the job at once; not an Exception, so that no `except Exception` of a job keeps a stopped run going."""

@@ -81,14 +81,18 @@ class ReasonCode(StrEnum):
     PAUSED = "paused"
     """The job was paused: `since`, `by`, `note`."""
     ALREADY_CLAIMED = "already_claimed"
-    """The fire has its outcome: `fire`, `outcome`, `run_id` and `run_status` where a run has it, or `cause` (the code of why it did not
-    start) with the facts of that."""
+    """The fire has its outcome: `scheduled_for`, `outcome`, `run_id` and `run_status` where a run has it, or `cause` (the code of why it
+    did not start) with the facts of that."""
     NO_ATTEMPT_LEFT = "no_attempt_left"
     """The run of the fire is lost and has no attempt left: `fire`, `run_id`."""
     NOTHING_DUE = "nothing_due"
     """`--scheduled-for auto`, and no fire was due: `window_seconds`, `schedule`."""
     JOB_BROKEN = "job_broken"
     """The job's file cannot be loaded: `error`."""
+    RESUMED = "resumed"
+    """Of the event: the pause was ended: `by`, `note`."""
+    REPEATED_FAILURES = "repeated_failures"
+    """Of the event: so many runs in a row ended badly that the job was paused: `runs`, `run_id` of the last one."""
     CATCH_UP_WINDOW_PASSED = "catch_up_window_passed"
     """Met too late for catching up: `window_seconds`, and `NOT_MET`."""
     CATCH_UP_OFF = "catch_up_off"
@@ -130,7 +134,7 @@ class Reason:
     @property
     def cause(self) -> ReasonCode:
         """The code that the exit code goes by: of a run that was overtaken, that of its last attempt."""
-        return ReasonCode(str(self.facts["cause"])) if self.code is ReasonCode.OVERTAKEN else self.code
+        return ReasonCode(str(self.facts.get("cause", ""))) if self.code is ReasonCode.OVERTAKEN else self.code
 
     def with_facts(self, **facts: Fact) -> "Reason":
         """The same code with further facts."""

@@ -98,6 +98,11 @@ class Run:
     cancel_grace: timedelta | None = None
     """Where a newer fire of its job ends it: how long it may take. None where a person does."""
 
+    @property
+    def deadline_reason(self) -> Reason:
+        """Why it has timed out, where its active seconds are used up."""
+        return Reason(ReasonCode.DEADLINE, {"deadline_seconds": self.deadline_micros / 1_000_000})
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

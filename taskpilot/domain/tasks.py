@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from taskpilot.domain.errors import TransitionRefused
+from taskpilot.domain.reasons import Reason, ReasonCode
 
 
 class TaskStatus(StrEnum):
@@ -80,3 +81,8 @@ class Task:
     updated_at: datetime
     reopened: int = 0
     """How often a person approved it again after it had failed; each time its execution starts afresh."""
+
+    @property
+    def question(self) -> Reason:
+        """What a person is asked where it is in review: why the run waits for it."""
+        return Reason(ReasonCode.APPROVAL, {"task_id": self.id, "title": self.title})

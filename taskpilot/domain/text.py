@@ -26,11 +26,16 @@ def storable(text: str) -> str:
 
 def said(error: BaseException) -> str:
     """Type and words of an error; the type alone where it has no words, or breaks when it is asked for them."""
-    try:
-        words = str(error)
-    except Exception:
-        words = "(an error that cannot be shown)"
+    words = words_of(error)
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def words_of(error: BaseException) -> str:
+    """The words of an error, also where it breaks when it is asked for them."""
+    try:
+        return str(error)
+    except Exception:
+        return "(an error that cannot be shown)"
 
 
 def one_line(text: str, *, limit: int = 200) -> str:

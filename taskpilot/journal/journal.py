@@ -1,5 +1,6 @@
 """The journal of a run: records steps as they happen, and gives a later attempt what is recorded."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from typing import Any
 from taskpilot.domain.chat import ChatReply
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
+from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
@@ -19,6 +22,7 @@ from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.started_step import CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
+from taskpilot.store.events import record_event
 from taskpilot.store.records import dumps
 
 
@@ -38,6 +42,8 @@ class Journal:
         """Why an effect that happened could not be recorded: the run then counts as failed, whatever its job makes of the error."""
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
+        # Given within a transaction, which holds the store's write lock: in the order in which the steps are recorded.
+        self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
         self._by_place: dict[tuple[str, StepKind, int], dict[str, Step]] = {}
         for step in self._by_key.values():
@@ -47,7 +53,7 @@ class Journal:
         """What an earlier attempt recorded for exactly this place and input; its newest making."""
         return self._by_key.get(place.key)
 
-    def displaced(self, place: StepPlace) -> Step | None:
+    def conflicting(self, place: StepPlace) -> Step | None:
         """What an earlier attempt recorded at this place for another input, unless a person let it go."""
         others = self._by_place.get((place.scope, place.kind, place.ordinal), {})
         return next((step for step in others.values() if step.key != place.key and step.status is not StepStatus.RETRY_REQUESTED), None)
@@ -126,6 +132,10 @@ class Journal:
                 idempotent=idempotent,
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
+            if status is StepStatus.DIVERGED:
+                asked = Reason(ReasonCode.DIVERGED_STEP, {"run_id": self._run.id, "step_id": step.id, "tool": step.name})
+                event = EventKind.APPROVAL_ASKED
+                record_event(connection, event, self._run.job, at=now, run_id=self._run.id, subject=step.id, reason=asked)
             if place.kind is StepKind.CALL and status is StepStatus.DENIED:
                 totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=place.name, status=status)])
             return step
@@ -139,6 +149,12 @@ class Journal:
         """The question to a person about exactly this call, asked in an earlier attempt."""
         with self._store.read() as connection:
             return tasks.approval_of(connection, self._run.id, place.key)
+
+    def denial(self, step: Step) -> Decision | None:
+        """The verdict that a denied step was denied by: a person's where one was asked, else the policy's."""
+        with self._store.read() as connection:
+            asked = tasks.approval_of(connection, self._run.id, step.key)
+            return asked or (None if step.decision_id is None else tasks.get_decision(connection, step.decision_id))
 
     def end(self, begun: StartedStep, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
         """Records the end of a tool call or a named step."""
@@ -251,7 +267,8 @@ class Journal:
 
     def _step(self, place: StepPlace, status: StepStatus, value: Any, now: datetime) -> Step:
         before = self._by_key.get(place.key)
-        return new_step(place, status, value, run_id=self._run.id, attempt=self._grant.attempt, before=before, now=now)
+        attempt, position = self._grant.attempt, next(self._positions)
+        return new_step(place, status, value, run_id=self._run.id, attempt=attempt, before=before, now=now, position=position)
 
     def _close(
         self,

@@ -8,6 +8,7 @@ from typing import Any, Final
 from taskpilot.domain.errors import BudgetExceeded
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import LLM_CALL_DURATION, LLM_CALLS, LLM_COST, LLM_RETRIES, LLM_TOKENS, LLM_UNPRICED
+from taskpilot.domain.reasons import Fact
 from taskpilot.domain.steps import Step, StepPlace, StepStatus
 from taskpilot.domain.text import storable
 from taskpilot.domain.usage import Reservation, Usage, nano_to_usd
@@ -60,8 +61,10 @@ class StartedStep:
     lease_until: datetime
 
 
-def new_step(place: StepPlace, status: StepStatus, value: Any, *, run_id: str, attempt: int, before: Step | None, now: datetime) -> Step:
-    """A step that stands at this place; `before` is its making in an earlier attempt."""
+def new_step(
+    place: StepPlace, status: StepStatus, value: Any, *, run_id: str, attempt: int, before: Step | None, now: datetime, position: int
+) -> Step:
+    """A step that stands at this place; `before` is its making in an earlier attempt, `position` its order among the run's steps."""
     text = "" if value is None else dumps(value)
     return Step(
         id=new_id(),
@@ -80,6 +83,7 @@ def new_step(place: StepPlace, status: StepStatus, value: Any, *, run_id: str, a
         error_type=None,
         started_at=now,
         ended_at=None,
+        position=position,
     )
 
 
@@ -90,21 +94,17 @@ def error_text(error: BaseException | None, *, mask: Callable[[str], str] = str,
 
 def check_budget(row: Record, wanted: Reservation) -> None:
     """Raises BudgetExceeded, naming the ceiling, where the call could go past it."""
-    if row.ceiling_nano is not None and wanted.cost_nano is not None:
-        worst = row.spent_nano + row.reserved_nano + wanted.cost_nano
-        if worst > row.ceiling_nano:
-            raise BudgetExceeded(
-                f"the budget of {nano_to_usd(row.ceiling_nano)} USD a run: {nano_to_usd(row.spent_nano)} are spent, "
-                f"and with the calls in flight the next one could bring it to {nano_to_usd(worst)}",
-                in_flight=row.spent_nano + wanted.cost_nano <= row.ceiling_nano,
-            )
     limits = (
+        ("usd", row.ceiling_nano, row.spent_nano, row.reserved_nano, wanted.cost_nano),
         ("tokens", row.ceiling_tokens, row.spent_tokens, row.reserved_tokens, wanted.tokens),
-        ("LLM calls", row.ceiling_llm_calls, row.llm_calls, 0, wanted.llm_calls),
-        ("tool calls", row.ceiling_tool_calls, row.tool_calls, 0, wanted.tool_calls),
+        ("llm_calls", row.ceiling_llm_calls, row.llm_calls, 0, wanted.llm_calls),
+        ("tool_calls", row.ceiling_tool_calls, row.tool_calls, 0, wanted.tool_calls),
     )
-    for noun, ceiling, settled, reserved, more in limits:
+    for limit, ceiling, settled, reserved, more in limits:
         used = settled + reserved
-        if ceiling is not None and more and used + more > ceiling:
-            message = f"the budget of {ceiling} {noun} a run: {used} are used or reserved, the next call needs up to {more}"
-            raise BudgetExceeded(message, in_flight=settled + more <= ceiling)
+        # A call of no tokens is none; one of no cost is a call all the same.
+        if ceiling is None or more is None or not (more or limit == "usd") or used + more <= ceiling:
+            continue
+        amounts = {"ceiling": ceiling, "used": used, "wanted": more}
+        facts: dict[str, Fact] = {name: float(nano_to_usd(amount)) if limit == "usd" else amount for name, amount in amounts.items()}
+        raise BudgetExceeded({"scope": "run", "limit": limit, **facts}, in_flight=settled + more <= ceiling)

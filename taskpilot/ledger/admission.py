@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from taskpilot.domain.errors import TransitionRefused
-from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import Fire
-from taskpilot.domain.instruments import FIRES
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Owner, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import to_micros
+from taskpilot.domain.times import to_micros, utc_text
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
-from taskpilot.ledger.due_policy import ENDS_OTHER, start_deadline_passed
+from taskpilot.ledger.due_policy import OVERLAP, busy_reason, start_deadline_passed, start_deadline_reason
 from taskpilot.ledger.finish_attempt import ask_to_end
-from taskpilot.ledger.record_outcome import close_waiting
+from taskpilot.ledger.record_outcome import close_waiting, count_fire
 from taskpilot.schedules.schedule import schedule_of
-from taskpilot.store import fires, runs, schedules, totals
+from taskpilot.store import fires, runs, schedules
 from taskpilot.store.database import Record, Transaction
 from taskpilot.store.records import owner_of
 from taskpilot.store.schedulers import awake_schedulers
@@ -63,17 +62,17 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     when = plan.scheduled_for
     gap = None if when is None else fires.gap_at(connection, spec.name, when)
     if gap is not None and when is not None and schedule_of(gap.schedule).is_fire(when):
-        return Admission(Skip(gap.outcome, ExitCode.SKIPPED, f"the fire of {when.isoformat()} is {gap.outcome} already: {gap.reason}"))
+        reason = gap.reason.as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=utc_text(when), outcome=gap.outcome.value)
+        return Admission(Skip(gap.outcome, reason))
     pause = schedules.pauses_in_force(connection).get(spec.name)
     if pause is not None:
-        why = f"job {spec.name} is {pause}; `taskpilot jobs resume {spec.name}` ends the pause"
-        return Admission(_closed(connection, plan, FireOutcome.PAUSED, ExitCode.SKIPPED, str(pause), now, message=why))
-    if when is not None and spec.start_deadline is not None and now > when + spec.start_deadline:
-        return Admission(_closed(connection, plan, FireOutcome.MISSED, ExitCode.SKIPPED, start_deadline_passed(spec), now))
+        return Admission(_skip(connection, plan, FireOutcome.PAUSED, pause.reason(), now))
+    if when is not None and start_deadline_passed(spec, when, now):
+        return Admission(_skip(connection, plan, FireOutcome.MISSED, start_deadline_reason(spec), now))
     rows = runs.active_runs(connection, spec.name)
     busy = next((row for row in rows if is_active(connection, row, is_gone, now)), None)
     dead = tuple(row for row in rows if not is_active(connection, row, is_gone, now))
-    if busy is None or spec.overlap == "allow_all":
+    if busy is None or OVERLAP[spec.overlap].beside:
         return Admission(None, dead)
     return Admission(_behind(connection, plan, busy, now), dead)
 
@@ -84,45 +83,35 @@ def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, now: 
     if pause is not None:
         raise TransitionRefused(f"job {spec.name} is {pause}; resume it first")
     busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, now)), None)
-    if busy is not None and spec.overlap != "allow_all":
+    if busy is not None and not OVERLAP[spec.overlap].beside:
         raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}: cancel it, or ask again when it has ended")
 
 
 def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime) -> Skip | Hold:
-    spec, when = plan.spec, plan.scheduled_for
-    message = f"run {busy.id} is active" if when is not None else f"run {busy.id} of {spec.name} is active"
+    spec, when, policy = plan.spec, plan.scheduled_for, OVERLAP[plan.spec.overlap]
     queued = when is not None and fires.fire_row(connection, spec.name, when) is not None
-    if spec.overlap == "skip" and not queued:
-        return _closed(connection, plan, FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, message, now, run_id=busy.id)
     waiting = fires.waiting_fires(connection, [spec.name]).get(spec.name, [])
+    if not queued:
+        # A run that is no fire is not in the queue: it does not count those that are.
+        refusal = policy.refusal(busy.id, waiting if when is not None else ())
+        if refusal is not None:
+            return _skip(connection, plan, FireOutcome.SKIPPED_OVERLAP, refusal, now)
+    reason = busy_reason(busy.id, waiting)
     if when is not None and not queued:
-        if spec.overlap == "buffer_one" and waiting:
-            reason = f"the fire of {waiting[0].isoformat()} waits already"
-            return _closed(connection, plan, FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, reason, now, run_id=busy.id)
-        fires.insert_fires(connection, [Fire(spec.name, when, FireOutcome.BUFFERED, None, f"it waits: {message}", now, now)])
-    if spec.overlap in ENDS_OTHER:
+        fires.insert_fires(connection, [Fire(spec.name, when, FireOutcome.BUFFERED, None, reason, now, now)])
+    if policy.ends_other is not None:
         for fire in waiting:
             if when is not None and fire < when:
-                close_waiting(connection, spec.name, fire, FireOutcome.SKIPPED_OVERLAP, "a newer fire took its place", now=now)
-        ask_to_end(connection, busy.id, at_once=spec.overlap == "terminate_other", now=now)
-    return Hold(f"{message}: this one starts when it has ended (overlap={spec.overlap!r})", busy.id)
+                replaced = Reason(ReasonCode.REPLACED, {"fire": utc_text(when)})
+                close_waiting(connection, spec.name, fire, FireOutcome.SKIPPED_OVERLAP, replaced, now=now)
+        ask_to_end(connection, busy.id, grace=policy.ends_other, now=now)
+    return Hold(reason)
 
 
-def _closed(
-    connection: Transaction,
-    plan: RunPlan,
-    outcome: FireOutcome,
-    code: ExitCode,
-    reason: str,
-    now: datetime,
-    *,
-    message: str | None = None,
-    run_id: str | None = None,
-) -> Skip:
+def _skip(connection: Transaction, plan: RunPlan, outcome: FireOutcome, reason: Reason, now: datetime) -> Skip:
     """A run that is not to start; the outcome of its fire is recorded, where it has one."""
     name, when = plan.spec.name, plan.scheduled_for
     if when is not None and not close_waiting(connection, name, when, outcome, reason, now=now):
         fires.insert_fires(connection, [Fire(name, when, outcome, None, reason, now)])
-        totals.add(connection, name, [totals.count(FIRES, outcome=outcome)])
-        totals.touch(connection, name)
-    return Skip(outcome, code, message or reason, run_id, recorded=when is not None)
+        count_fire(connection, name, outcome)
+    return Skip(outcome, reason)

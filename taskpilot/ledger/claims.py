@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.reasons import Reason
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Run, TriggerKind
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.usage import usd_to_nano
@@ -50,7 +50,6 @@ class Hold:
 
     reason: Reason
     """`run_id` among its facts is the run that it waits for."""
-    overlap: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,15 @@ class Skip:
 
     outcome: FireOutcome
     """What became of the fire; of one that is claimed already, what its claimer recorded."""
-    exit_code: ExitCode
     reason: Reason
-    recorded: bool = False
-    """True where this skip is a new row of the ledger."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """10 behind another run or fire of the job, 11 otherwise; that of the signal where one ended the wait."""
+        if self.reason.code is ReasonCode.INTERRUPTED:
+            return ExitCode.SIGINT if self.reason.facts.get("signal") == "SIGINT" else ExitCode.SIGTERM
+        behind = self.reason.code in (ReasonCode.RUN_ACTIVE, ReasonCode.FIRE_WAITING)
+        return ExitCode.SKIPPED_OVERLAP if behind else ExitCode.SKIPPED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,59 @@
 """What is to become of the fires that are due: pure, decided from what the record says at one moment."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from taskpilot.domain.fires import PUNCTUAL, Fire, Gap
+from taskpilot.domain.reasons import NO_REASON, Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import format_duration
+from taskpilot.domain.times import utc_text
 from taskpilot.schedules.schedule import start_delay
 
 ROWS_MAX: Final = 20
 """More fires in a row with one outcome than this become one gap: a month of missed seconds is not a million rows."""
-ENDS_OTHER: Final = ("cancel_other", "terminate_other")
-"""Overlap policies under which a newer fire ends the run that is active."""
+GRACE: Final = timedelta(seconds=10)
+"""From SIGTERM to SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapPolicy:
+    """What becomes of a fire while another run of its job is active, or another fire of it waits to start."""
+
+    beside: bool = False
+    """It starts at once, beside the other."""
+    queue: int | None = None
+    """So many fires may wait for their turn, and further ones are skipped; None: any number."""
+    ends_other: timedelta | None = None
+    """The active run is ended and has so long for it, and the fires that wait are skipped; None: both are left alone."""
+
+    def refusal(self, active_run: str | None, waiting: Sequence[datetime]) -> Reason | None:
+        """Why a further fire is skipped; None where it may wait."""
+        if self.queue is None or len(waiting) < self.queue:
+            return None
+        return busy_reason(active_run, waiting, queue_full=self.queue > 0)
+
+
+OVERLAP: Final[Mapping[str, OverlapPolicy]] = {
+    "skip": OverlapPolicy(queue=0),
+    "buffer_one": OverlapPolicy(queue=1),
+    "buffer_all": OverlapPolicy(),
+    "cancel_other": OverlapPolicy(ends_other=GRACE),
+    "terminate_other": OverlapPolicy(ends_other=timedelta(0)),
+    "allow_all": OverlapPolicy(beside=True),
+}
+"""The policies by their names in `@job(overlap=...)`: nothing else looks at the name."""
+
+
+def busy_reason(active_run: str | None, waiting: Sequence[datetime], *, queue_full: bool = False) -> Reason:
+    """What a fire is behind: the active run, or the first fire that waits, where there is no run or the queue is what is full."""
+    run: dict[str, Fact] = {} if active_run is None else {"run_id": active_run}
+    if waiting and (queue_full or active_run is None):
+        return Reason(ReasonCode.FIRE_WAITING, {"fire": utc_text(waiting[0]), **run})
+    return Reason(ReasonCode.RUN_ACTIVE, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +96,8 @@ class JobSnapshot:
     """Its buffered fires, ascending."""
     deployment: str = ""
     """Whose jitter it is."""
-    unseen: str = ""
-    """Why a late fire was not met at its time: "no scheduler was awake from ... to ..."."""
+    not_met: Mapping[str, Fact] = field(default_factory=lambda: {"unseen": "late"})
+    """Why a late fire was not met at its time: the facts `NOT_MET`."""
 
 
 @dataclass(slots=True)
@@ -81,22 +119,23 @@ class Judgement:
 
     fires: list[Fire] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
-    replaced: list[datetime] = field(default_factory=list)
+    replaced: list[tuple[datetime, Reason]] = field(default_factory=list)
     """Buffered fires of before that a newer one takes the place of."""
     ends_active: bool = False
     """The active run is to be ended for the newest fire."""
 
 
-def judge(due: Due, spec: JobSpec | None, standing: JobSnapshot, *, now: datetime, stagger: Stagger) -> Judgement:
+def judge(due: Due, spec: JobSpec | None, snapshot: JobSnapshot, *, now: datetime, stagger: Stagger) -> Judgement:
     """The outcome of each fire, by the job's policies. `spec` is None where the job's file is broken."""
     found = Judgement()
     if spec is None:
-        close(found, due, due.recent, FireOutcome.BLOCKED_CONFIG, standing.broken or "its job file cannot be loaded", now, old=due.old)
+        reason = Reason(ReasonCode.JOB_BROKEN, {"error": snapshot.broken or ""})
+        close(found, due, due.recent, FireOutcome.BLOCKED_CONFIG, reason, now, old=due.old)
         return found
     late = [fire for fire in due.recent if fire <= now - PUNCTUAL]
     punctual = [fire for fire in due.recent if fire > now - PUNCTUAL]
-    caught_up = _catch_up(found, due, late, punctual, spec, standing, now) if late or due.old else []
-    _admit(found, due, caught_up, punctual, spec, standing, now, stagger)
+    caught_up = _catch_up(found, due, late, punctual, spec, snapshot.not_met, now) if late or due.old else []
+    _admit(found, due, caught_up, punctual, spec, snapshot, now, stagger)
     return found
 
 
@@ -106,28 +145,27 @@ def _catch_up(
     late: list[datetime],
     punctual: list[datetime],
     spec: JobSpec,
-    standing: JobSnapshot,
+    not_met: Mapping[str, Fact],
     now: datetime,
 ) -> list[datetime]:
     """Closes the late fires that are not to run, and gives those that are."""
-    unseen = standing.unseen or "it was met too late"
     stale = [fire for fire in late if fire < now - due.window]
-    too_old = f"{unseen}; its catch-up window of {format_duration(due.window)} has passed"
+    too_old = Reason(ReasonCode.CATCH_UP_WINDOW_PASSED, {"window_seconds": due.window.total_seconds(), **not_met})
     close(found, due, stale, FireOutcome.MISSED, too_old, now, old=due.old)
-    expired = [fire for fire in late[len(stale) :] if _too_late(spec, fire, now)]
-    close(found, due, expired, FireOutcome.MISSED, f"{unseen}; {start_deadline_passed(spec)}", now)
+    expired = [fire for fire in late[len(stale) :] if start_deadline_passed(spec, fire, now)]
+    close(found, due, expired, FireOutcome.MISSED, start_deadline_reason(spec).with_facts(**not_met), now)
     fresh = late[len(stale) + len(expired) :]
     if spec.catch_up == "skip":
-        close(found, due, fresh, FireOutcome.MISSED, f'{unseen}; catch_up="skip"', now)
+        close(found, due, fresh, FireOutcome.MISSED, Reason(ReasonCode.CATCH_UP_OFF, not_met), now)
         return []
     if spec.catch_up == "last":
         chosen = [] if punctual else fresh[-1:]
         covered = fresh[: len(fresh) - len(chosen)]
-        successor = (chosen or punctual or [now])[-1]
-        close(found, due, covered, FireOutcome.COALESCED, f"{unseen}; the fire of {_iso(successor)} catches up for it", now)
+        successor = utc_text((chosen or punctual or [now])[-1])
+        close(found, due, covered, FireOutcome.COALESCED, Reason(ReasonCode.CAUGHT_UP_BY, {"fire": successor, **not_met}), now)
         return chosen
     over = fresh[: max(0, len(fresh) - spec.catch_up_limit)]
-    close(found, due, over, FireOutcome.MISSED, f"{unseen}; more than catch_up_limit={spec.catch_up_limit} later fires are caught up", now)
+    close(found, due, over, FireOutcome.MISSED, Reason(ReasonCode.CATCH_UP_LIMIT, {"limit": spec.catch_up_limit, **not_met}), now)
     return fresh[len(over) :]
 
 
@@ -137,69 +175,62 @@ def _admit(
     caught_up: list[datetime],
     punctual: list[datetime],
     spec: JobSpec,
-    standing: JobSnapshot,
+    snapshot: JobSnapshot,
     now: datetime,
     stagger: Stagger,
 ) -> None:
     """Puts into the queue what may start, or is to wait for its turn."""
-    waiting = list(standing.waiting)
+    policy = OVERLAP[spec.overlap]
+    waiting = list(snapshot.waiting)
+    # A job that catches up on everything leaves out nothing for the sake of its own queue.
     everything = bool(caught_up) and spec.catch_up == "all"
     for fire in (*caught_up, *punctual):
         late = fire in caught_up
-        if not late and _too_late(spec, fire, now):
-            found.fires.append(_closed(due.job, fire, FireOutcome.MISSED, start_deadline_passed(spec), now))
+        if not late and start_deadline_passed(spec, fire, now):
+            found.fires.append(_final_fire(due.job, fire, FireOutcome.MISSED, start_deadline_reason(spec), now))
             continue
-        busy = None if spec.overlap == "allow_all" else _busy(standing, waiting)
-        # A job that catches up on everything leaves out nothing for the sake of its own queue.
-        if busy is not None and not everything and _refuses(spec, waiting):
-            found.fires.append(_closed(due.job, fire, FireOutcome.SKIPPED_OVERLAP, busy, now))
+        busy = not policy.beside and (snapshot.active_run is not None or bool(waiting))
+        if busy and not everything and (refusal := policy.refusal(snapshot.active_run, waiting)) is not None:
+            found.fires.append(_final_fire(due.job, fire, FireOutcome.SKIPPED_OVERLAP, refusal, now))
             continue
-        if busy is not None and not everything and spec.overlap in ENDS_OTHER:
+        reason = busy_reason(snapshot.active_run, waiting) if busy else NO_REASON
+        if busy and not everything and policy.ends_other is not None:
             _replace(found, waiting, due.job, fire, now)
-            found.ends_active = standing.active_run is not None
+            found.ends_active = snapshot.active_run is not None
             waiting = []
-        start = stagger.take(spec.catch_up_stagger) if late else fire + _delay(due.job, fire, spec, standing)
-        found.fires.append(_queued(due.job, fire, now, start, "" if busy is None else f"it waits: {busy}"))
+        start = stagger.take(spec.catch_up_stagger) if late else fire + _delay(due.job, fire, spec, snapshot)
+        found.fires.append(Fire(due.job, fire, FireOutcome.BUFFERED, None, reason, now, start))
         waiting.append(fire)
-
-
-def _refuses(spec: JobSpec, waiting: Sequence[datetime]) -> bool:
-    return spec.overlap == "skip" or (spec.overlap == "buffer_one" and bool(waiting))
 
 
 def _replace(found: Judgement, waiting: Sequence[datetime], job: str, by: datetime, now: datetime) -> None:
     """A newer fire ends the active run and takes the place of what waits for it."""
-    reason = f"the fire of {_iso(by)} took its place"
+    reason = Reason(ReasonCode.REPLACED, {"fire": utc_text(by)})
     for fire in waiting:
         mine = next((index for index, one in enumerate(found.fires) if one.scheduled_for == fire), None)
         if mine is None:
-            found.replaced.append(fire)
+            found.replaced.append((fire, reason))
         else:
-            found.fires[mine] = _closed(job, fire, FireOutcome.SKIPPED_OVERLAP, reason, now)
+            found.fires[mine] = _final_fire(job, fire, FireOutcome.SKIPPED_OVERLAP, reason, now)
 
 
-def _busy(standing: JobSnapshot, waiting: Sequence[datetime]) -> str | None:
-    if standing.active_run is not None:
-        return f"run {standing.active_run} is active"
-    return f"the fire of {_iso(waiting[0])} waits to start" if waiting else None
-
-
-def _too_late(spec: JobSpec, fire: datetime, now: datetime) -> bool:
+def start_deadline_passed(spec: JobSpec, fire: datetime, now: datetime) -> bool:
+    """Whether a fire is too late to be started at all."""
     return spec.start_deadline is not None and now > fire + spec.start_deadline
 
 
-def start_deadline_passed(spec: JobSpec) -> str:
+def start_deadline_reason(spec: JobSpec) -> Reason:
     """Why a fire that waited too long is missed."""
-    return f"its start deadline of {format_duration(spec.start_deadline or timedelta(0))} passed before it could start"
+    return Reason(ReasonCode.START_DEADLINE, {"deadline_seconds": (spec.start_deadline or timedelta(0)).total_seconds()})
 
 
 def close(
-    found: Judgement, due: Due, fires: Sequence[datetime], outcome: FireOutcome, reason: str, now: datetime, *, old: Span | None = None
+    found: Judgement, due: Due, fires: Sequence[datetime], outcome: FireOutcome, reason: Reason, now: datetime, *, old: Span | None = None
 ) -> None:
     """Gives fires one final outcome: rows where they are few, one gap where they are many; `old` goes with them."""
     first, last, count = (old.first, old.last, old.count) if old else (None, None, 0)
     if old is None and len(fires) <= ROWS_MAX:
-        found.fires.extend(_closed(due.job, fire, outcome, reason, now) for fire in fires)
+        found.fires.extend(_final_fire(due.job, fire, outcome, reason, now) for fire in fires)
         return
     if fires:
         first, last, count = first or fires[0], fires[-1], count + len(fires)
@@ -207,16 +238,12 @@ def close(
         found.gaps.append(Gap(due.job, first, last, count, outcome, reason, due.schedule, now))
 
 
-def _closed(job: str, fire: datetime, outcome: FireOutcome, reason: str, now: datetime) -> Fire:
+def _final_fire(job: str, fire: datetime, outcome: FireOutcome, reason: Reason, now: datetime) -> Fire:
     return Fire(job, fire, outcome, None, reason, now)
 
 
-def _delay(job: str, fire: datetime, spec: JobSpec, standing: JobSnapshot) -> timedelta:
-    return start_delay(job, fire, jitter=spec.jitter, salt=standing.deployment) if spec.jitter else spec.jitter
-
-
-def _queued(job: str, fire: datetime, now: datetime, start_after: datetime, reason: str) -> Fire:
-    return Fire(job, fire, FireOutcome.BUFFERED, None, reason, now, start_after)
+def _delay(job: str, fire: datetime, spec: JobSpec, snapshot: JobSnapshot) -> timedelta:
+    return start_delay(job, fire, jitter=spec.jitter, salt=snapshot.deployment) if spec.jitter else spec.jitter
 
 
 def counted(judgement: Judgement) -> dict[FireOutcome, int]:
@@ -228,7 +255,3 @@ def counted(judgement: Judgement) -> dict[FireOutcome, int]:
     for gap in judgement.gaps:
         numbers[gap.outcome] += gap.count
     return dict(numbers)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -3,16 +3,28 @@
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import AGENT_INVOCATIONS, BUDGET_STOPS, LLM_CALLS, LLM_COST, LLM_UNPRICED, RUN_DURATION, RUNS, TOOL_CALLS
-from taskpilot.domain.runs import OPEN, Outcome, Reason, Run, RunStatus, exit_code
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import OPEN, RESUMABLE, Outcome, Run, RunStatus, exit_code
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.store import runs, schedules, steps, totals
 from taskpilot.store.database import Record, Transaction
-from taskpilot.store.records import dumps
+from taskpilot.store.events import record_event
+from taskpilot.store.records import dumps, reason_columns
 
 _MAY_FOLLOW: Final = frozenset({RunStatus.LOST, RunStatus.FAILED})
+_EVENTS: Final = {
+    RunStatus.SUCCEEDED: EventKind.RUN_SUCCEEDED,
+    RunStatus.FAILED: EventKind.RUN_FAILED,
+    RunStatus.LOST: EventKind.RUN_LOST,
+    RunStatus.TIMED_OUT: EventKind.RUN_TIMED_OUT,
+    RunStatus.DENIED: EventKind.RUN_DENIED,
+    RunStatus.BUDGET_EXCEEDED: EventKind.RUN_OVER_BUDGET,
+    RunStatus.CANCELLED: EventKind.RUN_CANCELLED,
+}
 
 
 def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: datetime, keep_lease: bool) -> RunStatus:
@@ -21,15 +33,14 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
     A run whose attempt may be followed by another one, and has one left, is queued; its lease stays with its supervisor where
     `keep_lease`. Every step that was begun and has no end becomes unknown.
     """
-    close_begun_steps(connection, row.id, row.job, now)
+    uncertain = close_begun_steps(connection, row.id, row.job, now)
+    reason = reason_columns(outcome.reason)
     attempt = runs.open_attempt(connection, row.id)
     if attempt is not None:
-        runs.close_attempt(
-            connection, attempt.id, status=outcome.status, reason=outcome.reason, detail=outcome.detail, ended_at=to_micros(now)
-        )
+        runs.close_attempt(connection, attempt.id, status=outcome.status, ended_at=to_micros(now), **reason)
     again = outcome.retry and outcome.status in _MAY_FOLLOW and row.attempts < row.attempts_allowed
     status = RunStatus.QUEUED if again else outcome.status
-    values: dict[str, Any] = {"status": status, "reason": outcome.reason, "detail": outcome.detail}
+    values: dict[str, Any] = {"status": status, **reason}
     if status not in OPEN:
         values["ended_at"] = to_micros(now)
     # None too: what an earlier attempt gave is not what the run came to.
@@ -40,7 +51,13 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
         # Nobody starts it from the queue any more.
         values |= {"start_after": None}
     runs.update_run(connection, row.id, **values)
+    if status in RESUMABLE:
+        for step in uncertain:
+            asked = Reason(ReasonCode.UNCERTAIN_STEP, {"run_id": row.id, "step_id": step.id, "tool": step.name})
+            record_event(connection, EventKind.APPROVAL_ASKED, row.job, at=now, run_id=row.id, subject=step.id, reason=asked)
     if status not in OPEN:
+        kind = EventKind.OUTCOME_FAILED if outcome.reason.code is ReasonCode.OUTCOME_FAILED else _EVENTS[status]
+        record_event(connection, kind, row.job, at=now, run_id=row.id, reason=outcome.reason)
         _pause_after_failures(connection, row, now)
     _count(connection, row.id, status, outcome, now)
     return status
@@ -61,12 +78,17 @@ def _pause_after_failures(connection: Transaction, row: Record, now: datetime) -
     if len(counted) == wanted and RunStatus.SUCCEEDED not in counted:
         runs_word = "its last run" if wanted == 1 else f"its last {wanted} runs"
         note = f"pause_on_failure={wanted}: {runs_word} ended badly, run {row.id} last"
-        schedules.begin_pause(connection, row.job, by="taskpilot", note=note, now=now)
+        reason = Reason(ReasonCode.REPEATED_FAILURES, {"runs": wanted, "run_id": row.id})
+        schedules.begin_pause(connection, row.job, by="taskpilot", note=note, now=now, reason=reason)
 
 
-def close_begun_steps(connection: Transaction, run_id: str, job: str, now: datetime) -> None:
-    """Makes every begun step unknown; an LLM call is settled at its reserved worst case, since nobody can tell whether it was billed."""
-    for step in steps.begun_steps(connection, run_id):
+def close_begun_steps(connection: Transaction, run_id: str, job: str, now: datetime) -> list[Step]:
+    """Makes every begun step unknown; an LLM call is settled at its reserved worst case, since nobody can tell whether it was billed.
+
+    Gives the tool calls of which a person has to say whether they happened.
+    """
+    begun = steps.begun_steps(connection, run_id)
+    for step in begun:
         cost = step.reserved_nano
         steps.end_step(connection, step.id, status=StepStatus.UNKNOWN, ended_at=to_micros(now), cost_nano=cost)
         if step.kind is StepKind.ASK:
@@ -75,6 +97,7 @@ def close_begun_steps(connection: Transaction, run_id: str, job: str, now: datet
             totals.add(connection, job, _unknown_call(step, agent))
         elif step.kind is StepKind.CALL:
             totals.add(connection, job, [totals.count(TOOL_CALLS, tool=step.name, status=StepStatus.UNKNOWN)])
+    return [step for step in begun if step.kind is StepKind.CALL and not step.idempotent]
 
 
 def _unknown_call(step: Step, agent: str) -> list[totals.Increment]:
@@ -91,9 +114,9 @@ def _count(connection: Transaction, run_id: str, status: RunStatus, outcome: Out
     row = runs.run_row(connection, run_id)
     assert row is not None
     if status is RunStatus.QUEUED:
-        totals.touch(connection, row.job)
+        totals.mark_dirty(connection, row.job)
         return
-    state: dict[str, Any] = {"last_status": status, "last_exit_code": int(exit_code(status, outcome.reason))}
+    state: dict[str, Any] = {"last_status": status, "last_exit_code": int(exit_code(status, outcome.reason.cause))}
     if status not in OPEN:
         increments = [totals.count(RUNS, status=status), *totals.observed(RUN_DURATION, row.active_micros)]
         if status is RunStatus.BUDGET_EXCEEDED:
@@ -110,7 +133,7 @@ def _count(connection: Transaction, run_id: str, status: RunStatus, outcome: Out
         }
         if status is RunStatus.SUCCEEDED:
             state["last_success"] = to_micros(now)
-    totals.set_state(connection, row.job, **state)
+    totals.set_state(connection, row.job, ended_run=run_id, **state)
 
 
 def _used_ratio_micros(row: Record) -> int:
@@ -124,10 +147,8 @@ def _used_ratio_micros(row: Record) -> int:
     return max((used * 1_000_000 // ceiling for used, ceiling in pairs if ceiling), default=0)
 
 
-GRACE: Final = timedelta(seconds=10)
-"""From SIGTERM to SIGKILL."""
-BY_PERSON: Final = Outcome(RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled by a person")
-REPLACED: Final = Outcome(RunStatus.CANCELLED, Reason.REPLACED, "a newer fire of its job took its place")
+BY_PERSON: Final = Outcome(RunStatus.CANCELLED, Reason(ReasonCode.CANCELLED_BY_PERSON))
+REPLACED: Final = Outcome(RunStatus.CANCELLED, Reason(ReasonCode.REPLACED))
 
 
 def cancelled_outcome(run: Run) -> Outcome:
@@ -135,15 +156,15 @@ def cancelled_outcome(run: Run) -> Outcome:
     return BY_PERSON if run.cancel_grace is None else REPLACED
 
 
-def ask_to_end(connection: Transaction, run_id: str, *, at_once: bool, now: datetime) -> None:
-    """Ends an active run of a job for a newer fire: `cancel_other` with the grace, `terminate_other` without."""
+def ask_to_end(connection: Transaction, run_id: str, *, grace: timedelta, now: datetime) -> None:
+    """Ends an active run of a job for a newer fire; its process may take so long for it."""
     row = runs.run_row(connection, run_id)
     assert row is not None
-    grace = 0 if at_once else GRACE // timedelta(microseconds=1)
+    micros = grace // timedelta(microseconds=1)
     if row.lease_token is None:
         end_attempt(connection, row, REPLACED, now=now, keep_lease=False)
-    elif row.cancel_requested_at is None or (row.cancel_grace_micros or 0) > grace:
-        runs.update_run(connection, run_id, cancel_requested_at=to_micros(now), cancel_grace_micros=grace)
+    elif row.cancel_requested_at is None or (row.cancel_grace_micros or 0) > micros:
+        runs.update_run(connection, run_id, cancel_requested_at=to_micros(now), cancel_grace_micros=micros)
 
 
 _FIRST: Final = timedelta(seconds=2)

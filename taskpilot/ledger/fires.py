@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from taskpilot.domain.fires import LAUNCH, PUNCTUAL, ScheduleInForce
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.times import utc_text
 from taskpilot.ledger.admission import IsGone, active_job_runs
 from taskpilot.ledger.claims import Claimed, Definitions
-from taskpilot.ledger.due_policy import Due, JobSnapshot, Judgement, Stagger, judge
+from taskpilot.ledger.due_policy import OVERLAP, Due, JobSnapshot, Judgement, Stagger, judge
 from taskpilot.ledger.finish_attempt import ask_to_end
 from taskpilot.ledger.record_outcome import (
     TICK,
@@ -55,13 +57,12 @@ def end_schedule(connection: Transaction, old: ScheduleInForce, changed_at: date
     """Moves a schedule to the past as of the change; its open fires are missed."""
     assert old.cursor is not None
     until = min(max(changed_at or now, old.cursor), now)
-    close_open(connection, old, until, FireOutcome.MISSED, f"its schedule was changed before anybody met it (it was {old.schedule})", now)
+    close_open(connection, old, until, FireOutcome.MISSED, Reason(ReasonCode.SCHEDULE_CHANGED, {"schedule": old.schedule}), now)
     schedules.end_schedule(connection, old, until=until)
 
 
-NOBODY: Final = "nothing started it: no scheduler was awake, and no command claimed it"
-
-_FORSAKEN: Final = "the command that waited to start it when another run had ended is gone, and no scheduler was awake"
+NOBODY: Final[Mapping[str, Fact]] = {"unseen": "nobody"}
+_NOBODY_CLAIMED: Final = Reason(ReasonCode.NOBODY_CLAIMED)
 
 
 class Fires:
@@ -78,12 +79,12 @@ class Fires:
         *,
         only: Collection[str] | None = None,
         asleep_since: datetime | None = None,
-        excuse: str | None = None,
+        failing: tuple[datetime, str] | None = None,
     ) -> Claimed:
         """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
 
         `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
-        `excuse`: why else a fire is met late.
+        `failing`: since when this scheduler could not do its work, and the error, where that is why a fire is met late.
         """
         now = self._now()
         with self._store.read() as connection:
@@ -99,7 +100,7 @@ class Fires:
             mine = {job: due for job, due in found.items() if job in unmoved}
             if not mine:
                 return Claimed()
-            return self._claim(connection, without_taken(connection, mine), seen, jobs, asleep_since, excuse, now)
+            return self._claim(connection, without_taken(connection, mine), seen, jobs, _not_met(asleep_since, failing, now), now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
         """Where no server is awake: the fires before the one that a command claims are missed, or caught up for by it."""
@@ -117,10 +118,11 @@ class Fires:
         # A person may claim a fire that is still to come: those before it are due in their own time.
         elif claimed <= now and spec.schedule.next_after(claimed - TICK) == claimed:
             stale = now - window_of(spec, now)
-            close_open(connection, force, min(stale, claimed - TICK), FireOutcome.MISSED, NOBODY, now)
-            covered = FireOutcome.MISSED if spec.catch_up == "skip" else FireOutcome.COALESCED
-            reason = f"{NOBODY}; the fire of {_iso(claimed)} catches up for it"
-            close_open(connection, force, claimed - TICK, covered, NOBODY if spec.catch_up == "skip" else reason, now)
+            close_open(connection, force, min(stale, claimed - TICK), FireOutcome.MISSED, _NOBODY_CLAIMED, now)
+            covered, reason = FireOutcome.MISSED, _NOBODY_CLAIMED
+            if spec.catch_up != "skip":
+                covered, reason = FireOutcome.COALESCED, Reason(ReasonCode.CAUGHT_UP_BY, {"fire": utc_text(claimed), **NOBODY})
+            close_open(connection, force, claimed - TICK, covered, reason, now)
             schedules.move_cursors(connection, [spec.name], max(claimed, force.cursor or claimed))
 
     def close_missed(self, jobs: Definitions) -> Claimed:
@@ -139,13 +141,13 @@ class Fires:
                 continue
             with self._store.write() as connection:
                 if job in paused:
-                    closed.append(close_paused(connection, force, paused[job], until, NOBODY, now))
-                elif number := close_open(connection, force, until, FireOutcome.MISSED, NOBODY, now):
+                    closed.append(close_paused(connection, force, paused[job], until, now, not_met=NOBODY))
+                elif number := close_open(connection, force, until, FireOutcome.MISSED, _NOBODY_CLAIMED, now):
                     closed.append(Claimed({FireOutcome.MISSED: number}, frozenset({job})))
-        closed.append(self._close_forsaken(jobs, now))
+        closed.append(self._close_abandoned(jobs, now))
         return sum_of(closed)
 
-    def _close_forsaken(self, jobs: Definitions, now: datetime) -> Claimed:
+    def _close_abandoned(self, jobs: Definitions, now: datetime) -> Claimed:
         """Closes buffered fires whose command, which waited for another run to end, is gone: it would have started them by now."""
         with self._store.read() as connection:
             if not fires.waiting_fires(connection, jobs.specs):
@@ -157,7 +159,7 @@ class Fires:
                 for fire in waiting if job not in active else ():
                     recorded = fires.get_fire(connection, job, fire)
                     if recorded is not None and recorded.recorded_at <= now - LAUNCH:
-                        close_waiting(connection, job, fire, FireOutcome.MISSED, _FORSAKEN, now=now)
+                        close_waiting(connection, job, fire, FireOutcome.MISSED, Reason(ReasonCode.COMMAND_GONE), now=now)
                         closed.append(Claimed({FireOutcome.MISSED: 1}, frozenset({job})))
         return sum_of(closed)
 
@@ -167,33 +169,36 @@ class Fires:
         due: Mapping[str, Due],
         seen: Mapping[str, ScheduleInForce],
         jobs: Definitions,
-        asleep_since: datetime | None,
-        excuse: str | None,
+        not_met: Mapping[str, Fact],
         now: datetime,
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
-        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
-        ordinary = JobSnapshot(unseen=unseen, deployment=self._store.deployment)
+        ordinary = JobSnapshot(not_met=not_met, deployment=self._store.deployment)
         others = jobs.broken.keys() | active.keys() | waiting.keys()
         judged: dict[str, Judgement] = {}
         closed: list[Claimed] = []
         for job, one in due.items():
             if job in paused:
-                closed.append(close_paused(connection, seen[job], paused[job], now, f"{unseen}; then it was {paused[job]}", now))
+                closed.append(close_paused(connection, seen[job], paused[job], now, now, not_met=not_met))
                 continue
-            standing = ordinary
+            snapshot = ordinary
             if job in others:
                 queue = tuple(waiting.get(job, ()))
-                standing = replace(ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting=queue)
+                snapshot = replace(ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting=queue)
             spec = jobs.specs.get(job)
-            judged[job] = judge(one, spec, standing, now=now, stagger=stagger)
+            judged[job] = judge(one, spec, snapshot, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:
-                ask_to_end(connection, active[job], at_once=spec.overlap == "terminate_other", now=now)
+                ask_to_end(connection, active[job], grace=OVERLAP[spec.overlap].ends_other or timedelta(0), now=now)
         return sum_of([record(connection, judged, now), *closed])
 
 
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _not_met(asleep_since: datetime | None, failing: tuple[datetime, str] | None, now: datetime) -> Mapping[str, Fact]:
+    """Why what is due was not met at its time."""
+    if asleep_since is not None:
+        return {"unseen": "asleep", "asleep_since": utc_text(asleep_since), "asleep_until": utc_text(now)}
+    if failing is not None:
+        return {"unseen": "failing", "failing_since": utc_text(failing[0]), "scheduler_error": failing[1]}
+    return {"unseen": "late"}

@@ -6,20 +6,21 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from taskpilot.domain.errors import LeaseLost, NotFound, TransitionRefused
-from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import Fire
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
-from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Reason, Run, RunStatus
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
+from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.domain.times import from_micros, to_micros, utc_text
 from taskpilot.ledger.admission import admit, check_free, holds_lease, is_active
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
+from taskpilot.ledger.due_policy import OVERLAP
 from taskpilot.ledger.finish_attempt import BY_PERSON, end_attempt
 from taskpilot.ledger.fires import Fires
 from taskpilot.store import fires, runs, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
-from taskpilot.store.records import dumps, run_of
+from taskpilot.store.records import dumps, reason_columns, reason_of, run_of
 
 
 class Ledger:
@@ -84,7 +85,7 @@ class Ledger:
                 return False
             allowed = max(row.attempts_allowed, row.attempts + 1)
             runs.update_run(connection, run_id, status=RunStatus.QUEUED, start_after=to_micros(now), attempts_allowed=allowed)
-            totals.touch(connection, row.job)
+            totals.mark_dirty(connection, row.job)
             return True
 
     def next_attempt(self, grant: LeaseGrant, spec: JobSpec) -> LeaseGrant:
@@ -109,7 +110,7 @@ class Ledger:
                 self._end_lost(connection, row, now, retry=True)
             elif not tasks.may_resume(connection, run_id, status):
                 raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume. `taskpilot run {row.job}` starts a new one")
-            if spec.overlap != "allow_all" and (other := self._active_beside(connection, row, now)) is not None:
+            if not OVERLAP[spec.overlap].beside and (other := self._active_beside(connection, row, now)) is not None:
                 raise TransitionRefused(f"run {other} of {row.job} is active: resume {run_id} when it has ended")
             runs.update_run(
                 connection,
@@ -184,8 +185,8 @@ class Ledger:
         name, when = plan.spec.name, plan.scheduled_for
         if when is not None:
             started = FireOutcome.STARTED
-            if not fires.settle_fire(connection, name, when, started, reason="", now=now, run_id=plan.run_id):
-                fires.insert_fires(connection, [Fire(name, when, started, plan.run_id, "", now)])
+            if not fires.settle_fire(connection, name, when, started, now=now, run_id=plan.run_id):
+                fires.insert_fires(connection, [Fire(name, when, started, plan.run_id, NO_REASON, now)])
             late = max(0, to_micros(now) - to_micros(when))
             totals.add(connection, name, [totals.count(FIRES, outcome=started), *totals.observed(FIRE_LATENESS, late)])
             totals.set_state(connection, name, last_scheduled=to_micros(when))
@@ -226,7 +227,7 @@ class Ledger:
         )
         runs.insert_attempt(connection, grant, started_at=now, file_digest=spec.file_digest)
         started = to_micros(now) if row.started_at is None else row.started_at
-        state = {"status": RunStatus.RUNNING, "reason": Reason.NONE, "detail": "", "attempts": grant.attempt, "started_at": started}
+        state = {"status": RunStatus.RUNNING, **reason_columns(NO_REASON), "attempts": grant.attempt, "started_at": started}
         out_of_queue = dict.fromkeys(("start_after", "launched_at", "launched_by"))
         runs.grant_lease(connection, grant, self._owner, **state, **out_of_queue)
         totals.add(connection, row.job, [totals.count(ATTEMPTS)])
@@ -235,23 +236,18 @@ class Ledger:
 
     def _go_on_with_fire(self, connection: Transaction, fire: Record, spec: JobSpec, now: datetime) -> Claim | Skip:
         row = runs.run_row(connection, fire.run_id) if fire.run_id else None
-        when = from_micros(fire.scheduled_for).isoformat()
+        when = utc_text(from_micros(fire.scheduled_for))
         outcome = FireOutcome(fire.outcome)
         if row is None:
-            return Skip(outcome, ExitCode.SKIPPED, f"the fire of {when} is claimed already: {outcome}")
-        claimed = Skip(outcome, ExitCode.SKIPPED, f"the fire of {when} is claimed already by run {row.id}, which is {row.status}", row.id)
+            reason = reason_of(fire).as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=when, outcome=outcome.value)
+            return Skip(outcome, reason)
         if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or is_active(connection, row, self._is_gone, now):
-            return claimed
-        if spec.overlap != "allow_all" and (other := self._active_beside(connection, row, now)) is not None:
-            return Skip(outcome, ExitCode.SKIPPED_OVERLAP, f"run {other} of {row.job} is active; run {row.id} waits for its end", row.id)
+            taken = {"scheduled_for": when, "outcome": outcome.value, "run_id": row.id, "run_status": row.status}
+            return Skip(outcome, Reason(ReasonCode.ALREADY_CLAIMED, taken))
+        if not OVERLAP[spec.overlap].beside and (other := self._active_beside(connection, row, now)) is not None:
+            return Skip(outcome, Reason(ReasonCode.RUN_ACTIVE, {"run_id": other, "lost_run_id": row.id}))
         if self._end_lost(connection, row, now, retry=True) is not RunStatus.QUEUED:
-            return Skip(
-                outcome,
-                ExitCode.SKIPPED,
-                f"run {row.id} of the fire of {when} is lost and has no attempt left; `taskpilot runs resume {row.id}` goes on with it",
-                row.id,
-                recorded=True,
-            )
+            return Skip(outcome, Reason(ReasonCode.NO_ATTEMPT_LEFT, {"fire": when, "run_id": row.id}))
         grant = self._start_attempt(connection, self._row(connection, row.id), spec, now)
         return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
 
@@ -260,8 +256,7 @@ class Ledger:
         return next((other.id for other in others if is_active(connection, other, self._is_gone, now)), None)
 
     def _end_lost(self, connection: Transaction, row: Record, now: datetime, *, retry: bool) -> RunStatus:
-        detail = "the lease ended, or the process that held it is gone"
-        outcome = Outcome(RunStatus.LOST, Reason.LEASE, detail, retry=retry)
+        outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE), retry=retry)
         return end_attempt(connection, row, outcome, now=now, keep_lease=False)
 
     def _is_alive(self, row: Record, now: datetime) -> bool:

@@ -1,19 +1,21 @@
 """The queue of what is to start: buffered fires and queued runs, in order, as many at once as there are places."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from random import Random
 
-from taskpilot.domain.fires import StartOrder
-from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
-from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.domain.fires import Pause, StartOrder
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import FireOutcome, Outcome, RunStatus
+from taskpilot.domain.times import from_micros, to_micros, utc_text
 from taskpilot.ledger.admission import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.due_policy import start_deadline_passed
+from taskpilot.ledger.due_policy import OVERLAP, start_deadline_passed, start_deadline_reason
 from taskpilot.ledger.finish_attempt import backoff, end_attempt, overtaken_by
 from taskpilot.ledger.record_outcome import close_waiting
 from taskpilot.store import fires, runs, schedules
 from taskpilot.store.database import Record, Store, Transaction
+from taskpilot.store.records import reason_of
 
 
 class Queue:
@@ -42,7 +44,7 @@ class Queue:
                 if len(orders) >= free:
                     break
                 spec = jobs.specs.get(row.job)
-                if row.job in held and (spec is None or spec.overlap != "allow_all"):
+                if row.job in held and (spec is None or not OVERLAP[spec.overlap].beside):
                     # Another run of its job was started while this one waited for a person, or for its next attempt.
                     continue
                 held.add(row.job)
@@ -60,7 +62,7 @@ class Queue:
             elif order.scheduled_for is not None:
                 fires.mark_fire_launched(connection, order.job, order.scheduled_for, by=None, now=None)
 
-    def close(self, order: StartOrder, outcome: FireOutcome, reason: str) -> bool:
+    def close(self, order: StartOrder, outcome: FireOutcome, reason: Reason) -> bool:
         """Takes an order out of the queue for good: its fire gets the outcome, its run fails. False where it was started meanwhile."""
         now = self._now()
         with self._store.write() as connection:
@@ -70,7 +72,7 @@ class Queue:
             row = runs.run_row(connection, order.run_id)
             if row is None or row.status != RunStatus.QUEUED or holds_lease(row, self._is_gone, now):
                 return False
-            end_attempt(connection, row, Outcome(RunStatus.FAILED, Reason.CONFIGURATION, reason), now=now, keep_lease=False)
+            end_attempt(connection, row, Outcome(RunStatus.FAILED, reason), now=now, keep_lease=False)
             return True
 
     def adopt(self, jobs: Definitions) -> list[str]:
@@ -92,10 +94,8 @@ class Queue:
         if fire is None:
             runs.update_run(connection, row.id, start_after=to_micros(start))
             return True
-        detail = (
-            f"{row.detail}; not continued: the fire of {fire.isoformat()} is the next. `taskpilot runs resume {row.id}` goes on with it"
-        )
-        end_attempt(connection, row, Outcome(RunStatus.LOST, Reason(row.reason), detail), now=now, keep_lease=False)
+        reason = reason_of(row).as_cause_of(ReasonCode.OVERTAKEN, fire=utc_text(fire))
+        end_attempt(connection, row, Outcome(RunStatus.LOST, reason), now=now, keep_lease=False)
         return False
 
     def length(self) -> int:
@@ -113,27 +113,29 @@ class Queue:
         orders: list[StartOrder],
         now: datetime,
     ) -> None:
-        paused = {job: str(pause) for job, pause in schedules.pauses_in_force(connection).items()}
+        paused = schedules.pauses_in_force(connection)
         for row in fires.startable_fires(connection, now, each=self._places):
             fire = from_micros(row.scheduled_for)
-            closed = self._closing(row.job, fire, jobs, paused, now)
-            if closed is not None:
-                close_waiting(connection, row.job, fire, *closed, now=now)
-            elif len(orders) < free and (row.job not in busy or jobs.specs[row.job].overlap == "allow_all"):
+            final = self._final_outcome(row.job, fire, jobs, paused, now)
+            if final is not None:
+                close_waiting(connection, row.job, fire, *final, now=now)
+            elif len(orders) < free and (row.job not in busy or OVERLAP[jobs.specs[row.job].overlap].beside):
                 fires.mark_fire_launched(connection, row.job, fire, by=scheduler, now=now)
                 orders.append(StartOrder(row.job, scheduled_for=fire))
                 busy.add(row.job)
 
     @staticmethod
-    def _closing(job: str, fire: datetime, jobs: Definitions, paused: dict[str, str], now: datetime) -> tuple[FireOutcome, str] | None:
+    def _final_outcome(
+        job: str, fire: datetime, jobs: Definitions, paused: Mapping[str, Pause], now: datetime
+    ) -> tuple[FireOutcome, Reason] | None:
         """The final outcome of a fire that waited and is not to start any more."""
         spec = jobs.specs.get(job)
         if spec is None and job in jobs.broken:
-            return FireOutcome.BLOCKED_CONFIG, jobs.broken[job]
+            return FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.JOB_BROKEN, {"error": jobs.broken[job]})
         if spec is None:
-            return FireOutcome.MISSED, "its job was removed while it waited to start"
+            return FireOutcome.MISSED, Reason(ReasonCode.JOB_REMOVED)
         if job in paused:
-            return FireOutcome.PAUSED, paused[job]
-        if spec.start_deadline is not None and now > fire + spec.start_deadline:
-            return FireOutcome.MISSED, start_deadline_passed(spec)
+            return FireOutcome.PAUSED, paused[job].reason()
+        if start_deadline_passed(spec, fire, now):
+            return FireOutcome.MISSED, start_deadline_reason(spec)
         return None

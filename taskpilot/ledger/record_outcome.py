@@ -7,6 +7,7 @@ from typing import Final
 
 from taskpilot.domain.fires import PUNCTUAL, Pause, ScheduleInForce
 from taskpilot.domain.instruments import FIRES
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import JobSpec
@@ -77,7 +78,9 @@ def window_of(spec: JobSpec | None, now: datetime) -> timedelta:
     return catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
 
 
-def close_open(connection: Transaction, force: ScheduleInForce, until: datetime, outcome: FireOutcome, reason: str, now: datetime) -> int:
+def close_open(
+    connection: Transaction, force: ScheduleInForce, until: datetime, outcome: FireOutcome, reason: Reason, now: datetime
+) -> int:
     """Gives every open fire up to `until` one outcome and moves the cursor there; gives how many they were.
 
     Nothing where the cursor is there already.
@@ -95,11 +98,14 @@ def close_open(connection: Transaction, force: ScheduleInForce, until: datetime,
     return sum(counted(judgement).values())
 
 
-def close_paused(connection: Transaction, force: ScheduleInForce, pause: Pause, until: datetime, reason: str, now: datetime) -> Claimed:
-    """Closes the open fires of a job in a pause, up to `until`: what was due before it is missed, for the given reason."""
+def close_paused(
+    connection: Transaction, force: ScheduleInForce, pause: Pause, until: datetime, now: datetime, *, not_met: Mapping[str, Fact]
+) -> Claimed:
+    """Closes the open fires of a job in a pause, up to `until`: what was due before it is missed, and `not_met` says why."""
+    before = pause.reason(ReasonCode.WAS_PAUSED, **not_met)
     counts = {
-        FireOutcome.MISSED: close_open(connection, force, min(until, pause.paused_at), FireOutcome.MISSED, reason, now),
-        FireOutcome.PAUSED: close_open(connection, force, until, FireOutcome.PAUSED, str(pause), now),
+        FireOutcome.MISSED: close_open(connection, force, min(until, pause.paused_at), FireOutcome.MISSED, before, now),
+        FireOutcome.PAUSED: close_open(connection, force, until, FireOutcome.PAUSED, pause.reason(), now),
     }
     outcomes = {outcome: number for outcome, number in counts.items() if number}
     return Claimed(outcomes, frozenset({force.job} if outcomes else ()))
@@ -114,13 +120,20 @@ def sum_of(several: Sequence[Claimed]) -> Claimed:
     return Claimed(outcomes, frozenset().union(*(one.jobs for one in several)))
 
 
-def close_waiting(connection: Transaction, job: str, scheduled_for: datetime, outcome: FireOutcome, reason: str, *, now: datetime) -> bool:
+def close_waiting(
+    connection: Transaction, job: str, scheduled_for: datetime, outcome: FireOutcome, reason: Reason, *, now: datetime
+) -> bool:
     """Takes a fire out of the queue with its final outcome, and counts it; False where it is not in the queue any more."""
     if not fires.settle_fire(connection, job, scheduled_for, outcome, reason=reason, now=now):
         return False
-    totals.add(connection, job, [totals.count(FIRES, outcome=outcome)])
-    totals.touch(connection, job)
+    count_fire(connection, job, outcome)
     return True
+
+
+def count_fire(connection: Transaction, job: str, outcome: FireOutcome) -> None:
+    """Counts a fire that got its final outcome."""
+    totals.add(connection, job, [totals.count(FIRES, outcome=outcome)])
+    totals.mark_dirty(connection, job)
 
 
 def record(connection: Transaction, judged: Mapping[str, Judgement], cursor: datetime) -> Claimed:
@@ -131,12 +144,12 @@ def record(connection: Transaction, judged: Mapping[str, Judgement], cursor: dat
     for job, one in judged.items():
         for gap in one.gaps:
             fires.insert_gap(connection, gap)
-        for fire in one.replaced:
-            close_waiting(connection, job, fire, FireOutcome.SKIPPED_OVERLAP, "a newer fire took its place", now=cursor)
+        for fire, reason in one.replaced:
+            close_waiting(connection, job, fire, FireOutcome.SKIPPED_OVERLAP, reason, now=cursor)
         counts = counted(one)
         if counts:
             totals.add(connection, job, [totals.count(FIRES, number, outcome=outcome) for outcome, number in counts.items()])
-            totals.touch(connection, job)
+            totals.mark_dirty(connection, job)
             changed.add(job)
         waiting = sum(fire.outcome is FireOutcome.BUFFERED for fire in one.fires)
         counts |= {FireOutcome.BUFFERED: waiting} if waiting else {}

@@ -91,12 +91,9 @@ class Told:
     lag: timedelta = timedelta(0)
 
     @property
-    def excuse(self) -> str | None:
-        """Why what is due was not met, where that is because its turns fail."""
-        if self.failed_at is None:
-            return None
-        since = self.failed_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"the scheduler was awake but could not do its work since {since}: {self.error}"
+    def failing(self) -> tuple[datetime, str] | None:
+        """Since when its turns fail, and the error."""
+        return None if self.failed_at is None else (self.failed_at, self.error or "")
 
 
 class Scheduler:
@@ -270,7 +267,7 @@ class Scheduler:
             return False
         self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
         only = None if self._everything else frozenset(ringing)
-        claimed = self._deployment.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._told.excuse)
+        claimed = self._deployment.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, failing=self._told.failing)
         self._everything, self._asleep_since = False, None
         self._tell_of(claimed)
         return bool(claimed.outcomes)

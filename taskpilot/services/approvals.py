@@ -7,10 +7,9 @@ from taskpilot.domain.ids import parse_id
 from taskpilot.domain.instruments import APPROVALS, FEEDBACK
 from taskpilot.domain.runs import OPEN, Feedback, FeedbackVerdict, Run, RunStatus
 from taskpilot.domain.tasks import TaskStatus
-from taskpilot.services.running import find_run, publish_change
+from taskpilot.services.running import find_run
 from taskpilot.store import listings, runs, tasks, totals
 from taskpilot.store.schedulers import awake_schedulers
-from taskpilot.store.totals import add, count, touch
 
 
 def approve_task(deployment: Deployment, task_id: str, *, by: str, note: str) -> str:
@@ -40,11 +39,10 @@ def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, n
         before = tasks.get_task(connection, parsed)
         task = tasks.move_task(connection, parsed, after, reason=reason, now=deployment.now())
         if before is not None and before.status is TaskStatus.REVIEW:
-            add(connection, task.job, [count(APPROVALS, verdict=after)])
-        touch(connection, task.job)
+            totals.add(connection, task.job, [totals.count(APPROVALS, verdict=after)])
+        totals.mark_dirty(connection, task.job)
         run = runs.get_run(connection, task.run_id)
         goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
-    publish_change(deployment, task.job)
     return f"task {task.id} is {after}\n{_and_now(deployment, task.run_id, run, goes_on=goes_on)}"
 
 
@@ -56,10 +54,9 @@ def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, 
             raise NotFound(f"there is no decision {parsed}; `taskpilot decisions list` shows them")
         _check_pending(decision)
         tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=deployment.now())
-        touch(connection, decision.job)
+        totals.mark_dirty(connection, decision.job)
         run = runs.get_run(connection, decision.run_id)
         goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
-    publish_change(deployment, decision.job)
     return f"{decision.tool} of run {decision.run_id} is {after}\n{_and_now(deployment, decision.run_id, run, goes_on=goes_on)}"
 
 
@@ -103,7 +100,6 @@ def give_feedback(deployment: Deployment, run_id: str, verdict: FeedbackVerdict,
         runs.record_feedback(connection, given)
         if earlier is None or earlier.verdict is not verdict:
             totals.add(connection, run.job, [totals.count(FEEDBACK, verdict=verdict)])
-            totals.touch(connection, run.job)
-    publish_change(deployment, run.job)
+            totals.mark_dirty(connection, run.job)
     changed = f", which {earlier.given_by} had called {earlier.verdict}," if earlier and earlier.verdict is not verdict else ""
     return f"run {run.id} of {run.job}{changed} is called {verdict} by {by}"

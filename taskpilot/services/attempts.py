@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,10 +13,14 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
 from taskpilot.domain.events import RunIdentity
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
-from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import LeaseGrant, Outcome, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.text import one_line
+from taskpilot.domain.times import utc_text
 from taskpilot.ledger.claims import Claim
-from taskpilot.ledger.finish_attempt import BY_PERSON, GRACE, backoff, cancelled_outcome, overtaken_by
+from taskpilot.ledger.due_policy import GRACE
+from taskpilot.ledger.finish_attempt import backoff, cancelled_outcome, overtaken_by
 from taskpilot.process import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
 from taskpilot.store import runs, totals
 from taskpilot.telemetry.ecs import EcsLines
@@ -77,7 +80,7 @@ class Attempts:
                 ending = self._attempt(grant, interrupts)
             except OSError as error:
                 # Its folder or output cannot be opened, or no process is left: nothing was started, and nobody else waits for its lease.
-                self._release(grant, Outcome(RunStatus.FAILED, Reason.STORE, f"the job's process could not be started: {error}"))
+                self._release(grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.NOT_STARTED, {"error": one_line(str(error))})))
                 raise
             status = self._close(grant, ending)
             if status is not RunStatus.QUEUED or ending.cause in _GIVEN_UP:
@@ -155,9 +158,7 @@ class Attempts:
 
     def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
         """Writes the attempt's end where the job's process did not; gives where the run stands."""
-        outcome = outcome_of(ending)
-        if ending.cause is Cause.CANCELLED:
-            outcome = cancelled_outcome(self._run(grant.run_id))
+        outcome = outcome_of(ending, self._run(grant.run_id))
         keep = ending.cause not in _GIVEN_UP
         try:
             status = self._deployment.ledger.end(grant, outcome, active_seconds=ending.active_seconds, keep_lease=keep)
@@ -170,13 +171,13 @@ class Attempts:
         return status
 
     def _pause(self, grant: LeaseGrant, interrupts: Interrupts) -> bool:
-        """WaitBudget before the attempt after a failed one; False where a signal or a person ended the run meanwhile."""
+        """Waits before the attempt after a failed one; False where a signal or a person ended the run meanwhile."""
         deployment = self._deployment
         run = self._run(grant.run_id)
-        failed = run.reason not in (Reason.SIGNAL, Reason.LEASE)
+        failed = run.reason.code not in (ReasonCode.SIGNAL, ReasonCode.LEASE)
         seconds = backoff(run.attempts, random.random()).total_seconds() if failed else 0.0  # noqa: S311  no secret
         if (fire := overtaken_by(self._spec, run.scheduled_for, deployment.now() + timedelta(seconds=seconds))) is not None:
-            self._release(grant, replace(_ended(run), detail=f"{run.detail}; not tried again: the next fire is that of {fire.isoformat()}"))
+            self._release(grant, _overtaken(run, utc_text(fire)))
             return False
         until = time.monotonic() + seconds
         while interrupts.first is None:
@@ -194,7 +195,7 @@ class Attempts:
                     return False
         interrupts.acknowledge()
         cause = {signal.SIGINT: Cause.SIGINT, signal.SIGHUP: Cause.SIGHUP}.get(interrupts.first, Cause.SIGTERM)
-        self._release(grant, outcome_of(Ending(cause, None, None, 0.0, forced=False)))
+        self._release(grant, outcome_of(Ending(cause, None, None, 0.0, forced=False), run))
         return False
 
     def _release(self, grant: LeaseGrant, outcome: Outcome) -> None:
@@ -211,28 +212,27 @@ class Attempts:
         return run
 
 
-def _ended(run: Run) -> Outcome:
-    """What a run whose last attempt was to be followed by another one comes to without it."""
-    lost = run.reason in (Reason.SIGNAL, Reason.LEASE, Reason.SIGTERM)
-    return Outcome(RunStatus.LOST if lost else RunStatus.FAILED, run.reason, run.detail)
+def _overtaken(run: Run, fire: str) -> Outcome:
+    """What a run comes to whose last attempt was to be followed by another one, which would start after the next fire."""
+    lost = run.reason.code in (ReasonCode.SIGNAL, ReasonCode.LEASE, ReasonCode.SIGTERM)
+    return Outcome(RunStatus.LOST if lost else RunStatus.FAILED, run.reason.as_cause_of(ReasonCode.OVERTAKEN, fire=fire))
 
 
-def outcome_of(ending: Ending) -> Outcome:
-    """What an attempt came to whose process did not record its end itself."""
+def outcome_of(ending: Ending, run: Run) -> Outcome:
+    """What an attempt of a run came to whose process did not record its end itself."""
     match ending.cause:
         case Cause.DEADLINE:
-            return Outcome(RunStatus.TIMED_OUT, Reason.DEADLINE, "the deadline passed: its process and all of its children were ended")
+            return Outcome(RunStatus.TIMED_OUT, run.deadline_reason)
         case Cause.CANCELLED:
-            return BY_PERSON
+            return cancelled_outcome(run)
         case Cause.SIGINT:
-            return Outcome(RunStatus.CANCELLED, Reason.SIGINT, "cancelled by SIGINT (Ctrl-C)")
+            return Outcome(RunStatus.CANCELLED, Reason(ReasonCode.SIGINT))
         case Cause.SIGTERM | Cause.SIGHUP:
-            return Outcome(RunStatus.LOST, Reason.SIGTERM, f"ended by {ending.cause.name}; what is journaled is kept", retry=True)
+            return Outcome(RunStatus.LOST, Reason(ReasonCode.SIGTERM, {"signal": ending.cause.name}), retry=True)
         case Cause.LEASE_LOST:
-            return Outcome(RunStatus.LOST, Reason.LEASE, "the lease could not be renewed, so its process was ended", retry=True)
+            return Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE, {"killed": True}), retry=True)
         case Cause.SIGNALED:
-            name = signal.Signals(ending.signal).name if ending.signal in set(signal.Signals) else f"signal {ending.signal}"
-            return Outcome(RunStatus.LOST, Reason.SIGNAL, f"the job's process was killed by {name}", retry=True)
+            name = signal.Signals(ending.signal).name if ending.signal in set(signal.Signals) else str(ending.signal)
+            return Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL, {"signal": name}), retry=True)
         case _:
-            detail = f"the job's process left with status {ending.exit_status} before its end was recorded"
-            return Outcome(RunStatus.FAILED, Reason.EXITED, detail, retry=True)
+            return Outcome(RunStatus.FAILED, Reason(ReasonCode.EXITED, {"exit_status": ending.exit_status}), retry=True)

@@ -15,10 +15,14 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.store import creation, pruning
 from taskpilot.store.connections import FILE
+from taskpilot.store.events import prune_events
 
 
-def upgrade_store(settings: Settings) -> str:
-    """Brings the schema to the newest revision and gives its name; makes the store where there is none. Raises StoreError or StoreBusy."""
+def upgrade_store(settings: Settings) -> tuple[str | None, str]:
+    """Brings the schema to the newest revision; makes the store where there is none. Raises StoreError or StoreBusy.
+
+    Gives the revision before, None where there was no store, and the one after.
+    """
     return creation.upgrade(settings.state_dir)
 
 
@@ -93,6 +97,10 @@ def prune_history(deployment: Deployment, older_than: timedelta, *, dry_run: boo
                 gone = pruning.prune_fires(connection, job, before, dry_run=dry_run)
             fires += gone
             if dry_run:
+                break
+    while over and not dry_run and _time_left(end):
+        with _Turn(polite=True), deployment.store.write() as connection:
+            if not prune_events(connection, before, limit=pruning.ROWS_MAX):
                 break
     folders = 0, 0
     if not dry_run:

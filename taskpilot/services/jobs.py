@@ -11,7 +11,6 @@ from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.fires import NOBODY, begin_and_end_schedules
 from taskpilot.ledger.record_outcome import close_paused
 from taskpilot.messages.times import paused
-from taskpilot.services.running import publish_change
 from taskpilot.store import schedules, totals
 from taskpilot.store.schedules import schedules_in_force
 from taskpilot.telemetry.gateway import GatewayUnreachable, delete_group
@@ -25,8 +24,7 @@ def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
         if pause is not None:
             raise TransitionRefused(f"job {name} is already {paused(pause)}; `taskpilot jobs resume {name}` ends that")
         schedules.begin_pause(connection, name, by=by, note=note, now=deployment.now())
-        totals.touch(connection, name)
-    publish_change(deployment, name)
+        totals.mark_dirty(connection, name)
     return f"job {name} is paused: its fires are recorded as paused, what runs goes on; `taskpilot jobs resume {name}` ends it"
 
 
@@ -40,10 +38,9 @@ def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
             raise TransitionRefused(f"job {name} is not paused")
         force = schedules.schedules_in_force(connection, [name]).get(name)
         if force is not None:
-            close_paused(connection, force, pause, now, NOBODY, now)
+            close_paused(connection, force, pause, now, now, not_met=NOBODY)
         schedules.end_pause(connection, name, by=by, note=note, now=now)
-        totals.touch(connection, name)
-    publish_change(deployment, name)
+        totals.mark_dirty(connection, name)
     return f"job {name} runs again: what was due in its pause is not caught up"
 
 

@@ -7,20 +7,16 @@ from taskpilot.domain.runs import FireOutcome
 from taskpilot.services.database import prune_history
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.services.metrics import Outcome, prune_groups
-from taskpilot.services.running import publish_change
+from taskpilot.services.traces import replay
 from taskpilot.store.metrics_queries import pending_jobs
 from taskpilot.store.schedulers import awake_schedulers
 from taskpilot.telemetry.gateway import GatewayUnreachable, push_pending
 from taskpilot.views.job_facts import describe
-from taskpilot.views.traces import replay
 
 
 def close_ended_leases(deployment: Deployment) -> list[str]:
     """Ends the attempts of runs whose process is gone; gives the runs' ids."""
-    closed = deployment.ledger.reap()
-    for run in closed:
-        publish_change(deployment, run.job, run_id=run.id)
-    return [run.id for run in closed]
+    return [run.id for run in deployment.ledger.reap()]
 
 
 def close_missed(deployment: Deployment) -> dict[str, int]:
@@ -32,8 +28,6 @@ def close_missed(deployment: Deployment) -> dict[str, int]:
         if awake_schedulers(connection, deployment.now()):
             return {"missed": 0, "jobs": 0}
     closed = deployment.fires.close_missed(follow_definitions(deployment))
-    for job in sorted(closed.jobs):
-        publish_change(deployment, job)
     return {"missed": closed.outcomes.get(FireOutcome.MISSED, 0), "jobs": len(closed.jobs)}
 
 

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 from taskpilot.deployment import Deployment, compile_policy
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import Run, TriggerKind
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
-from taskpilot.domain.times import format_duration
 from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file
 from taskpilot.ledger.claims import RunPlan
 from taskpilot.llm.factory import check_model
@@ -39,8 +39,8 @@ class RunRequest:
     """The span of who asks, checked: the run's trace is its."""
 
 
-def plan_run(deployment: Deployment, request: RunRequest) -> RunPlan | str:
-    """The plan, with its input files copied; or, as text, why there is nothing to do (`auto` and no fire in the window).
+def plan_run(deployment: Deployment, request: RunRequest) -> RunPlan | Reason:
+    """The plan, with its input files copied; or why there is nothing to do (`auto` and no fire in the window).
 
     Raises UsageError or ConfigurationError; nothing is claimed and no token is spent then.
     """
@@ -54,7 +54,7 @@ def plan_run(deployment: Deployment, request: RunRequest) -> RunPlan | str:
     scheduled_for = None
     if request.scheduled_for is not None:
         found = _fire(spec, request.scheduled_for, deployment.now())
-        if isinstance(found, str):
+        if isinstance(found, Reason):
             return found
         scheduled_for = found
     run_id = new_id()
@@ -118,7 +118,7 @@ def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Pric
         )
 
 
-def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
+def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | Reason:
     if text == "auto":
         if spec.schedule is None:
             raise UsageError(
@@ -127,7 +127,7 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
         window = catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
         fire = spec.schedule.latest_at_or_before(now, within=window)
         if fire is None:
-            return f"no fire of {spec.name} was due in the last {format_duration(window)} ({spec.schedule.describe()})"
+            return Reason(ReasonCode.NOTHING_DUE, {"window_seconds": window.total_seconds(), "schedule": spec.schedule.describe()})
         return fire
     try:
         when = datetime.fromisoformat(text)

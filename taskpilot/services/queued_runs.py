@@ -6,6 +6,7 @@ from typing import Any
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, NotFound, UsageError
 from taskpilot.domain.fires import StartOrder
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.parameters import describe_parameters
@@ -14,7 +15,7 @@ from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
 from taskpilot.services.planning import RunRequest, plan_resume, plan_run
-from taskpilot.services.running import Finished, find_run, publish_change, skipped, supervised
+from taskpilot.services.running import Finished, find_run, skipped, supervised
 
 
 def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, Any], model: str | None = None) -> Run:
@@ -31,13 +32,12 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
             "leave it to the job's default, or type `taskpilot run` there"
         )
     plan = plan_run(deployment, RunRequest(job, values=parameters, model=model))
-    assert not isinstance(plan, str), "a run that names no fire is always due"
+    assert isinstance(plan, RunPlan), "a run that names no fire is always due"
     try:
         run = deployment.ledger.enqueue(plan)
     except BaseException:
         forget_run_dir(deployment.run_dir(plan.run_id))
         raise
-    publish_change(deployment, run.job, run_id=run.id, model=run.model)
     return run
 
 
@@ -49,10 +49,10 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
     try:
         plan = _plan(deployment, order)
     except (ConfigurationError, UsageError, NotFound) as error:
-        if deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, str(error)):
-            publish_change(deployment, order.job)
+        # Its words are the checks' own, and name no secret.
+        deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION, {"error": str(error)}))
         return None
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, deployment.store.held():
         try:
             claim = deployment.ledger.claim(plan) if order.run_id is None else deployment.ledger.start_queued(plan)
         except BaseException:
@@ -66,7 +66,7 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
         if claim is None:
             return None
         if not isinstance(claim, Claim):
-            return skipped(deployment, plan.spec, claim)
+            return skipped(plan.spec, claim)
         return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
 
 

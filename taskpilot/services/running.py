@@ -1,6 +1,5 @@
 """Runs, resumes and cancels: from the request to the record, with the signals told at the end."""
 
-import signal
 import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -10,6 +9,7 @@ from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.ids import parse_id
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RESUMABLE, FireOutcome, Run, RunStatus, RunSummary, exit_code
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.steps import StepKind, StepStatus
@@ -19,11 +19,12 @@ from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Attempts, Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
 from taskpilot.services.planning import RunRequest, plan_resume, plan_run
+from taskpilot.services.publishing import publish_change
 from taskpilot.store import runs, steps
 from taskpilot.store.records import dumps
 from taskpilot.telemetry.gateway import push_job
-from taskpilot.telemetry.publish import TOTAL_SECONDS, Targets, publish
-from taskpilot.views.job_facts import describe, facts_of
+from taskpilot.telemetry.publish import TOTAL_SECONDS
+from taskpilot.views.job_facts import facts_of
 from taskpilot.views.runs import no_run, summarize
 
 _HOLD_SECONDS: Final = 0.5
@@ -46,16 +47,17 @@ class Finished:
     """What a command that ran something tells of and exits with."""
 
     summary: RunSummary
+    """Its reason says why nothing ran, where nothing did."""
     exit_code: ExitCode
 
 
 def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, display: Display) -> Finished:
     """Plans, claims and supervises one run. Raises UsageError, ConfigurationError, StoreError or StoreBusy before anything is claimed."""
     plan = plan_run(deployment, request)
-    if isinstance(plan, str):
-        summary = RunSummary(run_id=None, job=request.job, status="nothing_due", reason=plan)
-        return Finished(summary, ExitCode.SUCCEEDED)
-    with Interrupts() as interrupts:
+    if isinstance(plan, Reason):
+        return Finished(RunSummary(run_id=None, job=request.job, status=plan.code, reason=plan), ExitCode.SUCCEEDED)
+    # What the run changes is told at its end: nothing of it is to delay the job's start.
+    with Interrupts() as interrupts, deployment.store.held():
         try:
             claim = _claim(deployment, plan, interrupts)
         except BaseException:
@@ -63,7 +65,7 @@ def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, di
             raise
         if not isinstance(claim, Claim):
             forget_run_dir(deployment.run_dir(plan.run_id))
-            return skipped(deployment, plan.spec, claim)
+            return skipped(plan.spec, claim)
         if claim.run.id != plan.run_id:
             forget_run_dir(deployment.run_dir(plan.run_id))
         return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
@@ -80,7 +82,7 @@ def resume_run(
     plan = plan_resume(deployment, run, model)
     if answer is not None:
         answer_step(deployment, run, answer)
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, deployment.store.held():
         claim = deployment.ledger.resume(plan)
         return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
 
@@ -90,7 +92,6 @@ def cancel_run(deployment: Deployment, run_id: str) -> str:
     run = find_run(deployment, run_id)
     before = deployment.ledger.cancel(run.id)
     if find_run(deployment, run_id).status is RunStatus.CANCELLED:
-        publish_change(deployment, run.job, run_id=run.id)
         return f"run {run.id} was {before} and is cancelled"
     return f"run {run.id} is asked to end: its supervisor sends SIGTERM within a second, and kills what is left after 10 s"
 
@@ -107,9 +108,9 @@ def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
         if step is None:
             raise UsageError(f"run {run.id} has no step {step_id}; `taskpilot runs show {run.id}` shows those that wait")
         if step.kind is not StepKind.CALL:
-            raise TransitionRefused(f"step {step_id} is no tool call: what it left open is made anew by itself")
+            raise TransitionRefused(f"step {step_id} is not a tool call; it is retried automatically")
         if step.status not in (StepStatus.UNKNOWN, StepStatus.DIVERGED, StepStatus.FAILED):
-            raise TransitionRefused(f"step {step_id} is {step.status}: nobody has to say anything of it")
+            raise TransitionRefused(f"step {step_id} is {step.status}: no answer needed")
         if answer.kind == "done":
             values: dict[str, Any] = {"status": StepStatus.SUCCEEDED, "result": dumps(answer.result), "error": None, "error_type": None}
         elif answer.kind == "fail":
@@ -129,25 +130,13 @@ def find_run(deployment: Deployment, run_id: str) -> Run:
     return run
 
 
-def publish_change(
-    deployment: Deployment, job: str, *, run_id: str | None = None, model: str | None = None, seconds: float = TOTAL_SECONDS
-) -> None:
-    """Tells the signals that the job's ledger changed: files, gateway, collector; quiet, and bounded."""
-    publish(
-        deployment.store,
-        Targets.of(deployment.settings),
-        run_id,
-        describe(deployment, job, model=model),
-        describe=lambda name: describe(deployment, name),
-        total_seconds=seconds,
-        now=deployment.now,
-    )
-
-
 def supervised(
     deployment: Deployment, spec: JobSpec, claim: Claim, run_child: RunChild, display: Display, interrupts: Interrupts
 ) -> Finished:
-    """Supervises a claimed run to where it stands for good, and tells the signals."""
+    """Supervises a claimed run to where it stands for good, and tells the telemetry.
+
+    The caller holds the store's changes: all that the run changed is told here, with its spans.
+    """
     seconds = TOTAL_SECONDS
 
     def push_start() -> None:
@@ -164,26 +153,24 @@ def supervised(
     finally:
         display.close()
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
+    with deployment.store.held() as changes:
+        changes.clear()
     run = find_run(deployment, claim.run.id)
-    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason))
+    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason.cause))
 
 
 def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
     """The claim; a run that is to start when another one has ended waits for it here, until a signal ends the wait."""
     while isinstance(claim := deployment.ledger.claim(plan), Hold):
         if interrupts.first is not None:
-            reason = f"{interrupts.first.name} ended the wait: {claim.message}"
+            reason = Reason(ReasonCode.INTERRUPTED, {**claim.reason.facts, "signal": interrupts.first.name})
             if plan.scheduled_for is not None:
                 deployment.queue.close(StartOrder(plan.spec.name, plan.scheduled_for), FireOutcome.SKIPPED_OVERLAP, reason)
-            code = ExitCode.SIGINT if interrupts.first == signal.SIGINT else ExitCode.SIGTERM
-            return Skip(FireOutcome.SKIPPED_OVERLAP, code, reason, claim.run_id, recorded=plan.scheduled_for is not None)
+            return Skip(FireOutcome.SKIPPED_OVERLAP, reason)
         interrupts.wait(_HOLD_SECONDS)
     return claim
 
 
-def skipped(deployment: Deployment, spec: JobSpec, skip: Skip) -> Finished:
-    """What a run that is not to start comes to; the signals are told where that is new in the record."""
-    if skip.recorded:
-        publish_change(deployment, spec.name)
-    status = skip.outcome
-    return Finished(RunSummary(run_id=None, job=spec.name, status=status, reason=skip.message), skip.exit_code)
+def skipped(spec: JobSpec, skip: Skip) -> Finished:
+    """What a run that is not to start comes to."""
+    return Finished(RunSummary(run_id=None, job=spec.name, status=skip.outcome, reason=skip.reason), skip.exit_code)

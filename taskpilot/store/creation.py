@@ -41,13 +41,12 @@ def prepare_state_dir(state_dir: Path) -> None:
         raise StoreError(f"the state dir {state_dir} belongs to uid {info.st_uid}, not to us: give another one by TASKPILOT_HOME or --home")
 
 
-def upgrade(state_dir: Path) -> str:
-    """Brings the schema to the newest revision; gives that revision's name."""
+def upgrade(state_dir: Path) -> tuple[str | None, str]:
+    """Brings the schema to the newest revision; gives the revision before, None where there was no store, and the one after."""
     path = state_dir / FILE
     with file_errors(path):
         prepare_state_dir(state_dir)
-        create(path, 5.0)
-    return tables.HEAD
+        return create(path, 5.0), tables.HEAD
 
 
 def backup(state_dir: Path, target: Path) -> None:
@@ -70,8 +69,11 @@ def backup(state_dir: Path, target: Path) -> None:
             ) from error
 
 
-def create(path: Path, busy_seconds: float) -> None:
-    """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or a database without tables."""
+def create(path: Path, busy_seconds: float) -> str | None:
+    """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or a database without tables.
+
+    Gives the schema's revision before, None where there was none.
+    """
     lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         _take(lock, path)
@@ -84,6 +86,7 @@ def create(path: Path, busy_seconds: float) -> None:
                 if revision is not None and revision > tables.HEAD:
                     raise ConfigurationError(revision_message(path, revision))
                 _migrate(engine)
+                return revision
         finally:
             engine.dispose()
     finally:

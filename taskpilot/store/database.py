@@ -3,8 +3,8 @@
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -17,6 +17,7 @@ from taskpilot.store import tables
 from taskpilot.store.connections import FILE, BusyTimeout, make_engine
 from taskpilot.store.creation import create, prepare_state_dir, revision_message, revision_of
 from taskpilot.store.errors import KEPT, file_errors, store_errors
+from taskpilot.store.totals import CHANGES, Change
 
 Transaction: TypeAlias = Connection
 """What `Store.write` and `Store.read` give, by a name that other rooms may say."""
@@ -33,6 +34,9 @@ class Store:
         self.path = path
         self.store_id = store_id
         self.deployment = deployment
+        self.on_change: Callable[[frozenset[Change]], None] | None = None
+        """Called after each commit that changed a job's ledger, with the jobs; in the thread that wrote, after the lock is given back."""
+        self._held: set[Change] | None = None
 
     @classmethod
     def open(cls, state_dir: Path, deployment: str | None = None, *, busy_seconds: float = 5.0) -> Self:
@@ -72,10 +76,36 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that holds the write lock from its start; all of it is kept, or nothing."""
+        changes: set[Change] = set()
         with store_errors(self.path), self._engine.connect() as connection:
-            connection.execution_options(taskpilot_write=True)
+            connection.execution_options(taskpilot_write=True, **{CHANGES: changes})
             with connection.begin():
                 yield connection
+        self._tell(changes)
+
+    @contextmanager
+    def held(self) -> Iterator[set[Change]]:
+        """Collects the changes of this block and tells them at its end, all at once; what the block removes from the set is not told.
+
+        For a process in which one thread writes: what other threads change meanwhile is held too.
+        """
+        if self._held is not None:
+            yield self._held
+            return
+        held = self._held = set()
+        try:
+            yield held
+        finally:
+            self._held = None
+            self._tell(held)
+
+    def _tell(self, changes: set[Change]) -> None:
+        if self._held is not None:
+            self._held |= changes
+        elif changes and self.on_change is not None:
+            # The change is recorded: telling it may fail without consequence.
+            with suppress(Exception):
+                self.on_change(frozenset(changes))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -92,6 +122,8 @@ class Store:
         # The engine stays: with it come the statements that the parent has compiled, a quarter of the child's work.
         self._engine.dispose(close=False)
         self._patience.seconds = busy_seconds
+        # The supervisor tells what the run changed, when the run has ended.
+        self.on_change, self._held = None, None
 
     def checkpoint(self) -> None:
         """Writes the log back into the file as far as nobody is in the way; a moment in which nothing is due is the time for it."""

@@ -3,15 +3,18 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, insert, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, insert, literal_column, or_, select, update
 
+from taskpilot.domain.events import EventKind
 from taskpilot.domain.fires import LAUNCH, Fire, Gap
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.reasons import NO_REASON, Reason
 from taskpilot.domain.runs import FireOutcome, RunStatus
-from taskpilot.domain.text import storable
 from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.store.events import record_event
+from taskpilot.store.records import reason_columns, reason_of
 from taskpilot.store.tables import among, fire_gaps, fires, runs, schedules
 
 # The word itself and no parameter: the index of the queue holds for this word alone.
@@ -33,10 +36,21 @@ _FIRST_FIRES = (
     .order_by(_PLACED.c.start_after, _PLACED.c.scheduled_for, _PLACED.c.job)
 )
 
+_EVENTS: Final = {
+    FireOutcome.MISSED: EventKind.FIRE_MISSED,
+    FireOutcome.BLOCKED_BUDGET: EventKind.FIRE_BLOCKED,
+    FireOutcome.BLOCKED_CONFIG: EventKind.FIRE_BLOCKED,
+}
+"""The outcomes that somebody may want to be told of."""
+
 
 def fire_row(connection: Connection, job: str, scheduled_for: datetime) -> Row[Any] | None:
-    """The fire's row, where it has one."""
-    return connection.execute(select(fires).where(fires.c.job == job, fires.c.scheduled_for == to_micros(scheduled_for))).first()
+    """The row of a scheduled fire, where it has one."""
+    return connection.execute(select(fires).where(_the_fire(job, scheduled_for))).first()
+
+
+def _the_fire(job: str, scheduled_for: datetime) -> ColumnElement[bool]:
+    return (fires.c.job == job) & (fires.c.scheduled_for == to_micros(scheduled_for)) & (fires.c.key == "")
 
 
 def get_fire(connection: Connection, job: str, scheduled_for: datetime) -> Fire | None:
@@ -69,20 +83,25 @@ def insert_fires(connection: Connection, rows: Sequence[Fire]) -> None:
         micros = cache(to_micros)
         # The driver's own words: a thousand fires of one second are one call, and nobody builds a thousand parameter sets.
         connection.exec_driver_sql(
-            "INSERT INTO fires (job, scheduled_for, outcome, run_id, reason, recorded_at, start_after) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO fires (job, scheduled_for, key, outcome, run_id, reason_code, reason_facts, recorded_at, start_after) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     fire.job,
                     micros(fire.scheduled_for),
+                    fire.key,
                     fire.outcome,
                     fire.run_id,
-                    storable(fire.reason),
+                    *reason_columns(fire.reason).values(),
                     micros(fire.recorded_at),
                     None if fire.start_after is None else micros(fire.start_after),
                 )
                 for fire in rows
             ],
         )
+        for fire in rows:
+            if (kind := _EVENTS.get(fire.outcome)) is not None:
+                record_event(connection, kind, fire.job, at=fire.recorded_at, fire=fire.scheduled_for, key=fire.key, reason=fire.reason)
 
 
 def insert_gap(connection: Connection, gap: Gap) -> None:
@@ -95,11 +114,13 @@ def insert_gap(connection: Connection, gap: Gap) -> None:
             to_at=to_micros(gap.last),
             number=gap.count,
             outcome=gap.outcome,
-            reason=storable(gap.reason),
             schedule=gap.schedule,
             recorded_at=to_micros(gap.recorded_at),
+            **reason_columns(gap.reason),
         )
     )
+    if (kind := _EVENTS.get(gap.outcome)) is not None:
+        record_event(connection, kind, gap.job, at=gap.recorded_at, fire=gap.last, number=gap.count, reason=gap.reason)
 
 
 def settle_fire(
@@ -108,14 +129,16 @@ def settle_fire(
     scheduled_for: datetime,
     outcome: FireOutcome,
     *,
-    reason: str,
     now: datetime,
+    reason: Reason = NO_REASON,
     run_id: str | None = None,
 ) -> bool:
     """Gives a buffered fire its final outcome; False where it has one already."""
-    own = (fires.c.job == job) & (fires.c.scheduled_for == to_micros(scheduled_for)) & _IN_QUEUE
-    values = {"outcome": outcome, "reason": storable(reason), "recorded_at": to_micros(now), "run_id": run_id}
-    return connection.execute(update(fires).where(own).values(**values)).rowcount == 1
+    values = {"outcome": outcome, "recorded_at": to_micros(now), "run_id": run_id, **reason_columns(reason)}
+    settled = connection.execute(update(fires).where(_the_fire(job, scheduled_for), _IN_QUEUE).values(**values)).rowcount == 1
+    if settled and (kind := _EVENTS.get(outcome)) is not None:
+        record_event(connection, kind, job, at=now, fire=scheduled_for, reason=reason)
+    return settled
 
 
 def waiting_fires(connection: Connection, jobs: Collection[str] | None = None) -> dict[str, list[datetime]]:
@@ -166,8 +189,8 @@ def launched_jobs(connection: Connection, now: datetime) -> list[str]:
 
 def mark_fire_launched(connection: Connection, job: str, scheduled_for: datetime, *, by: str | None, now: datetime | None) -> None:
     """Takes a fire out of the queue for a while; with None, puts it back at once."""
-    own = (fires.c.job == job) & (fires.c.scheduled_for == to_micros(scheduled_for)) & _IN_QUEUE
-    connection.execute(update(fires).where(own).values(launched_by=by, launched_at=None if now is None else to_micros(now)))
+    launched = None if now is None else to_micros(now)
+    connection.execute(update(fires).where(_the_fire(job, scheduled_for), _IN_QUEUE).values(launched_by=by, launched_at=launched))
 
 
 def mark_run_launched(connection: Connection, run_id: str, *, by: str | None, now: datetime | None) -> None:
@@ -203,9 +226,10 @@ def fire_of(row: Row[Any]) -> Fire:
         scheduled_for=from_micros(row.scheduled_for),
         outcome=FireOutcome(row.outcome),
         run_id=row.run_id,
-        reason=row.reason,
+        reason=reason_of(row),
         recorded_at=from_micros(row.recorded_at),
         start_after=None if row.start_after is None else from_micros(row.start_after),
+        key=row.key,
     )
 
 
@@ -217,7 +241,7 @@ def gap_of(row: Row[Any]) -> Gap:
         last=from_micros(row.to_at),
         count=row.number,
         outcome=FireOutcome(row.outcome),
-        reason=row.reason,
+        reason=reason_of(row),
         schedule=row.schedule,
         recorded_at=from_micros(row.recorded_at),
     )

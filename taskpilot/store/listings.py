@@ -77,7 +77,7 @@ def uncertain_steps(connection: Connection, run_id: str) -> list[Step]:
         and_(steps.c.status == StepStatus.UNKNOWN, steps.c.kind == StepKind.CALL, steps.c.idempotent == 0),
     )
     wanted = select(steps).where(steps.c.run_id == run_id, uncertain, ~remade.exists())
-    return [step_of(row) for row in connection.execute(wanted.order_by(steps.c.started_at, steps.c.id))]
+    return [step_of(row) for row in connection.execute(wanted.order_by(steps.c.position))]
 
 
 def agents_of(connection: Connection, run_id: str) -> list[AgentInvocation]:

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Row
 
 from taskpilot.domain.decisions import Decision, DecisionStatus, Verdict
-from taskpilot.domain.runs import Attempt, Owner, Reason, Run, RunStatus, TriggerKind
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
+from taskpilot.domain.runs import Attempt, Owner, Run, RunStatus, TriggerKind
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
 from taskpilot.domain.text import storable
@@ -30,14 +31,25 @@ def loads(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
+def reason_columns(reason: Reason) -> dict[str, str]:
+    """A reason as the columns that every table with reasons has."""
+    return {"reason_code": reason.code.value, "reason_facts": dumps(dict(reason.facts)) if reason.facts else "{}"}
+
+
+def reason_of(row: Row[Any]) -> Reason:
+    """The reason of a row."""
+    if not row.reason_code:
+        return NO_REASON
+    return Reason(ReasonCode(row.reason_code), loads(row.reason_facts))
+
+
 def run_of(row: Row[Any]) -> Run:
     """A row of `runs`."""
     return Run(
         id=row.id,
         job=row.job,
         status=RunStatus(row.status),
-        reason=Reason(row.reason),
-        detail=row.detail,
+        reason=reason_of(row),
         trigger=TriggerKind(row.trigger),
         scheduled_for=moment(row.scheduled_for),
         previous_fire=moment(row.previous_fire),
@@ -81,8 +93,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
         run_id=row.run_id,
         number=row.number,
         status=RunStatus(row.status),
-        reason=Reason(row.reason),
-        detail=row.detail,
+        reason=reason_of(row),
         started_at=from_micros(row.started_at),
         ended_at=moment(row.ended_at),
         active_micros=row.active_micros,
@@ -122,6 +133,7 @@ def step_of(row: Row[Any]) -> Step:
         diverged=bool(row.diverged),
         decision_id=row.decision_id,
         idempotent=bool(row.idempotent),
+        position=row.position,
     )
 
 

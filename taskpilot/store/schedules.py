@@ -7,10 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from taskpilot.domain.events import EventKind
 from taskpilot.domain.fires import Pause, ScheduleInForce
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.text import storable
 from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.store.events import record_event
 from taskpilot.store.tables import among, past_schedules, pauses, schedules
 
 
@@ -99,17 +102,23 @@ def last_resumed(connection: Connection, job: str) -> datetime | None:
     return None if micros is None else from_micros(micros)
 
 
-def begin_pause(connection: Connection, job: str, *, by: str, note: str, now: datetime) -> None:
-    """Pauses a job that is not paused."""
-    row = {"id": new_id(), "job": job, "paused_at": to_micros(now), "paused_by": storable(by), "note": storable(note)}
+def begin_pause(connection: Connection, job: str, *, by: str, note: str, now: datetime, reason: Reason | None = None) -> None:
+    """Pauses a job that is not paused; `reason` is why, where no person did."""
+    pause = Pause(job, now, storable(by), storable(note))
+    pause_id = new_id()
+    row = {"id": pause_id, "job": job, "paused_at": to_micros(now), "paused_by": pause.paused_by, "note": pause.note}
     connection.execute(insert(pauses).values(row))
+    record_event(connection, EventKind.JOB_PAUSED, job, at=now, subject=pause_id, reason=reason or pause.reason())
 
 
 def end_pause(connection: Connection, job: str, *, by: str, note: str, now: datetime) -> None:
     """Ends the pause in force."""
     own = (pauses.c.job == job) & pauses.c.resumed_at.is_(None)
-    values = {"resumed_at": to_micros(now), "resumed_by": storable(by), "resume_note": storable(note)}
-    connection.execute(update(pauses).where(own).values(**values))
+    pause_id = connection.execute(select(pauses.c.id).where(own)).scalar()
+    by, note = storable(by), storable(note)
+    connection.execute(update(pauses).where(own).values(resumed_at=to_micros(now), resumed_by=by, resume_note=note))
+    reason = Reason(ReasonCode.RESUMED, {"by": by, "note": note})
+    record_event(connection, EventKind.JOB_RESUMED, job, at=now, subject=pause_id, reason=reason)
 
 
 def _pause_of(row: Row[Any]) -> Pause:

@@ -13,8 +13,8 @@ from taskpilot.store.records import dumps, loads, step_of
 from taskpilot.store.tables import agents, runs, steps
 
 # What every step asks is built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
-_SELECT_STEPS: Final = select(steps).where(steps.c.run_id == bindparam("the_run")).order_by(steps.c.started_at, steps.c.id)
-_SELECT_BEGUN: Final = select(steps).where(steps.c.run_id == bindparam("the_run"), steps.c.status == StepStatus.BEGUN)
+_SELECT_STEPS: Final = select(steps).where(steps.c.run_id == bindparam("the_run")).order_by(steps.c.position)
+_SELECT_BEGUN: Final = _SELECT_STEPS.where(steps.c.status == StepStatus.BEGUN)
 _INSERT_STEP: Final = insert(steps)
 _END_STEP: Final = update(steps).where(steps.c.id == bindparam("the_step"), steps.c.status == StepStatus.BEGUN)
 
@@ -45,7 +45,7 @@ def remembered(connection: Connection, job: str, key: str) -> Any:
         select(steps.c.result)
         .select_from(runs.join(steps, memory))
         .where(runs.c.job == job, runs.c.status == RunStatus.SUCCEEDED)
-        .order_by(runs.c.id.desc(), steps.c.started_at.desc(), steps.c.id.desc())
+        .order_by(runs.c.id.desc(), steps.c.position.desc())
         .limit(1)
     )
     return loads(connection.execute(wanted).scalar())
@@ -78,6 +78,7 @@ def insert_step(connection: Connection, step: Step, *, input_digest: str) -> Non
         "diverged": int(step.diverged),
         "decision_id": step.decision_id,
         "idempotent": int(step.idempotent),
+        "position": step.position,
     }
     connection.execute(_INSERT_STEP, row)
 

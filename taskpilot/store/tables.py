@@ -22,20 +22,29 @@ from sqlalchemy import (
 
 metadata: Final = MetaData()
 
+
+def _reason() -> tuple[Column[str], Column[str]]:
+    """Why a record stands as it does: a code, and its facts as JSON."""
+    return Column("reason_code", Text, nullable=False, server_default=""), Column("reason_facts", Text, nullable=False, server_default="{}")
+
+
 fires = Table(
     "fires",
     metadata,
     Column("job", Text, nullable=False),
     Column("scheduled_for", BigInteger, nullable=False),
+    # Of an event's fire: what tells it from others, whenever it arrives. A scheduled fire's key is its time, and this is empty.
+    Column("key", Text, nullable=False, server_default=""),
     Column("outcome", Text, nullable=False),
     Column("run_id", Text),
-    Column("reason", Text, nullable=False, server_default=""),
+    *_reason(),
     Column("recorded_at", BigInteger, nullable=False),
     # Of a buffered fire: not before this instant (jitter, stagger), and who took it out of the queue to start it, and when.
     Column("start_after", BigInteger),
     Column("launched_at", BigInteger),
     Column("launched_by", Text),
-    PrimaryKeyConstraint("job", "scheduled_for"),
+    PrimaryKeyConstraint("job", "scheduled_for", "key"),
+    Index("fires_by_key", "job", "key", unique=True, sqlite_where=text("key <> ''")),
     Index("fires_in_queue", "start_after", "scheduled_for", sqlite_where=text("outcome = 'buffered'")),
     Index("fires_missed", "recorded_at", "job", sqlite_where=text("outcome = 'missed'")),
 )
@@ -50,7 +59,7 @@ fire_gaps = Table(
     Column("to_at", BigInteger, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("outcome", Text, nullable=False),
-    Column("reason", Text, nullable=False, server_default=""),
+    *_reason(),
     Column("schedule", Text, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
     Index("fire_gaps_by_job", "job", "to_at"),
@@ -123,6 +132,25 @@ clock_events = Table(
 )
 """When no scheduler was awake, and when the clock was set: what `why` tells of a fire that was missed."""
 
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("run_id", Text),
+    # Of a fire: its time and key. Of many (a gap): the last one's time, and how many they are.
+    Column("scheduled_for", BigInteger),
+    Column("fire_key", Text, nullable=False, server_default=""),
+    Column("number", BigInteger, nullable=False, server_default="1"),
+    # The decision, task, step or pause that it is about.
+    Column("subject", Text),
+    *_reason(),
+    sqlite_autoincrement=True,
+)
+"""Changes of the record that somebody may want to be told of, each written with the change; `id` only grows, so a reader keeps a cursor."""
+
 audit = Table(
     "audit",
     metadata,
@@ -143,7 +171,7 @@ def among(column: Column[str], values: Collection[str]) -> Any:
 
 # With the module come its own tables: one metadata holds the whole schema.
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The revision of the newest migration; a store at another one is refused."""
 
 _READ_BY_GOLDEN_SIGNALS: Final = ("ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls")
@@ -164,8 +192,7 @@ runs = Table(
     Column("id", Text, primary_key=True),
     Column("job", Text, nullable=False),
     Column("status", Text, nullable=False),
-    Column("reason", Text, nullable=False, server_default=""),
-    Column("detail", Text, nullable=False, server_default=""),
+    *_reason(),
     Column("trigger", Text, nullable=False),
     Column("scheduled_for", BigInteger),
     Column("previous_fire", BigInteger),
@@ -227,8 +254,7 @@ attempts = Table(
     Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("status", Text, nullable=False),
-    Column("reason", Text, nullable=False, server_default=""),
-    Column("detail", Text, nullable=False, server_default=""),
+    *_reason(),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("active_micros", BigInteger, nullable=False, server_default="0"),
@@ -273,6 +299,8 @@ steps = Table(
     Column("diverged", Integer, nullable=False, server_default="0"),
     Column("decision_id", Text),
     Column("idempotent", Integer, nullable=False, server_default="1"),
+    # By the steps' beginnings, over all attempts: several may begin in one microsecond.
+    Column("position", Integer, nullable=False, server_default="0"),
     UniqueConstraint("run_id", "key", "make"),
     Index("steps_by_place", "run_id", "scope", "kind", "ordinal"),
 )

@@ -7,11 +7,13 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import NotFound
+from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import APPROVALS, POLICY_DECISIONS, TASKS
 from taskpilot.domain.runs import RESUMABLE, RunStatus
 from taskpilot.domain.tasks import Task, TaskStatus, check_transition
 from taskpilot.domain.text import storable
 from taskpilot.domain.times import to_micros
+from taskpilot.store.events import record_event
 from taskpilot.store.records import decision_of, dumps, task_of
 from taskpilot.store.tables import decisions, tasks
 from taskpilot.store.totals import add, count
@@ -75,6 +77,8 @@ def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason
     values = {"status": after, "reason": why, "updated_at": to_micros(now), "reopened": reopened}
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
     add(connection, task.job, [count(TASKS, status=after)])
+    if after is TaskStatus.REVIEW:
+        record_event(connection, EventKind.APPROVAL_ASKED, task.job, at=now, run_id=task.run_id, subject=task.id, reason=task.question)
     return replace(task, status=after, reason=why, updated_at=now, reopened=reopened)
 
 
@@ -131,6 +135,16 @@ def insert_decision(connection: Connection, decision: Decision) -> None:
             evaluation_nanoseconds=decision.evaluation_nanoseconds,
         )
     )
+    if decision.status is DecisionStatus.PENDING:
+        record_event(
+            connection,
+            EventKind.APPROVAL_ASKED,
+            decision.job,
+            at=decision.decided_at,
+            run_id=decision.run_id,
+            subject=decision.id,
+            reason=decision.question,
+        )
 
 
 def settle_decision(connection: Connection, decision: Decision, *, status: DecisionStatus, by: str, note: str, now: datetime) -> None:

@@ -56,14 +56,28 @@ def add(connection: Connection, job: str, increments: Iterable[Increment]) -> No
         connection.execute(_addition(), rows)
 
 
-def touch(connection: Connection, job: str) -> None:
-    """Says that the job's ledger changed: its gateway group is pending from here on."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job whose ledger a transaction changed."""
+
+    job: str
+    ended_run: str | None = None
+    """The run of it that ended or was parked, where one did."""
+
+
+CHANGES: Final = "taskpilot_changes"
+"""The option of a connection that holds the set in which a write transaction collects its changes."""
+
+
+def mark_dirty(connection: Connection, job: str) -> None:
+    """Says that the job's ledger changed: its gateway group is pending from here on, and after the commit the telemetry is told."""
     set_state(connection, job)
 
 
-def set_state(connection: Connection, job: str, **values: object) -> None:
-    """Sets the job's last values, and touches it."""
+def set_state(connection: Connection, job: str, *, ended_run: str | None = None, **values: object) -> None:
+    """Sets the job's last values, and marks it as changed."""
     connection.execute(_state_change(tuple(values)), {"job": job, "version": 1, **values})
+    connection.get_execution_options().get(CHANGES, set()).add(Change(job, ended_run))
 
 
 def bounded_agent(connection: Connection, job: str, agent: str, metric: str) -> str:

@@ -43,7 +43,7 @@ _SELECT_OWED: Final = (
 _SELECT_RUN: Final = select(runs).where(runs.c.id == _THE_RUN)
 _SELECT_ATTEMPTS: Final = select(attempts).where(attempts.c.run_id == _THE_RUN).order_by(attempts.c.number)
 _SELECT_STEPS: Final = (
-    select(*_STEP_COLUMNS).where(steps.c.run_id == _THE_RUN, steps.c.attempt.in_(_NUMBERS)).order_by(steps.c.started_at).limit(_MOST)
+    select(*_STEP_COLUMNS).where(steps.c.run_id == _THE_RUN, steps.c.attempt.in_(_NUMBERS)).order_by(steps.c.position).limit(_MOST)
 )
 _SELECT_AGENTS: Final = (
     select(agents).where(agents.c.run_id == _THE_RUN, agents.c.attempt.in_(_NUMBERS)).order_by(agents.c.started_at).limit(_MOST)
