@@ -101,7 +101,7 @@ def test_the_result_comes_first_then_tasks_cost_and_notes(deployment: Deployment
             "line one\nline two\n",
             "Reset the password",
             "0.00202 USD",
-            "budget: 1 USD, 200 LLM calls, 200 tool calls a run (the default",
+            "budget: 1 USD, 200 LLM calls a run (the default",
             "details: ",
         )
     ]
@@ -146,8 +146,8 @@ def test_json_is_the_summary_line_alone(deployment: Deployment, store: Store, ca
     assert len(said.out.splitlines()) == 1
     assert said.err == ""
     assert set(json.loads(said.out)) == {
-        "run_id", "job", "status", "reason", "reason_code", "reason_facts", "result", "attempts", "duration_seconds", "tasks", "tokens", "cost_usd", "llm_calls",
-        "tool_calls", "trace_id",
+        "run_id", "job", "status", "reason", "reason_code", "reason_facts", "result", "attempts", "duration_seconds", "tasks",
+        "tokens", "cost_usd", "llm_calls", "tool_calls", "trace_id",
     }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def told_fields() -> set[str]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"tell", "waiting"}:
                 found |= {keyword.arg for keyword in node.keywords if keyword.arg is not None}
     # The fields of the event that ends a run stand in a variable.
-    return (found | {"status", "reason", "exit_code"}) - {"level", "as_json", "quiet", "skip_ok"}
+    return (found | {"status", "reason_code", "reason_facts", "exit_code"}) - {"level", "as_json", "quiet", "skip_ok"}
 
 
 @pytest.fixture

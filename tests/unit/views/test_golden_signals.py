@@ -92,7 +92,7 @@ def test_what_was_spent_without_a_success_is_unhealthy_and_an_unknown_price_is_n
     ended(timeline, unpriced_calls=2)
     signal = figures(timeline).cost_per_success
     assert short(signal) == (None, "no data")
-    assert signal.detail == "not known: 2 calls had no price"
+    assert signal.detail == "unknown: 2 calls had no price"
 
 
 @pytest.mark.parametrize(("denied", "verdict"), [(0, "healthy"), (1, "healthy"), (5, "degraded"), (6, "unhealthy")])

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event, insert
 
 from taskpilot.domain.fires import SchedulerState
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.times import to_micros
@@ -118,7 +119,7 @@ def test_a_fire_that_nobody_met_is_found_before_it_is_recorded(timeline: Timelin
 
 def test_a_fire_that_a_command_claimed_is_not_said_to_be_open(timeline: Timeline) -> None:
     timeline.follow()
-    timeline.record(MONDAY + timedelta(hours=18), FireOutcome.SKIPPED_OVERLAP, "run x is active")
+    timeline.record(MONDAY + timedelta(hours=18), FireOutcome.SKIPPED_OVERLAP, Reason(ReasonCode.RUN_ACTIVE, {"run_id": "x"}))
     timeline.later(hours=31)
     assert "did not start" not in texts(look(timeline))
     pause_job(timeline.deployment, "triage", by="anna", note="")
@@ -147,7 +148,7 @@ def test_a_job_without_a_success_for_too_long_is_named(timeline: Timeline) -> No
     timeline.later(hours=6)
     timeline.tick()
     found = look(timeline)
-    assert "warn: triage had no success since 2026-11-23T07:00:00Z, longer than it should be without one" in texts(found)
+    assert "warn: triage had no success since 2026-11-23T07:00:00Z, longer than its schedule allows" in texts(found)
 
 
 def test_a_quiet_night_is_no_alarm(timeline: Timeline) -> None:
@@ -169,7 +170,7 @@ def test_a_run_whose_process_is_gone_is_counted_as_lost(timeline: Timeline) -> N
     assert (look(timeline).scheduler.running, look(timeline).status) == (1, Status.PASS)
     timeline.later(seconds=31)
     assert look(timeline).scheduler.running == 0
-    assert "warn: 1 run lost the process; `taskpilot run housekeeping` ends them" in texts(look(timeline))
+    assert "warn: 1 run lost the process; `taskpilot run housekeeping` records that" in texts(look(timeline))
 
 
 def test_a_gateway_is_judged_by_what_is_pending_to_it(tmp_path: Any) -> None:
@@ -203,7 +204,7 @@ def test_the_model_is_judged_by_its_last_answer(timeline: Timeline) -> None:
     assert asked(status=StepStatus.SUCCEEDED) == "pass: gpt-4o-mini answered at 2026-11-23T12:00:02Z"
     assert asked(status=StepStatus.FAILED, error="429 too many").endswith("gave no answer: 429 too many")
     assert asked(status=StepStatus.BEGUN, ended_at=None).startswith("warn")
-    assert asked(status=StepStatus.SUCCEEDED, model="offline").startswith("unknown: only the embedded")
+    assert asked(status=StepStatus.SUCCEEDED, model="offline").startswith("unknown: only the built-in")
     timeline.later(days=2)
     assert look(timeline).checks["model"].status is Status.UNKNOWN
 
