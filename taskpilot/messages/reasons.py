@@ -111,7 +111,8 @@ def _with(text: str, detail: str, between: str = ": ") -> str:
 
 def _error(facts: _Facts, default: str) -> str:
     if facts["error_type"] == "SystemExit":
-        return f"the job called sys.exit({facts['error']})"
+        status = facts["error"] if facts.number("error") is not None else repr(facts["error"])
+        return f"the job called sys.exit({status})"
     return _with(facts["error_type"], facts["error"]) if facts["error_type"] else facts["error"] or default
 
 
