@@ -17,7 +17,8 @@ from taskpilot.context.session import Session
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.fires import Fire, Gap, SchedulerState
 from taskpilot.domain.ids import new_id
-from taskpilot.domain.runs import LeaseGrant, Outcome, Reason, Run, RunStatus, TriggerKind
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import LeaseGrant, Outcome, Run, RunStatus, TriggerKind
 from taskpilot.domain.steps import Step, StepKind
 from taskpilot.domain.tasks import Task
 from taskpilot.jobs.decorator import job_spec
@@ -129,7 +130,7 @@ class Spine:
         except Killed:
             died = True
         assert died, "the job was not killed"
-        outcome = Outcome(RunStatus.LOST, Reason.SIGNAL, "the job's process was killed by SIGKILL", retry=True)
+        outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True)
         self.ledger.end(grant, outcome, active_seconds=1, keep_lease=False)
         return grant.run_id
 

@@ -52,16 +52,16 @@ class App:
     """One deployment, ready to be used."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.deployment = publish_on_change(Deployment(settings, now=now))
+        self.deployment = Deployment(settings, now=now)
         self._lost_log_lines: Callable[[], int] = lambda: 0
 
     def run(self, request: RunRequest, display: Display) -> Finished:
         """Runs a job with this process as its supervisor."""
-        return run_job(self.deployment, request, self.run_child, display)
+        return run_job(publish_on_change(self.deployment), request, self.run_child, display)
 
     def resume(self, run_id: str, *, model: str | None, answer: StepAnswer | None, display: Display) -> Finished:
         """Goes on with a run with this process as its supervisor."""
-        return resume_run(self.deployment, run_id, model=model, answer=answer, run_child=self.run_child, display=display)
+        return resume_run(publish_on_change(self.deployment), run_id, model=model, answer=answer, run_child=self.run_child, display=display)
 
     def serve_orders(self, connection: socket.socket) -> None:
         """Is a fork server: forks a supervisor for each order that comes, until the server on the other side is gone."""
@@ -72,7 +72,7 @@ class App:
     def _start_order(self, order: StartOrder) -> int:
         from taskpilot.services.queued_runs import start_order
 
-        finished = start_order(self.deployment, order, self.run_child, NoDisplay())
+        finished = start_order(publish_on_change(self.deployment), order, self.run_child, NoDisplay())
         return 0 if finished is None else int(finished.exit_code)
 
     def run_child(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float) -> int:

@@ -53,7 +53,8 @@ def test_a_job_may_check_its_own_result() -> None:
         ctx.require(tickets > 3, "more than three tickets")
 
     ran = run_job(counts)
-    assert (ran.status, ran.exit_code, ran.reason) == ("failed", 15, "more than three tickets")
+    assert (ran.status, ran.exit_code, ran.reason_code) == ("failed", 15, "outcome_failed")
+    assert "more than three tickets" in ran.reason
 
 
 def test_a_job_knows_for_which_time_it_runs() -> None:

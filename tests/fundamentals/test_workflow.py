@@ -43,7 +43,7 @@ def test_a_verdict_is_a_typed_value_and_never_a_word_in_a_text() -> None:
 def test_a_review_parks_the_run_for_a_person() -> None:
     ran = run_job(handle, model=ScriptedModel([PLAN, {"verdict": "REVIEW", "reason": "who is Weber?"}]))
     assert (ran.status, ran.exit_code, ran.tasks[0].status) == ("waiting", 13, "review")
-    assert f"taskpilot tasks approve {ran.tasks[0].id}" in ran.reason
+    assert (ran.reason_code, ran.reason_facts["task_id"]) == ("approval", ran.tasks[0].id)
 
 
 def test_policy_comes_before_effect() -> None:

@@ -19,7 +19,7 @@ def test_a_call_that_needs_approval_parks_the_run_until_a_person_says_yes(spine:
     assert (first.run.status, spine.tasks(first.run.id)) == (RunStatus.WAITING, [])
     (decision,) = spine.decisions(first.run.id)
     assert (decision.status, decision.arguments["title"]) == (DecisionStatus.PENDING, SENSITIVE["title"])
-    assert decision.id in first.run.detail
+    assert first.run.reason == decision.question
 
     assert first.run.id in approve_decision(spine.deployment, decision.id, by="ada", note="checked")
     second = spine.resume(files, first.run.id)
@@ -43,7 +43,7 @@ def test_a_no_is_a_denial(spine: Spine) -> None:
     reject_decision(spine.deployment, decision.id, by="ada", note="never")
     second = spine.resume(files, first.run.id)
     assert second.run.status is RunStatus.DENIED
-    assert "never" in second.run.detail
+    assert (second.run.reason.facts["by"], second.run.reason.facts["note"]) == ("ada", "never")
     assert spine.tasks(first.run.id) == []
 
 

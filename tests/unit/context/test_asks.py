@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from taskpilot import Budget, ModelRefused, ModelUnavailable, ReplyInvalid, Retry, RunContext, job
 from taskpilot.domain.chat import ChatReply, ChatRetry
 from taskpilot.domain.errors import StoreBusy
-from taskpilot.domain.runs import Reason, RunStatus
+from taskpilot.domain.reasons import ReasonCode
+from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.usage import Usage
 from taskpilot.testing import ScriptedModel, run_job, tool_call
@@ -57,12 +58,12 @@ def test_two_unusable_replies_are_an_error() -> None:
     model = ScriptedModel(["seven", "eight"])
     ran = run_job(counts, model=model)
     assert ran.status is RunStatus.FAILED
-    assert "ReplyInvalid" in ran.detail
+    assert ran.reason_facts["error_type"] == "ReplyInvalid"
     assert len(model.requests) == 2
 
 
 def test_a_refusal_of_a_text_is_an_error_and_never_an_answer() -> None:
-    assert "refused" in run_job(asks, model=ScriptedModel([ChatReply("", refusal="I will not")])).detail
+    assert "refused" in run_job(asks, model=ScriptedModel([ChatReply("", refusal="I will not")])).reason
 
 
 def test_a_recorded_answer_is_not_paid_again(spine: Spine) -> None:
@@ -165,7 +166,7 @@ def test_a_try_whose_answer_was_lost_before_the_one_that_came_costs_its_worst_ca
 
 def test_an_unreachable_provider_ends_with_75_and_costs_nothing(spine: Spine) -> None:
     ran = spine.run(asks, ScriptedModel([ModelUnavailable("away")], name="gpt-4o"))
-    assert (ran.run.status, ran.run.reason) == (RunStatus.FAILED, Reason.PROVIDER_UNREACHABLE)
+    assert (ran.run.status, ran.run.reason.code) == (RunStatus.FAILED, ReasonCode.PROVIDER_UNREACHABLE)
     assert ran.run.spend.cost_nano == 0
     assert [step.status for step in spine.steps(ran.run.id)] == [StepStatus.FAILED]
     assert spine.row(ran.run.id).reserved_nano == 0
@@ -269,5 +270,5 @@ def test_json_in_a_fence_is_read() -> None:
 
 def test_a_reply_that_does_not_fit_says_where() -> None:
     ran = run_job(counts, model=ScriptedModel(['{"number": []}', '{"number": []}']))
-    assert "number" in ran.detail
-    assert ReplyInvalid.__name__ in ran.detail
+    assert "number" in ran.reason
+    assert ran.reason_facts["error_type"] == ReplyInvalid.__name__

@@ -112,7 +112,7 @@ def test_a_call_that_was_begun_and_left_no_result_waits_for_a_person(spine: Spin
     run_id = spine.killed(sends)
     ran = spine.resume(sends, run_id)
     assert ran.run.status is RunStatus.WAITING
-    assert f"runs resume {run_id} --step" in ran.run.detail
+    assert (ran.run.reason.facts["run_id"], ran.run.reason.facts["tool"]) == (run_id, "send")
     assert calls == ["die"]
 
 

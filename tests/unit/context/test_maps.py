@@ -8,7 +8,8 @@ import pytest
 
 from taskpilot import Budget, BudgetExceeded, ItemError, ModelUnavailable, RunContext, TaskPilotError, job, tool
 from taskpilot.domain.errors import ConfigurationError, DeadlineExceeded, LeaseLost, Stop, StoreBusy, StoreError, Terminated, Waiting
-from taskpilot.domain.runs import Reason, RunStatus
+from taskpilot.domain.reasons import ReasonCode
+from taskpilot.domain.runs import RunStatus
 from taskpilot.testing import ScriptedModel, run_job
 
 
@@ -115,8 +116,8 @@ def test_a_run_whose_every_item_failed_has_failed() -> None:
         return "all is well"
 
     ran = run_job(maps)
-    assert (ran.status, ran.reason, ran.exit_code) == (RunStatus.FAILED, Reason.EVERY_ITEM_FAILED, 1)
-    assert "-1 is negative" in ran.detail
+    assert (ran.status, ran.reason_code, ran.exit_code) == (RunStatus.FAILED, ReasonCode.EVERY_ITEM_FAILED, 1)
+    assert (ran.reason_facts["error_type"], ran.reason_facts["error"]) == ("ValueError", "-1 is negative")
 
 
 def test_one_item_whose_own_items_all_failed_does_not_fail_the_run() -> None:
@@ -228,7 +229,7 @@ def test_a_map_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> None:
     def maps(ctx: RunContext) -> None:
         ctx.map(double, [1], **bad)
 
-    assert "ValueError" in run_job(maps).detail
+    assert run_job(maps).reason_facts["error_type"] == "ValueError"
 
 
 def test_a_thread_of_the_jobs_own_is_told_to_use_map() -> None:

@@ -90,7 +90,7 @@ def test_what_is_no_json_is_refused_before_anything_is_recorded(spine: Spine) ->
 
     ran = spine.run(keeps_an_object)
     assert ran.run.status is RunStatus.FAILED
-    assert "cannot be recorded as JSON" in ran.run.detail
+    assert "cannot be recorded as JSON" in str(ran.run.reason.facts["error"])
     assert spine.steps(ran.run.id) == []
 
 

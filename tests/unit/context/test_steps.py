@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field
 from taskpilot import Retry, RunContext, TaskPilotError, job
 from taskpilot.context.scope import digest_of
 from taskpilot.context.serialization import digestible, from_json, to_json
-from taskpilot.domain.runs import Reason, RunStatus
+from taskpilot.domain.reasons import ReasonCode
+from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.testing import run_job
 from tests.spine import Killed, Spine
@@ -107,7 +108,7 @@ def test_a_failed_step_is_made_anew(spine: Spine) -> None:
         return ctx.step("sometimes", sometimes)
 
     first = spine.run(steps)
-    assert (first.run.status, first.run.reason) == (RunStatus.FAILED, Reason.EXCEPTION)
+    assert (first.run.status, first.run.reason.code) == (RunStatus.FAILED, ReasonCode.EXCEPTION)
     second = spine.resume(steps, first.run.id)
     assert (second.run.status, second.run.result) == (RunStatus.SUCCEEDED, "fine")
     assert [(step.make, step.status) for step in spine.steps(first.run.id)] == [(0, StepStatus.FAILED), (1, StepStatus.SUCCEEDED)]
@@ -162,7 +163,7 @@ def test_a_step_whose_result_is_no_json_is_recorded_as_failed(spine: Spine) -> N
 
     ran = spine.run(steps)
     assert ran.run.status is RunStatus.FAILED
-    assert "cannot be recorded as JSON" in ran.run.detail
+    assert "cannot be recorded as JSON" in str(ran.run.reason.facts["error"])
     assert [step.status for step in spine.steps(ran.run.id)] == [StepStatus.FAILED]
 
 
@@ -185,8 +186,8 @@ def test_a_recorded_result_that_does_not_fit_the_annotation_any_more_says_which_
     run_id = spine.killed(before)
     ran = spine.resume(after, run_id)
     assert ran.run.status is RunStatus.FAILED
-    assert "count" in ran.run.detail
-    assert "does not fit" in ran.run.detail
+    assert "count" in str(ran.run.reason.facts["error"])
+    assert "does not fit" in str(ran.run.reason.facts["error"])
 
 
 def test_a_first_result_that_does_not_fit_its_own_annotation_is_an_error_of_ours_too() -> None:
@@ -274,7 +275,7 @@ def test_an_error_text_that_is_no_unicode_does_not_hide_the_error(spine: Spine) 
         ctx.step("bad", bad)
 
     ran = spine.run(steps)
-    assert "half a character" in ran.run.detail
+    assert "half a character" in str(ran.run.reason.facts["error"])
     assert [step.status for step in spine.steps(ran.run.id)] == [StepStatus.FAILED]
 
 

@@ -176,10 +176,10 @@ def test_what_stands_at_a_place_is_found_by_the_place_and_not_by_its_input(spine
     journal = journal_of(spine, grant)
     journal.end(journal.begin(Scope("/a").place(StepKind.CALL, "send", {"to": "x"}), value=None), StepStatus.SUCCEEDED)
     later = journal_of(spine, grant)
-    assert later.displaced(Scope("/a").place(StepKind.CALL, "send", {"to": "y"})) is not None
-    assert later.displaced(Scope("/a").place(StepKind.CALL, "send", {"to": "x"})) is None
-    assert later.displaced(Scope("/b").place(StepKind.CALL, "send", {"to": "y"})) is None
-    assert later.displaced(Scope("/a").place(StepKind.ASK, "send", {"to": "y"})) is None
+    assert later.conflicting(Scope("/a").place(StepKind.CALL, "send", {"to": "y"})) is not None
+    assert later.conflicting(Scope("/a").place(StepKind.CALL, "send", {"to": "x"})) is None
+    assert later.conflicting(Scope("/b").place(StepKind.CALL, "send", {"to": "y"})) is None
+    assert later.conflicting(Scope("/a").place(StepKind.ASK, "send", {"to": "y"})) is None
 
 
 def test_a_long_input_is_shortened_for_people_and_told_apart_all_the_same(spine: Spine, grant: LeaseGrant) -> None:

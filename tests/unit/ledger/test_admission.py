@@ -7,7 +7,8 @@ import pytest
 
 from taskpilot import Retry, RunContext, cron, job
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import FireOutcome, Outcome, Reason, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import FireOutcome, Outcome, RunStatus
 from taskpilot.ledger.claims import Hold, Skip
 from taskpilot.store.schedules import end_pause
 from tests.spine import NOON, Spine
@@ -55,13 +56,11 @@ def test_a_paused_job_does_not_run_and_its_fire_says_by_whom(spine: Spine) -> No
     spine.pause("hourly")
     found = spine.refused(hourly, scheduled_for=NOON)
     assert isinstance(found, Skip)
-    assert (found.outcome, found.exit_code, found.recorded) == (FireOutcome.PAUSED, ExitCode.SKIPPED, True)
-    assert found.message == (
-        "job hourly is paused since 2026-11-23T12:00:00Z by anna: the tracker moves; `taskpilot jobs resume hourly` ends the pause"
-    )
+    assert (found.outcome, found.exit_code) == (FireOutcome.PAUSED, ExitCode.SKIPPED)
+    assert found.reason == Reason(ReasonCode.PAUSED, {"since": "2026-11-23T12:00:00Z", "by": "anna", "note": "the tracker moves"})
     fire = spine.fire("hourly", NOON)
     assert fire is not None
-    assert fire.reason == "paused since 2026-11-23T12:00:00Z by anna: the tracker moves"
+    assert fire.reason == found.reason
     assert spine.total(FIRES) == {'{"outcome":"paused"}': 1}
 
 
@@ -69,7 +68,7 @@ def test_a_paused_job_is_not_run_by_hand_either_and_no_fire_is_recorded(spine: S
     spine.pause("hourly")
     found = spine.refused(hourly)
     assert isinstance(found, Skip)
-    assert (found.exit_code, found.recorded) == (ExitCode.SKIPPED, False)
+    assert found.exit_code is ExitCode.SKIPPED
     assert spine.outcomes("hourly") == {}
     with spine.store.write() as connection:
         end_pause(connection, "hourly", by="anna", note="", now=spine.clock())
@@ -79,7 +78,8 @@ def test_a_paused_job_is_not_run_by_hand_either_and_no_fire_is_recorded(spine: S
 def test_a_fire_whose_start_deadline_has_passed_is_missed(spine: Spine) -> None:
     found = spine.refused(prompt, scheduled_for=NOON - timedelta(minutes=5, microseconds=1))
     assert isinstance(found, Skip)
-    assert (found.outcome, found.exit_code, found.recorded) == (FireOutcome.MISSED, ExitCode.SKIPPED, True)
+    assert (found.outcome, found.exit_code) == (FireOutcome.MISSED, ExitCode.SKIPPED)
+    assert list(spine.outcomes("prompt").values()) == ["missed"]
     spine.claim(prompt, scheduled_for=NOON - timedelta(minutes=5))
 
 
@@ -89,7 +89,7 @@ def test_a_fire_in_a_gap_is_closed_and_says_as_what(spine: Spine) -> None:
     spine.due(hourly)
     found = spine.refused(hourly, scheduled_for=NOON + HOUR)
     assert isinstance(found, Skip)
-    assert (found.outcome, found.exit_code, found.recorded) == (FireOutcome.MISSED, ExitCode.SKIPPED, False)
+    assert (found.outcome, found.exit_code) == (FireOutcome.MISSED, ExitCode.SKIPPED)
     assert sum(spine.total(FIRES).values()) == 49
 
 
@@ -98,8 +98,7 @@ def test_a_run_by_hand_waits_for_the_active_one_and_leaves_no_fire(spine: Spine,
     active = spine.claim(waiter)
     found = spine.refused(waiter)
     assert isinstance(found, Hold)
-    assert found.run_id == active.run.id
-    assert f"overlap={waiter.__name__!r}" in found.message
+    assert found.reason == Reason(ReasonCode.RUN_ACTIVE, {"run_id": active.run.id})
     assert spine.outcomes(waiter.__name__) == {}
 
 
@@ -122,8 +121,11 @@ def test_one_fire_waits_under_buffer_one_and_the_next_is_skipped(spine: Spine) -
     assert isinstance(spine.refused(buffer_one, scheduled_for=NOON), Hold)
     found = spine.refused(buffer_one, scheduled_for=NOON + HOUR)
     assert isinstance(found, Skip)
-    assert (found.outcome, found.exit_code, found.run_id) == (FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, active.run.id)
+    assert (found.outcome, found.exit_code) == (FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP)
     assert spine.outcomes("buffer_one") == {NOON: "buffered", NOON + HOUR: "skipped_overlap"}
+    fire = spine.fire("buffer_one", NOON + HOUR)
+    assert fire is not None
+    assert fire.reason == found.reason == Reason(ReasonCode.FIRE_WAITING, {"fire": "2026-11-23T12:00:00Z", "run_id": active.run.id})
 
 
 def test_every_fire_waits_under_buffer_all(spine: Spine) -> None:
@@ -144,7 +146,7 @@ def test_a_newer_fire_ends_the_active_run_and_takes_the_place_of_what_waited(spi
     assert spine.outcomes(name) == {NOON: "skipped_overlap", NOON + HOUR: "buffered"}
     fire = spine.fire(name, NOON)
     assert fire is not None
-    assert fire.reason == "a newer fire took its place"
+    assert fire.reason == Reason(ReasonCode.REPLACED, {"fire": "2026-11-23T13:00:00Z"})
 
 
 def test_what_a_person_cancelled_keeps_the_persons_grace(spine: Spine) -> None:
@@ -160,7 +162,7 @@ def test_a_run_that_no_process_has_is_replaced_at_once(spine: Spine) -> None:
     queued = spine.ledger.enqueue(spine.plan(cancel_other))
     assert isinstance(spine.refused(cancel_other), Hold)
     run = spine.run_of(queued.id)
-    assert (run.status, run.reason) == (RunStatus.CANCELLED, Reason.REPLACED)
+    assert (run.status, run.reason.code) == (RunStatus.CANCELLED, ReasonCode.REPLACED)
     spine.claim(cancel_other)
 
 
@@ -221,7 +223,8 @@ def test_so_many_bad_ends_in_a_row_pause_the_job(spine: Spine, wanted: Any, stat
     found = spine.refused(function)
     assert isinstance(found, Skip)
     assert found.outcome is FireOutcome.PAUSED
-    assert f"by taskpilot: pause_on_failure={int(wanted)}" in found.message
+    assert found.reason.facts["by"] == "taskpilot"
+    assert str(found.reason.facts["note"]).startswith(f"pause_on_failure={int(wanted)}:")
 
 
 def test_an_attempt_that_will_be_followed_pauses_nothing(spine: Spine) -> None:

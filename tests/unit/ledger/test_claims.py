@@ -9,7 +9,8 @@ import pytest
 from taskpilot import Retry, RunContext, cron, job
 from taskpilot.domain.errors import LeaseLost
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import FireOutcome, Outcome, Owner, Reason, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import FireOutcome, Outcome, Owner, RunStatus
 from taskpilot.ledger.claims import Claim, Skip
 from taskpilot.ledger.ledger import Ledger
 from tests.spine import NOON, Spine
@@ -43,7 +44,8 @@ def test_a_claimed_run_is_running_and_its_lease_is_ours(spine: Spine) -> None:
 def test_a_second_run_of_the_job_is_skipped_while_the_first_one_lives(spine: Spine) -> None:
     first = spine.claim(hourly)
     found = skip(spine)
-    assert (found.outcome, found.exit_code, found.run_id) == (FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP, first.run.id)
+    assert (found.outcome, found.exit_code) == (FireOutcome.SKIPPED_OVERLAP, ExitCode.SKIPPED_OVERLAP)
+    assert found.reason == Reason(ReasonCode.RUN_ACTIVE, {"run_id": first.run.id})
 
 
 def test_overlap_allow_all_starts_both(spine: Spine) -> None:
@@ -58,7 +60,7 @@ def test_another_job_is_none_of_its_business(spine: Spine) -> None:
 
 def test_a_waiting_run_holds_no_slot(spine: Spine) -> None:
     first = spine.claim(hourly)
-    spine.ledger.end(first.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=1, keep_lease=True)
+    spine.ledger.end(first.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=1, keep_lease=True)
     spine.claim(hourly)
 
 
@@ -66,8 +68,9 @@ def test_a_fire_is_claimed_once(spine: Spine) -> None:
     first = spine.claim(hourly, scheduled_for=NOON)
     spine.ledger.end(first.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)
     found = skip(spine, NOON)
-    assert (found.outcome, found.exit_code, found.run_id) == (FireOutcome.STARTED, ExitCode.SKIPPED, first.run.id)
-    assert "already" in found.message
+    assert (found.outcome, found.exit_code) == (FireOutcome.STARTED, ExitCode.SKIPPED)
+    taken = {"scheduled_for": "2026-11-23T12:00:00Z", "outcome": "started", "run_id": first.run.id, "run_status": "succeeded"}
+    assert found.reason == Reason(ReasonCode.ALREADY_CLAIMED, taken)
 
 
 def test_of_many_claimers_of_one_fire_one_gets_it(spine: Spine) -> None:
@@ -94,7 +97,7 @@ def test_a_fire_that_met_a_living_run_is_recorded_as_skipped_and_stays_so(spine:
     spine.ledger.end(first.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)
     again = skip(spine, NOON)
     assert again.exit_code is ExitCode.SKIPPED
-    assert "skipped_overlap" in again.message
+    assert (again.reason.facts["outcome"], again.reason.facts["cause"]) == ("skipped_overlap", "run_active")
     assert spine.total("taskpilot_fires_total") == {'{"outcome":"skipped_overlap"}': 1}
 
 
@@ -119,7 +122,7 @@ def test_a_fire_whose_run_is_lost_goes_on_with_that_run_while_attempts_are_left(
     assert (second.run.id, second.grant.attempt) == (first.run.id, 2)
     spine.later(31)
     found = skip(spine, NOON)
-    assert found.exit_code is ExitCode.SKIPPED
+    assert (found.exit_code, found.reason.code) == (ExitCode.SKIPPED, ReasonCode.NO_ATTEMPT_LEFT)
     assert spine.run_of(first.run.id).status is RunStatus.LOST
 
 
@@ -128,7 +131,7 @@ def test_a_run_without_a_fire_closes_the_lost_one_and_starts_a_new_one(spine: Sp
     spine.later(31)
     second = spine.claim(hourly)
     assert second.run.id != first.run.id
-    assert (spine.run_of(first.run.id).status, spine.run_of(first.run.id).reason) == (RunStatus.LOST, Reason.LEASE)
+    assert (spine.run_of(first.run.id).status, spine.run_of(first.run.id).reason.code) == (RunStatus.LOST, ReasonCode.LEASE)
 
 
 def test_a_process_that_is_gone_on_this_host_is_not_waited_for(spine: Spine) -> None:
@@ -166,7 +169,7 @@ def test_a_renewal_prolongs_the_lease_and_counts_active_time_once(spine: Spine) 
 
 def test_active_time_is_summed_over_attempts(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True), active_seconds=3, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True), active_seconds=3, keep_lease=True)
     grant = spine.ledger.next_attempt(claim.grant, spine.plan(hourly).spec)
     spine.ledger.end(grant, Outcome(RunStatus.SUCCEEDED), active_seconds=4, keep_lease=True)
     run = spine.run_of(claim.run.id)
@@ -176,7 +179,7 @@ def test_active_time_is_summed_over_attempts(spine: Spine) -> None:
 
 def test_an_attempt_ends_once(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason.EXCEPTION, retry=True), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.EXCEPTION), retry=True), active_seconds=1, keep_lease=True)
     with pytest.raises(LeaseLost):
         spine.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)
     assert spine.run_of(claim.run.id).status is RunStatus.QUEUED
@@ -185,14 +188,14 @@ def test_an_attempt_ends_once(spine: Spine) -> None:
 @pytest.mark.parametrize(
     ("outcome", "after"),
     [
-        (Outcome(RunStatus.FAILED, Reason.EXCEPTION, retry=True), RunStatus.QUEUED),
-        (Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True), RunStatus.QUEUED),
-        (Outcome(RunStatus.FAILED, Reason.REQUIREMENT), RunStatus.FAILED),
-        (Outcome(RunStatus.TIMED_OUT, Reason.DEADLINE, retry=True), RunStatus.TIMED_OUT),
-        (Outcome(RunStatus.CANCELLED, Reason.SIGINT, retry=True), RunStatus.CANCELLED),
-        (Outcome(RunStatus.DENIED, Reason.DENIED, retry=True), RunStatus.DENIED),
-        (Outcome(RunStatus.BUDGET_EXCEEDED, Reason.BUDGET, retry=True), RunStatus.BUDGET_EXCEEDED),
-        (Outcome(RunStatus.WAITING, Reason.APPROVAL, retry=True), RunStatus.WAITING),
+        (Outcome(RunStatus.FAILED, Reason(ReasonCode.EXCEPTION), retry=True), RunStatus.QUEUED),
+        (Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True), RunStatus.QUEUED),
+        (Outcome(RunStatus.FAILED, Reason(ReasonCode.OUTCOME_FAILED)), RunStatus.FAILED),
+        (Outcome(RunStatus.TIMED_OUT, Reason(ReasonCode.DEADLINE), retry=True), RunStatus.TIMED_OUT),
+        (Outcome(RunStatus.CANCELLED, Reason(ReasonCode.SIGINT), retry=True), RunStatus.CANCELLED),
+        (Outcome(RunStatus.DENIED, Reason(ReasonCode.DENIED), retry=True), RunStatus.DENIED),
+        (Outcome(RunStatus.BUDGET_EXCEEDED, Reason(ReasonCode.BUDGET), retry=True), RunStatus.BUDGET_EXCEEDED),
+        (Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL), retry=True), RunStatus.WAITING),
     ],
 )
 def test_only_a_failed_or_lost_attempt_that_may_help_is_followed_by_another_one(spine: Spine, outcome: Outcome, after: RunStatus) -> None:
@@ -203,7 +206,7 @@ def test_only_a_failed_or_lost_attempt_that_may_help_is_followed_by_another_one(
 
 def test_the_last_attempt_is_not_followed_by_another_one(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    lost = Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True)
+    lost = Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True)
     spine.ledger.end(claim.grant, lost, active_seconds=1, keep_lease=True)
     grant = spine.ledger.next_attempt(claim.grant, spine.plan(hourly).spec)
     assert spine.ledger.end(grant, lost, active_seconds=1, keep_lease=True) is RunStatus.LOST
@@ -213,7 +216,7 @@ def test_the_last_attempt_is_not_followed_by_another_one(spine: Spine) -> None:
 
 def test_a_result_of_an_attempt_that_failed_is_not_the_result_of_the_one_after(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    failed = Outcome(RunStatus.FAILED, Reason.EVERY_ITEM_FAILED, result="0 of 2 handled", retry=True)
+    failed = Outcome(RunStatus.FAILED, Reason(ReasonCode.EVERY_ITEM_FAILED), result="0 of 2 handled", retry=True)
     spine.ledger.end(claim.grant, failed, active_seconds=1, keep_lease=True)
     grant = spine.ledger.next_attempt(claim.grant, spine.plan(hourly).spec)
     spine.ledger.end(grant, Outcome(RunStatus.SUCCEEDED), active_seconds=1, keep_lease=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.fires import PUNCTUAL, Fire, Gap
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
 from taskpilot.ledger.due_policy import ROWS_MAX, Due, JobSnapshot, Judgement, Span, Stagger, close, counted, judge
@@ -23,11 +24,11 @@ def spec(**options: Any) -> JobSpec:
 
 
 def judged(
-    *ages: timedelta, standing: JobSnapshot = JobSnapshot(), window: timedelta = HOUR, old: Span | None = None, **options: Any
+    *ages: timedelta, snapshot: JobSnapshot = JobSnapshot(), window: timedelta = HOUR, old: Span | None = None, **options: Any
 ) -> Judgement:
     """Fires that are so old now, the oldest first."""
     due = Due("one", "every 1m", old, tuple(NOON - age for age in ages), window)
-    return judge(due, spec(**options), standing, now=NOON, stagger=Stagger(NOON))
+    return judge(due, spec(**options), snapshot, now=NOON, stagger=Stagger(NOON))
 
 
 def outcomes(found: Judgement) -> list[FireOutcome]:
@@ -41,7 +42,7 @@ LATE = PUNCTUAL
 def test_a_fire_that_is_met_in_time_goes_into_the_queue_and_may_start_at_its_time() -> None:
     found = judged(timedelta(seconds=1))
     fire = NOON - timedelta(seconds=1)
-    assert found.fires == [Fire("one", fire, BUFFERED, None, "", NOON, fire)]
+    assert found.fires == [Fire("one", fire, BUFFERED, None, NO_REASON, NOON, fire)]
     assert (found.gaps, found.replaced, found.ends_active) == ([], [], False)
 
 
@@ -57,7 +58,7 @@ def test_a_fire_that_is_met_in_time_goes_into_the_queue_and_may_start_at_its_tim
     ],
 )
 def test_three_fires_meet_an_active_run_as_the_overlap_says(overlap: str, expected: list[FireOutcome], ends_active: bool) -> None:
-    found = judged(timedelta(seconds=20), timedelta(seconds=10), NOW, standing=BUSY, overlap=overlap)
+    found = judged(timedelta(seconds=20), timedelta(seconds=10), NOW, snapshot=BUSY, overlap=overlap)
     assert outcomes(found) == expected
     assert found.ends_active is ends_active
 
@@ -80,28 +81,29 @@ def test_of_two_fires_at_once_the_second_meets_the_first(overlap: str, expected:
 
 
 def test_a_skipped_fire_names_the_run_that_it_met() -> None:
-    assert "run r1 is active" in judged(NOW, standing=BUSY).fires[0].reason
+    assert judged(NOW, snapshot=BUSY).fires[0].reason == Reason(ReasonCode.RUN_ACTIVE, {"run_id": "r1"})
 
 
 def test_a_fire_that_waits_from_before_is_met_too() -> None:
     waits = NOON - timedelta(minutes=5)
-    standing = JobSnapshot(waiting=(waits,))
-    assert outcomes(judged(NOW, standing=standing, overlap="skip")) == [SKIPPED]
-    assert outcomes(judged(NOW, standing=standing, overlap="buffer_one")) == [SKIPPED]
-    newer = judged(NOW, standing=standing, overlap="cancel_other")
-    assert (outcomes(newer), newer.replaced, newer.ends_active) == ([BUFFERED], [waits], False)
+    snapshot = JobSnapshot(waiting=(waits,))
+    assert outcomes(judged(NOW, snapshot=snapshot, overlap="skip")) == [SKIPPED]
+    assert outcomes(judged(NOW, snapshot=snapshot, overlap="buffer_one")) == [SKIPPED]
+    newer = judged(NOW, snapshot=snapshot, overlap="cancel_other")
+    replaced = [(waits, Reason(ReasonCode.REPLACED, {"fire": "2026-11-23T12:00:00Z"}))]
+    assert (outcomes(newer), newer.replaced, newer.ends_active) == ([BUFFERED], replaced, False)
 
 
 def test_catch_up_skip_runs_nothing_that_is_late() -> None:
     found = judged(10 * MINUTE, LATE, NOW, catch_up="skip")
     assert outcomes(found) == [MISSED, MISSED, BUFFERED]
-    assert 'catch_up="skip"' in found.fires[0].reason
+    assert found.fires[0].reason.code is ReasonCode.CATCH_UP_OFF
 
 
 def test_catch_up_last_runs_the_newest_late_fire_and_says_which_one_it_covers_the_others_with() -> None:
-    found = judged(30 * MINUTE, 20 * MINUTE, 10 * MINUTE, standing=JobSnapshot(unseen="nobody was awake"))
+    found = judged(30 * MINUTE, 20 * MINUTE, 10 * MINUTE, snapshot=JobSnapshot(not_met={"unseen": "asleep"}))
     assert outcomes(found) == [COALESCED, COALESCED, BUFFERED]
-    assert found.fires[0].reason == "nobody was awake; the fire of 2026-11-23T11:50:00Z catches up for it"
+    assert found.fires[0].reason == Reason(ReasonCode.CAUGHT_UP_BY, {"fire": "2026-11-23T11:50:00Z", "unseen": "asleep"})
 
 
 def test_catch_up_last_runs_no_late_fire_where_one_is_due_in_time() -> None:
@@ -111,12 +113,12 @@ def test_catch_up_last_runs_no_late_fire_where_one_is_due_in_time() -> None:
 def test_catch_up_all_runs_the_newest_as_many_as_the_limit_says() -> None:
     found = judged(4 * MINUTE, 3 * MINUTE, 2 * MINUTE, 1 * MINUTE, catch_up="all", catch_up_limit=2)
     assert outcomes(found) == [MISSED, MISSED, BUFFERED, BUFFERED]
-    assert "catch_up_limit=2" in found.fires[0].reason
+    assert found.fires[0].reason == Reason(ReasonCode.CATCH_UP_LIMIT, {"limit": 2, "unseen": "late"})
 
 
 def test_catch_up_all_leaves_out_nothing_for_an_active_run() -> None:
     for overlap in ("skip", "buffer_one", "cancel_other"):
-        found = judged(3 * MINUTE, 2 * MINUTE, NOW, standing=BUSY, catch_up="all", overlap=overlap)
+        found = judged(3 * MINUTE, 2 * MINUTE, NOW, snapshot=BUSY, catch_up="all", overlap=overlap)
         assert outcomes(found) == [BUFFERED] * 3
         assert found.ends_active is False
 
@@ -125,7 +127,7 @@ def test_catch_up_all_leaves_out_nothing_for_an_active_run() -> None:
 def test_what_is_older_than_the_window_is_missed_and_what_is_exactly_as_old_is_not(catch_up: str) -> None:
     found = judged(HOUR + timedelta(microseconds=1), HOUR, window=HOUR, catch_up=catch_up)
     assert outcomes(found) == [MISSED, BUFFERED]
-    assert found.fires[0].reason == "it was met too late; its catch-up window of 1h has passed"
+    assert found.fires[0].reason == Reason(ReasonCode.CATCH_UP_WINDOW_PASSED, {"window_seconds": 3600, "unseen": "late"})
 
 
 def test_a_fire_in_time_needs_no_window() -> None:
@@ -147,10 +149,10 @@ def test_starts_that_catch_up_are_staggered_over_all_jobs() -> None:
 def test_a_fire_whose_start_deadline_has_passed_is_missed_for_that_reason() -> None:
     found = judged(timedelta(seconds=11), timedelta(seconds=10), start_deadline=timedelta(seconds=10))
     assert outcomes(found) == [MISSED, BUFFERED]
-    assert found.fires[0].reason == "its start deadline of 10s passed before it could start"
+    assert found.fires[0].reason == Reason(ReasonCode.START_DEADLINE, {"deadline_seconds": 10})
     late = judged(2 * MINUTE, start_deadline=MINUTE)
     assert outcomes(late) == [MISSED]
-    assert late.fires[0].reason.endswith("its start deadline of 1m passed before it could start")
+    assert late.fires[0].reason == Reason(ReasonCode.START_DEADLINE, {"deadline_seconds": 60, "unseen": "late"})
 
 
 def test_jitter_delays_the_start_and_is_the_same_whoever_asks() -> None:
@@ -163,14 +165,15 @@ def test_jitter_delays_the_start_and_is_the_same_whoever_asks() -> None:
 
 
 def test_the_jitter_is_the_deployments_own() -> None:
-    here, there = (judged(NOW, standing=JobSnapshot(deployment=name), jitter=HOUR).fires[0].start_after for name in ("here", "there"))
+    here, there = (judged(NOW, snapshot=JobSnapshot(deployment=name), jitter=HOUR).fires[0].start_after for name in ("here", "there"))
     assert here != there
 
 
 def test_the_fires_of_a_broken_file_are_blocked_with_its_cause() -> None:
     due = Due("one", "every 1m", None, (NOON,))
     found = judge(due, None, JobSnapshot(broken="one.py:3 SyntaxError"), now=NOON, stagger=Stagger(NOON))
-    assert [(fire.outcome, fire.reason) for fire in found.fires] == [(FireOutcome.BLOCKED_CONFIG, "one.py:3 SyntaxError")]
+    broken = Reason(ReasonCode.JOB_BROKEN, {"error": "one.py:3 SyntaxError"})
+    assert [(fire.outcome, fire.reason) for fire in found.fires] == [(FireOutcome.BLOCKED_CONFIG, broken)]
 
 
 def test_few_fires_are_rows_and_many_are_one_gap() -> None:
@@ -178,7 +181,7 @@ def test_few_fires_are_rows_and_many_are_one_gap() -> None:
     assert (len(few.fires), few.gaps) == (ROWS_MAX, [])
     many = judged(*(number * MINUTE for number in range(ROWS_MAX + 1, 0, -1)), catch_up="skip")
     assert many.fires == []
-    reason = 'it was met too late; catch_up="skip"'
+    reason = Reason(ReasonCode.CATCH_UP_OFF, {"unseen": "late"})
     assert many.gaps == [Gap("one", NOON - 21 * MINUTE, NOON - MINUTE, 21, MISSED, reason, "every 1m", NOON)]
 
 
@@ -199,7 +202,7 @@ def test_rows_and_gaps_of_one_outcome_are_counted_together_and_what_waits_is_not
 
 def test_closing_nothing_records_nothing() -> None:
     found = Judgement()
-    close(found, Due("one", "every 1m", None, ()), (), MISSED, "", NOON)
+    close(found, Due("one", "every 1m", None, ()), (), MISSED, NO_REASON, NOON)
     assert (found.fires, found.gaps) == ([], [])
 
 
@@ -207,7 +210,7 @@ def test_every_fire_that_goes_in_comes_out_once() -> None:
     ages = [number * 20 * timedelta(seconds=1) for number in range(300, -1, -1)]
     for overlap in ("skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"):
         for catch_up in ("skip", "last", "all"):
-            for standing in (JobSnapshot(), BUSY, JobSnapshot(waiting=(NOON - 10 * HOUR,))):
-                found = judged(*ages, standing=standing, overlap=overlap, catch_up=catch_up, start_deadline=20 * MINUTE)
+            for snapshot in (JobSnapshot(), BUSY, JobSnapshot(waiting=(NOON - 10 * HOUR,))):
+                found = judged(*ages, snapshot=snapshot, overlap=overlap, catch_up=catch_up, start_deadline=20 * MINUTE)
                 assert len({fire.scheduled_for for fire in found.fires}) == len(found.fires)
                 assert len(found.fires) + sum(gap.count for gap in found.gaps) == len(ages)

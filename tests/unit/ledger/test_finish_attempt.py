@@ -4,7 +4,8 @@ import pytest
 
 from taskpilot import Budget, RunContext, job
 from taskpilot.domain.chat import ChatRequest
-from taskpilot.domain.runs import Outcome, Reason, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import Outcome, RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.store import runs
 from taskpilot.testing import ScriptedModel
@@ -79,7 +80,7 @@ def test_a_parked_run_is_no_completion(spine: Spine) -> None:
         """Do nothing."""
 
     claim = spine.claim(plain)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=2, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=2, keep_lease=True)
     with spine.store.read() as connection:
         state = runs.job_state_row(connection, "plain")
     assert state is not None

@@ -9,6 +9,7 @@ import pytest
 
 from taskpilot import RunContext, cron, every, job
 from taskpilot.domain.fires import PUNCTUAL
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.fires import Fires, begin_and_end_schedules
@@ -72,7 +73,8 @@ def test_an_outage_is_one_gap_the_caught_up_fire_and_what_it_covers(spine: Spine
     assert claimed.outcomes == {FireOutcome.MISSED: 719, FireOutcome.BUFFERED: 1}
     assert claimed.jobs == {"hourly"}
     assert [(gap.count, gap.first, gap.outcome) for gap in spine.gaps("hourly")] == [(719, NOON + HOUR, FireOutcome.MISSED)]
-    assert spine.gaps("hourly")[0].reason.startswith("no scheduler was awake from 2026-11-23T12:00:00Z to 2026-12-23T12:10:00Z; ")
+    facts = spine.gaps("hourly")[0].reason.facts
+    assert (facts["unseen"], facts["asleep_since"], facts["asleep_until"]) == ("asleep", "2026-11-23T12:00:00Z", "2026-12-23T12:10:00Z")
     assert spine.total(FIRES) == {'{"outcome":"missed"}': 719}
 
 
@@ -134,7 +136,7 @@ def test_a_claim_that_fails_is_made_whole_at_the_next_look(spine: Spine, monkeyp
     folder = spine.defined(minutely, hourly)
     spine.later(HOUR.total_seconds())
     with monkeypatch.context() as patch:
-        patch.setattr("taskpilot.ledger.record_outcome.totals.touch", lambda *_: 1 / 0)
+        patch.setattr("taskpilot.ledger.record_outcome.totals.mark_dirty", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             spine.fires.claim_due(folder)
     assert (spine.outcomes("minutely"), spine.outcomes("hourly"), spine.cursor("minutely")) == ({}, {}, NOON)
@@ -196,7 +198,7 @@ def test_a_broken_file_blocks_its_fires_and_ends_no_schedule(spine: Spine) -> No
     assert spine.fires.claim_due(broken).outcomes == {FireOutcome.BLOCKED_CONFIG: 1}
     fire = spine.fire("minutely", NOON + MINUTE)
     assert fire is not None
-    assert fire.reason == "minutely.py:3 SyntaxError"
+    assert fire.reason == Reason(ReasonCode.JOB_BROKEN, {"error": "minutely.py:3 SyntaxError"})
     spine.later(60)
     assert spine.due(minutely).outcomes == {FireOutcome.BUFFERED: 1}, "mended: it goes on where it was"
 
@@ -208,7 +210,7 @@ def test_a_paused_job_has_its_fires_recorded(spine: Spine) -> None:
     assert spine.due(minutely).outcomes == {FireOutcome.PAUSED: 2}
     fire = spine.fire("minutely", NOON + MINUTE)
     assert fire is not None
-    assert "by anna" in fire.reason
+    assert (fire.reason.code, fire.reason.facts["by"]) == (ReasonCode.PAUSED, "anna")
 
 
 def test_a_changed_schedule_catches_up_on_nothing(spine: Spine) -> None:
@@ -218,7 +220,7 @@ def test_a_changed_schedule_catches_up_on_nothing(spine: Spine) -> None:
     assert spine.outcomes("minutely") == {NOON + number * MINUTE: "missed" for number in (1, 2, 3)}
     fire = spine.fire("minutely", NOON + MINUTE)
     assert fire is not None
-    assert fire.reason == "its schedule was changed before anybody met it (it was every 1m)"
+    assert fire.reason == Reason(ReasonCode.SCHEDULE_CHANGED, {"schedule": "every 1m"})
     with spine.store.read() as connection:
         old, new = schedule_at(connection, "minutely", NOON + MINUTE), schedule_at(connection, "minutely", spine.clock())
     assert old is not None
@@ -254,7 +256,10 @@ def test_a_fire_leaves_the_queue_once(spine: Spine) -> None:
     for expected in (True, False):
         with spine.store.write() as connection:
             now = spine.clock()
-            assert close_waiting(connection, "minutely", NOON + MINUTE, FireOutcome.MISSED, "late", now=now) is expected
+            assert (
+                close_waiting(connection, "minutely", NOON + MINUTE, FireOutcome.MISSED, Reason(ReasonCode.START_DEADLINE), now=now)
+                is expected
+            )
     assert spine.total(FIRES) == {'{"outcome":"missed"}': 1}
 
 

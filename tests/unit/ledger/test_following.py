@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from taskpilot import RunContext, cron, job
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.ledger.claims import Hold, Skip
 from tests.spine import NOON, Spine
@@ -69,8 +70,9 @@ def test_a_fire_in_a_gap_is_claimed_by_nobody_later(spine: Spine) -> None:
     spine.due(hourly)
     found = spine.refused(hourly, scheduled_for=NOON + 3 * HOUR)
     assert isinstance(found, Skip)
-    assert (found.outcome, found.recorded) == (FireOutcome.MISSED, False)
-    assert found.message.startswith("the fire of 2026-11-23T15:00:00+00:00 is missed already: it was met late")
+    assert (found.outcome, found.reason.code) == (FireOutcome.MISSED, ReasonCode.ALREADY_CLAIMED)
+    facts = found.reason.facts
+    assert (facts["scheduled_for"], facts["cause"], facts["unseen"]) == ("2026-11-23T15:00:00Z", "catch_up_window_passed", "late")
     # What is no fire of it may be run by hand.
     spine.claim(hourly, scheduled_for=NOON + 3 * HOUR + MINUTE)
 

@@ -9,7 +9,8 @@ import pytest
 
 from taskpilot import Retry, RunContext, every, job
 from taskpilot.domain.fires import LAUNCH, StartOrder
-from taskpilot.domain.runs import FireOutcome, Outcome, Reason, Run, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import FireOutcome, Outcome, Run, RunStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Claim, Definitions
 from taskpilot.store.schedules import begin_pause
@@ -58,7 +59,7 @@ def enqueued(spine: Spine, function: Callable[..., Any]) -> Run:
 
 def lost(spine: Spine, function: Callable[..., Any]) -> str:
     claim = spine.claim(function)
-    outcome = Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True)
+    outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True)
     assert spine.ledger.end(claim.grant, outcome, active_seconds=1, keep_lease=False) is RunStatus.QUEUED
     return claim.run.id
 
@@ -126,7 +127,7 @@ def test_of_a_job_that_allows_it_all_are(spine: Spine) -> None:
 def test_a_queued_run_waits_for_the_run_of_its_job_that_came_between(spine: Spine) -> None:
     """One that waited for a person holds no slot: another one may have started meanwhile."""
     waits = spine.claim(A)
-    spine.ledger.end(waits.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=1, keep_lease=False)
+    spine.ledger.end(waits.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=1, keep_lease=False)
     between = spine.claim(A)
     assert spine.ledger.go_on(waits.run.id)
     jobs = folder(A)
@@ -190,7 +191,7 @@ def test_a_fire_whose_start_deadline_passes_in_the_queue_is_missed(spine: Spine)
     assert take(spine, jobs, places=1) == []
     fire = spine.fire("a", NOON + MINUTE)
     assert fire is not None
-    assert (fire.outcome, fire.reason) == (FireOutcome.MISSED, "its start deadline of 2m passed before it could start")
+    assert (fire.outcome, fire.reason) == (FireOutcome.MISSED, Reason(ReasonCode.START_DEADLINE, {"deadline_seconds": 120}))
     assert spine.total(FIRES) == {'{"outcome":"missed"}': 1}
 
 
@@ -205,11 +206,11 @@ def test_a_job_that_is_paused_while_its_fire_waits_does_not_start(spine: Spine) 
 @pytest.mark.parametrize(
     ("jobs", "outcome", "reason"),
     [
-        (Definitions({}, {"a": "a.py:1 SyntaxError"}), "blocked_config", "a.py:1 SyntaxError"),
-        (Definitions({}), "missed", "its job was removed while it waited to start"),
+        (Definitions({}, {"a": "a.py:1 SyntaxError"}), "blocked_config", Reason(ReasonCode.JOB_BROKEN, {"error": "a.py:1 SyntaxError"})),
+        (Definitions({}), "missed", Reason(ReasonCode.JOB_REMOVED)),
     ],
 )
-def test_a_fire_whose_job_is_broken_or_gone_does_not_start(spine: Spine, jobs: Definitions, outcome: str, reason: str) -> None:
+def test_a_fire_whose_job_is_broken_or_gone_does_not_start(spine: Spine, jobs: Definitions, outcome: str, reason: Reason) -> None:
     queued(spine, A)
     assert take(spine, jobs) == []
     fire = spine.fire("a", NOON + MINUTE)
@@ -221,20 +222,21 @@ def test_an_order_is_closed_once_and_only_while_nobody_started_it(spine: Spine) 
     jobs = queued(spine, A, B)
     first, second = take(spine, jobs)
     queue = spine.queue()
-    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, "no price") is True
-    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, "no price") is False
+    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION)) is True
+    assert queue.close(first, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION)) is False
     spine.claim(B, scheduled_for=second.scheduled_for)
-    assert queue.close(second, FireOutcome.BLOCKED_CONFIG, "no price") is False
+    assert queue.close(second, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION)) is False
     assert spine.total(FIRES) == {'{"outcome":"blocked_config"}': 1, '{"outcome":"started"}': 1}
 
 
 def test_a_queued_run_that_cannot_start_fails_with_the_cause(spine: Spine) -> None:
     run = enqueued(spine, A)
     order = take(spine, folder(A))[0]
-    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, "the model has no key") is True
+    no_key = Reason(ReasonCode.CONFIGURATION, {"error": "the model has no key"})
+    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, no_key) is True
     ended = spine.run_of(run.id)
-    assert (ended.status, ended.reason, ended.detail) == (RunStatus.FAILED, Reason.CONFIGURATION, "the model has no key")
-    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, "again") is False
+    assert (ended.status, ended.reason) == (RunStatus.FAILED, no_key)
+    assert spine.queue().close(order, FireOutcome.BLOCKED_CONFIG, no_key) is False
 
 
 class Longest(Random):
@@ -250,7 +252,7 @@ def test_a_lost_run_is_continued_after_a_backoff_that_doubles(spine: Spine, atte
     for _ in range(attempts - 1):
         claim = spine.ledger.start_queued(spine.plan(C, run_id=run_id))
         assert claim is not None
-        spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason.SIGNAL, retry=True), active_seconds=1, keep_lease=False)
+        spine.ledger.end(claim.grant, Outcome(RunStatus.LOST, Reason(ReasonCode.SIGNAL), retry=True), active_seconds=1, keep_lease=False)
     queue = spine.queue(random=Longest())
     assert queue.adopt(folder(C)) == [run_id]
     assert queue.adopt(folder(C)) == [], "it stands in the queue"
@@ -285,4 +287,4 @@ def test_a_fire_meets_the_lost_run_that_stands_in_the_queue(spine: Spine) -> Non
     spine.later(3)
     spine.awake()
     found = spine.refused(C)
-    assert found.run_id == run_id
+    assert found.reason.facts["run_id"] == run_id

@@ -7,7 +7,8 @@ import pytest
 
 from taskpilot import Budget, Retry, RunContext, job
 from taskpilot.domain.errors import NotFound, TransitionRefused
-from taskpilot.domain.runs import Outcome, Reason, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import Outcome, RunStatus
 from tests.spine import Spine
 
 
@@ -23,7 +24,7 @@ def crowded(ctx: RunContext) -> None:
 
 def test_the_next_attempt_of_a_resumed_run_has_the_ceilings_and_the_deadline_of_now(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.BUDGET_EXCEEDED, Reason.BUDGET), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.BUDGET_EXCEEDED, Reason(ReasonCode.BUDGET)), active_seconds=1, keep_lease=True)
     plan = spine.plan(hourly, run_id=claim.run.id)
     spec = dataclasses.replace(plan.spec, budget=Budget(tokens=9), deadline=timedelta(seconds=7))
     spine.ledger.resume(dataclasses.replace(plan, spec=spec))
@@ -47,7 +48,7 @@ def test_a_run_that_lives_is_not_resumed(spine: Spine) -> None:
 
 def test_a_run_is_not_resumed_beside_another_one_of_its_job(spine: Spine) -> None:
     first = spine.claim(hourly)
-    spine.ledger.end(first.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=1, keep_lease=True)
+    spine.ledger.end(first.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=1, keep_lease=True)
     spine.claim(hourly)
     with pytest.raises(TransitionRefused, match="active"):
         spine.ledger.resume(spine.plan(hourly, run_id=first.run.id))
@@ -55,7 +56,7 @@ def test_a_run_is_not_resumed_beside_another_one_of_its_job(spine: Spine) -> Non
 
 def test_a_resumed_run_may_always_have_one_more_attempt(spine: Spine) -> None:
     claim = spine.claim(crowded)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason.EXCEPTION), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.EXCEPTION)), active_seconds=1, keep_lease=True)
     resumed = spine.ledger.resume(spine.plan(crowded, run_id=claim.run.id))
     assert (resumed.grant.attempt, resumed.run.attempts_allowed, resumed.run.ended_at) == (2, 2, None)
 
@@ -67,14 +68,17 @@ def test_a_living_run_is_asked_to_end_and_a_dead_one_is_ended_at_once(spine: Spi
     assert spine.run_of(alive.run.id).status is RunStatus.RUNNING
     spine.later(31)
     spine.ledger.cancel(alive.run.id)
-    assert (spine.run_of(alive.run.id).status, spine.run_of(alive.run.id).reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON)
+    assert (spine.run_of(alive.run.id).status, spine.run_of(alive.run.id).reason.code) == (
+        RunStatus.CANCELLED,
+        ReasonCode.CANCELLED_BY_PERSON,
+    )
     with pytest.raises(TransitionRefused):
         spine.ledger.cancel(alive.run.id)
 
 
 def test_a_waiting_run_is_cancelled_at_once(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.WAITING, Reason.APPROVAL), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=1, keep_lease=True)
     assert spine.ledger.cancel(claim.run.id) is RunStatus.WAITING
     assert spine.run_of(claim.run.id).status is RunStatus.CANCELLED
     assert spine.total("taskpilot_runs_total") == {'{"status":"cancelled"}': 1}

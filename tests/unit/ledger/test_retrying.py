@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from taskpilot import Retry, RunContext, cron, job
-from taskpilot.domain.runs import Outcome, Reason, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import Outcome, RunStatus
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.finish_attempt import backoff, overtaken_by
 from tests.spine import NOON, Spine
 
-LOST = Outcome(RunStatus.LOST, Reason.LEASE, "its process is gone", retry=True)
+LOST = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE), retry=True)
 
 
 @job(schedule=cron("0 * * * *"), retry=Retry(attempts=3))
@@ -55,5 +56,6 @@ def test_a_lost_run_whose_job_is_due_again_is_lost_for_good(spine: Spine) -> Non
     assert spine.deployment.queue.adopt(Definitions({"hourly": job_spec(hourly)})) == []
     run = spine.run_of(run_id)
     assert run.status is RunStatus.LOST
-    assert f"taskpilot runs resume {run_id}" in run.detail
+    assert run.reason == Reason(ReasonCode.OVERTAKEN, {"cause": "lease", "fire": "2026-11-23T13:00:00Z"})
+    assert run.reason.cause is ReasonCode.LEASE
     assert spine.total("taskpilot_runs_total") == {'{"status":"lost"}': 1}

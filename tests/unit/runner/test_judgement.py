@@ -19,7 +19,8 @@ from taskpilot.domain.errors import (
     Terminated,
     Waiting,
 )
-from taskpilot.domain.runs import Reason, RunStatus, exit_code
+from taskpilot.domain.reasons import ReasonCode
+from taskpilot.domain.runs import RunStatus, exit_code
 from taskpilot.runner import Runner, judge
 from taskpilot.testing import run_job
 from tests.spine import Spine
@@ -68,19 +69,19 @@ def test_an_error_that_left_the_job_says_status_code_and_whether_a_retry_may_hel
     session: Session, error: BaseException, status: RunStatus, code: int, retry: bool
 ) -> None:
     outcome = judge(session, None, error)
-    assert (outcome.status, exit_code(outcome.status, outcome.reason), outcome.retry) == (status, code, retry)
+    assert (outcome.status, exit_code(outcome.status, outcome.reason.code), outcome.retry) == (status, code, retry)
 
 
 def test_every_item_failed_comes_before_succeeded_and_keeps_the_result(session: Session) -> None:
     session.every_item_failed = ValueError("x")
     outcome = judge(session, "0 of 2", None)
-    assert (outcome.status, outcome.reason, outcome.result) == (RunStatus.FAILED, Reason.EVERY_ITEM_FAILED, "0 of 2")
+    assert (outcome.status, outcome.reason.code, outcome.result) == (RunStatus.FAILED, ReasonCode.EVERY_ITEM_FAILED, "0 of 2")
 
 
-def test_a_sentence_with_controls_is_one_harmless_line(session: Session) -> None:
-    detail = judge(session, None, ValueError("red \x1b[31m\nalert\u202e")).detail
-    assert detail.isprintable()
-    assert "\n" not in detail
+def test_an_errors_words_with_controls_are_one_harmless_line(session: Session) -> None:
+    said = str(judge(session, None, ValueError("red \x1b[31m\nalert\u202e")).reason.facts["error"])
+    assert said.isprintable()
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize("code", [None, 0])
@@ -100,7 +101,7 @@ def test_a_job_that_leaves_by_another_exit_failed(code: Any) -> None:
 
     ran = run_job(leaves)
     assert ran.status is RunStatus.FAILED
-    assert repr(code) in ran.detail
+    assert (ran.reason_code, ran.reason_facts) == (ReasonCode.EXCEPTION, {"error_type": "SystemExit", "error": str(code)})
 
 
 def test_a_result_that_is_no_json_fails_the_run_and_says_so() -> None:
@@ -108,7 +109,7 @@ def test_a_result_that_is_no_json_fails_the_run_and_says_so() -> None:
     def returns(ctx: RunContext) -> Any:
         return object()
 
-    assert "cannot be recorded as JSON" in run_job(returns).detail
+    assert "cannot be recorded as JSON" in run_job(returns).reason
 
 
 def test_terminated_is_left_to_the_supervisor(spine: Spine) -> None:
@@ -161,7 +162,7 @@ def test_an_unmet_requirement_is_exit_15_and_says_what_was_not_met() -> None:
         return "never"
 
     ran = run_job(checks)
-    assert (ran.exit_code, ran.detail) == (15, "at least one ticket")
+    assert (ran.exit_code, ran.reason_code, ran.reason_facts) == (15, ReasonCode.OUTCOME_FAILED, {"error": "at least one ticket"})
 
 
 def test_parameters_that_do_not_fit_the_job_any_more_are_a_configuration_error(spine: Spine) -> None:
@@ -175,4 +176,4 @@ def test_parameters_that_do_not_fit_the_job_any_more_are_a_configuration_error(s
 
     first = spine.run(before)
     second = spine.attempt(after, spine.ledger.resume(spine.plan(after, run_id=first.run.id)).grant)
-    assert (second.run.status, second.run.reason) == (RunStatus.FAILED, Reason.CONFIGURATION)
+    assert (second.run.status, second.run.reason.code) == (RunStatus.FAILED, ReasonCode.CONFIGURATION)

@@ -8,7 +8,8 @@ import pytest
 
 from taskpilot import Retry, RunContext, job
 from taskpilot.domain.errors import StoreBusy
-from taskpilot.domain.runs import Outcome, Reason, Run, RunStatus
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import Outcome, Run, RunStatus
 from taskpilot.ledger.ledger import Ledger
 from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Attempts
@@ -48,14 +49,14 @@ def test_a_process_that_cannot_be_started_ends_the_run_at_once_and_leaves_no_lea
     with Interrupts() as interrupts, pytest.raises(OSError, match=r"output\.log"):
         attempts_of(spine).run(claim, interrupts)
     run = spine.run_of(claim.run.id)
-    assert (run.status, run.reason) == (RunStatus.FAILED, Reason.STORE)
-    assert "output.log" in run.detail
+    assert (run.status, run.reason.code) == (RunStatus.FAILED, ReasonCode.NOT_STARTED)
+    assert "output.log" in str(run.reason.facts["error"])
     assert spine.row(run.id).lease_token is None
 
 
 def test_a_store_that_is_busy_for_a_moment_between_two_attempts_costs_no_attempt(spine: Spine, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = spine.claim(plain)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason.EXCEPTION, retry=True), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.EXCEPTION), retry=True), active_seconds=1, keep_lease=True)
     asked = []
 
     def busy(*_args: Any, **_keywords: Any) -> bool:
@@ -70,8 +71,11 @@ def test_a_store_that_is_busy_for_a_moment_between_two_attempts_costs_no_attempt
 
 def test_a_cancel_between_two_attempts_ends_the_run(spine: Spine) -> None:
     claim = spine.claim(plain)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason.EXCEPTION, retry=True), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.EXCEPTION), retry=True), active_seconds=1, keep_lease=True)
     spine.ledger.cancel(claim.run.id)
     with Interrupts() as interrupts:
         assert not attempts_of(spine)._pause(claim.grant, interrupts)
-    assert (spine.run_of(claim.run.id).status, spine.run_of(claim.run.id).reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_PERSON)
+    assert (spine.run_of(claim.run.id).status, spine.run_of(claim.run.id).reason.code) == (
+        RunStatus.CANCELLED,
+        ReasonCode.CANCELLED_BY_PERSON,
+    )

@@ -12,11 +12,12 @@ from taskpilot import RunContext, job
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.fires import Fire, Gap
 from taskpilot.domain.ids import new_id
-from taskpilot.domain.runs import FireOutcome, RunStatus
+from taskpilot.domain.reasons import NO_REASON
+from taskpilot.domain.runs import FeedbackVerdict, FireOutcome, RunStatus
 from taskpilot.domain.steps import MEMORY, StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.domain.times import to_micros
-from taskpilot.services.approvals import FeedbackVerdict, give_feedback
+from taskpilot.services.approvals import give_feedback
 from taskpilot.services.database import Pruned, prune_history
 from taskpilot.store import fires, pruning, totals
 from taskpilot.views.why import why
@@ -70,7 +71,7 @@ def test_an_old_run_goes_with_all_that_belongs_to_it_and_no_counter_changes(time
     decision = add_decision(store, gone)
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE decisions SET status = 'approved' WHERE id = ?", (decision,))
-        totals.touch(connection, "triage")
+        totals.mark_dirty(connection, "triage")
     give_feedback(timeline.deployment, gone, FeedbackVerdict.CORRECT, by="ada", note="")
     timeline.record(MONDAY - timedelta(days=91), FireOutcome.STARTED, run_id=gone)
     timeline.record(MONDAY - timedelta(days=1), FireOutcome.MISSED)
@@ -261,7 +262,7 @@ def test_others_write_while_history_goes(timeline: Timeline) -> None:
     pruner.start()
     while pruner.is_alive():
         with timeline.deployment.store.write() as connection:
-            totals.touch(connection, "other")
+            totals.mark_dirty(connection, "other")
         writes += 1
     pruner.join()
     assert (found[0].runs, rows(timeline, "steps")) == (150, 0)
@@ -272,13 +273,13 @@ def test_others_write_while_history_goes(timeline: Timeline) -> None:
 def test_gaps_go_like_fires(timeline: Timeline) -> None:
     def gap(first: float, last: float) -> Gap:
         begin, end = (MONDAY - timedelta(days=days) for days in (first, last))
-        return Gap("triage", begin, end, 10, FireOutcome.MISSED, "asleep", "{}", end)
+        return Gap("triage", begin, end, 10, FireOutcome.MISSED, NO_REASON, "{}", end)
 
     with timeline.deployment.store.write() as connection:
-        totals.touch(connection, "triage")
+        totals.mark_dirty(connection, "triage")
         for each in (gap(200, 100), gap(100, 80)):
             fires.insert_gap(connection, each)
-        fires.insert_fires(connection, [Fire("triage", MONDAY, FireOutcome.STARTED, None, "", MONDAY)])
+        fires.insert_fires(connection, [Fire("triage", MONDAY, FireOutcome.STARTED, None, NO_REASON, MONDAY)])
     assert prune_history(timeline.deployment, AGE, dry_run=True).fires == 1
     assert prune_history(timeline.deployment, AGE).fires == 1
     assert rows(timeline, "fire_gaps") == 1

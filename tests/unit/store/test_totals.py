@@ -68,10 +68,10 @@ def test_an_observation_falls_into_the_first_bucket_that_holds_it(micros: int, b
 
 def test_every_change_of_a_jobs_state_makes_its_group_pending(store: Store) -> None:
     with store.write() as connection:
-        totals.touch(connection, "triage")
+        totals.mark_dirty(connection, "triage")
         totals.set_state(connection, "triage", last_start=5)
         totals.set_state(connection, "triage", last_completion=9)
-        totals.touch(connection, "digest")
+        totals.mark_dirty(connection, "digest")
     with store.read() as connection:
         rows = {row.job: row for row in connection.execute(job_state.select())}
     triage = rows["triage"]

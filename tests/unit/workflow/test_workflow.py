@@ -89,7 +89,7 @@ def test_a_review_parks_the_run_when_all_other_tasks_are_done() -> None:
 def test_a_reviewed_task_goes_on_from_the_journal(spine: Spine, yes: bool) -> None:
     first = spine.run(flow, ScriptedModel([plan("Open it"), {"verdict": "REVIEW", "reason": "unclear"}]))
     (task,) = spine.tasks(first.run.id)
-    assert task.id in first.run.detail
+    assert first.run.reason == task.question
     (approve_task if yes else reject_task)(spine.deployment, task.id, by="ada", note="")
     model = ScriptedModel([filed(), "Done."] if yes else [])
     second = spine.resume(flow, first.run.id, model)
@@ -272,7 +272,7 @@ def test_a_plan_that_is_none_is_mended_once_or_fails(tasks: list[Any]) -> None:
 
 def test_a_refusal_in_words_is_no_plan() -> None:
     refusal = ChatReply("", refusal="I will not plan this")
-    assert "refused" in run_job(flow, model=ScriptedModel([refusal, refusal])).detail
+    assert "refused" in run_job(flow, model=ScriptedModel([refusal, refusal])).reason
 
 
 def test_a_task_that_the_job_files_itself_is_pending_and_never_executed() -> None:
