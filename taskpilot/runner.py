@@ -152,7 +152,7 @@ class Runner:
             outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE))
         level = "info" if outcome.status is RunStatus.SUCCEEDED else "warning"
         code = exit_code(outcome.status, outcome.reason.cause)
-        fields = {"status": outcome.status, "reason": outcome.reason.code, "facts": dict(outcome.reason.facts), "exit_code": int(code)}
+        fields = {"status": outcome.status, "reason": outcome.reason, "exit_code": int(code)}
         session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}", level=level, **fields)
         return outcome
 

@@ -93,7 +93,9 @@ class Session:
 
     def waiting(self, reason: Reason, action: str, message: str) -> Waiting:
         """Remembers that a person is asked; gives the stop to be raised. `action` and `message` are for the log."""
-        self.tell(action, message, level="warning", **{name: fact for name, fact in reason.facts.items() if name.endswith("_id")})
+        # The run's own id is in every line.
+        subject = {name: fact for name, fact in reason.facts.items() if name.endswith("_id") and name != "run_id"}
+        self.tell(action, message, level="warning", **subject)
         waiting = Waiting(reason)
         self.stops.append(waiting)
         return waiting
