@@ -5,7 +5,7 @@ import os
 import sqlite3
 import stat
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -78,7 +78,9 @@ def create(path: Path, busy_seconds: float) -> str | None:
     try:
         _take(lock, path)
         _refuse_lone_log(path)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        # Only where there is none: to close a file drops the locks that another connection of this process holds on it.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         engine = make_engine(path, BusyTimeout(busy_seconds))
         try:
             with store_errors(path):

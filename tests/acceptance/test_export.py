@@ -39,6 +39,7 @@ def jobs(taskpilot: TaskPilot) -> Path:
     return folder
 
 
+@pytest.mark.real_creation
 def test_a_crontab_is_printed_and_nothing_else_is_written(taskpilot: TaskPilot, jobs: Path) -> None:
     said = taskpilot("export", "crontab", environment={"OTEL_ENABLED": None})
     assert (said.code, said.err) == (0, "")

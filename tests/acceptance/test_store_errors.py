@@ -15,6 +15,8 @@ import pytest
 from tests.acceptance.stores import JOBS, contents, refused
 from tests.command import Said, TaskPilot
 
+pytestmark = pytest.mark.real_creation
+
 NOBODY = 65534
 DB = "taskpilot.db"
 

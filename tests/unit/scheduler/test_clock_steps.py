@@ -7,6 +7,8 @@ import pytest
 from tests.keeper import NOON
 from tests.unit.scheduler.conftest import Keep
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

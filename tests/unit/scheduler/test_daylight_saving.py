@@ -12,6 +12,8 @@ from taskpilot.testing import ManualClock
 from tests.keeper import Keeper, make_root
 from tests.unit.scheduler.conftest import Keep
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Night:

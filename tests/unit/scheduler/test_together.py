@@ -11,6 +11,8 @@ from taskpilot.schedules.schedule import cron, every
 from tests.keeper import NOON, Keeper
 from tests.unit.scheduler.conftest import Keep
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 JOBS = {
     "secondly": 'schedule=every("1s")',

@@ -19,6 +19,8 @@ from taskpilot.store.creation import upgrade
 from taskpilot.store.database import Store
 from taskpilot.store.totals import Increment, add
 
+pytestmark = pytest.mark.real_creation
+
 OPEN_AND_TELL = """
 import sys
 from pathlib import Path
@@ -65,6 +67,18 @@ def test_eight_processes_that_make_one_store_agree_on_its_identity(state_dir: Pa
     with closing(sqlite3.connect(state_dir / FILE)) as connection:
         assert connection.execute("SELECT count(*) FROM store_info").fetchone() == (1,)
         assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+
+
+def test_an_upgrade_leaves_the_locks_of_an_open_store_alone(store: Store, state_dir: Path) -> None:
+    # Two commands that make one store at once: without its lock the log of the one is deleted at the end of the other.
+    for label in ("{}", '{"later":"yes"}'):
+        with store.write() as connection:
+            add(connection, "triage", [Increment("runs", label, 1)])
+        upgrade(state_dir)
+        command = [sys.executable, "-c", "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM totals').fetchall()"]
+        subprocess.run([*command, str(state_dir / FILE)], check=True)
+    with closing(sqlite3.connect(state_dir / FILE)) as other:
+        assert other.execute("SELECT count(*) FROM totals").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
