@@ -272,7 +272,7 @@ class Liveness(BaseModel):
     """Whether the scheduler's loop comes round."""
 
     alive: bool
-    seconds_since_turn: float
+    seconds_since_tick: float
 
 
 class Readiness(BaseModel):

@@ -105,7 +105,7 @@ def test_the_service_manager_hears_that_it_is_ready_and_goes_on(server: Server, 
     wait(lambda: manager.lines().count("WATCHDOG=1") >= 5, server.said)
     lines = manager.lines()
     assert lines.count("READY=1") == 1
-    assert lines[lines.index("READY=1") + 1] == "STATUS=it keeps time"
+    assert lines[lines.index("READY=1") + 1] == "STATUS=scheduler running"
     moments = [moment for moment, said in manager.heard if "WATCHDOG=1" in said]
     # A watchdog of half a minute would be content, on a busy machine too.
     assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < 15
@@ -196,11 +196,11 @@ def test_a_full_disk_is_said_and_room_heals_it(taskpilot: TaskPilot, small_disk:
     with serving(taskpilot, TASKPILOT_LEASE_SECONDS="6") as server:
         wait(lambda: runs_of(taskpilot, "ticks"), server.said)
         filler = fill(taskpilot.state_dir)
-        wait(lambda: "it cannot do its work and tries again: the store" in server.said(), server.said, seconds=30)
+        wait(lambda: "the scheduler could not do its work and tries again: the store" in server.said(), server.said, seconds=30)
         full = now()
         filler.unlink()
         works_again(server, full + 5 * SECOND)
         no_second_is_missing(taskpilot)
-        assert server.said().endswith("it works again\n")
+        assert server.said().endswith("the scheduler works again\n")
         assert server.row()["error"] is None
         assert "Traceback" not in server.said()
