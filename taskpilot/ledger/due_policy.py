@@ -87,16 +87,16 @@ class Judgement:
     """The active run is to be ended for the newest fire."""
 
 
-def judge(due: Due, spec: JobSpec | None, standing: JobSnapshot, *, now: datetime, stagger: Stagger) -> Judgement:
+def judge(due: Due, spec: JobSpec | None, snapshot: JobSnapshot, *, now: datetime, stagger: Stagger) -> Judgement:
     """The outcome of each fire, by the job's policies. `spec` is None where the job's file is broken."""
     found = Judgement()
     if spec is None:
-        close(found, due, due.recent, FireOutcome.BLOCKED_CONFIG, standing.broken or "its job file cannot be loaded", now, old=due.old)
+        close(found, due, due.recent, FireOutcome.BLOCKED_CONFIG, snapshot.broken or "its job file cannot be loaded", now, old=due.old)
         return found
     late = [fire for fire in due.recent if fire <= now - PUNCTUAL]
     punctual = [fire for fire in due.recent if fire > now - PUNCTUAL]
-    caught_up = _catch_up(found, due, late, punctual, spec, standing, now) if late or due.old else []
-    _admit(found, due, caught_up, punctual, spec, standing, now, stagger)
+    caught_up = _catch_up(found, due, late, punctual, spec, snapshot, now) if late or due.old else []
+    _admit(found, due, caught_up, punctual, spec, snapshot, now, stagger)
     return found
 
 
@@ -106,11 +106,11 @@ def _catch_up(
     late: list[datetime],
     punctual: list[datetime],
     spec: JobSpec,
-    standing: JobSnapshot,
+    snapshot: JobSnapshot,
     now: datetime,
 ) -> list[datetime]:
     """Closes the late fires that are not to run, and gives those that are."""
-    unseen = standing.unseen or "it was met too late"
+    unseen = snapshot.unseen or "it was met too late"
     stale = [fire for fire in late if fire < now - due.window]
     too_old = f"{unseen}; its catch-up window of {format_duration(due.window)} has passed"
     close(found, due, stale, FireOutcome.MISSED, too_old, now, old=due.old)
@@ -137,28 +137,28 @@ def _admit(
     caught_up: list[datetime],
     punctual: list[datetime],
     spec: JobSpec,
-    standing: JobSnapshot,
+    snapshot: JobSnapshot,
     now: datetime,
     stagger: Stagger,
 ) -> None:
     """Puts into the queue what may start, or is to wait for its turn."""
-    waiting = list(standing.waiting)
+    waiting = list(snapshot.waiting)
     everything = bool(caught_up) and spec.catch_up == "all"
     for fire in (*caught_up, *punctual):
         late = fire in caught_up
         if not late and _too_late(spec, fire, now):
             found.fires.append(_closed(due.job, fire, FireOutcome.MISSED, start_deadline_passed(spec), now))
             continue
-        busy = None if spec.overlap == "allow_all" else _busy(standing, waiting)
+        busy = None if spec.overlap == "allow_all" else _busy(snapshot, waiting)
         # A job that catches up on everything leaves out nothing for the sake of its own queue.
         if busy is not None and not everything and _refuses(spec, waiting):
             found.fires.append(_closed(due.job, fire, FireOutcome.SKIPPED_OVERLAP, busy, now))
             continue
         if busy is not None and not everything and spec.overlap in ENDS_OTHER:
             _replace(found, waiting, due.job, fire, now)
-            found.ends_active = standing.active_run is not None
+            found.ends_active = snapshot.active_run is not None
             waiting = []
-        start = stagger.take(spec.catch_up_stagger) if late else fire + _delay(due.job, fire, spec, standing)
+        start = stagger.take(spec.catch_up_stagger) if late else fire + _delay(due.job, fire, spec, snapshot)
         found.fires.append(_queued(due.job, fire, now, start, "" if busy is None else f"it waits: {busy}"))
         waiting.append(fire)
 
@@ -178,9 +178,9 @@ def _replace(found: Judgement, waiting: Sequence[datetime], job: str, by: dateti
             found.fires[mine] = _closed(job, fire, FireOutcome.SKIPPED_OVERLAP, reason, now)
 
 
-def _busy(standing: JobSnapshot, waiting: Sequence[datetime]) -> str | None:
-    if standing.active_run is not None:
-        return f"run {standing.active_run} is active"
+def _busy(snapshot: JobSnapshot, waiting: Sequence[datetime]) -> str | None:
+    if snapshot.active_run is not None:
+        return f"run {snapshot.active_run} is active"
     return f"the fire of {_iso(waiting[0])} waits to start" if waiting else None
 
 
@@ -211,8 +211,8 @@ def _closed(job: str, fire: datetime, outcome: FireOutcome, reason: str, now: da
     return Fire(job, fire, outcome, None, reason, now)
 
 
-def _delay(job: str, fire: datetime, spec: JobSpec, standing: JobSnapshot) -> timedelta:
-    return start_delay(job, fire, jitter=spec.jitter, salt=standing.deployment) if spec.jitter else spec.jitter
+def _delay(job: str, fire: datetime, spec: JobSpec, snapshot: JobSnapshot) -> timedelta:
+    return start_delay(job, fire, jitter=spec.jitter, salt=snapshot.deployment) if spec.jitter else spec.jitter
 
 
 def _queued(job: str, fire: datetime, now: datetime, start_after: datetime, reason: str) -> Fire:

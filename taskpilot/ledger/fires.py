@@ -78,12 +78,12 @@ class Fires:
         *,
         only: Collection[str] | None = None,
         asleep_since: datetime | None = None,
-        excuse: str | None = None,
+        late_reason: str | None = None,
     ) -> Claimed:
         """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
 
         `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
-        `excuse`: why else a fire is met late.
+        `late_reason`: why else a fire is met late.
         """
         now = self._now()
         with self._store.read() as connection:
@@ -99,7 +99,7 @@ class Fires:
             mine = {job: due for job, due in found.items() if job in unmoved}
             if not mine:
                 return Claimed()
-            return self._claim(connection, without_taken(connection, mine), seen, jobs, asleep_since, excuse, now)
+            return self._claim(connection, without_taken(connection, mine), seen, jobs, asleep_since, late_reason, now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
         """Where no server is awake: the fires before the one that a command claims are missed, or caught up for by it."""
@@ -168,14 +168,14 @@ class Fires:
         seen: Mapping[str, ScheduleInForce],
         jobs: Definitions,
         asleep_since: datetime | None,
-        excuse: str | None,
+        late_reason: str | None,
         now: datetime,
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
-        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
+        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else late_reason or "it was met late"
         ordinary = JobSnapshot(unseen=unseen, deployment=self._store.deployment)
         others = jobs.broken.keys() | active.keys() | waiting.keys()
         judged: dict[str, Judgement] = {}
@@ -184,12 +184,12 @@ class Fires:
             if job in paused:
                 closed.append(close_paused(connection, seen[job], paused[job], now, f"{unseen}; then it was {paused[job]}", now))
                 continue
-            standing = ordinary
+            snapshot = ordinary
             if job in others:
                 queue = tuple(waiting.get(job, ()))
-                standing = replace(ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting=queue)
+                snapshot = replace(ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting=queue)
             spec = jobs.specs.get(job)
-            judged[job] = judge(one, spec, standing, now=now, stagger=stagger)
+            judged[job] = judge(one, spec, snapshot, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:
                 ask_to_end(connection, active[job], at_once=spec.overlap == "terminate_other", now=now)
         return sum_of([record(connection, judged, now), *closed])

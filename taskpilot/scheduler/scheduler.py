@@ -295,7 +295,9 @@ class Scheduler:
         only = None if self._all_due else frozenset[str]().union(*(self._jobs_of.get(schedule, ()) for schedule in due))
         if only is not None and not only:
             return False
-        claimed = self._deployment.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, excuse=self._status.late_reason)
+        claimed = self._deployment.fires.claim_due(
+            self._jobs, only=only, asleep_since=self._asleep_since, late_reason=self._status.late_reason
+        )
         self._all_due, self._asleep_since = False, None
         if claimed.outcomes:
             counts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(claimed.outcomes.items()) if number)

@@ -23,11 +23,11 @@ def spec(**options: Any) -> JobSpec:
 
 
 def judged(
-    *ages: timedelta, standing: JobSnapshot = JobSnapshot(), window: timedelta = HOUR, old: Span | None = None, **options: Any
+    *ages: timedelta, snapshot: JobSnapshot = JobSnapshot(), window: timedelta = HOUR, old: Span | None = None, **options: Any
 ) -> Judgement:
     """Fires that are so old now, the oldest first."""
     due = Due("one", "every 1m", old, tuple(NOON - age for age in ages), window)
-    return judge(due, spec(**options), standing, now=NOON, stagger=Stagger(NOON))
+    return judge(due, spec(**options), snapshot, now=NOON, stagger=Stagger(NOON))
 
 
 def outcomes(found: Judgement) -> list[FireOutcome]:
@@ -57,7 +57,7 @@ def test_a_fire_that_is_met_in_time_goes_into_the_queue_and_may_start_at_its_tim
     ],
 )
 def test_three_fires_meet_an_active_run_as_the_overlap_says(overlap: str, expected: list[FireOutcome], ends_active: bool) -> None:
-    found = judged(timedelta(seconds=20), timedelta(seconds=10), NOW, standing=BUSY, overlap=overlap)
+    found = judged(timedelta(seconds=20), timedelta(seconds=10), NOW, snapshot=BUSY, overlap=overlap)
     assert outcomes(found) == expected
     assert found.ends_active is ends_active
 
@@ -80,15 +80,15 @@ def test_of_two_fires_at_once_the_second_meets_the_first(overlap: str, expected:
 
 
 def test_a_skipped_fire_names_the_run_that_it_met() -> None:
-    assert "run r1 is active" in judged(NOW, standing=BUSY).fires[0].reason
+    assert "run r1 is active" in judged(NOW, snapshot=BUSY).fires[0].reason
 
 
 def test_a_fire_that_waits_from_before_is_met_too() -> None:
     waits = NOON - timedelta(minutes=5)
-    standing = JobSnapshot(waiting=(waits,))
-    assert outcomes(judged(NOW, standing=standing, overlap="skip")) == [SKIPPED]
-    assert outcomes(judged(NOW, standing=standing, overlap="buffer_one")) == [SKIPPED]
-    newer = judged(NOW, standing=standing, overlap="cancel_other")
+    snapshot = JobSnapshot(waiting=(waits,))
+    assert outcomes(judged(NOW, snapshot=snapshot, overlap="skip")) == [SKIPPED]
+    assert outcomes(judged(NOW, snapshot=snapshot, overlap="buffer_one")) == [SKIPPED]
+    newer = judged(NOW, snapshot=snapshot, overlap="cancel_other")
     assert (outcomes(newer), newer.replaced, newer.ends_active) == ([BUFFERED], [waits], False)
 
 
@@ -99,7 +99,7 @@ def test_catch_up_skip_runs_nothing_that_is_late() -> None:
 
 
 def test_catch_up_last_runs_the_newest_late_fire_and_says_which_one_it_covers_the_others_with() -> None:
-    found = judged(30 * MINUTE, 20 * MINUTE, 10 * MINUTE, standing=JobSnapshot(unseen="nobody was awake"))
+    found = judged(30 * MINUTE, 20 * MINUTE, 10 * MINUTE, snapshot=JobSnapshot(unseen="nobody was awake"))
     assert outcomes(found) == [COALESCED, COALESCED, BUFFERED]
     assert found.fires[0].reason == "nobody was awake; the fire of 2026-11-23T11:50:00Z catches up for it"
 
@@ -116,7 +116,7 @@ def test_catch_up_all_runs_the_newest_as_many_as_the_limit_says() -> None:
 
 def test_catch_up_all_leaves_out_nothing_for_an_active_run() -> None:
     for overlap in ("skip", "buffer_one", "cancel_other"):
-        found = judged(3 * MINUTE, 2 * MINUTE, NOW, standing=BUSY, catch_up="all", overlap=overlap)
+        found = judged(3 * MINUTE, 2 * MINUTE, NOW, snapshot=BUSY, catch_up="all", overlap=overlap)
         assert outcomes(found) == [BUFFERED] * 3
         assert found.ends_active is False
 
@@ -163,7 +163,7 @@ def test_jitter_delays_the_start_and_is_the_same_whoever_asks() -> None:
 
 
 def test_the_jitter_is_the_deployments_own() -> None:
-    here, there = (judged(NOW, standing=JobSnapshot(deployment=name), jitter=HOUR).fires[0].start_after for name in ("here", "there"))
+    here, there = (judged(NOW, snapshot=JobSnapshot(deployment=name), jitter=HOUR).fires[0].start_after for name in ("here", "there"))
     assert here != there
 
 
@@ -207,7 +207,7 @@ def test_every_fire_that_goes_in_comes_out_once() -> None:
     ages = [number * 20 * timedelta(seconds=1) for number in range(300, -1, -1)]
     for overlap in ("skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"):
         for catch_up in ("skip", "last", "all"):
-            for standing in (JobSnapshot(), BUSY, JobSnapshot(waiting=(NOON - 10 * HOUR,))):
-                found = judged(*ages, standing=standing, overlap=overlap, catch_up=catch_up, start_deadline=20 * MINUTE)
+            for snapshot in (JobSnapshot(), BUSY, JobSnapshot(waiting=(NOON - 10 * HOUR,))):
+                found = judged(*ages, snapshot=snapshot, overlap=overlap, catch_up=catch_up, start_deadline=20 * MINUTE)
                 assert len({fire.scheduled_for for fire in found.fires}) == len(found.fires)
                 assert len(found.fires) + sum(gap.count for gap in found.gaps) == len(ages)
