@@ -186,7 +186,7 @@ def test_the_end_is_told_too(server: Server, manager: Manager) -> None:
     """The last one: it ends the server that the others share."""
     assert server.stop() == 0
     lines = manager.lines()
-    assert lines[lines.index("STOPPING=1") + 1] == "STATUS=it waits for its runs"
+    assert lines[lines.index("STOPPING=1") + 1] == "STATUS=waiting for its runs to end"
     assert server.taskpilot.rows("SELECT 1 FROM fires WHERE outcome = 'buffered'") == []
 
 
