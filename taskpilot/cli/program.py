@@ -12,7 +12,7 @@ from taskpilot.cli.options import GlobalOptions
 
 COMMANDS: Final = {
     "run": ("taskpilot.cli.run", "Run a job now and print what it came to."),
-    "serve": ("taskpilot.cli.serve", "Keep time: start every job when it is due, and answer over HTTP."),
+    "serve": ("taskpilot.cli.serve", "Run the scheduler and HTTP API."),
     "jobs": ("taskpilot.cli.jobs", "What is defined, and when it is due."),
     "runs": ("taskpilot.cli.runs", "What ran, how it ended, and what it waits for."),
     "why": ("taskpilot.cli.why", "Why a fire did or did not happen."),

@@ -1,4 +1,4 @@
-"""`taskpilot serve`: keeps time, starts what is due, and answers over HTTP."""
+"""`taskpilot serve`: the scheduler and the HTTP API."""
 
 import click
 
@@ -10,10 +10,10 @@ from taskpilot.cli.options import global_options
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Its port.  [default: PORT, or 8000]")
 @click.option("--fork-server", is_flag=True, hidden=True)
 def command(*, host: str, port: int | None, fork_server: bool) -> int:
-    """Keep time: start every job when it is due, and answer over HTTP.
+    """Run the scheduler and HTTP API.
 
-    SIGTERM or Ctrl-C ends it: no new fires, and its runs get TASKPILOT_DRAIN_TIMEOUT (30 s) to end. A second one cuts that short. SIGHUP
-    reads the job files again; a changed file is seen by itself within seconds.
+    Ctrl-C or SIGTERM stops it: it starts no more runs and waits TASKPILOT_DRAIN_TIMEOUT (30 s) for those that run. A second one shortens
+    the wait. Changed job files are read within seconds; SIGHUP reads them at once.
 
     \b
     Examples:
@@ -43,7 +43,7 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
             engine_command=fork_server_command(*options),
             host=host,
             port=port,
-            say=lambda line: click.echo(f"taskpilot: {line}", err=True),
+            echo=lambda line: click.echo(f"taskpilot: {line}", err=True),
         )
     finally:
         app.deployment.close()

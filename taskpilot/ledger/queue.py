@@ -55,6 +55,11 @@ class Queue:
             self._take_fires(connection, jobs, scheduler, busy, free, orders, now)
             return orders
 
+    def next_start(self) -> datetime | None:
+        """When the first of the fires and runs that wait for a later time may start."""
+        with self._store.read() as connection:
+            return fires.next_start(connection, self._now())
+
     def requeue(self, order: StartOrder) -> None:
         """The order could not be started: it is first in the queue again."""
         with self._store.write() as connection:

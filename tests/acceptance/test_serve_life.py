@@ -88,7 +88,7 @@ class TestTheEnd:
             assert server.marked() == []
             assert "Traceback" not in server.said()
         assert [run["status"] for run in runs_of(taskpilot, "patient")] == ["succeeded"]
-        # What was due meanwhile is left for whoever keeps time next.
+        # What was due meanwhile is left for the next server.
         assert len(runs_of(taskpilot, "ticks")) == started
         assert taskpilot.rows("SELECT cursor FROM schedules WHERE job = 'ticks'") == cursor
 

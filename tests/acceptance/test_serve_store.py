@@ -107,7 +107,7 @@ def test_the_service_manager_hears_that_it_is_ready_and_goes_on(server: Server, 
     wait(lambda: manager.lines(heard).count("WATCHDOG=1") >= 5, server.said)
     lines = manager.lines()
     assert lines.count("READY=1") == 1
-    assert lines[lines.index("READY=1") + 1] == "STATUS=it keeps time"
+    assert lines[lines.index("READY=1") + 1] == "STATUS=scheduler running"
     moments = [moment for moment, said in manager.heard[heard:] if "WATCHDOG=1" in said]
     # A watchdog of half a minute would be content, on a busy machine too.
     assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < 15
@@ -195,7 +195,7 @@ def test_the_end_is_told_too(taskpilot: TaskPilot, tmp_path_factory: pytest.Temp
         lines = manager.lines()
     finally:
         manager.close()
-    assert lines[lines.index("STOPPING=1") + 1] == "STATUS=it waits for its runs"
+    assert lines[lines.index("STOPPING=1") + 1] == "STATUS=waiting for its runs to end"
     assert taskpilot.rows("SELECT 1 FROM fires WHERE outcome = 'buffered'") == []
 
 
@@ -205,11 +205,11 @@ def test_a_full_disk_is_said_and_room_heals_it(taskpilot: TaskPilot, small_disk:
     with serving(taskpilot, TASKPILOT_LEASE_SECONDS="6") as server:
         wait(lambda: runs_of(taskpilot, "ticks"), server.said)
         filler = fill(taskpilot.state_dir)
-        wait(lambda: "it cannot do its work and tries again: the store" in server.said(), server.said, seconds=30)
+        wait(lambda: "the scheduler could not do its work and tries again: the store" in server.said(), server.said, seconds=30)
         full = now()
         filler.unlink()
         works_again(server, full + 5 * SECOND)
         no_second_is_missing(taskpilot)
-        assert server.said().endswith("it works again\n")
+        assert server.said().endswith("the scheduler works again\n")
         assert server.row()["error"] is None
         assert "Traceback" not in server.said()
