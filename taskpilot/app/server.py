@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from taskpilot.app.wiring import App
 from taskpilot.config.caller import service_manager
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
@@ -63,7 +63,7 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=_version(), now=deployment.now())
+            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now())
         engine.start()
         telemetry.start()
         serving.run(ready=lambda: say(_line(app, http.url)))
@@ -98,13 +98,6 @@ def _push_zeros(app: App) -> None:
     if app.deployment.settings.pushgateway_url is not None:
         for _pushed in push_metrics(app.deployment):
             pass
-
-
-def _version() -> str:
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def fork_server_command(*options: str) -> tuple[str, ...]:

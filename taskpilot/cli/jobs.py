@@ -59,7 +59,7 @@ def list_(*, as_json: bool) -> None:
         headings = ("job", "schedule", "next fire", "in utc", "last", "paused")
         output.print_table(headings, cells, empty=f"{catalog.directory} defines no job", spare=("in utc",))
     for file in catalog.broken:
-        output.complain(f"broken: {file}")
+        output.echo_err(f"broken: {file}")
 
 
 @command.command()
@@ -90,7 +90,7 @@ def show(job: str, *, as_json: bool) -> None:
             "file": str(spec.file or ""),
             "schedule": schedule.describe() if schedule else "when asked",
             "next fire": f"{formatting.local(line.next_fire, schedule.zone)} = {formatting.instant(line.next_fire)}" if schedule else "",
-            "paused": f"{str(line.pause).removeprefix('paused ')}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
+            "paused": f"{line.pause.since}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
             "last run": f"{last.status}, {formatting.instant(last.started_at)}, {last.id}" if last else "never ran",
             "model": model or "as --model or TASKPILOT_MODEL says",
             "deadline": formatting.duration(spec.deadline.total_seconds()),
@@ -151,7 +151,7 @@ def validate(job: str | None, *, as_json: bool) -> int:
     if report.ok:
         return ExitCode.SUCCEEDED
     wrong = len(report.broken) + (report.policy_error is not None)
-    output.whisper(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; correct what is named above, no token was spent")
+    output.echo_err(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; correct what is named above, no token was spent")
     return ExitCode.CONFIGURATION
 
 
@@ -186,7 +186,7 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
     ]
     output.print_table(("job", "fire", "zone", "in utc"), cells, empty="nothing is due: no schedule, or none of its times is to come")
     for warning in warnings:
-        output.whisper(f"warning: {warning}")
+        output.echo_err(f"warning: {warning}")
 
 
 @command.command()

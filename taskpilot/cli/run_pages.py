@@ -144,7 +144,7 @@ def tell(deployment: Deployment, finished: Finished, *, as_json: bool, quiet: bo
         output.print_json_line(summary_json(finished.summary))
     elif quiet:
         if code is not ExitCode.SUCCEEDED and code not in SKIPS:
-            output.whisper(cause(finished))
+            output.echo_err(cause(finished))
     else:
         _page(deployment, finished)
     return int(ExitCode.SUCCEEDED) if skip_ok and code in SKIPS else int(code)
@@ -173,6 +173,7 @@ def _page(deployment: Deployment, finished: Finished) -> None:
         why = f": {one_line(detail.run.detail, limit=500)}" if detail.run.detail else ""
         output.tell(f"{summary.job} {summary.status} in {formatting.duration(summary.duration_seconds)}{why}")
         output.say(f"cost: {cost(detail.run.spend, detail.run.model)}")
-    for line in "\n".join(finished.notes).splitlines():
-        # A command to copy stays on its line.
-        (output.say if line.startswith("taskpilot ") else output.tell)(line)
+    for note in finished.notes:
+        output.tell(note)
+    for command in finished.commands:
+        output.say(command)

@@ -56,10 +56,15 @@ class Pause:
     resumed_by: str | None = None
     resume_note: str = ""
 
+    @property
+    def since(self) -> str:
+        """Like `since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
+        since = self.paused_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return f"since {since} by {self.paused_by}" + (f": {self.note}" if self.note else "")
+
     def __str__(self) -> str:
         """Like `paused since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-        since = self.paused_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f"paused since {since} by {self.paused_by}" + (f": {self.note}" if self.note else "")
+        return f"paused {self.since}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ def storable(text: str) -> str:
 
 
 def said(error: BaseException) -> str:
-    """Type and words of an error; the type alone where it has no words, or breaks when it is asked for them."""
+    """Type, words and hint of an error; the type alone where it has no words, or breaks when it is asked for them."""
     try:
-        words = str(error)
+        words = str(getattr(error, "one_line", None) or error)
     except Exception:
         words = "(an error that cannot be shown)"
     return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -303,7 +303,7 @@ class Scheduler:
             del orders[0]
 
     def _fail(self, error: Exception) -> None:
-        words = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
+        words = error.one_line if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
         if words != self._told.error:
             self._log.warning(f"the scheduler could not do its work and tries again: {words}")
         self._told.error, self._told.failed_at = words, self._told.failed_at or self._deployment.now()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from taskpilot.deployment import Deployment, compile_policy
-from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Run, TriggerKind
@@ -112,18 +111,18 @@ def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None
         compile_policy(settings)
 
 
-def budget_note(spec: JobSpec, model: str | None) -> str:
-    """The budget in force, for people; a second line where the model is no real one."""
+def budget_note(spec: JobSpec) -> str:
+    """The budget in force, for people."""
     source = "the default one: the job names none" if spec.ceilings is DEFAULT_BUDGET else "the job's own"
-    offline = "\noffline: embedded rules answered, no model was asked" if model == OFFLINE else ""
-    return f"budget: {ceilings_in_words(spec.ceilings)} a run ({source}){offline}"
+    return f"budget: {ceilings_in_words(spec.ceilings)} a run ({source})"
 
 
 def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Prices) -> None:
     if not prices.known(model, base_url=deployment.settings.openai_base_url):
         raise ConfigurationError(
-            f"job {spec.name} has a budget of {spec.ceilings.usd} USD, but the price of {one_line(model)} is not known: add it to "
-            f"{deployment.settings.root / 'prices.toml'}, or give the budget in tokens or calls. No token was spent."
+            f"job {spec.name} has a budget of {spec.ceilings.usd} USD, but the price of {one_line(model)} is not known. "
+            "No token was spent.",
+            hint=f"add it to {deployment.settings.root / 'prices.toml'}, or give the budget in tokens or calls",
         )
 
 
@@ -131,7 +130,8 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
     if text == "auto":
         if spec.schedule is None:
             raise UsageError(
-                f"job {spec.name} has no schedule, so --scheduled-for auto names no fire; leave it out, or give the job a schedule="
+                f"job {spec.name} has no schedule, so --scheduled-for auto names no fire",
+                hint="leave --scheduled-for out, or give the job a schedule=",
             )
         window = catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
         fire = spec.schedule.latest_at_or_before(now, within=window)
@@ -141,9 +141,9 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | str:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--scheduled-for {one_line(text)}: write it like 2026-12-24T08:00+01:00, or auto") from None
+        raise UsageError(f"--scheduled-for {one_line(text)} is not a time", hint="write it like 2026-12-24T08:00+01:00, or auto") from None
     if when.tzinfo is None:
-        raise UsageError(f"--scheduled-for {one_line(text)} has no zone: write it like 2026-12-24T08:00+01:00")
+        raise UsageError(f"--scheduled-for {one_line(text)} has no zone", hint="write it like 2026-12-24T08:00+01:00")
     try:
         return when.astimezone(UTC)
     except OverflowError:

@@ -27,8 +27,8 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
     files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
     if files:
         raise UsageError(
-            f"parameter {one_line(', '.join(files))} names a file of the server's machine, which nobody may choose from elsewhere: "
-            "leave it to the job's default, or type `taskpilot run` there"
+            f"parameter {one_line(', '.join(files))} names a file of the server's machine, which nobody may choose from elsewhere",
+            hint="leave it to the job's default, or type `taskpilot run` there",
         )
     plan = plan_run(deployment, RunRequest(job, values=parameters, model=model))
     assert not isinstance(plan, str), "a run that names no fire is always due"
@@ -49,7 +49,7 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
     try:
         plan = _plan(deployment, order)
     except (ConfigurationError, UsageError, NotFound) as error:
-        if deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, str(error)):
+        if deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, error.one_line):
             publish_change(deployment, order.job)
         return None
     with Interrupts() as interrupts:

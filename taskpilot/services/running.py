@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from taskpilot.deployment import Deployment
+from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import StartOrder
@@ -48,6 +49,9 @@ class Finished:
     summary: RunSummary
     exit_code: ExitCode
     notes: tuple[str, ...]
+    """Sentences that follow the result."""
+    commands: tuple[str, ...] = ()
+    """What may be typed next, with a word on what each does."""
 
 
 def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, display: Display) -> Finished:
@@ -106,11 +110,11 @@ def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
             raise TransitionRefused(f"run {run.id} is {standing.status}: it waits for no answer")
         step = steps.get_step(connection, run.id, step_id)
         if step is None:
-            raise UsageError(f"run {run.id} has no step {step_id}; `taskpilot runs show {run.id}` shows those that wait")
+            raise UsageError(f"run {run.id} has no step {step_id}", hint=f"taskpilot runs show {run.id}")
         if step.kind is not StepKind.CALL:
-            raise TransitionRefused(f"step {step_id} is no tool call: what it left open is made anew by itself")
+            raise TransitionRefused(f"step {step_id} is not a tool call; it is retried automatically")
         if step.status not in (StepStatus.UNKNOWN, StepStatus.DIVERGED, StepStatus.FAILED):
-            raise TransitionRefused(f"step {step_id} is {step.status}: nobody has to say anything of it")
+            raise TransitionRefused(f"step {step_id} is {step.status}: no answer needed")
         if answer.kind == "done":
             values: dict[str, Any] = {"status": StepStatus.SUCCEEDED, "result": dumps(answer.result), "error": None, "error_type": None}
         elif answer.kind == "fail":
@@ -166,7 +170,7 @@ def supervised(
         display.close()
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
     run = find_run(deployment, claim.run.id)
-    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason), _notes(deployment, spec, run))
+    return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason), _notes(spec, run), _commands(deployment, run))
 
 
 def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
@@ -190,22 +194,28 @@ def skipped(deployment: Deployment, spec: JobSpec, skip: Skip) -> Finished:
     return Finished(RunSummary(run_id=None, job=spec.name, status=status, reason=skip.message), skip.exit_code, (skip.message,))
 
 
-def _notes(deployment: Deployment, spec: JobSpec, run: Run) -> tuple[str, ...]:
-    """What a person should know after the result, and the next command to type."""
-    notes = [budget_note(spec, run.model)]
+def _notes(spec: JobSpec, run: Run) -> tuple[str, ...]:
+    """What a person should know after the result."""
+    notes = [budget_note(spec)]
+    if run.model == OFFLINE:
+        notes.append("offline: embedded rules answered, no model was asked")
     if run.spend.cost_nano is None:
         notes.append(
             "cost: unknown, a call had no price or no usage; the budget then holds by calls and tokens. "
             "prices.toml in the root gives a model its price"
         )
-    if run.status is RunStatus.WAITING:
-        notes += _questions(deployment, run)
-    elif run.status is RunStatus.QUEUED:
-        notes.append(f"taskpilot runs resume {run.id}   goes on from the journal")
-    if run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(deployment.run_dir(run.id)):
-        notes.append(f"taskpilot runs logs {run.id} --output   what it said")
-    notes.append(f"taskpilot runs show {run.id}   shows every step")
     return tuple(notes)
+
+
+def _commands(deployment: Deployment, run: Run) -> tuple[str, ...]:
+    commands = []
+    if run.status is RunStatus.WAITING:
+        commands += _questions(deployment, run)
+    elif run.status is RunStatus.QUEUED:
+        commands.append(f"taskpilot runs resume {run.id}   goes on from the journal")
+    if run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(deployment.run_dir(run.id)):
+        commands.append(f"taskpilot runs logs {run.id} --output   shows what it printed")
+    return (*commands, f"taskpilot runs show {run.id}   shows every step")
 
 
 def _questions(deployment: Deployment, run: Run) -> list[str]:
