@@ -137,7 +137,7 @@ def push_quietly(deployment: Deployment, job: str | None = None) -> str:
     except TaskPilotError as error:
         if error.permanent:
             raise
-        return f"nothing: {error}"
+        return f"nothing: {error.one_line}"
     delivered = [one.job for one in results if one.result is not None and one.result.delivered]
     others = [one.job for one in results if one.foreign_store is not None]
     if others:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from taskpilot.deployment import Deployment, compile_policy
+from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Run, TriggerKind
@@ -111,10 +112,11 @@ def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None
         compile_policy(settings)
 
 
-def budget_note(spec: JobSpec) -> str:
-    """The budget in force, for people."""
+def budget_notes(spec: JobSpec, model: str | None) -> list[str]:
+    """The budget in force, for people, and that no real model was asked where that is so."""
     source = "the default one: the job names none" if spec.ceilings is DEFAULT_BUDGET else "the job's own"
-    return f"budget: {ceilings_in_words(spec.ceilings)} a run ({source})"
+    notes = [f"budget: {ceilings_in_words(spec.ceilings)} a run ({source})"]
+    return [*notes, "offline: embedded rules answered, no model was asked"] if model == OFFLINE else notes
 
 
 def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Prices) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import StartOrder
@@ -19,7 +18,7 @@ from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Attempts, Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
-from taskpilot.services.planning import RunRequest, budget_note, plan_resume, plan_run
+from taskpilot.services.planning import RunRequest, budget_notes, plan_resume, plan_run
 from taskpilot.store import listings, runs, steps, tasks
 from taskpilot.store.records import dumps
 from taskpilot.telemetry.gateway import push_job
@@ -196,9 +195,7 @@ def skipped(deployment: Deployment, spec: JobSpec, skip: Skip) -> Finished:
 
 def _notes(spec: JobSpec, run: Run) -> tuple[str, ...]:
     """What a person should know after the result."""
-    notes = [budget_note(spec)]
-    if run.model == OFFLINE:
-        notes.append("offline: embedded rules answered, no model was asked")
+    notes = budget_notes(spec, run.model)
     if run.spend.cost_nano is None:
         notes.append(
             "cost: unknown, a call had no price or no usage; the budget then holds by calls and tokens. "
