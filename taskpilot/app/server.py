@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from threading import current_thread
 from typing import Final
 
@@ -13,6 +12,7 @@ from taskpilot.app.wiring import App
 from taskpilot.config.caller import service_manager
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
@@ -86,7 +86,7 @@ def serve(
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=_version(), now=deployment.now())
+            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now())
         engine.start()
         telemetry.start()
         serving.run(ready=lambda: echo(_ready_line(app, http.url)))
@@ -119,13 +119,6 @@ def _push_zeros(app: App) -> None:
     if app.deployment.settings.pushgateway_url is not None:
         for _pushed in push_metrics(app.deployment):
             pass
-
-
-def _version() -> str:
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def fork_server_command(*options: str) -> tuple[str, ...]:

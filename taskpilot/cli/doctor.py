@@ -77,7 +77,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _verdict(code: ExitCode) -> str:
-    return {ExitCode.SUCCEEDED: "nothing is broken", ExitCode.FAILED: "something needs mending"}.get(
+    return {ExitCode.SUCCEEDED: "nothing is broken", ExitCode.FAILED: "something needs a fix"}.get(
         code, "the configuration is invalid"
     ) + f" (exit {int(code)})"
 
@@ -86,7 +86,7 @@ def _verdict(code: ExitCode) -> str:
 @click.option("--stack", is_flag=True, help="Look at the servers of metrics, traces, logs and dashboards too.")
 @json_option
 def command(*, stack: bool, as_json: bool) -> int:
-    """Say what is wrong and what fixes it; change nothing.
+    """Diagnose the setup (read-only).
 
     Looks at root, settings, job files, policies, store, model, prices, gateway, collector and crontab, and prints each setting
     with its source. Servers are asked, but nothing is pushed and no token is spent. With --stack also at Prometheus, Alertmanager,

@@ -147,7 +147,7 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
                 silent = False
                 output.say_line(text)
             if silent:
-                output.whisper("its process printed nothing")
+                output.echo_err("its process printed nothing")
             return
         entries = run_log(deployment, run_id)
         if as_json:

@@ -130,7 +130,7 @@ class _ForkServer:
         except TaskPilotError as error:
             # After any other error than a busy store the order is in the queue again when LAUNCH has passed.
             status = _UNAVAILABLE if isinstance(error, StoreBusy) else status
-            sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(str(error))}\n")
+            sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(error.one_line)}\n")
         except BaseException:
             import traceback
 

@@ -49,7 +49,9 @@ def load_jobs(directory: Path, *, mask: Callable[[str], str] = str) -> JobCatalo
     """
     directory = directory.absolute()
     if not directory.is_dir():
-        raise ConfigurationError(f"there is no folder {directory} for job files; `taskpilot init` makes one, --jobs DIR names another")
+        raise ConfigurationError(
+            f"there is no folder {directory} for job files", hint="`taskpilot init` makes one, --jobs DIR names another"
+        )
     check_trusted(directory)
     _prepare_imports(directory)
     results = [_load(path, mask) for path in sorted(directory.glob("*.py")) if not path.name.startswith(("_", ".")) and not path.is_dir()]
@@ -151,7 +153,7 @@ def _at_line(line: int) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        raise _Misdefined(str(error), line) from error
+        raise _Misdefined(error.one_line, line) from error
 
 
 def _first_line(function: Callable[..., object]) -> int:
@@ -220,7 +222,7 @@ def _cause(error: BaseException, mask: Callable[[str], str]) -> str:
     if isinstance(error, SystemExit):
         text = f"the file ends the program when it is read (exit {text})"
     if isinstance(error, TaskPilotError):
-        return one_line(mask(text), limit=500)
+        return one_line(mask(error.one_line), limit=500)
     return one_line(mask(f"{type(error).__name__}: {text}" if text else type(error).__name__), limit=500)
 
 

@@ -70,8 +70,8 @@ def bind_parameters(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
     gone = [name for name in stored if name not in parameters]
     if gone:
         raise ConfigurationError(
-            f"job {spec.name!r} has no parameter '{one_line(', '.join(gone))}' any more, but this run was started with it; "
-            f"`taskpilot run {spec.name}` starts a new one"
+            f"job {spec.name!r} has no parameter '{one_line(', '.join(gone))}' any more, but this run was started with it",
+            hint=f"taskpilot run {spec.name}",
         )
     arguments = {}
     for name, parameter in parameters.items():
@@ -80,13 +80,13 @@ def bind_parameters(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
                 arguments[name] = _rebuilt(parameter, stored[name])
             except UsageError as error:
                 raise ConfigurationError(
-                    f"this run was started when job {spec.name!r} had other parameters: {error}; "
-                    f"`taskpilot run {spec.name}` starts a new one"
+                    f"this run was started when job {spec.name!r} had other parameters: {error}",
+                    hint=f"taskpilot run {spec.name}",
                 ) from None
         elif parameter.required:
             raise ConfigurationError(
-                f"job {spec.name!r} now needs a parameter {name!r}, which this run was started without; "
-                f"`taskpilot run {spec.name} -p {name}=...` starts a new one"
+                f"job {spec.name!r} now needs a parameter {name!r}, which this run was started without",
+                hint=f"taskpilot run {spec.name} -p {name}=...",
             )
     return arguments
 

@@ -324,7 +324,7 @@ class Scheduler:
             self._clock.call_at(start, lambda: None, name="next start in the queue")
 
     def _fail(self, error: Exception) -> None:
-        message = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
+        message = error.one_line if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
         if message != self._status.error:
             self._log.warning(f"the scheduler could not do its work and tries again: {message}")
         self._status.error, self._status.failed_at = message, self._status.failed_at or self._deployment.now()

@@ -97,7 +97,7 @@ def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
             raise TransitionRefused(f"run {run.id} is {standing.status}: it waits for no answer")
         step = steps.get_step(connection, run.id, step_id)
         if step is None:
-            raise UsageError(f"run {run.id} has no step {step_id}; `taskpilot runs show {run.id}` shows those that wait")
+            raise UsageError(f"run {run.id} has no step {step_id}", hint=f"taskpilot runs show {run.id}")
         if step.kind is not StepKind.CALL:
             raise TransitionRefused(f"step {step_id} is not a tool call; it is retried automatically")
         if step.status not in (StepStatus.UNKNOWN, StepStatus.DIVERGED, StepStatus.FAILED):

@@ -69,7 +69,7 @@ class Readiness:
             probe(self._services.deployment.store, busy_seconds=_BUSY_SECONDS)
             reason = None
         except TaskPilotError as error:
-            reason = str(error)
+            reason = error.one_line
         except BaseException as error:
             reason = said(error)
         # Where the server ended meanwhile, nobody asks any more.

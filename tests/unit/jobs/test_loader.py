@@ -12,6 +12,7 @@ import pytest
 
 from taskpilot.domain.errors import ConfigurationError, Terminated, UsageError
 from taskpilot.jobs.loader import load_jobs
+from tests.errors import saying
 
 WriteJob = Callable[[str, str], Path]
 
@@ -207,22 +208,22 @@ def test_a_file_that_others_can_write_to_is_not_run(folder: Path, write: WriteJo
     assert list(catalog.jobs) == ["triage"]
     assert "chmod o-w" in catalog.broken[0].cause
     folder.chmod(0o777)
-    with pytest.raises(ConfigurationError, match="chmod o-w"):
+    with pytest.raises(ConfigurationError, check=saying("chmod o-w")):
         load_jobs(folder)
 
 
 def test_an_unknown_job_is_a_usage_error_that_names_close_ones(folder: Path, write: WriteJob) -> None:
     write("triage.py", good("triage"))
-    with pytest.raises(UsageError, match=r"unknown job 'triag'; did you mean triage\?"):
+    with pytest.raises(UsageError, check=saying(r"unknown job 'triag'; did you mean triage\?")):
         load_jobs(folder).get("triag")
-    with pytest.raises(UsageError, match=r"unknown job 'zzz'; there are triage"):
+    with pytest.raises(UsageError, check=saying(r"unknown job 'zzz'; there are triage")):
         load_jobs(folder).get("zzz")
     with pytest.raises(UsageError, match=r"unknown job '\\x1b\[31m'"):
         load_jobs(folder).get("\x1b[31m")
 
 
 def test_in_a_folder_without_jobs_the_unknown_job_is_told_so(folder: Path) -> None:
-    with pytest.raises(UsageError, match="defines no job"):
+    with pytest.raises(UsageError, check=saying("defines no job")):
         load_jobs(folder).get("triage")
 
 

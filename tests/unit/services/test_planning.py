@@ -13,8 +13,9 @@ from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.runs import TriggerKind
 from taskpilot.ledger.claims import RunPlan
 from taskpilot.services.inputs import INPUT_MAX_BYTES, copy_inputs
-from taskpilot.services.planning import RunRequest, budget_note, plan_run
+from taskpilot.services.planning import RunRequest, budget_notes, plan_run
 from taskpilot.testing import ManualClock
+from tests.errors import saying
 
 JOBS = """
 from taskpilot import Budget, InputFile, RunContext, cron, job
@@ -130,12 +131,12 @@ def test_the_model_is_the_typed_one_else_the_jobs_else_the_settings(make: MakeHo
 
 
 def test_no_way_to_a_model_is_said_before_the_claim(make: MakeHouse) -> None:
-    with pytest.raises(ConfigurationError, match="--model offline"):
+    with pytest.raises(ConfigurationError, check=saying("--model offline")):
         plan_run(make(), RunRequest(job="plain", model="gpt-4o"))
 
 
 def test_a_budget_in_usd_needs_a_price(make: MakeHouse) -> None:
-    with pytest.raises(ConfigurationError, match=r"prices\.toml"):
+    with pytest.raises(ConfigurationError, check=saying(r"prices\.toml")):
         plan_run(make(OPENAI_API_KEY="sk-x"), RunRequest(job="dear", model="home-made"))
     assert planned(make(OPENAI_API_KEY="sk-x"), job="dear", model="gpt-4o").ceilings["ceiling_nano"] == 100_000_000
 
@@ -143,8 +144,10 @@ def test_a_budget_in_usd_needs_a_price(make: MakeHouse) -> None:
 def test_the_default_budget_says_that_it_is_the_default_one(make: MakeHouse) -> None:
     plan = planned(make(), job="plain")
     assert plan.ceilings == {"ceiling_nano": 1_000_000_000, "ceiling_tokens": None, "ceiling_llm_calls": 200, "ceiling_tool_calls": None}
-    assert "1 USD, 200 LLM calls a run (the default one" in budget_note(plan.spec, "offline")
-    assert "offline" in budget_note(plan.spec, "offline")
+    budget, offline = budget_notes(plan.spec, "offline")
+    assert "1 USD, 200 LLM calls a run (the default one" in budget
+    assert offline.startswith("offline: ")
+    assert len(budget_notes(plan.spec, "gpt-4o")) == 1
 
 
 def test_a_params_file_gives_what_is_not_typed(make: MakeHouse, tmp_path: Path) -> None:
