@@ -4,25 +4,25 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from typing import Final
 
 from taskpilot.app.wiring import App
 from taskpilot.config.caller import service_manager
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.version import installed_version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Notifier, Serving
 from taskpilot.scheduler.telemetry import Telemetry
-from taskpilot.services.maintenance import deliver_pending
+from taskpilot.services.maintenance import replay_traces
 from taskpilot.services.metrics import push_metrics
 from taskpilot.store import schedulers
-from taskpilot.telemetry.gateway import push_scheduler, retire_scheduler
 from taskpilot.telemetry.logs import configure_logs, run_logger
-from taskpilot.views.traces import replay
+from taskpilot.views.job_facts import describe
 from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
 
@@ -63,7 +63,7 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=_version(), now=deployment.now())
+            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=installed_version(), now=deployment.now())
         engine.start()
         telemetry.start()
         serving.run(ready=lambda: say(_line(app, http.url)))
@@ -72,9 +72,9 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
         clock.stop()
         http.stop(1.0)
         telemetry.stop(2.0)
-        if settings.pushgateway_url is not None:
+        if (gateway := deployment.gateway) is not None:
             with suppress(TaskPilotError):
-                retire_scheduler(deployment.store, settings.pushgateway_url, settings.state_dir, seconds=2.0, now=deployment.now)
+                gateway.delete_scheduler(seconds=2.0)
 
 
 def _line(app: App, url: str) -> str:
@@ -85,12 +85,12 @@ def _line(app: App, url: str) -> str:
 
 
 def _push(app: App) -> None:
-    deployment, url = app.deployment, app.deployment.settings.pushgateway_url
-    if url is not None:
-        push_scheduler(deployment.store, url, deployment.settings.state_dir, seconds_left=_PUSH_SECONDS)
-        deliver_pending(deployment, seconds=_PUSH_SECONDS)
+    deployment = app.deployment
+    if (gateway := deployment.gateway) is not None:
+        gateway.push_scheduler(seconds=_PUSH_SECONDS)
+        gateway.push_pending(partial(describe, deployment), seconds=_PUSH_SECONDS)
     if deployment.settings.otel_enabled:
-        replay(deployment, seconds=_PUSH_SECONDS)
+        replay_traces(deployment, seconds=_PUSH_SECONDS)
 
 
 def _push_zeros(app: App) -> None:
@@ -98,13 +98,6 @@ def _push_zeros(app: App) -> None:
     if app.deployment.settings.pushgateway_url is not None:
         for _pushed in push_metrics(app.deployment):
             pass
-
-
-def _version() -> str:
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def fork_server_command(*options: str) -> tuple[str, ...]:

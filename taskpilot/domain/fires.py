@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from taskpilot.domain.runs import FireOutcome, Owner
+from taskpilot.domain.times import utc_iso
 
 WAKE_UP: Final = timedelta(seconds=15)
 """A scheduler looks at the clock at least this often, whatever it is told to sleep: clocks are set, and machines suspended."""
@@ -58,7 +59,7 @@ class Pause:
 
     def __str__(self) -> str:
         """Like `paused since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-        since = self.paused_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        since = utc_iso(self.paused_at, timespec="seconds")
         return f"paused since {since} by {self.paused_by}" + (f": {self.note}" if self.note else "")
 
 

@@ -25,6 +25,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def utc_iso(moment: datetime, *, timespec: str = "auto") -> str:
+    """ISO 8601 in UTC with `Z`. "auto" leaves out a fraction of zero; "seconds", "milliseconds" and "microseconds" have a fixed width."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
+
+
 _UNITS: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _WHOLE: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d))+", re.ASCII)
 _PART: Final = re.compile(r"(\d+)(ms|s|m|h|d)")

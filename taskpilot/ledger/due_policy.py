@@ -9,7 +9,7 @@ from typing import Final
 from taskpilot.domain.fires import PUNCTUAL, Fire, Gap
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import format_duration
+from taskpilot.domain.times import format_duration, utc_iso
 from taskpilot.schedules.schedule import start_delay
 
 ROWS_MAX: Final = 20
@@ -124,7 +124,7 @@ def _catch_up(
         chosen = [] if punctual else fresh[-1:]
         covered = fresh[: len(fresh) - len(chosen)]
         successor = (chosen or punctual or [now])[-1]
-        close(found, due, covered, FireOutcome.COALESCED, f"{unseen}; the fire of {_iso(successor)} catches up for it", now)
+        close(found, due, covered, FireOutcome.COALESCED, f"{unseen}; the fire of {utc_iso(successor)} catches up for it", now)
         return chosen
     over = fresh[: max(0, len(fresh) - spec.catch_up_limit)]
     close(found, due, over, FireOutcome.MISSED, f"{unseen}; more than catch_up_limit={spec.catch_up_limit} later fires are caught up", now)
@@ -169,7 +169,7 @@ def _refuses(spec: JobSpec, waiting: Sequence[datetime]) -> bool:
 
 def _replace(found: Judgement, waiting: Sequence[datetime], job: str, by: datetime, now: datetime) -> None:
     """A newer fire ends the active run and takes the place of what waits for it."""
-    reason = f"the fire of {_iso(by)} took its place"
+    reason = f"the fire of {utc_iso(by)} took its place"
     for fire in waiting:
         mine = next((index for index, one in enumerate(found.fires) if one.scheduled_for == fire), None)
         if mine is None:
@@ -181,7 +181,7 @@ def _replace(found: Judgement, waiting: Sequence[datetime], job: str, by: dateti
 def _busy(standing: JobSnapshot, waiting: Sequence[datetime]) -> str | None:
     if standing.active_run is not None:
         return f"run {standing.active_run} is active"
-    return f"the fire of {_iso(waiting[0])} waits to start" if waiting else None
+    return f"the fire of {utc_iso(waiting[0])} waits to start" if waiting else None
 
 
 def _too_late(spec: JobSpec, fire: datetime, now: datetime) -> bool:
@@ -228,7 +228,3 @@ def counted(judgement: Judgement) -> dict[FireOutcome, int]:
     for gap in judgement.gaps:
         numbers[gap.outcome] += gap.count
     return dict(numbers)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -8,6 +8,7 @@ from typing import Final
 from taskpilot.domain.fires import LAUNCH, PUNCTUAL, ScheduleInForce
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.times import utc_iso
 from taskpilot.ledger.admission import IsGone, active_job_runs
 from taskpilot.ledger.claims import Claimed, Definitions
 from taskpilot.ledger.due_policy import Due, JobSnapshot, Judgement, Stagger, judge
@@ -119,7 +120,7 @@ class Fires:
             stale = now - window_of(spec, now)
             close_open(connection, force, min(stale, claimed - TICK), FireOutcome.MISSED, NOBODY, now)
             covered = FireOutcome.MISSED if spec.catch_up == "skip" else FireOutcome.COALESCED
-            reason = f"{NOBODY}; the fire of {_iso(claimed)} catches up for it"
+            reason = f"{NOBODY}; the fire of {utc_iso(claimed, timespec='seconds')} catches up for it"
             close_open(connection, force, claimed - TICK, covered, NOBODY if spec.catch_up == "skip" else reason, now)
             schedules.move_cursors(connection, [spec.name], max(claimed, force.cursor or claimed))
 
@@ -175,7 +176,11 @@ class Fires:
         active = active_job_runs(connection, self._is_gone, now)
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
-        unseen = f"no scheduler was awake from {_iso(asleep_since)} to {_iso(now)}" if asleep_since else excuse or "it was met late"
+        unseen = (
+            f"no scheduler was awake from {utc_iso(asleep_since, timespec='seconds')} to {utc_iso(now, timespec='seconds')}"
+            if asleep_since
+            else excuse or "it was met late"
+        )
         ordinary = JobSnapshot(unseen=unseen, deployment=self._store.deployment)
         others = jobs.broken.keys() | active.keys() | waiting.keys()
         judged: dict[str, Judgement] = {}
@@ -193,7 +198,3 @@ class Fires:
             if judged[job].ends_active and spec is not None:
                 ask_to_end(connection, active[job], at_once=spec.overlap == "terminate_other", now=now)
         return sum_of([record(connection, judged, now), *closed])
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

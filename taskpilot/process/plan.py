@@ -60,7 +60,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a child ended; when one has it, the child's whole tree is dead (but for `survivors`)."""
+    """How a child ended; when one has it, the child's whole tree is dead, except for a process that SIGKILL does not end within seconds."""
 
     cause: Cause
     """What ended it first. LEASE_LOST wins over any other, since nothing may be written then."""
@@ -70,7 +70,3 @@ class Ending:
     """What killed the child, where a signal did. With `exit_status` None as well the child was never started."""
     active_seconds: float
     """From the fork to the child's end; the time that the machine was suspended is not in it."""
-    forced: bool
-    """True where the child itself had to be killed with SIGKILL by the supervisor."""
-    survivors: tuple[int, ...] = ()
-    """Processes that SIGKILL did not end within seconds: stuck in the kernel, or another user's (sudo). Nearly always empty."""

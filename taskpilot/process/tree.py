@@ -82,20 +82,18 @@ class Tree:
         for pid in self._ours() - {self._main}:
             self._reap(pid)
 
-    def kill(self, interrupts: Interrupts) -> tuple[int, ...]:
-        """Ends every process of the tree and reaps it. Returns those that would not die within KILL_SECONDS."""
+    def kill(self, interrupts: Interrupts) -> None:
+        """Ends every process of the tree and reaps it. One that does not end within KILL_SECONDS (stuck in the kernel) is left."""
         give_up = time.monotonic() + KILL_SECONDS
         self._signal_main(signal.SIGKILL)
         while ours := self._ours():
             for pid in ours:
                 self._kill_with_group(pid)
-            if not sum(self._reap(pid) for pid in ours):
-                if time.monotonic() >= give_up:
-                    return tuple(sorted(ours))
+            reaped = sum(self._reap(pid) for pid in ours)
+            if time.monotonic() >= give_up:
+                return
+            if not reaped:
                 interrupts.wait(0.02)
-            elif time.monotonic() >= give_up:
-                return tuple(sorted(self._ours()))
-        return ()
 
     def _ours(self) -> set[int]:
         found = children()

@@ -43,9 +43,9 @@ def _supervise(plan: ChildPlan, watch: Watch, interrupts: Interrupts) -> Ending:
     lease = Lease(watch.lease_seconds)
     if interrupts.first is not None:
         interrupts.acknowledge()
-        return Ending(_CAUSES[interrupts.first], None, None, 0.0, forced=False)
+        return Ending(_CAUSES[interrupts.first], None, None, 0.0)
     if watch.deadline_seconds <= 0:
-        return Ending(Cause.DEADLINE, None, None, 0.0, forced=False)
+        return Ending(Cause.DEADLINE, None, None, 0.0)
     preexisting = PreexistingChildren.now()
     was_subreaper = is_subreaper()
     set_subreaper(on=True)
@@ -85,13 +85,12 @@ class _Monitor:
                 self._show_progress()
                 self._interrupts.wait(self._seconds_to_sleep())
         finally:
-            forced = self._tree.main_exit() is None
             ended = time.monotonic()
-            survivors = self._tree.kill(self._interrupts)
+            self._tree.kill(self._interrupts)
         left = self._tree.main_exit()
         status, number = (left.status, left.signal) if left is not None else (None, None)
         cause = self._cause or (Cause.SIGNALED if status is None else Cause.EXITED)
-        return Ending(cause, status, number, ended - self._began, forced=forced, survivors=survivors)
+        return Ending(cause, status, number, ended - self._began)
 
     def _look_at_interrupts(self) -> None:
         """The first signal asks the tree to end; any signal while it is ending kills it at once."""

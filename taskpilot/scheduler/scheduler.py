@@ -13,6 +13,7 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, WAKE_UP, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.times import utc_iso
 from taskpilot.ledger.claims import Claimed, Definitions
 from taskpilot.scheduler.alarms import Alarms
 from taskpilot.schedules.schedule import schedule_of
@@ -95,7 +96,7 @@ class Told:
         """Why what is due was not met, where that is because its turns fail."""
         if self.failed_at is None:
             return None
-        since = self.failed_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        since = utc_iso(self.failed_at, timespec="seconds")
         return f"the scheduler was awake but could not do its work since {since}: {self.error}"
 
 

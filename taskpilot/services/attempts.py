@@ -194,7 +194,7 @@ class Attempts:
                     return False
         interrupts.acknowledge()
         cause = {signal.SIGINT: Cause.SIGINT, signal.SIGHUP: Cause.SIGHUP}.get(interrupts.first, Cause.SIGTERM)
-        self._release(grant, outcome_of(Ending(cause, None, None, 0.0, forced=False)))
+        self._release(grant, outcome_of(Ending(cause, None, None, 0.0)))
         return False
 
     def _release(self, grant: LeaseGrant, outcome: Outcome) -> None:

@@ -21,7 +21,6 @@ from taskpilot.services.inputs import forget_run_dir
 from taskpilot.services.planning import RunRequest, budget_note, plan_resume, plan_run
 from taskpilot.store import listings, runs, steps, tasks
 from taskpilot.store.records import dumps
-from taskpilot.telemetry.gateway import push_job
 from taskpilot.telemetry.publish import TOTAL_SECONDS, Targets, publish
 from taskpilot.views.job_facts import describe, facts_of
 from taskpilot.views.runs import has_output, no_run, summarize
@@ -153,11 +152,10 @@ def supervised(
 
     def push_start() -> None:
         nonlocal seconds
-        url = deployment.settings.pushgateway_url
-        if url is not None:
+        gateway = deployment.gateway
+        if gateway is not None:
             began = time.monotonic()
-            facts = facts_of(deployment, spec, model=claim.run.model)
-            push_job(deployment.store, facts, url, deployment.settings.state_dir, seconds_left=_START_SHARE, now=deployment.now)
+            gateway.push(facts_of(deployment, spec, model=claim.run.model), seconds=_START_SHARE)
             seconds -= min(_START_SHARE, time.monotonic() - began)
 
     try:

@@ -1,10 +1,8 @@
 """Makes the store's file and brings its schema up to date, one process at a time and never over data; and copies it."""
 
-import fcntl
 import os
 import sqlite3
 import stat
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -12,6 +10,7 @@ from typing import Final
 from sqlalchemy import Engine, text
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
+from taskpilot.files import take_lock
 from taskpilot.store import tables
 from taskpilot.store.connections import FILE, BusyTimeout, connect, make_engine
 from taskpilot.store.errors import KEPT, file_errors, store_errors
@@ -56,6 +55,7 @@ def backup(state_dir: Path, target: Path) -> None:
     if not path.exists():
         raise StoreError(f"there is no store at {path} to back up")
     with file_errors(target):
+        # Not `atomic_write`: SQLite itself fills the file, which must not be there before.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         try:
             with closing(connect(path)) as source, closing(connect(target)) as copy:
@@ -72,9 +72,10 @@ def backup(state_dir: Path, target: Path) -> None:
 
 def create(path: Path, busy_seconds: float) -> None:
     """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or a database without tables."""
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = take_lock(path.with_name(path.name + ".lock"), CREATION_SECONDS)
+    if lock is None:
+        raise StoreBusy(f"another process makes or upgrades the store {path}: try again; `fuser {path}.lock` shows who")
     try:
-        _take(lock, path)
         _refuse_lone_log(path)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         engine = make_engine(path, BusyTimeout(busy_seconds))
@@ -88,17 +89,6 @@ def create(path: Path, busy_seconds: float) -> None:
             engine.dispose()
     finally:
         os.close(lock)
-
-
-def _take(lock: int, path: Path) -> None:
-    give_up = time.monotonic() + CREATION_SECONDS
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                raise StoreBusy(f"another process makes or upgrades the store {path}: try again; `fuser {path}.lock` shows who") from None
-            time.sleep(0.02)
 
 
 def _refuse_lone_log(path: Path) -> None:

@@ -1,12 +1,12 @@
 """decision_logs.jsonl: each verdict in the shape of OPA's decision log."""
 
 import json
-from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.events import DecisionMade, Fact, RunIdentity
+from taskpilot.domain.times import utc_iso
 from taskpilot.telemetry.log_files import Rotation, SharedLogFile
 from taskpilot.telemetry.redaction import Redactor
 from taskpilot.telemetry.traces.names import span_id_of
@@ -39,7 +39,7 @@ class DecisionLogSignal:
         }
         document: dict[str, Any] = {
             "decision_id": decision.id,
-            "timestamp": decision.decided_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "timestamp": utc_iso(decision.decided_at, timespec="microseconds"),
             "path": decision.path,
             "input": self._redactor.plain(asked, changed=lambda place: masked.append(f"/input{place}")),
             "result": {

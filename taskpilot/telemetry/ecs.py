@@ -6,10 +6,11 @@ import re
 import socket
 import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from taskpilot.domain.events import RunIdentity
+from taskpilot.domain.times import utc_iso
 from taskpilot.telemetry.redaction import Redactor, as_text
 
 ECS_VERSION: Final = "9.4.0"
@@ -52,7 +53,7 @@ class EcsLines:
         """
         text = self._redactor.text
         document: dict[str, Any] = {
-            "@timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "@timestamp": utc_iso(at, timespec="milliseconds"),
             "log.level": level.lower(),
             "message": text(message),
             "ecs.version": ECS_VERSION,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taskpilot.telemetry.locks import WaitBudget, file_lock
+from taskpilot.files import WaitBudget, file_lock
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """O_NONBLOCK so that a FIFO put in the file's place cannot hang us; a regular file does not mind it."""
@@ -96,14 +96,8 @@ class SharedLogFile:
         with suppress(OSError), file_lock(rotation.lock, WaitBudget(0.0)) as got:
             if not got or self.path.lstat().st_size < rotation.bytes:
                 return
-            for number in range(rotation.kept - 1, 0, -1):
-                with suppress(FileNotFoundError):
-                    self._old(number).replace(self._old(number + 1))
-            self.path.replace(self._old(1))
+            _rotate(self.path, rotation.kept)
             self._forget()
-
-    def _old(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
 
     def _current(self) -> int:
         if self._descriptor is not None:
@@ -126,3 +120,33 @@ class SharedLogFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def append_whole(path: Path, data: bytes, *, limit_bytes: int, kept: int) -> None:
+    """Appends all of the data or none of it, into a new file where the old one would grow beyond the limit. Raises OSError.
+
+    Only for a file with one writer at a time (its caller holds a lock): what a full disk cut is taken back.
+    """
+    with suppress(FileNotFoundError):
+        if path.lstat().st_size > max(limit_bytes - len(data), 0):
+            _rotate(path, kept)
+    descriptor = os.open(path, _FLAGS, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(descriptor, data[done:])
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _rotate(path: Path, kept: int) -> None:
+    """Each file gets the next number, the oldest one goes."""
+    files = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, kept + 1))]
+    for number in range(kept, 0, -1):
+        with suppress(FileNotFoundError):
+            files[number - 1].replace(files[number])

@@ -1,6 +1,5 @@
 """What the supervisor does for telemetry when a run's processes are gone: all of it quiet, all of it within half a second."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ from taskpilot.config import Settings
 from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.times import utc_now
-from taskpilot.http import TimedCall
+from taskpilot.files import WaitBudget
+from taskpilot.http import Deadline, TimedCall
 from taskpilot.store import totals
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.trace_queries import mark_traces_delivered, put_off_traces
-from taskpilot.telemetry.gateway import push_job, push_pending
-from taskpilot.telemetry.job_facts import JobFacts
-from taskpilot.telemetry.locks import WaitBudget
+from taskpilot.telemetry.gateway import Gateway
+from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.telemetry.metrics_file import write_metrics_file
 from taskpilot.telemetry.traces.collector import PROBE_SECONDS, Collector, ExportResult, Reply, Send, is_there, sender
 from taskpilot.telemetry.traces.content import Content
@@ -106,16 +105,16 @@ def _publish(
     # What is sent below is not to be sent by somebody else meanwhile.
     due_at = None if targets.collector is None else now() + CLAIM if send is not None else now()
     written = _write_files(store, targets, run_id, failed, waits, now, due_at)
-    deadline = time.monotonic() + total * (1 - _RECORD_SHARE) - waits.spent
+    deadline = Deadline(total * (1 - _RECORD_SHARE) - waits.spent)
     export = None
     if send is not None and written.spans:
-        export = TimedCall(partial(send, written.spans, deadline - time.monotonic()))
+        export = TimedCall(partial(send, written.spans, deadline.left))
     if targets.gateway_url is not None:
         with suppress(Exception):
-            _push(store, targets.gateway_url, targets.state_dir, facts, describe, deadline, now)
+            Gateway(store, targets.gateway_url, targets.state_dir, now).push_pending(describe, seconds=deadline.left, first=facts)
     reply = None
     if export is not None:
-        reply = (export.wait(deadline - time.monotonic()) and export.value) or Reply(ExportResult.UNKNOWN)
+        reply = (export.wait(deadline.left) and export.value) or Reply(ExportResult.UNKNOWN)
         if reply.word is not ExportResult.TAKEN or reply.rejected:
             failed.add("collector")
     if reply is None and not failed:
@@ -161,21 +160,6 @@ def _write_files(
     if not write_metrics_file(store, targets.state_dir, waits=waits, now=now):
         failed.add("metrics_file")
     return written
-
-
-def _push(
-    store: Store,
-    url: str,
-    state_dir: Path,
-    facts: JobFacts,
-    describe: Callable[[str], JobFacts | None],
-    deadline: float,
-    now: Callable[[], datetime],
-) -> None:
-    result = push_job(store, facts, url, state_dir, seconds_left=deadline - time.monotonic(), now=now, only_if_pending=True)
-    if result.delivered:
-        left = deadline - time.monotonic()
-        push_pending(store, url, state_dir, describe=describe, seconds_left=left, now=now, leave_out={facts.name})
 
 
 def _warm_up(targets: Targets) -> None:

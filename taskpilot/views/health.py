@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import cache
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.fires import AWAKE, WAKE_UP, SchedulerRow, SchedulerState
 from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.times import utc_iso
+from taskpilot.domain.version import installed_version
 from taskpilot.ledger.admission import holds_lease
 from taskpilot.process.owner import is_gone
 from taskpilot.store import fires, health_queries, runs, schedules
@@ -99,7 +100,7 @@ def health(deployment: Deployment) -> Health:
     checks = {"store": unknown, "gateway": unknown, "collector": unknown, "model": unknown}
     try:
         missing = is_missing(deployment.settings.state_dir)
-        if missing and "store" in vars(deployment):
+        if missing and deployment.store_is_open:
             # SQLite would go on with the deleted file, and nobody would see what it records.
             checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} is gone: put it back, or restore it from a backup")
         elif missing:
@@ -127,7 +128,7 @@ def health(deployment: Deployment) -> Health:
     found = [*look.findings, *(Finding(one.status, f"{name}: {one.detail}") for name, one in checks.items() if one.status in _BAD)]
     worst = Status.FAIL if any(one.status is Status.FAIL for one in found) else Status.WARN if found else Status.PASS
     ordered = sorted(found, key=lambda one: one.status is not Status.FAIL)
-    return Health(worst, _version(), scheduler, checks, look.broken, tuple(ordered))
+    return Health(worst, installed_version(), scheduler, checks, look.broken, tuple(ordered))
 
 
 def health_json(health: Health) -> dict[str, Any]:
@@ -231,16 +232,6 @@ def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-@cache
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def iso_seconds(moment: datetime | None) -> str:
     """The instant in UTC, to the second."""
-    return "-" if moment is None else moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return "-" if moment is None else utc_iso(moment, timespec="seconds")

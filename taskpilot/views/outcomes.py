@@ -8,9 +8,10 @@ from typing import Final
 from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, Fire, Gap, Pause
 from taskpilot.domain.runs import FireOutcome, Run, RunStatus
 from taskpilot.domain.times import format_duration
+from taskpilot.domain.times import utc_iso as utc
 from taskpilot.schedules.schedule import catch_up_window
 from taskpilot.views.fire_record import JobRecord, MomentRecord
-from taskpilot.views.wall_clock import local, utc
+from taskpilot.views.wall_clock import local
 
 
 @dataclass(frozen=True, slots=True)

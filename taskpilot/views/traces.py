@@ -1,4 +1,4 @@
-"""Where a run spent its time, as a waterfall read from the record, and what a collector missed of it."""
+"""Where a run spent its time, as a waterfall read from the record."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -6,31 +6,12 @@ from datetime import datetime
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision, Verdict
-from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.ids import parse_id
 from taskpilot.domain.runs import Attempt, Run
 from taskpilot.domain.steps import Step, StepKind
 from taskpilot.store import listings, runs, steps, tasks
 from taskpilot.store.listings import AgentInvocation
-from taskpilot.telemetry.publish import Targets
-from taskpilot.telemetry.traces.delivery import Delivery, deliver_pending_traces
 from taskpilot.views.runs import no_run
-
-
-def replay(deployment: Deployment, *, seconds: float) -> Delivery:
-    """Delivers the spans that the collector has not got, within so many seconds; nothing is sent where nothing is pending.
-
-    Raises ConfigurationError where traces are switched off, StoreError or StoreBusy.
-    """
-    targets = Targets.of(deployment.settings)
-    if targets.collector is None:
-        raise ConfigurationError(
-            f"no collector is set: traces are switched off by {deployment.settings.sources['otel_enabled']}. "
-            "traces.jsonl in the state dir has every span"
-        )
-    return deliver_pending_traces(
-        deployment.store, targets.collector, resource=targets.resource, content=targets.content, seconds=seconds, now=deployment.now
-    )
 
 
 @dataclass(frozen=True, slots=True)

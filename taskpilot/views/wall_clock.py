@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.text import one_line
+from taskpilot.domain.times import utc_iso
 from taskpilot.schedules.clock_changes import ChangeKind, clock_changes
 
 _YEARS: Final = (1971, 9_000)
@@ -38,11 +39,6 @@ def local(moment: datetime, zone: str) -> str:
     return f"{moment.astimezone(ZoneInfo(zone)).strftime(f'%a %Y-%m-%d {exact}')} ({zone})"
 
 
-def utc(moment: datetime) -> str:
-    """Like `2026-11-24T06:00:00Z`."""
-    return moment.isoformat(timespec="auto" if moment.microsecond else "seconds").replace("+00:00", "Z")
-
-
 def clock_change(moment: datetime, zone: str) -> str:
     """What the zone's clock does in the hours around an instant, and what that means for a schedule; empty where it runs on."""
     change = next(iter(clock_changes(zone, moment - _NEAR, within=2 * _NEAR)), None)
@@ -54,7 +50,7 @@ def clock_change(moment: datetime, zone: str) -> str:
         if change.kind is ChangeKind.GAP
         else "a fixed time that comes twice is due once, first"
     )
-    return f"{utc(change.at)}, {old} became {new} in {zone}: {meaning}"
+    return f"{utc_iso(change.at)}, {old} became {new} in {zone}: {meaning}"
 
 
 def _of_wall_clock(wall: datetime, zone: ZoneInfo) -> tuple[datetime, str]:
@@ -64,5 +60,5 @@ def _of_wall_clock(wall: datetime, zone: ZoneInfo) -> tuple[datetime, str]:
         change = next(iter(clock_changes(zone.key, second, within=first - second)))
         return change.at, ", where the clock skipped it; the first instant after it is meant"
     if first != second:
-        return first, f", where it came twice; the first is meant, the second was {utc(second)}"
+        return first, f", where it came twice; the first is meant, the second was {utc_iso(second)}"
     return first, ""

@@ -7,13 +7,13 @@ from enum import StrEnum
 from typing import Any
 
 from taskpilot.deployment import Deployment
-from taskpilot.store.creation import is_missing
+from taskpilot.domain.times import utc_iso as utc
 from taskpilot.store.database import Transaction
 from taskpilot.store.pruning import YOUNGEST
 from taskpilot.views.fire_record import JobRecord, MomentRecord, names, read_job, read_moment, readable
 from taskpilot.views.outcomes import Told, tell_fire, tell_gap, tell_open
 from taskpilot.views.shapes import iso
-from taskpilot.views.wall_clock import asked_moment, clock_change, local, utc
+from taskpilot.views.wall_clock import asked_moment, clock_change, local
 
 
 class NoOutcome(StrEnum):
@@ -54,7 +54,7 @@ def why(deployment: Deployment, job: str, *, at: str | None = None) -> Answer:
 
     `at` is ISO text; without an offset, the wall clock of the job's zone. Raises UsageError, ConfigurationError, StoreError or StoreBusy.
     """
-    if "store" not in vars(deployment) and is_missing(deployment.settings.state_dir):
+    if deployment.store_is_missing:
         return _why(deployment, None, job, at)
     with deployment.store.read() as connection:
         return _why(deployment, connection, job, at)

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import uvicorn
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
+from taskpilot.domain.version import installed_version
 from taskpilot.web.audit import Audit
 from taskpilot.web.auth import Access, AuthMiddleware, Hosts, in_url
 from taskpilot.web.dependencies import Services
@@ -35,7 +35,7 @@ def make_application(services: Services, access: Access) -> ASGIApp:
     """What the server serves."""
     app = FastAPI(
         title="TaskPilot",
-        version=_version(),
+        version=installed_version(),
         description=_DESCRIPTION,
         openapi_url=None,
         docs_url=None,
@@ -57,13 +57,6 @@ def _describe_problems(app: FastAPI) -> None:
     """Adds the shape of refusals to the description: no route returns it by itself, so that FastAPI would not know it."""
     described: dict[str, Any] = app.openapi()
     described["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-
-
-def _version() -> str:
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 _START_SECONDS: Final = 30.0

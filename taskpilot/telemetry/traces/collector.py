@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -128,9 +127,15 @@ def _http(collector: Collector) -> Callable[[Any, float], Reply]:
     headers = {**collector.headers, "Content-Type": "application/x-protobuf"}
 
     def post(request: Any, seconds: float) -> Reply:
-        trust = None if collector.certificate is None else ssl.create_default_context(cafile=collector.certificate)
         try:
-            answer = exchange("POST", collector.endpoint, seconds=seconds, body=request.SerializeToString(), headers=headers, trust=trust)
+            answer = exchange(
+                "POST",
+                collector.endpoint,
+                seconds=seconds,
+                body=request.SerializeToString(),
+                headers=headers,
+                ca_file=collector.certificate,
+            )
         except Unanswered as error:
             return Reply(ExportResult.UNKNOWN if error.late else ExportResult.AWAY, message=str(error))
         if 200 <= answer.status < 300:

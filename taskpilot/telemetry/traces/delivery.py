@@ -56,7 +56,7 @@ class _Parcel:
     spans: list[Span]
 
 
-def deliver_pending_traces(
+def send_pending_traces(
     store: Store,
     collector: Collector,
     *,

@@ -1,18 +1,17 @@
 """traces.jsonl: one OTLP JSON line a batch, which any collector takes; rotated, written by one process at a time."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from taskpilot.domain.times import utc_now
+from taskpilot.files import WaitBudget, file_lock
 from taskpilot.store.database import Store
 from taskpilot.store.trace_queries import RunRecord, mark_traces_written, record_to_write, runs_with_pending_traces
-from taskpilot.telemetry.locks import WaitBudget, file_lock
+from taskpilot.telemetry.log_files import append_whole
 from taskpilot.telemetry.traces.content import Content
 from taskpilot.telemetry.traces.span import Span, batches, otlp_json
 from taskpilot.telemetry.traces.spans import resource_of, spans_of
@@ -69,7 +68,7 @@ def write_pending_traces(
                         continue
                     spans, lines = _rendered(record, resource_of(store.deployment, store.store_id, resource or {}), content)
                     written.failed = written.failed or not spans
-                    _append(state_dir / FILE, lines.encode(), file_bytes)
+                    append_whole(state_dir / FILE, lines.encode(), limit_bytes=file_bytes, kept=OLD_FILES)
                     attempts = [row.id for row in record.attempts]
                     with store.write() as connection:
                         mark_traces_written(connection, attempts, now(), due_at=due_at if spans else None)
@@ -99,30 +98,3 @@ def _rendered(record: RunRecord, resource: Mapping[str, str], content: Content |
 
 def _line(batch: Sequence[Span]) -> str:
     return json.dumps(otlp_json(batch), separators=(",", ":")) + "\n"
-
-
-def _append(path: Path, data: bytes, file_bytes: int) -> None:
-    """All of it or nothing: the writer's lock is held, so what a full disk cut can be taken back."""
-    with suppress(FileNotFoundError):
-        if path.lstat().st_size > max(file_bytes - len(data), 0):
-            _rotate(path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    try:
-        size = os.fstat(descriptor).st_size
-        done = 0
-        try:
-            while done < len(data):
-                done += os.write(descriptor, data[done:])
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _rotate(path: Path) -> None:
-    """Each file gets the next number, the oldest one goes."""
-    files = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, OLD_FILES + 1))]
-    for number in range(OLD_FILES, 0, -1):
-        with suppress(FileNotFoundError):
-            files[number - 1].replace(files[number])

@@ -14,10 +14,10 @@ from taskpilot.domain.times import utc_now
 from taskpilot.store import tables
 from taskpilot.store.database import Store
 from taskpilot.store.trace_queries import claim_due_traces, runs_with_undelivered_traces
-from taskpilot.telemetry.job_facts import JobFacts
+from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.telemetry.publish import Targets, publish
 from taskpilot.telemetry.traces.collector import Collector
-from taskpilot.telemetry.traces.delivery import CLAIM, Delivery, deliver_pending_traces
+from taskpilot.telemetry.traces.delivery import CLAIM, Delivery, send_pending_traces
 from taskpilot.telemetry.traces.file import write_pending_traces
 from tests.servers.bad_gateway import dead, hanging
 from tests.servers.collector import Received, grpc_collector, http_collector
@@ -40,7 +40,7 @@ def missed(store: Store, home: Path, number: int, job: str = "triage") -> list[s
 
 
 def deliver(store: Store, collector: Collector, *, seconds: float = 20, now: Callable[[], datetime] = utc_now) -> Delivery:
-    return deliver_pending_traces(store, collector, seconds=seconds, now=now)
+    return send_pending_traces(store, collector, seconds=seconds, now=now)
 
 
 def later() -> datetime:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import available_timezones
 
 import pytest
-from tests.unit.schedules.proof import oracle
 
 from taskpilot.schedules.clock_changes import LOOK_AHEAD, WARNINGS_MAX, ChangeKind, clock_changes, clock_warnings
 from taskpilot.schedules.schedule import at, cron, every
+from tests.unit.schedules.proof import oracle
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250, tzinfo=UTC)
 DAY = timedelta(days=1)

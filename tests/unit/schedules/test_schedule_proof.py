@@ -17,11 +17,11 @@ from random import Random
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from tests.unit.schedules.proof import oracle
-from tests.unit.schedules.proof.lines import any_line, possible_line
 
 from taskpilot.domain.schedule import Schedule
 from taskpilot.schedules.schedule import at, cron, every
+from tests.unit.schedules.proof import oracle
+from tests.unit.schedules.proof.lines import any_line, possible_line
 
 NIGHTS = os.environ.get("TASKPILOT_NIGHTS", "60")
 """How many settings of a clock are looked at, by chance; `all` is each of them."""
