@@ -210,7 +210,11 @@ def _connection(parts: SplitResult, seconds: float, ca_file: Path | None) -> Any
         return http.client.HTTPConnection(host, parts.port, timeout=seconds)
     import ssl
 
-    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=ssl.create_default_context(cafile=ca_file))
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise OSError(error.errno, f"{ca_file} cannot be used: {error.strerror or error}") from error
+    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
 
 
 def _authorization(parts: SplitResult) -> dict[str, str]:

@@ -143,7 +143,7 @@ class Attempts:
             RunIdentity.of(run, attempt=grant.attempt, deployment=deployment),
             SharedLogFile(settings.state_dir / FILE, rotation=Rotation.in_state_dir(settings.state_dir)),
             EcsLines(self._deployment.redactor),
-            told=settings.log_level in _TELLING,
+            logged=settings.log_level in _TELLING,
         )
 
     def _grace(self, run_id: str) -> float | None:

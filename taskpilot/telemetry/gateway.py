@@ -27,7 +27,7 @@ JOB: Final = "taskpilot"
 _SCHEDULER_LOCK: Final = "scheduler-group.lock"
 """No job can have this name: two schedulers of one store take turns."""
 _GROUPS_MAX: Final = 64 * 1024 * 1024
-"""As much of the gateway's list of groups is read."""
+"""How much of the gateway's list of groups is read."""
 
 
 class GatewayUnreachable(TaskPilotError):
@@ -39,12 +39,12 @@ class GatewayUnreachable(TaskPilotError):
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What came of one push."""
+    """The result of one push."""
 
     delivered: bool
-    """The gateway answered that it has the values."""
+    """The gateway confirmed that it has the values."""
     pending: bool
-    """It must be pushed again, also after a delivery while an older push may still land."""
+    """It must be pushed again, also after a delivery while an older push may still arrive."""
     error: str | None = None
 
 
@@ -58,7 +58,7 @@ class Gateway:
     now: Callable[[], datetime] = utc_now
 
     def push(self, facts: JobFacts, *, seconds: float, only_if_pending: bool = False) -> PushResult:
-        """Pushes one job's group within `seconds`, waiting for its lock included, and records what came of it.
+        """Pushes one job's group within `seconds`, waiting for its lock included, and records the result.
 
         `only_if_pending`: where another process pushed our change while we waited for the lock, there is nothing left to do.
         Never raises for a gateway; raises StoreError or StoreBusy where the record cannot be read or written.
@@ -67,7 +67,7 @@ class Gateway:
         with self._lock(facts.name, seconds) as got:
             if not got:
                 return PushResult(delivered=False, pending=True, error="another process holds this job's gateway lock")
-            # Read only now: who waits for the lock with values in hand would put older ones over newer ones.
+            # Read only now: values read before the wait for the lock would replace newer ones.
             snapshot = snapshot_of(store, facts.name)
             version = snapshot.version(facts.name)
             if only_if_pending and not snapshot.pending(facts.name):
@@ -119,7 +119,7 @@ class Gateway:
         return PushResult(delivered=error is None, pending=error is not None, error=error)
 
     def delete(self, job: str, *, seconds: float) -> None:
-        """Deletes the group of a job that is gone, and with it what is pending of it; no push of ours can land meanwhile.
+        """Deletes the group of a job that is gone, and what is pending of it; no push of ours can arrive meanwhile.
 
         Raises GatewayUnreachable, also where another process pushes the group all the time.
         """
@@ -132,7 +132,7 @@ class Gateway:
                 record_removed(connection, job)
 
     def delete_scheduler(self, *, seconds: float) -> None:
-        """Deletes the scheduler's group at an orderly end, where no other scheduler fills it: its last tick would alarm for ever.
+        """Deletes the scheduler's group at an orderly end, where no other scheduler fills it: its last tick would cause an alert for ever.
 
         Raises GatewayUnreachable.
         """
@@ -151,11 +151,11 @@ class Group:
 
     labels: dict[str, str]
     store_ids: tuple[str, ...]
-    """Who fills it, as `taskpilot_store_info` says; empty where nobody said so."""
+    """The stores that fill it, by `taskpilot_store_info`; empty where the group has none."""
 
 
 def groups_of(url: str, *, seconds: float = 5.0) -> list[Group]:
-    """Every group that the gateway holds. Raises GatewayUnreachable where it does not say."""
+    """Every group that the gateway has. Raises GatewayUnreachable where it gives no list."""
     try:
         answer = exchange("GET", f"{_base(url)}/api/v1/metrics", seconds=seconds, body_max=_GROUPS_MAX)
         groups = json.loads(answer.body)["data"] if answer.status == 200 else None
@@ -171,7 +171,7 @@ def groups_of(url: str, *, seconds: float = 5.0) -> list[Group]:
 
 
 def foreign_store(url: str, deployment: str, job: str, store_id: str, *, seconds: float = 5.0) -> str | None:
-    """The id of another store that fills this job's group, or None. Raises GatewayUnreachable where the gateway does not say."""
+    """The id of another store that fills this job's group, or None. Raises GatewayUnreachable where the gateway gives no list."""
     ours = {"job": JOB, "deployment": deployment, "job_name": job}
     owners = [owner for group in groups_of(url, seconds=seconds) if group.labels == ours for owner in group.store_ids]
     return next((owner for owner in owners if owner != store_id), None)
@@ -197,7 +197,7 @@ def _delete(url: str, group: dict[str, str], deadline: Deadline) -> None:
 
 
 def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline) -> tuple[str | None, bool]:
-    """The error, if any, and whether the push may still land."""
+    """The error, if any, and whether the push may still arrive."""
     from prometheus_client import pushadd_to_gateway
 
     answers: list[Answer] = []
@@ -213,7 +213,7 @@ def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline) ->
 
 
 def _handler(answers: list[Answer], deadline: Deadline) -> Callable[..., Callable[[], None]]:
-    """prometheus_client's own handler bounds each read, not the whole; a server that drips held it for 11 s."""
+    """prometheus_client's own handler limits each read, not all of them: a server that sent a byte at a time held it for 11 s."""
 
     def prepare(url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes) -> Callable[[], None]:
         del timeout
@@ -246,12 +246,12 @@ def _store_ids(group: dict[str, Any]) -> list[str]:
 
 
 def _refusal(answer: Answer) -> str:
-    said = one_line(answer.body.decode("utf-8", "replace"))
-    return f"it answered {answer.status}" + (f": {said}" if said else "")
+    text = one_line(answer.body.decode("utf-8", "replace"))
+    return f"it answered {answer.status}" + (f": {text}" if text else "")
 
 
 def _unreachable(url: str, cause: str) -> str:
     return (
         f"the Pushgateway at {shown(url)} gave no usable answer: {cause}. "
-        "Look at TASKPILOT_PUSHGATEWAY_URL and at the gateway; nothing is lost, what is pending is pushed later"
+        "Check TASKPILOT_PUSHGATEWAY_URL and the gateway; nothing is lost, pending values are pushed later"
     )

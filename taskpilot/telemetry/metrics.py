@@ -1,4 +1,4 @@
-"""The metrics, computed from the record by one collector: the same totals from a process of four seconds and from a server."""
+"""The metrics, computed from the store: a run of four seconds and a server give the same totals."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The record's numbers at one moment, for one job or for all."""
+    """The store's numbers at one moment, for one job or for all."""
 
     deployment: str
     store_id: str
@@ -95,8 +95,8 @@ class _Histogram:
 class StoreCollector:
     """A collector for a prometheus_client registry: the numbers of a snapshot.
 
-    `unknown_as_nan`: a value that a job had and now has no more is NaN instead of absent. A push needs that: the gateway keeps the
-    last value of a metric that is not pushed any more.
+    `unknown_as_nan`: a value that a job had and no longer has is NaN instead of absent. A push needs that: the gateway keeps the
+    last value of a metric that is no longer pushed.
     """
 
     def __init__(self, snapshot: Snapshot, jobs: Iterable[JobFacts] = (), *, unknown_as_nan: bool = False) -> None:
@@ -193,7 +193,7 @@ class SchedulerCollector:
     running: int
     queued: int
     alone: bool = True
-    """With the build and the store, which the jobs' series else bring along."""
+    """With the build and the store, which otherwise come with the jobs' series."""
 
     @classmethod
     def of(cls, store: Store, *, alone: bool = True) -> "SchedulerCollector":
@@ -230,12 +230,12 @@ def exposition_of_server(scheduler: SchedulerCollector, *jobs: StoreCollector) -
 
 
 def registry_of(*collectors: StoreCollector | SchedulerCollector) -> Any:
-    """A private prometheus_client registry; nothing of the process-wide one."""
+    """A prometheus_client registry of its own, without the process-wide metrics."""
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)
     for collector in collectors:
-        # It has the one method that is asked of it; deriving it from their class would import prometheus_client with this module.
+        # Not derived from their class: that would import prometheus_client with this module.
         registry.register(collector)
     return registry
 
@@ -280,7 +280,7 @@ def _filled(family: Any, instrument: Instrument, deployment: str, values: Mappin
 
 
 def build_info(deployment: str, job: str | None = None) -> Any:
-    """The family that says which version wrote a group, or answers a scrape."""
+    """The metric family that names the version of TaskPilot."""
     import platform
 
     return _gauge_family(instruments.BUILD_INFO, deployment, {(job, (installed_version(), platform.python_version())): 1})

@@ -24,9 +24,9 @@ _SCALES: Final = {
 
 
 def write_metrics_file(store: Store, state_dir: Path, *, waits: WaitBudget | None = None, now: Callable[[], datetime] = utc_now) -> bool:
-    """Replaces metrics.json (0600) at once, never a half of it. False, and the old file stays, where that cannot be done."""
+    """Replaces metrics.json (0600) in one step. False, and the old file stays, where that fails."""
     path = state_dir / FILE
-    # Under a lock, so that who read earlier does not replace the file later.
+    # Under a lock, so that a process that read earlier does not replace the file later.
     with file_lock(state_dir / "locks" / "metrics-file.lock", waits or WaitBudget(1.0)) as got:
         if not got:
             return False
@@ -79,7 +79,7 @@ def _run(row: Any) -> dict[str, Any] | None:
 
 
 def _exact(value: int, scale: int) -> float:
-    """The number in its unit; a double prints every nano-USD up to 9 million USD as it is."""
+    """The number in its unit; a double shows every nano-USD up to 9 million USD exactly."""
     return value if scale == 1 else value / scale
 
 

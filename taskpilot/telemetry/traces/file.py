@@ -1,4 +1,4 @@
-"""traces.jsonl: one OTLP JSON line a batch, which any collector takes; rotated, written by one process at a time."""
+"""traces.jsonl: one line of OTLP JSON for each batch, which any collector reads; rotated, written by one process at a time."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ FILE: Final = "traces.jsonl"
 FILE_BYTES: Final = 64 * 1024 * 1024
 """A file that would grow beyond this becomes `traces.jsonl.1`: about 80,000 spans."""
 OLD_FILES: Final = 3
-"""`traces.jsonl.1` is the newest of them; the oldest one goes. What is still to be sent to a collector is known from the record."""
+"""`traces.jsonl.1` is the newest; the oldest one is deleted. The store knows what is still to be sent to a collector."""
 BATCH: Final = 512
-"""Spans a line, and a request to a collector: about 400 kB."""
+"""Spans in one line, and in one request to a collector: about 400 kB."""
 ROWS_MAX: Final = 20_000
 """Steps, agents or decisions of one run that become spans; a larger journal is cut, and its root span says so."""
 _RUNS_MAX: Final = 20
-"""Runs of others whose pending spans one process writes."""
+"""How many other runs' pending spans one process writes."""
 
 
 @dataclass
 class Written:
-    """What was appended: the spans, for a collector to get them too, of which attempts, and whether anything could not be written."""
+    """The spans that were written, for sending them to a collector, their attempts, and whether something could not be written."""
 
     spans: list[Span] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
@@ -52,8 +52,8 @@ def write_pending_traces(
 ) -> Written:
     """Appends the spans of ended attempts that have none yet: of `run_id` first, then of others. Never raises.
 
-    `resource` says who they come from, besides the store. From `due_at` on somebody else may deliver them to the collector; None: nobody is
-    to get them. What could not be written stays pending.
+    `resource` has attributes besides the store's. From `due_at` on another process may send the spans to the collector; None: they are
+    sent to none. What could not be written stays pending.
     """
     written = Written()
     try:
@@ -88,7 +88,7 @@ def _wanted(store: Store, run_id: str | None) -> list[str]:
 
 
 def _rendered(record: RunRecord, resource: Mapping[str, str], content: Content | None) -> tuple[list[Span], str]:
-    """The spans and their lines; none of a record that gives none: it gives none later either, and is not tried at each run for ever."""
+    """The spans and their lines; none where the rows are broken: they would fail again at each later run."""
     try:
         spans = spans_of(record, resource, rows_max=ROWS_MAX, content=content)
         return spans, "".join(_line(batch) for batch in batches(spans, BATCH))

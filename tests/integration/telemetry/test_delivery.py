@@ -56,7 +56,7 @@ def test_runs_that_a_dead_collector_missed_arrive_once_with_their_true_times(sto
             run_id = finished_run(store)
             add_step(store, run_id, "ask", "planner", model="gpt-4o")
             publish(store, targets, run_id, JobFacts("triage"))
-        assert deliver(store, at(server.url, protocol), seconds=1) == Delivery(pending=3, error="nobody accepts a connection there")
+        assert deliver(store, at(server.url, protocol), seconds=1) == Delivery(pending=3, error="nothing accepts a connection there")
     with make() as received:
         collector = at(received.endpoint, protocol)
         assert deliver(store, collector) == Delivery(spans=6, runs=3)

@@ -120,7 +120,7 @@ _ONE = """
 import sys, time
 from pathlib import Path
 from taskpilot.telemetry.metrics import JobFacts
-from taskpilot.telemetry.publish import Targets, publish, _warm_up
+from taskpilot.telemetry.publish import Targets, publish, _import_libraries
 from taskpilot.telemetry.traces.collector import Collector, sender
 from tests.servers.recorded import finished_run, opened
 
@@ -128,7 +128,7 @@ home, url, endpoint = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store = opened(home)
 collector = Collector(endpoint, "grpc")
 targets = Targets(home, url, collector)
-_warm_up(targets)
+_import_libraries(targets)
 sender(collector)
 run_id = finished_run(store)
 print("ready", flush=True)
