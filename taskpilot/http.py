@@ -213,7 +213,7 @@ def _connection(parts: SplitResult, seconds: float, ca_file: Path | None) -> Any
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise OSError(error.errno, f"{ca_file} cannot be used: {error.strerror or error}") from error
+        raise OSError(error.errno, f"{error.strerror or error}: {ca_file}") from error
     return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
 
 
