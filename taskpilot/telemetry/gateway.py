@@ -90,17 +90,19 @@ class Gateway:
         `describe` gives a job's facts, or None where only its name is known.
         """
         deadline = Deadline(seconds)
-        with self.store.read() as connection:
-            jobs = pending_jobs(connection, self.now())
-        if first is not None:
-            jobs = [first.name, *(job for job in jobs if job != first.name)]
         results: dict[str, PushResult] = {}
+        if first is not None:
+            results[first.name] = self.push(first, seconds=seconds, only_if_pending=True)
+            if not results[first.name].delivered:
+                return results
+        # Read only now: processes that end at the same time have pushed their own jobs meanwhile.
+        with self.store.read() as connection:
+            jobs = [job for job in pending_jobs(connection, self.now()) if job not in results]
         for job in jobs:
             left = deadline.left
             if left <= 0:
                 break
-            facts = first if first is not None and job == first.name else describe(job) or JobFacts(job, configured=False)
-            results[job] = self.push(facts, seconds=left, only_if_pending=True)
+            results[job] = self.push(describe(job) or JobFacts(job, configured=False), seconds=left, only_if_pending=True)
             if not results[job].delivered:
                 break
         return results
