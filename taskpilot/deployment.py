@@ -16,8 +16,10 @@ from taskpilot.ledger.ledger import Ledger
 from taskpilot.ledger.queue import Queue
 from taskpilot.policy import PolicyReport, RegoPolicy, check_policies
 from taskpilot.process.owner import current_owner, is_gone
+from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Store
 from taskpilot.store.totals import Change
+from taskpilot.telemetry.gateway import Gateway
 from taskpilot.telemetry.redaction import Redactor
 
 _current: "Deployment | None" = None
@@ -47,6 +49,16 @@ class Deployment:
 
     def _tell(self, changes: frozenset[Change]) -> None:
         self.on_change(changes)
+
+    @property
+    def store_is_open(self) -> bool:
+        """Whether `store` was asked for."""
+        return "store" in vars(self)
+
+    @property
+    def store_is_missing(self) -> bool:
+        """No store was ever made here: a question is answered without making one. False for an open store whose file was deleted."""
+        return not self.store_is_open and is_missing(self.settings.state_dir)
 
     @cached_property
     def catalog(self) -> JobCatalog:
@@ -80,6 +92,12 @@ class Deployment:
         """What is to start, and how much of it at once."""
         return Queue(self.store, is_gone=is_gone, now=self.now, places=self.settings.max_concurrent_runs)
 
+    @property
+    def gateway(self) -> Gateway | None:
+        """The Pushgateway of the settings; None where none is set."""
+        url = self.settings.pushgateway_url
+        return None if url is None else Gateway(self.store, url, self.settings.state_dir, self.now)
+
     @cached_property
     def redactor(self) -> Redactor:
         """What takes the secrets of the settings out of words and values."""
@@ -106,7 +124,7 @@ class Deployment:
         global _current  # noqa: PLW0603  as above
         if _current is self:
             _current = None
-        if "store" in self.__dict__:
+        if self.store_is_open:
             self.store.close()
 
 

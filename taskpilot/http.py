@@ -1,30 +1,46 @@
 """One HTTP exchange within a total time and a size limit, also with a server that hangs or sends a byte a second."""
 
-import http.client
 import socket
-import ssl
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from taskpilot.domain.text import one_line
 
 T = TypeVar("T")
 
+_ERROR_BODY_MAX: Final = 2_000
+_GATEWAY_ERRORS: Final = frozenset({502, 504})
+_DRAIN_SECONDS: Final = 1.0
+_CHUNK: Final = 64 * 1024
+
+
+class Deadline:
+    """The moment by which several waits must be over together."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; negative when it has passed."""
+        return self._end - time.monotonic()
+
 
 class TimedCall(Generic[T]):
-    """One call in a daemon thread. What it raises is kept, never printed; when the time is over it is left alone."""
+    """One call in a daemon thread. What it raises is kept, never printed; after `wait` it may be left alone."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
         self._value: list[T] = []
         self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="taskpilot-telemetry", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="taskpilot-timed-call", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
@@ -44,21 +60,19 @@ class TimedCall(Generic[T]):
             self.error = error
 
 
-_ERROR_BODY_MAX: Final = 2_000
-_PROXY_GAVE_UP: Final = frozenset({502, 504})
-
-
 class Unanswered(Exception):
-    """No answer came. `late` tells that the request may still take effect."""
+    """No answer came; its text holds no part of the URL."""
 
-    def __init__(self, message: str, *, late: bool) -> None:
+    def __init__(self, message: str, *, late: bool, timed_out: bool = False) -> None:
         super().__init__(message)
         self.late = late
+        """The request was sent, and may still take effect."""
+        self.timed_out = timed_out
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said; the body only as far as it came in time."""
+    """What a server answered; the body only as far as it came in time."""
 
     status: int
     body: bytes
@@ -66,7 +80,7 @@ class Answer:
     @property
     def late(self) -> bool:
         """True where a proxy answered for a server that may still do what was asked."""
-        return self.status in _PROXY_GAVE_UP
+        return self.status in _GATEWAY_ERRORS
 
 
 def exchange(
@@ -77,83 +91,130 @@ def exchange(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     body_max: int = _ERROR_BODY_MAX,
-    trust: ssl.SSLContext | None = None,
+    wait_for_body: bool = True,
+    ca_file: Path | None = None,
 ) -> Answer:
     """Asks once: no proxies, no redirects, no retries; userinfo in the URL is sent as basic authentication.
 
-    `trust` says whose https certificates are good; None: those that the system trusts.
-
+    Where `wait_for_body` is False the status line is enough: up to `body_max` bytes are then read in the background and thrown away, so
+    that the server sees no broken connection. `ca_file` says whose https certificates are good; None: those that the system trusts.
     Raises Unanswered, and ValueError where the URL is none.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # Not the cause: it may quote the URL, and with it a password.
         raise ValueError(f"{shown(url)} is no http or https URL")
     if seconds <= 0:
-        raise Unanswered("no time was left to ask", late=False)
-    deadline = time.monotonic() + seconds
-    one = _Exchange(parts, seconds, trust)
-    background = TimedCall(lambda: one.run(method, body, {**_authorization(parts), **(headers or {})}, body_max))
-    ended = background.wait(deadline - time.monotonic())
-    # Read before the end from our side: a status line that is cut by it would look like a whole one.
-    status = one.status
-    if not ended:
-        one.abandon()
+        raise Unanswered("no time was left to ask", late=False, timed_out=True)
+    one = _Exchange(
+        lambda: _connection(parts, seconds, ca_file),
+        method,
+        parts,
+        body,
+        {**_authorization(parts), **(headers or {})},
+        body_max,
+        wait_for_body,
+    )
+    # A thread, since neither a name server nor a server that sends a byte a second keeps to a socket's timeout.
+    TimedCall(one.run)
+    in_time = False
+    try:
+        in_time = one.over.wait(seconds)
+    finally:
+        # Read before the end from our side: a status line that is cut by it would look like a whole one.
+        status = one.status
+        if not in_time:
+            one.abandon()
     if status is not None:
         return Answer(status, bytes(one.received))
-    if not ended or isinstance(background.error, TimeoutError):
-        raise Unanswered(f"no answer within {seconds:.1f} s", late=True)
-    cause = background.error
-    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
-    raise Unanswered(one_line(f"{type(cause).__name__}: {text}"), late=one.sent)
+    if not in_time or one.error is None or isinstance(one.error, TimeoutError):
+        raise Unanswered(f"no answer within {seconds:.1f} s", late=one.sent, timed_out=True)
+    raise Unanswered(_cause(one.error), late=one.sent)
 
 
 def shown(url: str) -> str:
-    """The URL without what may be a password in it, on one line."""
-    return one_line(url.rpartition("@")[2] if "@" in url else url)
+    """The URL without what may be a secret in it (user, password, query), on one line."""
+    return one_line(url.rpartition("@")[2].partition("?")[0])
 
 
 @dataclass
 class _Exchange:
+    connect: Callable[[], Any]
+    method: str
     parts: SplitResult
-    seconds: float
-    trust: ssl.SSLContext | None
+    body: bytes | None
+    headers: Mapping[str, str]
+    body_max: int
+    wait_for_body: bool
     sent: bool = False
     status: int | None = None
     received: bytearray = field(default_factory=bytearray)
-    _connection: http.client.HTTPConnection | None = None
-    _over: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+    over: threading.Event = field(default_factory=threading.Event)
+    """Nobody needs to wait any longer."""
+    _abandoned: threading.Event = field(default_factory=threading.Event)
+    _connection: Any = None
 
-    def run(self, method: str, body: bytes | None, headers: Mapping[str, str], body_max: int) -> None:
-        host = self.parts.hostname or ""
-        connection: http.client.HTTPConnection
-        if self.parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, self.parts.port, timeout=self.seconds, context=self.trust)
-        else:
-            connection = http.client.HTTPConnection(host, self.parts.port, timeout=self.seconds)
-        self._connection = connection
+    def run(self) -> None:
         try:
-            connection.connect()
-            # A request that starts after it was given up would be an older value that lands later.
-            if self._over.is_set():
-                return
-            self.sent = True
-            target = (self.parts.path or "/") + (f"?{self.parts.query}" if self.parts.query else "")
-            connection.request(method, target, body=body, headers=dict(headers))
-            response = connection.getresponse()
-            self.status = response.status
-            while len(self.received) < body_max and (chunk := response.read1(body_max - len(self.received))):
-                self.received += chunk
+            self._ask()
+        except BaseException as error:
+            self.error = error
         finally:
-            connection.close()
+            self.over.set()
+            if self._connection is not None:
+                with suppress(Exception):
+                    self._connection.close()
+
+    def _ask(self) -> None:
+        self._connection = connection = self.connect()
+        connection.connect()
+        # A request that starts after it was given up would be an older value that lands later.
+        if self._abandoned.is_set():
+            return
+        self.sent = True
+        target = (self.parts.path or "/") + (f"?{self.parts.query}" if self.parts.query else "")
+        connection.request(self.method, target, body=self.body, headers=dict(self.headers))
+        response = connection.getresponse()
+        self.status = response.status
+        end = Deadline(float("inf"))
+        if not self.wait_for_body:
+            self.over.set()
+            end = Deadline(_DRAIN_SECONDS)
+        while end.left > 0 and len(self.received) < self.body_max:
+            chunk = response.read1(min(_CHUNK, self.body_max - len(self.received)))
+            if not chunk:
+                return
+            self.received += chunk
 
     def abandon(self) -> None:
         """Ends the exchange from outside: what is not sent yet never is."""
-        self._over.set()
-        connection = self._connection
-        plug = connection.sock if connection is not None else None
+        # First the mark, then the socket: the other side makes its socket first and looks for the mark then, so it sees one of both.
+        self._abandoned.set()
+        plug = getattr(self._connection, "sock", None)
         if plug is not None:
             with suppress(OSError):
                 plug.shutdown(socket.SHUT_RDWR)
+
+
+def _connection(parts: SplitResult, seconds: float, ca_file: Path | None) -> Any:
+    # Imported late: a run that nobody is told of needs neither.
+    import http.client
+
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, parts.port, timeout=seconds)
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror or error}: {ca_file}") from error
+    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
 
 
 def _authorization(parts: SplitResult) -> dict[str, str]:
@@ -161,3 +222,12 @@ def _authorization(parts: SplitResult) -> dict[str, str]:
         return {}
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return {"Authorization": "Basic " + b64encode(pair.encode()).decode()}
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong. Not `str(error)`: that of an InvalidURL quotes the URL."""
+    certificate = getattr(error, "verify_message", None)
+    if certificate:
+        return f"its certificate is not accepted: {one_line(str(certificate), limit=100)}"
+    text = getattr(error, "strerror", None)
+    return one_line(text, limit=100) if isinstance(text, str) and text else type(error).__name__

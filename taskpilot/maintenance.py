@@ -1,59 +1,39 @@
-"""The deployment's chores for a job of one's own: `from taskpilot import maintenance`.
+"""Maintenance for a job of one's own: `from taskpilot import maintenance`.
 
-In a run they are for the run's own store; elsewhere for that of the root that the current folder is in.
+In a run it is for the run's own store; elsewhere for that of the root that the current folder is in.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 from taskpilot.config import load
 from taskpilot.deployment import Deployment, current_deployment
-from taskpilot.services import maintenance as chores
+from taskpilot.services import maintenance as services
 from taskpilot.services.publishing import publish_on_change
 
-
-def close_ended_leases() -> list[str]:
-    """Ends the attempts of runs whose process is gone; gives the runs' ids. Raises StoreError or StoreBusy."""
-    with _deployment() as deployment:
-        return chores.close_ended_leases(deployment)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def close_missed() -> dict[str, int]:
-    """Where no server is awake: records the fires that nobody can start any more; gives how many were `missed`, of how many `jobs`."""
-    with _deployment() as deployment:
-        return chores.close_missed(deployment)
+def _here(function: Callable[Concatenate[Deployment, P], R]) -> Callable[P, R]:
+    """The same function, for the deployment of the run that is going on or of the current folder."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        running = current_deployment()
+        deployment = running or publish_on_change(Deployment(load()))
+        try:
+            return function(deployment, *args, **kwargs)
+        finally:
+            if running is None:
+                deployment.close()
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    return call
 
 
-def deliver_pending() -> dict[str, int]:
-    """Pushes the metric groups that are pending; gives how many were `delivered` and how many are still `pending`."""
-    with _deployment() as deployment:
-        return chores.deliver_pending(deployment)
-
-
-def deliver_pending_traces() -> dict[str, int]:
-    """Sends the collector the spans that it missed; gives of how many runs they were `delivered` and are still `pending`."""
-    with _deployment() as deployment:
-        return chores.deliver_pending_traces(deployment)
-
-
-def prune_gateway() -> int:
-    """Removes the gateway's groups of jobs that no file defines any more; gives how many."""
-    with _deployment() as deployment:
-        return chores.prune_gateway(deployment)
-
-
-def prune_history() -> dict[str, int]:
-    """Deletes what is older than the setting `history_days`; gives how many `runs` and `fires`."""
-    with _deployment() as deployment:
-        return chores.prune_old_history(deployment)
-
-
-@contextmanager
-def _deployment() -> Iterator[Deployment]:
-    running = current_deployment()
-    deployment = running or publish_on_change(Deployment(load()))
-    try:
-        yield deployment
-    finally:
-        if running is None:
-            deployment.close()
+close_ended_leases = _here(services.close_ended_leases)
+close_missed = _here(services.close_missed)
+deliver_pending = _here(services.deliver_pending)
+deliver_pending_traces = _here(services.deliver_pending_traces)
+prune_gateway = _here(services.prune_gateway)
+prune_history = _here(services.prune_old_history)

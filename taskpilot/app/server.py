@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from threading import current_thread
 from typing import Final
 
@@ -18,14 +19,13 @@ from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
-from taskpilot.services.maintenance import deliver_pending
+from taskpilot.services.maintenance import replay_traces
 from taskpilot.services.metrics import push_metrics
 from taskpilot.services.publishing import publish_changes
-from taskpilot.services.traces import replay
 from taskpilot.store import schedulers
 from taskpilot.store.totals import Change
-from taskpilot.telemetry.gateway import push_scheduler, retire_scheduler
 from taskpilot.telemetry.logs import configure_logs, run_logger
+from taskpilot.views.job_facts import describe
 from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
 
@@ -95,9 +95,9 @@ def serve(
         clock.stop()
         http.stop(1.0)
         telemetry.stop(2.0)
-        if settings.pushgateway_url is not None:
+        if (gateway := deployment.gateway) is not None:
             with suppress(TaskPilotError):
-                retire_scheduler(deployment.store, settings.pushgateway_url, settings.state_dir, seconds=2.0, now=deployment.now)
+                gateway.delete_scheduler(seconds=2.0)
 
 
 def _ready_line(app: App, url: str) -> str:
@@ -106,12 +106,12 @@ def _ready_line(app: App, url: str) -> str:
 
 
 def _push(app: App) -> None:
-    deployment, url = app.deployment, app.deployment.settings.pushgateway_url
-    if url is not None:
-        push_scheduler(deployment.store, url, deployment.settings.state_dir, seconds_left=_PUSH_SECONDS)
-        deliver_pending(deployment, seconds=_PUSH_SECONDS)
+    deployment = app.deployment
+    if (gateway := deployment.gateway) is not None:
+        gateway.push_scheduler(seconds=_PUSH_SECONDS)
+        gateway.push_pending(partial(describe, deployment), seconds=_PUSH_SECONDS)
     if deployment.settings.otel_enabled:
-        replay(deployment, seconds=_PUSH_SECONDS)
+        replay_traces(deployment, seconds=_PUSH_SECONDS)
 
 
 def _push_zeros(app: App) -> None:

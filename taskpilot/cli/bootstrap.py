@@ -1,6 +1,5 @@
 """The settings and the deployment of the command that runs; imported by a command when it needs them, never for `--help`."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from taskpilot.cli.options import global_options
 from taskpilot.config import SETTINGS_FILE, Settings, find_root, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.files import write_new
 from taskpilot.services.publishing import publish_on_change
 
 
@@ -54,5 +54,4 @@ def _offer_root(here: Path) -> None:
     if not click.confirm(f"No {SETTINGS_FILE} here or above. Make {here} a TaskPilot folder?", err=True):
         hint = "go to the folder of your jobs, or name it with --root; `taskpilot init DIR` makes a new one"
         raise ConfigurationError("no TaskPilot folder here or above", hint=hint)
-    with os.fdopen(os.open(here / SETTINGS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
-        file.write('# Jobs and state are relative to this folder.\njobs = "jobs"\n')
+    write_new(here / SETTINGS_FILE, '# Jobs and state are relative to this folder.\njobs = "jobs"\n', mode=0o644)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,17 +102,11 @@ def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
     there = [file for file in units if os.path.lexists(folder / file)]
     if there and not force:
         raise UsageError(f"{folder} has {', '.join(there)} already, nothing was written", hint="--force overwrites")
+    from taskpilot.files import atomic_write
+
     try:
         for file, text in units.items():
-            handle, written = tempfile.mkstemp(dir=folder, prefix=f".{file}.")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                    os.fchmod(stream.fileno(), 0o644)
-                Path(written).replace(folder / file)
-            except BaseException:
-                Path(written).unlink(missing_ok=True)
-                raise
+            atomic_write(folder / file, text.encode(), mode=0o644)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
 

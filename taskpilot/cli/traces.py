@@ -88,11 +88,12 @@ def replay(*, as_json: bool) -> int:
     from dataclasses import asdict
 
     from taskpilot.cli import bootstrap
-    from taskpilot.services.traces import replay as deliver
+    from taskpilot.http import shown
+    from taskpilot.services.maintenance import replay_traces
 
     with bootstrap.deployment() as deployment:
-        delivery = deliver(deployment, seconds=REPLAY_SECONDS)
-        place = deployment.settings.otel_traces_url.rpartition("@")[2]
+        delivery = replay_traces(deployment, seconds=REPLAY_SECONDS)
+        place = shown(deployment.settings.otel_traces_url)
     if as_json:
         output.print_json(asdict(delivery))
     else:

@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from taskpilot.config.model import Protocol, Secret
-from taskpilot.domain.channels import Channel
+from taskpilot.domain.channels import KINDS, Channel
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
 
@@ -98,12 +98,12 @@ def _whole(value: Any, least: int, most: int) -> int:
     return number
 
 
-def url(value: Any) -> str:
-    """An http or https URL with a host. The value is in no message: it may hold a password."""
+def url(value: Any, schemes: Collection[str] = ("http", "https")) -> str:
+    """A URL with a host, of one of the schemes. The value is in no message: it may hold a password."""
     address = text(value)
     try:
         parts = urlsplit(address)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in address
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and " " not in address
     except ValueError:
         usable = False
     if not usable:
@@ -205,6 +205,6 @@ def _channel(key: str, table: Any) -> Channel:
     if unknown:
         raise ValueError(f"{key} has the unknown key {one_line(unknown[0], limit=60)!r}; known are url and headers")
     try:
-        return Channel(url=url(table["url"]), headers=headers(table.get("headers", {})))
+        return Channel(url=url(table["url"], KINDS), headers=headers(table.get("headers", {})))
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None

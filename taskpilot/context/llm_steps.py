@@ -13,7 +13,7 @@ from taskpilot.context.session import Session
 from taskpilot.domain.chat import ChatReply, ChatRequest, ChatRetry, Message, OutputSchema, Role, ToolCall, ToolSchema
 from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, ReplyInvalid
 from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
-from taskpilot.domain.text import one_line, storable
+from taskpilot.domain.text import one_line, storable, unfenced
 from taskpilot.domain.usage import Usage
 from taskpilot.journal.started_step import StartedStep
 
@@ -168,12 +168,9 @@ def _validated(reply: ChatReply, output: type[Shape]) -> Shape:
         raise ReplyInvalid(f"the model refused: {one_line(reply.refusal)}")
     if reply.finish_reason == "length":
         raise ReplyInvalid("the reply was cut off at the output limit")
-    text = reply.content.strip()
-    if text.startswith("```"):
-        # Some models fence their JSON whatever they are told.
-        text = text.strip("`").removeprefix("json").strip()
     try:
-        return output.model_validate_json(text)
+        # Some models fence their JSON whatever they are told.
+        return output.model_validate_json(unfenced(reply.content))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}" for one in error.errors(include_url=False)[:5])
         raise ReplyInvalid(f"the reply does not fit {output.__name__}: {one_line(problems, limit=500)}") from None

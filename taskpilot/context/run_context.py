@@ -1,7 +1,6 @@
 """RunContext: what a job function gets as its first argument."""
 
 import json
-import os
 import re
 import uuid as uuids
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from taskpilot.domain.errors import ItemError, LeaseLost, RequirementNotMet, Sto
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.steps import MEMORY, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import WorkflowResult
+from taskpilot.files import atomic_write
 from taskpilot.telemetry.logs import RunLogger
 from taskpilot.tools.arguments import parse_arguments
 from taskpilot.tools.decorator import tool_spec
@@ -41,19 +41,7 @@ def write_artifact(run_dir: Path, name: str, data: str | bytes | Any) -> Path:
         content = data
     else:
         content = (data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=2)).encode("utf-8", "replace")
-    directory = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
-            os.unlink(temporary, dir_fd=directory)
-            raise
-    finally:
-        os.close(directory)
+    atomic_write(folder / name, content, follow=False)
     return folder / name
 
 

@@ -1,14 +1,18 @@
-"""Where `notify` may send: channels that the settings name, so that a model never gives a URL."""
+"""Where messages may be sent: channels that the settings name, so that a model never gives a URL."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+KINDS: Final = {"http": "webhook:Webhook", "https": "webhook:Webhook"}
+"""By URL scheme: the module in `taskpilot/channels/`, and its class that delivers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One address that takes a message as an HTTP POST of JSON. Both fields may hold secrets: kept out of `repr`."""
+    """One address of the settings. Both fields may hold secrets: kept out of `repr`."""
 
     url: str = field(repr=False)
-    """http or https, with the path that a webhook needs."""
+    """Its scheme says of which kind the channel is; for http and https, with the path that a webhook needs."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with each message, such as Authorization."""

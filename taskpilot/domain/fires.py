@@ -7,7 +7,7 @@ from typing import Final
 
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Owner
-from taskpilot.domain.times import utc_text
+from taskpilot.domain.times import utc_iso
 
 WAKE_UP: Final = timedelta(seconds=15)
 """A scheduler looks at the clock at least this often, whatever it is told to sleep: clocks are set, and machines suspended."""
@@ -62,7 +62,7 @@ class Pause:
 
     def reason(self, code: ReasonCode = ReasonCode.PAUSED, **facts: Fact) -> Reason:
         """Why a fire in this pause, or before it, did not start."""
-        return Reason(code, {"since": utc_text(self.paused_at), "by": self.paused_by, "note": self.note, **facts})
+        return Reason(code, {"since": utc_iso(self.paused_at), "by": self.paused_by, "note": self.note, **facts})
 
 
 @dataclass(frozen=True, slots=True)

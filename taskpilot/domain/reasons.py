@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 Fact = str | int | float | bool | None
-"""What a fact may be: what JSON can say without nesting. Instants are UTC like `2026-11-24T06:00:00Z` (`utc_text`), durations are seconds.
+"""What a fact may be: what JSON can say without nesting. Instants are UTC like `2026-11-24T06:00:00Z` (`utc_iso`), durations are seconds.
 
 A fact that is text of somebody else (an exception's words, a policy's message, a person's note) is bounded and masked where it is made.
 """

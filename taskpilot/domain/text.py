@@ -1,7 +1,10 @@
 """Untrusted text on its way out: control and bidirectional characters made visible and harmless."""
 
+import re
 import unicodedata
 from typing import Final
+
+_FENCED: Final = re.compile(r"```(?:[a-zA-Z]*[ \t]*\n|json)?(.*?)(?:```)?", re.DOTALL)
 
 _LOUD: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode categories that move a cursor, reorder or hide text: controls, formats (bidi among them), surrogates, separators."""
@@ -22,6 +25,13 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 def storable(text: str) -> str:
     """The text without halves of surrogate pairs, which JSON can say and UTF-8, so the store and the wire, cannot."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def unfenced(text: str) -> str:
+    """What a text holds that is one fenced block of Markdown, without its fence; any other text as it is, without outer spaces."""
+    plain = text.strip()
+    fenced = _FENCED.fullmatch(plain)
+    return plain if fenced is None else fenced[1].strip()
 
 
 def said(error: BaseException) -> str:

@@ -20,14 +20,14 @@ def from_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
-def utc_text(moment: datetime) -> str:
-    """Like `2026-11-24T06:00:00Z`, with what is finer than a second where there is any."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def utc_now() -> datetime:
     """The wall clock, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def utc_iso(moment: datetime, *, timespec: str = "auto") -> str:
+    """ISO 8601 in UTC with `Z`. "auto" leaves out a fraction of zero; "seconds", "milliseconds" and "microseconds" have a fixed width."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
 
 
 _UNITS: Final = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}

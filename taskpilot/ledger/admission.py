@@ -9,7 +9,7 @@ from taskpilot.domain.fires import Fire
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Owner, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import to_micros, utc_text
+from taskpilot.domain.times import to_micros, utc_iso
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
 from taskpilot.ledger.due_policy import OVERLAP, busy_reason, start_deadline_passed, start_deadline_reason
 from taskpilot.ledger.finish_attempt import ask_to_end
@@ -63,7 +63,7 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     when = plan.scheduled_for
     gap = None if when is None else fires.gap_at(connection, spec.name, when)
     if gap is not None and when is not None and schedule_of(gap.schedule).is_fire(when):
-        reason = gap.reason.as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=utc_text(when), outcome=gap.outcome.value)
+        reason = gap.reason.as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=utc_iso(when), outcome=gap.outcome.value)
         return Admission(Skip(gap.outcome, reason))
     pause = schedules.pauses_in_force(connection).get(spec.name)
     if pause is not None:
@@ -104,7 +104,7 @@ def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime)
     if policy.ends_other is not None:
         for fire in waiting:
             if when is not None and fire < when:
-                replaced = Reason(ReasonCode.REPLACED, {"fire": utc_text(when)})
+                replaced = Reason(ReasonCode.REPLACED, {"fire": utc_iso(when)})
                 close_waiting(connection, spec.name, fire, FireOutcome.SKIPPED_OVERLAP, replaced, now=now)
         ask_to_end(connection, busy.id, grace=policy.ends_other, now=now)
     return Hold(reason)

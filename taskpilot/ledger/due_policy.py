@@ -10,7 +10,7 @@ from taskpilot.domain.fires import PUNCTUAL, Fire, Gap
 from taskpilot.domain.reasons import NO_REASON, Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import utc_text
+from taskpilot.domain.times import utc_iso
 from taskpilot.schedules.schedule import start_delay
 
 ROWS_MAX: Final = 20
@@ -52,7 +52,7 @@ def busy_reason(active_run: str | None, waiting: Sequence[datetime], *, queue_fu
     """What a fire is behind: the active run, or the first fire that waits, where there is no run or the queue is what is full."""
     run: dict[str, Fact] = {} if active_run is None else {"run_id": active_run}
     if waiting and (queue_full or active_run is None):
-        return Reason(ReasonCode.FIRE_WAITING, {"fire": utc_text(waiting[0]), **run})
+        return Reason(ReasonCode.FIRE_WAITING, {"fire": utc_iso(waiting[0]), **run})
     return Reason(ReasonCode.RUN_ACTIVE, run)
 
 
@@ -161,7 +161,7 @@ def _catch_up(
     if spec.catch_up == "last":
         chosen = [] if punctual else fresh[-1:]
         covered = fresh[: len(fresh) - len(chosen)]
-        successor = utc_text((chosen or punctual or [now])[-1])
+        successor = utc_iso((chosen or punctual or [now])[-1])
         close(found, due, covered, FireOutcome.COALESCED, Reason(ReasonCode.CAUGHT_UP_BY, {"fire": successor, **not_met}), now)
         return chosen
     over = fresh[: max(0, len(fresh) - spec.catch_up_limit)]
@@ -205,7 +205,7 @@ def _admit(
 
 def _replace(found: Judgement, waiting: Sequence[datetime], job: str, by: datetime, now: datetime) -> None:
     """A newer fire ends the active run and takes the place of what waits for it."""
-    reason = Reason(ReasonCode.REPLACED, {"fire": utc_text(by)})
+    reason = Reason(ReasonCode.REPLACED, {"fire": utc_iso(by)})
     for fire in waiting:
         mine = next((index for index, one in enumerate(found.fires) if one.scheduled_for == fire), None)
         if mine is None:

@@ -9,7 +9,7 @@ from taskpilot.domain.fires import LAUNCH, PUNCTUAL, ScheduleInForce
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import utc_text
+from taskpilot.domain.times import utc_iso
 from taskpilot.ledger.admission import IsGone, active_job_runs
 from taskpilot.ledger.claims import Claimed, Definitions
 from taskpilot.ledger.due_policy import OVERLAP, Due, JobSnapshot, Judgement, Stagger, judge
@@ -121,7 +121,7 @@ class Fires:
             close_open(connection, force, min(stale, claimed - TICK), FireOutcome.MISSED, _NOBODY_CLAIMED, now)
             covered, reason = FireOutcome.MISSED, _NOBODY_CLAIMED
             if spec.catch_up != "skip":
-                covered, reason = FireOutcome.COALESCED, Reason(ReasonCode.CAUGHT_UP_BY, {"fire": utc_text(claimed), **NOBODY})
+                covered, reason = FireOutcome.COALESCED, Reason(ReasonCode.CAUGHT_UP_BY, {"fire": utc_iso(claimed), **NOBODY})
             close_open(connection, force, claimed - TICK, covered, reason, now)
             schedules.move_cursors(connection, [spec.name], max(claimed, force.cursor or claimed))
 
@@ -198,7 +198,7 @@ class Fires:
 def _not_met(asleep_since: datetime | None, failing: tuple[datetime, str] | None, now: datetime) -> Mapping[str, Fact]:
     """Why what is due was not met at its time."""
     if asleep_since is not None:
-        return {"unseen": "asleep", "asleep_since": utc_text(asleep_since), "asleep_until": utc_text(now)}
+        return {"unseen": "asleep", "asleep_since": utc_iso(asleep_since), "asleep_until": utc_iso(now)}
     if failing is not None:
-        return {"unseen": "failing", "failing_since": utc_text(failing[0]), "scheduler_error": failing[1]}
+        return {"unseen": "failing", "failing_since": utc_iso(failing[0]), "scheduler_error": failing[1]}
     return {"unseen": "late"}

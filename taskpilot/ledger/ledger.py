@@ -12,7 +12,7 @@ from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import from_micros, to_micros, utc_text
+from taskpilot.domain.times import from_micros, to_micros, utc_iso
 from taskpilot.ledger.admission import admit, check_free, holds_lease, is_active
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.ledger.due_policy import OVERLAP
@@ -237,7 +237,7 @@ class Ledger:
 
     def _go_on_with_fire(self, connection: Transaction, fire: Record, spec: JobSpec, now: datetime) -> Claim | Skip:
         row = runs.run_row(connection, fire.run_id) if fire.run_id else None
-        when = utc_text(from_micros(fire.scheduled_for))
+        when = utc_iso(from_micros(fire.scheduled_for))
         outcome = FireOutcome(fire.outcome)
         if row is None:
             reason = reason_of(fire).as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=when, outcome=outcome.value)

@@ -8,7 +8,7 @@ from taskpilot.domain.fires import Pause, StartOrder
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Outcome, RunStatus
 from taskpilot.domain.specs import Retry
-from taskpilot.domain.times import from_micros, to_micros, utc_text
+from taskpilot.domain.times import from_micros, to_micros, utc_iso
 from taskpilot.ledger.admission import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.due_policy import OVERLAP, start_deadline_passed, start_deadline_reason
@@ -101,7 +101,7 @@ class Queue:
         if fire is None:
             runs.update_run(connection, row.id, start_after=to_micros(start))
             return True
-        reason = reason_of(row).as_cause_of(ReasonCode.OVERTAKEN, fire=utc_text(fire))
+        reason = reason_of(row).as_cause_of(ReasonCode.OVERTAKEN, fire=utc_iso(fire))
         end_attempt(connection, row, Outcome(RunStatus.LOST, reason), now=now, keep_lease=False)
         return False
 

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from taskpilot.domain.chat import OutputSchema
+from taskpilot.domain.text import unfenced
 from taskpilot.llm.schemas import modest_schema, strict_schema
 
-_FENCED: Final = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*)```", re.DOTALL)
 _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -57,13 +57,8 @@ def json_text(text: str) -> str:
 
     An object with words around it is not taken, fenced or not: what a model quotes, it need not mean.
     """
-    plain = _THOUGHT.sub("", text, count=1).strip()
-    if _is_object(plain):
-        return plain
-    fenced = _FENCED.fullmatch(plain)
-    if fenced is not None and _is_object(fenced[1].strip()):
-        return str(fenced[1].strip())
-    return text
+    plain = unfenced(_THOUGHT.sub("", text, count=1))
+    return plain if _is_object(plain) else text
 
 
 def _is_object(text: str) -> bool:

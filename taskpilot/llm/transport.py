@@ -1,4 +1,4 @@
-"""HTTP under the openai SDK with what the SDK lacks: an end to the whole exchange, and a size that a reply may not pass.
+"""The HTTP transport of the openai SDK, with a deadline for the whole exchange and a size limit for the reply, which the SDK lacks.
 
 Imports httpx2 and httpcore2 (they come with openai), so it is itself imported only when the first call is made.
 """
@@ -6,7 +6,6 @@ Imports httpx2 and httpcore2 (they come with openai), so it is itself imported o
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,10 +13,12 @@ from typing import Any, Final
 import httpcore2
 import httpx2
 
+from taskpilot.http import Deadline
+
 _CONNECT_SECONDS: Final = 10.0
-"""A host that does not even shake hands in this time is away."""
+"""A host that accepts no connection in this time counts as unreachable."""
 _IDLE_SECONDS: Final = 4.0
-"""Servers built on uvicorn close an idle connection after 5 s; letting go first avoids the race."""
+"""Servers built on uvicorn close an idle connection after 5 s; closing it first avoids the race."""
 
 
 class ReplyRefused(Exception):
@@ -28,20 +29,20 @@ class _Clock(threading.local):
     """The end of the exchange that this thread is in; a synchronous pool does all its input and output in the asking thread."""
 
     def __init__(self) -> None:
-        self.end: float | None = None
+        self.end: Deadline | None = None
 
     def cut(self, timeout: float | None, late: Callable[[str], Exception]) -> float | None:
-        """The smaller of `timeout` and what is left. Raises `late` where nothing is."""
+        """The smaller of `timeout` and the time that is left. Raises `late` where none is."""
         if self.end is None:
             return timeout
-        left = self.end - time.monotonic()
+        left = self.end.left
         if left <= 0:
             raise late("the exchange took too long")
         return left if timeout is None else min(timeout, left)
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection whose every read and write ends with the exchange; a read timeout alone would start anew with each dripped byte."""
+    """A connection whose reads and writes all end with the exchange; a read timeout alone would start again with each byte."""
 
     def __init__(self, stream: httpcore2.NetworkStream, clock: _Clock) -> None:
         self._stream = stream
@@ -103,7 +104,7 @@ class _Backend(httpcore2.NetworkBackend):
 
 
 @contextmanager
-def _in_words_of_httpx() -> Iterator[None]:
+def _httpx_errors() -> Iterator[None]:
     """Turns httpcore2's exceptions into those of httpx2 that the SDK knows; which one tells whether the request was sent."""
     try:
         yield
@@ -128,7 +129,7 @@ class _Body(httpx2.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0
-        with _in_words_of_httpx():
+        with _httpx_errors():
             for chunk in self._chunks:
                 size += len(chunk)
                 if size > self._limit:
@@ -144,7 +145,7 @@ class _Body(httpx2.SyncByteStream):
 class BoundedTransport(httpx2.BaseTransport):
     """One pool of connections; the `read` timeout of a request bounds its whole exchange, from connecting to the last byte.
 
-    Only the look-up of the host's name is left to the system's own limits.
+    Only the lookup of the host's name has the system's own limits.
     """
 
     def __init__(self, *, max_reply_bytes: int) -> None:
@@ -161,10 +162,10 @@ class BoundedTransport(httpx2.BaseTransport):
         """One exchange. Raises the exceptions of httpx2, and ReplyRefused."""
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
         whole = timeouts.get("read")
-        self._clock.end = None if whole is None else time.monotonic() + whole
+        self._clock.end = None if whole is None else Deadline(whole)
         if not isinstance(request.stream, httpx2.SyncByteStream):
             raise TypeError("a synchronous request was expected")
-        with _in_words_of_httpx():
+        with _httpx_errors():
             response = self._pool.handle_request(
                 httpcore2.Request(
                     method=request.method,
@@ -181,13 +182,13 @@ class BoundedTransport(httpx2.BaseTransport):
         body = _Body(response.stream, self._max_reply_bytes)
         headers = httpx2.Headers(response.headers)
         try:
-            self._look_at(headers)
+            self._check_headers(headers)
         except ReplyRefused:
             body.close()
             raise
         return httpx2.Response(status_code=response.status, headers=headers, stream=body, extensions=response.extensions)
 
-    def _look_at(self, headers: httpx2.Headers) -> None:
+    def _check_headers(self, headers: httpx2.Headers) -> None:
         # A packed body of a few kilobytes may unpack to gigabytes, and we asked for a plain one.
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise ReplyRefused("its reply is compressed although a plain one was asked for")
@@ -196,7 +197,7 @@ class BoundedTransport(httpx2.BaseTransport):
             raise ReplyRefused(f"its reply is larger than {self._max_reply_bytes:,} bytes")
 
     def close(self) -> None:
-        """Lets go of all connections."""
+        """Closes all connections."""
         self._pool.close()
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from taskpilot.domain.fires import ClockEvent, Fire, Gap, Pause, ScheduleInForce
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run, RunStatus
-from taskpilot.domain.times import format_duration, utc_text
+from taskpilot.domain.times import format_duration, utc_iso
 from taskpilot.messages import times
 from taskpilot.messages.reasons import OUTCOMES, reason_sentence, status_sentence
 from taskpilot.messages.times import local
@@ -117,7 +117,7 @@ _RUN_WORDS: Final = {
 def tell(moment: Moment) -> Told:
     """What there is to say of a moment."""
     told = _tell(moment)
-    when = {"in utc": "" if moment.at is None else utc_text(moment.at), "time": moment.read_as}
+    when = {"in utc": "" if moment.at is None else utc_iso(moment.at), "time": moment.read_as}
     facts = {**when, **told.facts, "clock": moment.zone_change}
     return Told(told.sentence, {name: text for name, text in facts.items() if text}, told.next)
 
@@ -153,8 +153,8 @@ def _started(moment: Moment) -> Told:
     facts = {
         "run": run.id,
         "status": status_sentence(run.status, run.reason),
-        "started": f"{utc_text(fire.recorded_at)}, {late} after its time",
-        "ended": "" if run.ended_at is None else utc_text(run.ended_at),
+        "started": f"{utc_iso(fire.recorded_at)}, {late} after its time",
+        "ended": "" if run.ended_at is None else utc_iso(run.ended_at),
     }
     return Told(f"{moment.job} started for {_when(moment)}; {_RUN_WORDS[run.status]}.", facts, f"taskpilot runs show {run.id}")
 
@@ -162,7 +162,7 @@ def _started(moment: Moment) -> Told:
 def _waits(moment: Moment) -> Told:
     found = moment.record
     start = found.fire.start_after if found.fire is not None else None
-    later = utc_text(start) if start is not None and start > moment.now else ""
+    later = utc_iso(start) if start is not None and start > moment.now else ""
     reason = reason_sentence(found.reason, now=True) or (f"it may start at {later}" if later else "it is in the queue")
     facts = {
         "not before": later,
@@ -190,7 +190,7 @@ def _did_not_start(moment: Moment) -> Told:
         following = f"taskpilot runs show {found.other_run.id}"
     if found.other_fire is not None:
         label = "other fire" if found.reason.code is ReasonCode.FIRE_WAITING else "instead"
-        facts[label] = f"{utc_text(found.other_fire.scheduled_for)}: {found.other_fire.outcome}"
+        facts[label] = f"{utc_iso(found.other_fire.scheduled_for)}: {found.other_fire.outcome}"
         following = _why(moment, found.other_fire.scheduled_for)
     facts["asleep"] = "; ".join(times.clock_event(event) for event in found.clock)
     facts["schedule"] = "" if found.gap is None else found.gap.schedule
@@ -201,7 +201,7 @@ def _did_not_start(moment: Moment) -> Told:
 def _no_outcome_yet(moment: Moment) -> Told:
     name, found, now = moment.job, moment.record, moment.now
     if moment.at is None:
-        since = f" since {utc_text(moment.schedules[0].since)}, when it was seen first" if moment.schedules else ""
+        since = f" since {utc_iso(moment.schedules[0].since)}, when it was seen first" if moment.schedules else ""
         assert moment.after is not None
         return Told(f"{name} was not due yet{since}: it is due at {local(moment.after, moment.zone)}.", {}, f"taskpilot jobs next {name}")
     when, due = _when(moment), "is due" if moment.at > now else "was due"
@@ -215,12 +215,12 @@ def _no_outcome_yet(moment: Moment) -> Told:
         return Told(f"{name} is due at {when}, in {wait}.", {"scheduler": scheduler}, f"taskpilot jobs next {name}")
     if found.scheduler_runs:
         return Told(f"{name} is due since {when}: the scheduler checks within 15 s.", {}, _why(moment, moment.at))
-    facts = {"last scheduler": "none ever ran" if found.last_tick is None else f"seen at {utc_text(found.last_tick)}"}
+    facts = {"last scheduler": "none ever ran" if found.last_tick is None else f"seen at {utc_iso(found.last_tick)}"}
     until = moment.startable_until
     if until is not None and now <= until:
-        facts["can start"] = f"until {utc_text(until)}, when its catch-up window has passed"
+        facts["can start"] = f"until {utc_iso(until)}, when its catch-up window has passed"
         sentence = f"Nothing has started {name} for {when} yet: no scheduler is running, and no command claimed it."
-        return Told(sentence, facts, f"taskpilot run {name} --scheduled-for {utc_text(moment.at)}")
+        return Told(sentence, facts, f"taskpilot run {name} --scheduled-for {utc_iso(moment.at)}")
     facts["recorded"] = "not yet: housekeeping records what was missed, and so does the next start of a server"
     sentence = f"Nothing started {name} for {when}: no scheduler was running, and no command claimed it in time."
     return Told(sentence, facts, f"taskpilot run {name}")
@@ -236,9 +236,9 @@ def _no_schedule(moment: Moment) -> Told:
     first, last, at = moment.schedules[0], moment.schedules[-1], _at(moment)
     facts = {"after": _fire(moment, moment.after), "before": _fire(moment, moment.before)}
     if at <= first.since:
-        return Told(f"{name} had no schedule at {_when(moment)}: it was seen first at {utc_text(first.since)}.", facts, _look(moment))
+        return Told(f"{name} had no schedule at {_when(moment)}: it was seen first at {utc_iso(first.since)}.", facts, _look(moment))
     ended = "was taken away" if moment.defined or moment.broken else "ended when the job was removed"
-    until = f" at {utc_text(last.until)}" if last.until else ""
+    until = f" at {utc_iso(last.until)}" if last.until else ""
     verb = "has" if at >= moment.now else "had"
     return Told(f"{name} {verb} no schedule at {_when(moment)}: its schedule {ended}{until}.", facts, _look(moment))
 
@@ -256,23 +256,23 @@ def _around(moment: Moment) -> dict[str, str]:
 
 
 def _fire(moment: Moment, fire: datetime | None) -> str:
-    return "" if fire is None else f"{utc_text(fire)} = {local(fire, moment.zone)}"
+    return "" if fire is None else f"{utc_iso(fire)} = {local(fire, moment.zone)}"
 
 
 def _run(run: Run | None) -> str:
     if run is None:
         return ""
-    return f"{run.id}, {run.status}" + ("" if run.ended_at is None else f", ended {utc_text(run.ended_at)}")
+    return f"{run.id}, {run.status}" + ("" if run.ended_at is None else f", ended {utc_iso(run.ended_at)}")
 
 
 def _gap(gap: Gap | None) -> str:
     if gap is None or gap.count == 1:
         return ""
-    return f"{gap.count:,} fires from {utc_text(gap.first)} to {utc_text(gap.last)} with this outcome"
+    return f"{gap.count:,} fires from {utc_iso(gap.first)} to {utc_iso(gap.last)} with this outcome"
 
 
 def _why(moment: Moment, fire: datetime) -> str:
-    return f"taskpilot why {moment.job} --at {utc_text(fire)}"
+    return f"taskpilot why {moment.job} --at {utc_iso(fire)}"
 
 
 def _look(moment: Moment) -> str:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from taskpilot.domain.fires import ClockEvent, ClockEventKind, Pause
-from taskpilot.domain.times import utc_text
+from taskpilot.domain.times import utc_iso
 
 _CLOCK_EVENTS = {
     ClockEventKind.ASLEEP: "no scheduler was running from {} to {}",
@@ -26,7 +26,7 @@ def zone_change(at: datetime, before: timedelta, after: timedelta, zone: str) ->
     meaning = (
         "a fixed time in between is due at the first instant after it" if skipped else "a fixed time that comes twice is due once, first"
     )
-    return f"{utc_text(at)}, {old} became {new} in {zone}: {meaning}"
+    return f"{utc_iso(at)}, {old} became {new} in {zone}: {meaning}"
 
 
 def read_as(zone: str, *, skipped: bool = False, second: datetime | None = None) -> str:
@@ -34,13 +34,13 @@ def read_as(zone: str, *, skipped: bool = False, second: datetime | None = None)
     if skipped:
         return f"read in {zone}, where the clock skipped it; the first instant after it is meant"
     if second is not None:
-        return f"read in {zone}, where it came twice; the first is meant, the second was {utc_text(second)}"
+        return f"read in {zone}, where it came twice; the first is meant, the second was {utc_iso(second)}"
     return f"read in {zone}"
 
 
 def clock_event(event: ClockEvent) -> str:
     """Like `no scheduler was running from 2026-11-24T06:00:00Z to 2026-11-24T08:00:00Z`."""
-    return _CLOCK_EVENTS[event.kind].format(utc_text(event.start), utc_text(event.end))
+    return _CLOCK_EVENTS[event.kind].format(utc_iso(event.start), utc_iso(event.end))
 
 
 def paused(pause: Pause) -> str:
@@ -50,11 +50,11 @@ def paused(pause: Pause) -> str:
 
 def pause_words(pause: Pause) -> str:
     """Like `since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-    return f"since {utc_text(pause.paused_at)} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
+    return f"since {utc_iso(pause.paused_at)} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
 
 
 def pause_end(pause: Pause) -> str:
     """Like `ended 2026-11-26T08:00:00Z by bob: moved`, or that it is still in force."""
     if pause.resumed_at is None:
         return "still in force"
-    return f"ended {utc_text(pause.resumed_at)} by {pause.resumed_by}" + (f": {pause.resume_note}" if pause.resume_note else "")
+    return f"ended {utc_iso(pause.resumed_at)} by {pause.resumed_by}" + (f": {pause.resume_note}" if pause.resume_note else "")

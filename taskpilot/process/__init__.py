@@ -1,4 +1,4 @@
-"""A child process with a deadline, a lease to renew and a tree to kill; knows nothing of the store."""
+"""Runs a child process with a deadline and a lease, and kills its process tree at the end; knows nothing of the store."""
 
 from taskpilot.process.child import asked_to_end
 from taskpilot.process.interrupts import Interrupts

@@ -1,4 +1,4 @@
-"""The fork, and what happens in the child before and after its work."""
+"""The fork, and what the child does before and after the job's code."""
 
 import faulthandler
 import gc
@@ -26,7 +26,7 @@ _KEPT_IGNORED: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
 def start(plan: ChildPlan, interrupts: Interrupts) -> int:
-    """Forks; the parent gets the child's pid, the child never comes back. Raises OSError where the output cannot be opened."""
+    """Forks; the parent gets the child's pid, the child never returns. Raises OSError where the output cannot be opened."""
     parent = os.getpid()
     output = _open_output(plan.output)
     _flush()
@@ -35,7 +35,7 @@ def start(plan: ChildPlan, interrupts: Interrupts) -> int:
     try:
         pid = _fork()
         if pid == 0:
-            _be_the_child(plan, interrupts, parent, output)
+            _run_child(plan, interrupts, parent, output)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(output)
@@ -44,9 +44,9 @@ def start(plan: ChildPlan, interrupts: Interrupts) -> int:
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # From Python 3.12 on a fork beside threads warns; what that means is said where it is decided, in `supervise`.
+        # From Python 3.12 on a fork beside threads warns; `supervise` says why it is safe here.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # In the child what is there now stays for good: walking it for garbage would copy every page that it stands on.
+        # The child keeps all objects of now: a garbage collection that walks them would copy every page that they are on.
         gc.freeze()
         pid = -1
         try:
@@ -58,7 +58,7 @@ def _fork() -> int:
 
 
 def _open_output(path: Path) -> int:
-    """Opened before the fork, so that a full or read-only disk is an error of the caller's and not a dead child's."""
+    """Opened before the fork, so that a full or read-only disk is an error of the caller and not a dead child."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     output = os.open(path, flags, 0o600)
     try:
@@ -72,8 +72,8 @@ def _open_output(path: Path) -> int:
     return output
 
 
-def _be_the_child(plan: ChildPlan, interrupts: Interrupts, parent: int, output: int) -> NoReturn:
-    """Nothing leaves this function: a child that went back into the caller's stack would end the run twice."""
+def _run_child(plan: ChildPlan, interrupts: Interrupts, parent: int, output: int) -> NoReturn:
+    """Never returns or raises: a child that went on in the caller's code would end the run twice."""
     status = SOFTWARE_STATUS
     try:
         myself = os.getpid()
@@ -81,19 +81,19 @@ def _be_the_child(plan: ChildPlan, interrupts: Interrupts, parent: int, output: 
             _prepare(plan, interrupts, parent, output)
             returned = int(plan.main())
             status = returned if 0 <= returned <= 255 else SOFTWARE_STATUS
-        except BaseException:  # SystemExit and Terminated too: the work has to judge them itself
+        except BaseException:  # SystemExit and Terminated too: the job's code has to handle them
             if os.getpid() == myself:
                 import traceback
 
                 traceback.print_exc()
         if os.getpid() == myself:
-            # Terminated is raised once at most, and not at all from here on: the way out cannot be interrupted.
+            # Terminated is raised at most once, and never from here on: the exit cannot be interrupted.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             _flush()
         else:
-            # A process that the job forked and that came back: what is buffered is the child's, not its own.
+            # A process that the job forked and that returned here: the buffers hold the child's output, not its own.
             status = SOFTWARE_STATUS
-    except BaseException:  # noqa: S110 - where not even a traceback can be written, there is nobody left to tell
+    except BaseException:  # noqa: S110 - where not even a traceback can be written, nothing else can be done
         pass
     finally:
         os._exit(status)
@@ -105,7 +105,7 @@ def _prepare(plan: ChildPlan, interrupts: Interrupts, parent: int, output: int) 
         os._exit(SOFTWARE_STATUS)
     interrupts.close_in_child()
     _reset_signals()
-    _take_over_streams(output)
+    _redirect_streams(output)
     os.umask(0o077)
     for name in plan.drop_environment:
         os.environ.pop(name, None)
@@ -123,9 +123,9 @@ def _reset_signals() -> None:
                 signal.signal(number, signal.SIG_DFL)
 
 
-def _take_over_streams(output: int) -> None:
-    """The three descriptors and Python's three streams, whatever they were (closed, or something of a test's) before."""
-    # The old ones must not be collected: one that owns its descriptor would close the new file.
+def _redirect_streams(output: int) -> None:
+    """Replaces the three descriptors and Python's three streams, whatever they were before (closed, or replaced by a test)."""
+    # Kept from garbage collection: an old stream that owns its descriptor would close the new file.
     _old_streams.extend((sys.stdin, sys.stdout, sys.stderr))
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -147,7 +147,7 @@ _old_streams: Final[list[object]] = []
 
 
 def _raise_terminated_once() -> Callable[[int, FrameType | None], None]:
-    """For SIGTERM: Terminated in the main thread, so that the work can clean up; a second one does not disturb it."""
+    """For SIGTERM: Terminated in the main thread, so that the job can clean up; a second one is ignored."""
     myself = os.getpid()
     raised = False
 
@@ -155,7 +155,7 @@ def _raise_terminated_once() -> Callable[[int, FrameType | None], None]:
         nonlocal raised
         global _asked_to_end  # noqa: PLW0603 - the process has one supervisor, and it asks once
         if os.getpid() != myself:
-            # A process that the job forked inherits this handler, not the work: it dies as any process would.
+            # A process that the job forked inherits this handler: it ends as any process would.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif not raised:
@@ -169,12 +169,12 @@ _asked_to_end = False
 
 
 def asked_to_end() -> bool:
-    """In the child: whether its supervisor sent SIGTERM, also where the work swallowed the Terminated that it raised."""
+    """In the child: whether its supervisor sent SIGTERM, also where the job caught the Terminated that it raised."""
     return _asked_to_end
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        # A pipe whose reader is gone, a stream that is closed or was never there.
+        # A pipe without a reader, or a stream that is closed or None.
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -1,4 +1,4 @@
-"""Signals that ask a supervisor to stop, kept until it looks; and its sleep, which any of them ends."""
+"""Signals that ask a supervisor to stop, kept until it handles them; and its sleep, which any signal ends."""
 
 import os
 import select
@@ -10,7 +10,7 @@ from typing import Final, Self
 _ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _BOUNCE_SECONDS: Final = 0.1
-"""A terminal and a wrapper (uv, a shell) often deliver one Ctrl-C twice, milliseconds apart: that is one wish, not two."""
+"""A terminal and a wrapper (uv, a shell) often deliver one Ctrl-C twice, milliseconds apart: they count as one."""
 
 
 class Interrupts:
@@ -18,14 +18,14 @@ class Interrupts:
 
     Only for the main thread. Put it around everything from the claim to the last line of the record, and hand it to each
     `supervise`: then no signal is lost between two attempts. SIGHUP stays ignored where it was (nohup). SIGINT does not: a
-    shell without job control ignores it for each `command &`, and `kill -INT` shall cancel there too.
+    shell without job control ignores it for each `command &`, and `kill -INT` must cancel there too.
     """
 
     def __init__(self) -> None:
         self.arrived: list[signal.Signals] = []
-        """What came, in order; the first one says why, the second one means at once."""
+        """The signals in order; the first one is the reason, the second one means at once."""
         self._last = float("-inf")
-        self._heeded = 0
+        self._acknowledged = 0
 
     def __enter__(self) -> Self:
         self._read_fd, self._write_fd = os.pipe()
@@ -35,7 +35,7 @@ class Interrupts:
         self._poll.register(self._read_fd, select.POLLIN)
         self._wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         # A handler for SIGCHLD, although it does nothing: it ends the sleep, and where SIGCHLD was ignored the kernel
-        # would reap our children itself and their ends were lost.
+        # would reap our children itself and their exit statuses would be lost.
         self._before = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, _nothing)}
         for number in _ASKING:
             if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):
@@ -57,13 +57,13 @@ class Interrupts:
         return self.arrived[0] if self.arrived else None
 
     @property
-    def unheeded(self) -> signal.Signals | None:
-        """The first signal that nobody has acted upon."""
-        return self.arrived[self._heeded] if self._heeded < len(self.arrived) else None
+    def unacknowledged(self) -> signal.Signals | None:
+        """The first signal that is not acknowledged yet."""
+        return self.arrived[self._acknowledged] if self._acknowledged < len(self.arrived) else None
 
     def acknowledge(self) -> None:
-        """All that has arrived so far is being acted upon."""
-        self._heeded = len(self.arrived)
+        """All signals so far are being handled."""
+        self._acknowledged = len(self.arrived)
 
     def wait(self, seconds: float) -> None:
         """Sleeps until a signal arrives, a child's end included, at most so long."""
@@ -75,7 +75,7 @@ class Interrupts:
                 pass
 
     def close_in_child(self) -> None:
-        """For a forked child, which has no use for the sleep of its parent."""
+        """For a forked child, which must not read its parent's pipe."""
         signal.set_wakeup_fd(-1)
         os.close(self._read_fd)
         os.close(self._write_fd)
@@ -88,4 +88,4 @@ class Interrupts:
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Has to be a function of Python's: only then does the signal write to the pipe."""
+    """Must be a Python function: only then does the signal write to the pipe."""

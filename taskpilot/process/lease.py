@@ -6,20 +6,20 @@ from typing import Final
 
 
 def suspend_aware_seconds() -> float:
-    """A clock that goes on while the machine is suspended, as the lease in the store does."""
+    """A clock that also counts while the machine is suspended, as the lease in the store does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:
-    """A right that ends by itself; all times are seconds of the given clock."""
+    """A lease that ends by itself unless it is renewed; all times are seconds of the given clock."""
 
     _RETRY_SHARE: Final = 30
-    """After a failure it is tried again after this part of the lease, at most 1 s: a second's outage of the store is common."""
+    """After a failure, renewal is tried again after this part of the lease, at most 1 s: short outages of the store are common."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = suspend_aware_seconds) -> None:
         self._seconds = seconds
         self._clock = clock
-        # A sixth, at least a second, to kill the tree in; a third where the lease is so short that nothing else would be left.
+        # A sixth, at least a second, is kept for killing the tree; a third where the lease is very short.
         self._usable = seconds - min(max(1.0, seconds / 6), seconds / 3)
         self._granted = clock()
         self._next = self._granted + seconds / 3
@@ -28,33 +28,33 @@ class Lease:
 
     @property
     def over(self) -> bool:
-        """True as soon as nothing may be done any more: refused, or so near its end that the tree has to die now."""
+        """True when the run must stop: the renewal was refused, or the lease ends so soon that the tree must be killed now."""
         return self._refused or self._clock() - self._granted >= self._usable
 
     @property
     def wait_seconds(self) -> float:
-        """How long one may sleep before the lease wants something."""
+        """How long the supervisor may sleep before the lease needs it."""
         ends = self._granted + self._usable
         return (min(self._next, ends) if self._may_try(self._next) else ends) - self._clock()
 
-    def keep(self, renew: Callable[[float], bool], active_seconds: float) -> None:
-        """Renews where it is time to; a renewal counts from before it was asked for."""
+    def renew_if_due(self, renew: Callable[[float], bool], active_seconds: float) -> None:
+        """Renews when it is time to; the new lease counts from before the request."""
         before = self._clock()
         if before < self._next or not self._may_try(before) or self.over:
             return
         try:
-            kept = renew(active_seconds)
+            renewed = renew(active_seconds)
         except Exception:
             after = self._clock()
             self._next = after + min(1.0, self._seconds / self._RETRY_SHARE)
         else:
             after = self._clock()
-            if kept:
+            if renewed:
                 self._granted, self._next = before, before + self._seconds / 3
             else:
                 self._refused = True
         self._last_took = after - before
 
     def _may_try(self, moment: float) -> bool:
-        """Not where a try that takes as long as the last one would hold the thread past the lease's end."""
+        """False where a renewal that takes as long as the last one would hold the thread past the lease's end."""
         return moment + self._last_took < self._granted + self._usable

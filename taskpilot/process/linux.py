@@ -1,4 +1,4 @@
-"""What only Linux can tell or do: /proc and prctl."""
+"""What only Linux has: /proc and prctl."""
 
 import functools
 import os
@@ -23,7 +23,7 @@ class ProcessStat:
 
 
 def stat_of(pid: int) -> ProcessStat | None:
-    """What the kernel says about a process; None where it says nothing."""
+    """A process as /proc shows it; None where it does not."""
     try:
         # The name of a process may hold spaces and brackets; the fields begin after the last bracket.
         fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
@@ -33,7 +33,7 @@ def stat_of(pid: int) -> ProcessStat | None:
 
 
 def children() -> frozenset[int] | None:
-    """The direct children of this process, dead ones that nobody reaped among them; None where the system cannot tell."""
+    """The direct children of this process, zombies included; None where the system cannot tell."""
     try:
         lists = [(thread / "children").read_bytes() for thread in (_PROC / "self" / "task").iterdir()]
     except OSError:

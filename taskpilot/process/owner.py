@@ -1,4 +1,4 @@
-"""Who holds a lease, and whether that process is certainly gone."""
+"""Which process holds a lease, and whether it has certainly ended."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from taskpilot.process.linux import stat_of
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
 """The kernel's fixed number of the namespace outside of all containers."""
 
-_ANYBODY: Final = frozenset({"", "localhost", "localhost.localdomain"})
-"""Names that say nothing about which machine it is."""
+_COMMON_NAMES: Final = frozenset({"", "localhost", "localhost.localdomain"})
+"""Host names that many machines have."""
 
 
 def current_owner() -> Owner:
@@ -23,15 +23,15 @@ def current_owner() -> Owner:
 def is_gone(owner: Owner) -> bool:
     """True only where it is certain that the process has ended; one that is merely stopped has not.
 
-    Another machine's, another container's or an unknown process is never certain: there the lease decides.
+    For a process of another machine or container, or an unknown one, that is never certain: there the lease decides.
     """
     host = _host()
     if owner.host != host:
         return False
     boot_id = _boot_id()
     if owner.boot_id != boot_id:
-        # Two machines may bear one name where it is a container's or a default one.
-        return bool(owner.boot_id and boot_id) and "/" not in host and host not in _ANYBODY
+        # Two machines may have the same name where it is a container's or a default one.
+        return bool(owner.boot_id and boot_id) and "/" not in host and host not in _COMMON_NAMES
     if owner.pid <= 0:
         return False
     try:

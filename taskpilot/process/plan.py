@@ -1,4 +1,4 @@
-"""What a supervisor is told, and what it tells at the end."""
+"""What a supervisor gets, and what it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """What becomes of the forked child."""
+    """What the forked child does."""
 
     main: Callable[[], int]
     """Runs in the child; its return value (0 to 255) is the exit status. What it raises is printed to the output, status 70."""
@@ -22,21 +22,21 @@ class ChildPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Within which limits a child lives, and whom to ask about them.
+    """The limits of a child, and the callables that the supervisor asks.
 
-    The three callables run in the supervisor's only thread, between two looks at the child.
+    They run in the supervisor's only thread, between two checks of the child.
     """
 
     deadline_seconds: float
-    """Active seconds that are left; none or less: the child is not started at all."""
+    """Active seconds that are left; 0 or less: the child is not started at all."""
     renew: Callable[[float], bool]
     """Asked at least every third of the lease, with the attempt's active seconds so far, during the grace too.
 
     False: the lease is lost. An exception: it could not be renewed, and is tried again until the lease would end.
-    It must give up by itself within a third of the lease: nothing can be killed while it holds the thread.
+    It must return within a third of the lease: nothing can be killed while it holds the thread.
     """
     cancelled: Callable[[], float | None]
-    """Asked about every 0.5 s: is the run to end, and within which grace in seconds? None, or an exception, counts as no."""
+    """Asked about every 0.5 s: should the run end, and within which grace in seconds? None, or an exception, means no."""
     tick: Callable[[], None]
     """Called about four times a second, for a progress display; its exceptions are swallowed."""
     grace_seconds: float = 10.0
@@ -46,7 +46,7 @@ class Watch:
 
 
 class Cause(StrEnum):
-    """Why a child came to its end."""
+    """Why a child ended."""
 
     EXITED = "exited"
     SIGNALED = "signaled"
@@ -60,17 +60,13 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a child ended; when one has it, the child's whole tree is dead (but for `survivors`)."""
+    """How a child ended. Its whole tree is dead by then, except for a process that SIGKILL does not end within seconds."""
 
     cause: Cause
     """What ended it first. LEASE_LOST wins over any other, since nothing may be written then."""
     exit_status: int | None
-    """Of the child, where it left by itself; also where the supervisor asked it to."""
+    """Of the child, where it exited by itself; also where the supervisor asked it to."""
     signal: int | None
-    """What killed the child, where a signal did. With `exit_status` None as well the child was never started."""
+    """The signal that killed the child. Where `exit_status` is None too, the child was never started."""
     active_seconds: float
-    """From the fork to the child's end; the time that the machine was suspended is not in it."""
-    forced: bool
-    """True where the child itself had to be killed with SIGKILL by the supervisor."""
-    survivors: tuple[int, ...] = ()
-    """Processes that SIGKILL did not end within seconds: stuck in the kernel, or another user's (sudo). Nearly always empty."""
+    """From the fork to the child's end, without the time that the machine was suspended."""

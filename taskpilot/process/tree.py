@@ -1,4 +1,4 @@
-"""A child and all of its descendants: whose processes are ours, and their end."""
+"""A child and all of its descendants: which processes belong to it, and how they are ended."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from taskpilot.process.interrupts import Interrupts
 from taskpilot.process.linux import children
 
 KILL_SECONDS: Final = 5.0
-"""So long is tried to kill a tree: SIGKILL takes a millisecond, but for a process stuck in the kernel or a fork bomb."""
+"""How long killing a tree is tried: SIGKILL takes a millisecond, except for a process stuck in the kernel or a fork bomb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,18 @@ class PreexistingChildren:
 
     @classmethod
     def now(cls) -> "PreexistingChildren":
-        """Those that there are."""
+        """The children at this moment."""
         pids = children() or frozenset()
         return cls(pids, frozenset({os.getsid(0)} | {session for pid in pids if (session := _session(pid)) is not None}))
 
     def has(self, pid: int) -> bool:
-        """True for a stranger, and for its orphan that we adopted: the child's descendants are in no session older than it."""
+        """True for such a child, and for its orphan that we adopted: our child's descendants are in no session older than it."""
         return pid in self.pids or _session(pid) in self.sessions
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process left: by itself, or by a signal."""
+    """How a process ended: by itself, or by a signal."""
 
     status: int | None
     signal: int | None
@@ -43,26 +43,26 @@ class Exit:
 class Tree:
     """The child `main`, which leads a session of its own, and what descends from it.
 
-    Where this process is a subreaper, a descendant whose parent dies becomes our child. So the end of the tree needs no
-    look at grandchildren: kill the children, and their children are ours next, until there is none. A pid that we have
-    not reaped is not given out again, and neither is its group's: no signal here can meet anybody else.
+    Where this process is a subreaper, a descendant whose parent dies becomes our child. So grandchildren need not be
+    found: kill the children, and their children become ours, until there is none. The pid of a process that we have
+    not reaped is not used again, and neither is its group's: no signal here can reach another process.
     """
 
     def __init__(self, main: int, preexisting: PreexistingChildren) -> None:
         self._main = main
-        self._strangers = preexisting
+        self._preexisting = preexisting
         self._exit: Exit | None = None
         self._reaped = False
 
     def main_exit(self) -> Exit | None:
-        """How the child left, None while it lives. It stays a zombie, so that its group keeps its number."""
+        """How the child ended, None while it lives. It stays a zombie, so that its group keeps its number."""
         if self._exit is not None:
             return self._exit
         if hasattr(os, "waitid"):
             try:
                 result = os.waitid(os.P_PID, self._main, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                # Somebody else in this process waited for it; how it left is lost.
+                # Other code in this process waited for it; its exit status is lost.
                 self._reaped, self._exit = True, _exit_of(None)
                 return self._exit
             if result is not None:
@@ -73,38 +73,36 @@ class Tree:
         return self._exit
 
     def terminate(self) -> None:
-        """Asks the child and its group to end; one that is stopped is woken up for it."""
+        """Asks the child and its group to end; a stopped one is continued for it."""
         for number in (signal.SIGTERM, signal.SIGCONT):
             self._signal_main(number)
 
     def reap_orphans(self) -> None:
-        """Forgets descendants that ended and whose parent did before, so that a long run gathers no zombies."""
+        """Reaps descendants that ended after their parent, so that a long run collects no zombies."""
         for pid in self._ours() - {self._main}:
             self._reap(pid)
 
-    def kill(self, interrupts: Interrupts) -> tuple[int, ...]:
-        """Ends every process of the tree and reaps it. Returns those that would not die within KILL_SECONDS."""
+    def kill(self, interrupts: Interrupts) -> None:
+        """Ends every process of the tree and reaps it. One that does not end within KILL_SECONDS (stuck in the kernel) is left."""
         give_up = time.monotonic() + KILL_SECONDS
         self._signal_main(signal.SIGKILL)
         while ours := self._ours():
             for pid in ours:
                 self._kill_with_group(pid)
-            if not sum(self._reap(pid) for pid in ours):
-                if time.monotonic() >= give_up:
-                    return tuple(sorted(ours))
+            reaped = sum(self._reap(pid) for pid in ours)
+            if time.monotonic() >= give_up:
+                return
+            if not reaped:
                 interrupts.wait(0.02)
-            elif time.monotonic() >= give_up:
-                return tuple(sorted(self._ours()))
-        return ()
 
     def _ours(self) -> set[int]:
         found = children()
         if found is None:
             return set() if self._reaped else {self._main}
-        return {pid for pid in found if not self._strangers.has(pid)} | (set() if self._reaped else {self._main})
+        return {pid for pid in found if not self._preexisting.has(pid)} | (set() if self._reaped else {self._main})
 
     def _reap(self, pid: int) -> bool:
-        """True where the process is dead and forgotten now."""
+        """True where the process has ended and is reaped."""
         try:
             reaped, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
@@ -129,7 +127,7 @@ class Tree:
 
     @staticmethod
     def _kill_with_group(pid: int) -> None:
-        """The whole group in one go, which outruns a fork bomb."""
+        """The whole group at once, which is faster than a fork bomb."""
         with suppress(ProcessLookupError, PermissionError):
             group = os.getpgid(pid)
             if group != os.getpgrp():
@@ -146,7 +144,7 @@ def _session(pid: int) -> int | None:
 
 
 def _exit_of(wait_status: int | None) -> Exit:
-    """What waitpid said, in our words."""
+    """From the status that waitpid gives."""
     if wait_status is None:
         return Exit(None, None)
     code = os.waitstatus_to_exitcode(wait_status)

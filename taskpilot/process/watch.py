@@ -21,12 +21,12 @@ _CAUSES: Final = {signal.SIGINT: Cause.SIGINT, signal.SIGTERM: Cause.SIGTERM, si
 def supervise(plan: ChildPlan, watch: Watch, *, interrupts: Interrupts | None = None) -> Ending:
     """Runs the plan in a forked child, and returns when the child and all of its descendants are dead.
 
-    Call it from the main thread, and from a process that has no other: a thread does not come along over a fork, but the
-    locks that it holds do. Connections to the store are to be closed before. Children that the process already has are
-    neither signalled nor reaped.
+    Call it from the main thread of a process that has no other thread: a fork does not copy threads, but it copies the
+    locks that they hold. Close connections to the store before. Children that the process already has are neither
+    signalled nor reaped.
 
-    Hand in `interrupts` where more than this call has to be safe from signals; a signal that is in there already means
-    that the child is not started. Without it, a signal that came too late to matter is raised again on the way out.
+    Pass `interrupts` where more than this call must be safe from signals; a signal that it already holds means that the
+    child is not started. Without it, a signal that came too late to matter is raised again at the end.
 
     Raises OSError where the output cannot be opened or the system has no process left; then nothing was started.
     """
@@ -34,8 +34,8 @@ def supervise(plan: ChildPlan, watch: Watch, *, interrupts: Interrupts | None = 
         return _supervise(plan, watch, interrupts)
     with Interrupts() as own:
         ending = _supervise(plan, watch, own)
-    if own.unheeded is not None:
-        signal.raise_signal(own.unheeded)
+    if own.unacknowledged is not None:
+        signal.raise_signal(own.unacknowledged)
     return ending
 
 
@@ -43,15 +43,15 @@ def _supervise(plan: ChildPlan, watch: Watch, interrupts: Interrupts) -> Ending:
     lease = Lease(watch.lease_seconds)
     if interrupts.first is not None:
         interrupts.acknowledge()
-        return Ending(_CAUSES[interrupts.first], None, None, 0.0, forced=False)
+        return Ending(_CAUSES[interrupts.first], None, None, 0.0)
     if watch.deadline_seconds <= 0:
-        return Ending(Cause.DEADLINE, None, None, 0.0, forced=False)
+        return Ending(Cause.DEADLINE, None, None, 0.0)
     preexisting = PreexistingChildren.now()
     was_subreaper = is_subreaper()
     set_subreaper(on=True)
     try:
         tree = Tree(child.start(plan, interrupts), preexisting)
-        return _Monitor(tree, watch, lease, interrupts).keep()
+        return _Monitor(tree, watch, lease, interrupts).run()
     finally:
         set_subreaper(on=was_subreaper)
 
@@ -70,32 +70,31 @@ class _Monitor:
         self._next_tick = self._began + _TICK_SECONDS
         self._next_cancel = self._began + _CANCEL_SECONDS
 
-    def keep(self) -> Ending:
-        """Watches until the child's end or until it has to be killed; then the tree dies, whatever happens here."""
+    def run(self) -> Ending:
+        """Watches until the child ends or must be killed; then kills the tree, whatever happens here."""
         try:
             while True:
-                # Signals before the child's end: where both were told to stop at once (systemd), the signal is the cause.
-                self._look_at_interrupts()
+                # Signals before the child's end: where both got a signal at once (systemd), the signal is the cause.
+                self._check_interrupts()
                 if self._tree.main_exit() is None:
-                    self._look_at_lease()
+                    self._check_lease()
                 if self._tree.main_exit() is not None or time.monotonic() >= self._kill_at:
                     break
-                self._look_at_deadline()
-                self._ask_whether_cancelled()
+                self._check_deadline()
+                self._check_cancelled()
                 self._show_progress()
                 self._interrupts.wait(self._seconds_to_sleep())
         finally:
-            forced = self._tree.main_exit() is None
             ended = time.monotonic()
-            survivors = self._tree.kill(self._interrupts)
+            self._tree.kill(self._interrupts)
         left = self._tree.main_exit()
         status, number = (left.status, left.signal) if left is not None else (None, None)
         cause = self._cause or (Cause.SIGNALED if status is None else Cause.EXITED)
-        return Ending(cause, status, number, ended - self._began, forced=forced, survivors=survivors)
+        return Ending(cause, status, number, ended - self._began)
 
-    def _look_at_interrupts(self) -> None:
+    def _check_interrupts(self) -> None:
         """The first signal asks the tree to end; any signal while it is ending kills it at once."""
-        number = self._interrupts.unheeded
+        number = self._interrupts.unacknowledged
         if number is None:
             return
         several = len(self._interrupts.arrived) > 1
@@ -106,17 +105,17 @@ class _Monitor:
                 return
         self._kill_at = 0.0
 
-    def _look_at_lease(self) -> None:
-        self._lease.keep(self._watch.renew, self._active)
+    def _check_lease(self) -> None:
+        self._lease.renew_if_due(self._watch.renew, self._active)
         if self._lease.over:
             self._cause = Cause.LEASE_LOST
             self._kill_at = 0.0
 
-    def _look_at_deadline(self) -> None:
+    def _check_deadline(self) -> None:
         if self._cause is None and self._active >= self._watch.deadline_seconds:
             self._end_with_grace(Cause.DEADLINE)
 
-    def _ask_whether_cancelled(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._cause is not None or time.monotonic() < self._next_cancel:
             return
         grace = None
@@ -130,7 +129,7 @@ class _Monitor:
         if time.monotonic() < self._next_tick:
             return
         self._tree.reap_orphans()
-        # What shows progress must not end what makes it.
+        # A failing progress display must not end the run.
         with suppress(Exception):
             self._watch.tick()
         self._next_tick = time.monotonic() + _TICK_SECONDS

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from taskpilot.domain.options import checked_options
 from taskpilot.domain.schedule import Schedule, in_utc
-from taskpilot.domain.times import EPOCH, format_duration, parse_duration, to_micros
+from taskpilot.domain.times import EPOCH, format_duration, parse_duration, to_micros, utc_iso
 from taskpilot.schedules.crontab import Crontab, normalise
 
 SHORTEST_PERIOD: Final = timedelta(seconds=1)
@@ -59,7 +59,7 @@ class Every(Schedule):
 
     def describe(self) -> str:
         """Like `every 15m`."""
-        phase = "" if self.anchor == EPOCH else f" from {_iso(self.anchor)}"
+        phase = "" if self.anchor == EPOCH else f" from {utc_iso(self.anchor)}"
         return f"every {format_duration(self.period)}{phase}"
 
     def count_between(self, start: datetime, end: datetime) -> int:
@@ -86,7 +86,7 @@ class At(Schedule):
 
     def describe(self) -> str:
         """Like `at 2026-12-24T07:00:00Z`."""
-        return f"at {_iso(self.when)}"
+        return f"at {utc_iso(self.when)}"
 
     def _first_after(self, moment: datetime) -> datetime | None:
         return self.when if self.when > moment else None
@@ -147,10 +147,6 @@ def _instant(value: str | datetime) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{str(value)!r} is outside the calendar") from None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _zone(name: str) -> str:

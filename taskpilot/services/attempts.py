@@ -17,7 +17,7 @@ from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Outcome, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
-from taskpilot.domain.times import utc_text
+from taskpilot.domain.times import utc_iso
 from taskpilot.ledger.claims import Claim
 from taskpilot.ledger.due_policy import GRACE
 from taskpilot.ledger.finish_attempt import backoff, cancelled_outcome, overtaken_by
@@ -146,7 +146,7 @@ class Attempts:
             RunIdentity.of(run, attempt=grant.attempt, deployment=deployment),
             SharedLogFile(settings.state_dir / FILE, rotation=Rotation.in_state_dir(settings.state_dir)),
             EcsLines(self._deployment.redactor),
-            told=settings.log_level in _TELLING,
+            logged=settings.log_level in _TELLING,
         )
 
     def _grace(self, run_id: str) -> float | None:
@@ -177,7 +177,7 @@ class Attempts:
         failed = run.reason.code not in (ReasonCode.SIGNAL, ReasonCode.LEASE)
         seconds = backoff(self._spec.retry, run.attempts, random.random()).total_seconds() if failed else 0.0  # noqa: S311  no secret
         if (fire := overtaken_by(self._spec, run.scheduled_for, deployment.now() + timedelta(seconds=seconds))) is not None:
-            self._release(grant, _overtaken(run, utc_text(fire)))
+            self._release(grant, _overtaken(run, utc_iso(fire)))
             return False
         until = time.monotonic() + seconds
         while interrupts.first is None:
@@ -195,7 +195,7 @@ class Attempts:
                     return False
         interrupts.acknowledge()
         cause = {signal.SIGINT: Cause.SIGINT, signal.SIGHUP: Cause.SIGHUP}.get(interrupts.first, Cause.SIGTERM)
-        self._release(grant, outcome_of(Ending(cause, None, None, 0.0, forced=False), run))
+        self._release(grant, outcome_of(Ending(cause, None, None, 0.0), run))
         return False
 
     def _release(self, grant: LeaseGrant, outcome: Outcome) -> None:

@@ -74,7 +74,7 @@ def prune_history(deployment: Deployment, older_than: timedelta, *, dry_run: boo
     """
     if older_than < pruning.YOUNGEST:
         raise UsageError("what is younger than a day is never pruned", hint="give --older-than at least 1d")
-    if "store" not in vars(deployment) and not (deployment.settings.state_dir / FILE).exists():
+    if deployment.store_is_missing:
         return Pruned()
     before = deployment.now() - older_than
     end = None if seconds is None else time.monotonic() + seconds

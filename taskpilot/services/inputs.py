@@ -59,6 +59,7 @@ def _target(run_dir: Path, name: str, text: str) -> Path:
 
 
 def _copy(source: BinaryIO, target: Path, what: str) -> None:
+    # Not `atomic_write`: the source is copied in pieces, and the run's folder is removed where that fails.
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         left = INPUT_MAX_BYTES

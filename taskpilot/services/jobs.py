@@ -13,7 +13,7 @@ from taskpilot.ledger.record_outcome import close_paused
 from taskpilot.messages.times import paused
 from taskpilot.store import schedules, totals
 from taskpilot.store.schedules import schedules_in_force
-from taskpilot.telemetry.gateway import GatewayUnreachable, delete_group
+from taskpilot.telemetry.gateway import GatewayUnreachable
 
 
 def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
@@ -68,12 +68,11 @@ def follow_definitions(deployment: Deployment, *, again: bool = False) -> Defini
     """The same, with the record of schedules brought up to it, and the gateway groups of jobs that are gone deleted."""
     jobs = read_definitions(deployment, again=again)
     gone = begin_and_end_schedules(deployment.store, jobs, now=deployment.now())
-    url = deployment.settings.pushgateway_url
-    if url is not None:
+    if gone and (gateway := deployment.gateway) is not None:
         # What cannot be deleted now is named by doctor.
         with suppress(GatewayUnreachable):
             for job in gone:
-                delete_group(url, deployment.store.deployment, job, seconds=2)
+                gateway.delete(job, seconds=2)
     return jobs
 
 

@@ -1,16 +1,19 @@
-"""Chores that any job may do: end what is lost, record what was missed, deliver what is pending."""
+"""Maintenance that any job may do: end lost runs, record missed fires, deliver pending telemetry, delete old history."""
 
 from datetime import timedelta
+from functools import partial
 
 from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.services.database import prune_history
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.services.metrics import Outcome, prune_groups
-from taskpilot.services.traces import replay
 from taskpilot.store.metrics_queries import pending_jobs
 from taskpilot.store.schedulers import awake_schedulers
-from taskpilot.telemetry.gateway import GatewayUnreachable, push_pending
+from taskpilot.telemetry.gateway import GatewayUnreachable
+from taskpilot.telemetry.publish import Targets
+from taskpilot.telemetry.traces.delivery import Delivery, send_pending_traces
 from taskpilot.views.job_facts import describe
 
 
@@ -35,8 +38,24 @@ def deliver_pending_traces(deployment: Deployment, *, seconds: float = 30.0) -> 
     """Sends the collector the spans that it has not got; gives of how many runs they were `delivered` and are still `pending`."""
     if not deployment.settings.otel_enabled:
         return {"delivered": 0, "pending": 0}
-    delivery = replay(deployment, seconds=seconds)
+    delivery = replay_traces(deployment, seconds=seconds)
     return {"delivered": delivery.runs, "pending": delivery.pending}
+
+
+def replay_traces(deployment: Deployment, *, seconds: float) -> Delivery:
+    """Sends the spans that the collector has not got, within so many seconds; nothing is sent where nothing is pending.
+
+    Raises ConfigurationError where traces are switched off, StoreError or StoreBusy.
+    """
+    targets = Targets.of(deployment.settings)
+    if targets.collector is None:
+        raise ConfigurationError(
+            f"no collector is set: traces are switched off by {deployment.settings.sources['otel_enabled']}. "
+            "traces.jsonl in the state dir has every span"
+        )
+    return send_pending_traces(
+        deployment.store, targets.collector, resource=targets.resource, content=targets.content, seconds=seconds, now=deployment.now
+    )
 
 
 def prune_gateway(deployment: Deployment) -> int:
@@ -60,17 +79,10 @@ def prune_old_history(deployment: Deployment, *, seconds: float = 60.0) -> dict[
 
 def deliver_pending(deployment: Deployment, *, seconds: float = 30.0) -> dict[str, int]:
     """Pushes the metric groups that are pending; gives how many were `delivered` and how many are still `pending`."""
-    url = deployment.settings.pushgateway_url
-    if url is None:
+    gateway = deployment.gateway
+    if gateway is None:
         return {"delivered": 0, "pending": 0}
-    results = push_pending(
-        deployment.store,
-        url,
-        deployment.settings.state_dir,
-        describe=lambda job: describe(deployment, job),
-        seconds_left=seconds,
-        now=deployment.now,
-    )
+    results = gateway.push_pending(partial(describe, deployment), seconds=seconds)
     with deployment.store.read() as connection:
         pending = len(pending_jobs(connection, deployment.now()))
     return {"delivered": sum(result.delivered for result in results.values()), "pending": pending}

@@ -9,10 +9,8 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.specs import is_job_name
 from taskpilot.store.metrics_queries import pending_jobs
-from taskpilot.telemetry.gateway import GatewayUnreachable, PushResult, foreign_store, groups_of_jobs, push_job, retire_group
-from taskpilot.telemetry.job_facts import JobFacts
-from taskpilot.telemetry.metrics import exposition, snapshot_of
-from taskpilot.telemetry.scheduler_metrics import exposition_of_server, scheduler_snapshot
+from taskpilot.telemetry.gateway import Gateway, GatewayUnreachable, PushResult, foreign_store, groups_of_jobs
+from taskpilot.telemetry.metrics import JobFacts, SchedulerCollector, StoreCollector, exposition, exposition_of_server, snapshot_of
 from taskpilot.views.job_facts import facts_of
 
 PUSH_SECONDS: Final = 5.0
@@ -37,14 +35,15 @@ def show_metrics(deployment: Deployment) -> str:
 
 def scrape(deployment: Deployment, *, everything: bool) -> bytes:
     """What a Prometheus that asks gets: the scheduler's and the process's numbers, and with `everything` those of the jobs."""
+    store = deployment.store
     if not everything:
-        return exposition_of_server(scheduler_snapshot(deployment.store))
+        return exposition_of_server(SchedulerCollector.of(store))
     try:
         facts = _all_facts(deployment)
     except ConfigurationError:
         # A folder that cannot be read hides no number of the record.
         facts = []
-    return exposition_of_server(scheduler_snapshot(deployment.store), (snapshot_of(deployment.store), facts))
+    return exposition_of_server(SchedulerCollector.of(store, alone=False), StoreCollector(snapshot_of(store), facts))
 
 
 def push_metrics(deployment: Deployment, *, job: str | None = None) -> Iterator[Pushed]:
@@ -52,8 +51,7 @@ def push_metrics(deployment: Deployment, *, job: str | None = None) -> Iterator[
 
     Raises ConfigurationError where no gateway is set, and GatewayUnreachable where it gives no usable answer.
     """
-    url = _gateway(deployment)
-    store = deployment.store
+    gateway, store = _gateway(deployment), deployment.store
     facts = {one.name: one for one in _all_facts(deployment)}
     if job is not None:
         facts = {job: facts[deployment.catalog.get(job).name]}
@@ -62,11 +60,11 @@ def push_metrics(deployment: Deployment, *, job: str | None = None) -> Iterator[
         with store.read() as connection:
             facts |= {name: JobFacts(name, configured=False) for name in pending_jobs(connection, deployment.now()) if name not in facts}
     for name, one in sorted(facts.items()):
-        other = foreign_store(url, store.deployment, name, store.store_id, seconds=PUSH_SECONDS)
+        other = foreign_store(gateway.url, store.deployment, name, store.store_id, seconds=PUSH_SECONDS)
         if other is not None:
             yield Pushed(name, None, other)
             continue
-        yield Pushed(name, push_job(store, one, url, deployment.settings.state_dir, seconds_left=PUSH_SECONDS, now=deployment.now))
+        yield Pushed(name, gateway.push(one, seconds=PUSH_SECONDS))
 
 
 class Outcome(StrEnum):
@@ -94,9 +92,9 @@ def prune_groups(deployment: Deployment, *, dry_run: bool = False) -> list[Prune
     Raises ConfigurationError where no gateway is set or the folder of jobs cannot be read, and GatewayUnreachable where the gateway
     does not say what it holds.
     """
-    url, store, catalog = _gateway(deployment), deployment.store, deployment.catalog
+    gateway, store, catalog = _gateway(deployment), deployment.store, deployment.catalog
     pruned: list[Pruned] = []
-    for job, group in sorted(groups_of_jobs(url, store.deployment, seconds=PUSH_SECONDS).items()):
+    for job, group in sorted(groups_of_jobs(gateway.url, store.deployment, seconds=PUSH_SECONDS).items()):
         # A name that no job can have was not pushed by us; and it becomes the name of a lock's file.
         if catalog.knows(job) or not is_job_name(job):
             continue
@@ -106,24 +104,24 @@ def prune_groups(deployment: Deployment, *, dry_run: bool = False) -> list[Prune
         elif dry_run:
             pruned.append(Pruned(job, Outcome.WOULD_REMOVE))
         else:
-            pruned.append(_retired(deployment, url, job))
+            pruned.append(_deleted(gateway, job))
     return pruned
 
 
-def _retired(deployment: Deployment, url: str, job: str) -> Pruned:
+def _deleted(gateway: Gateway, job: str) -> Pruned:
     try:
-        retire_group(deployment.store, url, deployment.settings.state_dir, job, seconds_left=PUSH_SECONDS)
+        gateway.delete(job, seconds=PUSH_SECONDS)
     except GatewayUnreachable as error:
         return Pruned(job, Outcome.FAILED, error.one_line)
     return Pruned(job, Outcome.REMOVED)
 
 
-def _gateway(deployment: Deployment) -> str:
-    url = deployment.settings.pushgateway_url
-    if url is None:
+def _gateway(deployment: Deployment) -> Gateway:
+    gateway = deployment.gateway
+    if gateway is None:
         hint = "set TASKPILOT_PUSHGATEWAY_URL, or pushgateway_url in taskpilot.toml"
         raise ConfigurationError("no Pushgateway is set", hint=hint)
-    return url
+    return gateway
 
 
 def _all_facts(deployment: Deployment) -> list[JobFacts]:

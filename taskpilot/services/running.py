@@ -22,7 +22,6 @@ from taskpilot.services.planning import RunRequest, plan_resume, plan_run
 from taskpilot.services.publishing import publish_change
 from taskpilot.store import runs, steps
 from taskpilot.store.records import dumps
-from taskpilot.telemetry.gateway import push_job
 from taskpilot.telemetry.publish import TOTAL_SECONDS
 from taskpilot.views.job_facts import facts_of
 from taskpilot.views.runs import no_run, summarize
@@ -132,11 +131,10 @@ def supervised(
 
     def push_start() -> None:
         nonlocal seconds
-        url = deployment.settings.pushgateway_url
-        if url is not None:
+        gateway = deployment.gateway
+        if gateway is not None:
             began = time.monotonic()
-            facts = facts_of(deployment, spec, model=claim.run.model)
-            push_job(deployment.store, facts, url, deployment.settings.state_dir, seconds_left=_START_SHARE, now=deployment.now)
+            gateway.push(facts_of(deployment, spec, model=claim.run.model), seconds=_START_SHARE)
             seconds -= min(_START_SHARE, time.monotonic() - began)
 
     try:

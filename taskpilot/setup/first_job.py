@@ -1,12 +1,12 @@
 """A first job, settings and .gitignore in a folder: something that runs at once and is a model to copy."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from taskpilot.config import SETTINGS_FILE, check_trusted, find_root, load
 from taskpilot.domain.errors import UsageError
+from taskpilot.files import write_new
 
 _SETTINGS: Final = """\
 # TaskPilot works in this folder and all below it. The environment wins over
@@ -124,12 +124,4 @@ def _jobs_folder(folder: Path) -> str:
 
 
 def _write(folder: Path, name: str, text: str, wrote: list[str], kept: list[str]) -> None:
-    """Writes a file that is not there yet; a link that leads nowhere counts as one that is."""
-    try:
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        kept.append(name)
-        return
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    wrote.append(name)
+    (wrote if write_new(folder / name, text, mode=0o644) else kept).append(name)

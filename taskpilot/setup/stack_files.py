@@ -1,6 +1,5 @@
 """What the containers of docker-compose.observability.yml need of this machine: passwords in .env, and the folders that they read."""
 
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Final
 
 from taskpilot.config import Settings
 from taskpilot.domain.errors import ConfigurationError, UsageError
+from taskpilot.files import write_new
 from taskpilot.store.creation import prepare_state_dir
 from taskpilot.telemetry.logs import FILE as LOG_FILE
 
@@ -55,7 +55,7 @@ def make_stack_files(
     try:
         # Made by us: what Docker makes belongs to root, and TaskPilot could not write there.
         logs.mkdir(mode=0o700, exist_ok=True)
-        wrote = _write_new(env, _content(state_dir, password))
+        wrote = write_new(env, _content(state_dir, password))
         other = None if wrote else _other_home(env, folder, state_dir)
     except OSError as error:
         raise UsageError(f"{error.filename or env} cannot be written: {error.strerror}") from error
@@ -80,17 +80,6 @@ def _content(state_dir: Path, password: Callable[[int], str]) -> str:
         *(f"{name}={password(_PASSWORD_BYTES)}" for name in _PASSWORDS),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _write_new(path: Path, text: str) -> bool:
-    """Whether the file was written: one that is there, or a link that leads anywhere, stays."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    return True
 
 
 def _other_home(env: Path, folder: Path, state_dir: Path) -> str | None:

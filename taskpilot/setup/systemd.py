@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
-from taskpilot.domain.times import format_duration
+from taskpilot.domain.times import format_duration, utc_iso
 from taskpilot.schedules.schedule import At, Cron, Every, catch_up_window
 from taskpilot.setup.places import ENVIRONMENT_FILE, Places, changes_of, is_plain, listed, numbers, times_of_day
 
@@ -179,7 +179,7 @@ def _passed_over(spec: JobSpec, now: datetime) -> tuple[str, str] | None:
         for fire in schedule.between(start, end):
             wall = fire.astimezone(zone)
             if wall.fold or wall.hour not in hours or wall.minute not in minutes:
-                when = fire.isoformat().replace("+00:00", "Z")
+                when = utc_iso(fire)
                 return (
                     f"systemd passes over the fire of {when}, when clocks in {schedule.zone} are set, and later ones like it:",
                     f"`taskpilot run {spec.name} --scheduled-for {when}` runs it by hand, `taskpilot serve` by itself.",

@@ -1,10 +1,8 @@
 """Makes the store's file and brings its schema up to date, one process at a time and never over data; and copies it."""
 
-import fcntl
 import os
 import sqlite3
 import stat
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 from shlex import quote
@@ -13,6 +11,7 @@ from typing import Final
 from sqlalchemy import Engine, text
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
+from taskpilot.files import take_lock
 from taskpilot.store import tables
 from taskpilot.store.connections import FILE, BusyTimeout, connect, make_engine
 from taskpilot.store.errors import ANOTHER_STATE_DIR, KEPT, file_errors, store_errors
@@ -56,6 +55,7 @@ def backup(state_dir: Path, target: Path) -> None:
     if not path.exists():
         raise StoreError(f"there is no store at {path} to back up")
     with file_errors(target):
+        # Not `atomic_write`: SQLite itself fills the file, which must not be there before.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         try:
             with closing(connect(path)) as source, closing(connect(target)) as copy:
@@ -75,9 +75,11 @@ def create(path: Path, busy_seconds: float) -> str | None:
 
     Gives the schema's revision before, None where there was none.
     """
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = take_lock(path.with_name(path.name + ".lock"), CREATION_SECONDS)
+    if lock is None:
+        hint = f"try again; `fuser {quote(str(path))}.lock` shows who"
+        raise StoreBusy(f"another process makes or upgrades the store {path}", hint=hint)
     try:
-        _take(lock, path)
         _refuse_lone_log(path)
         # Only where there is none: to close a file drops the locks that another connection of this process holds on it.
         with suppress(FileExistsError):
@@ -94,18 +96,6 @@ def create(path: Path, busy_seconds: float) -> str | None:
             engine.dispose()
     finally:
         os.close(lock)
-
-
-def _take(lock: int, path: Path) -> None:
-    give_up = time.monotonic() + CREATION_SECONDS
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                hint = f"try again; `fuser {quote(str(path))}.lock` shows who"
-                raise StoreBusy(f"another process makes or upgrades the store {path}", hint=hint) from None
-            time.sleep(0.02)
 
 
 def _refuse_lone_log(path: Path) -> None:

@@ -1,12 +1,12 @@
-"""decision_logs.jsonl: each verdict in the shape of OPA's decision log."""
+"""decision_logs.jsonl: each decision in the format of OPA's decision log."""
 
 import json
-from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.events import DecisionMade, Fact, RunIdentity
+from taskpilot.domain.times import utc_iso
 from taskpilot.telemetry.log_files import Rotation, SharedLogFile
 from taskpilot.telemetry.redaction import Redactor
 from taskpilot.telemetry.traces.names import span_id_of
@@ -16,20 +16,20 @@ _LINE_MAX: Final = 256 * 1024
 
 
 class DecisionLogSignal:
-    """A signal that appends each recorded verdict as one line."""
+    """Appends each recorded decision as one line."""
 
     def __init__(self, state_dir: Path, *, secrets: tuple[str, ...] = ()) -> None:
         self._file = SharedLogFile(state_dir / FILE, rotation=Rotation.in_state_dir(state_dir))
         self._redactor = Redactor(secrets)
 
     def emit(self, fact: Fact) -> None:
-        """Takes verdicts. Raises OSError where the line could not be written, so that the fan-out counts it."""
+        """Writes decisions, ignores other facts. Raises OSError where the line could not be written, so that the caller counts it."""
         if isinstance(fact, DecisionMade) and not self._file.append(self._line(fact.run, fact.decision)):
             raise OSError(f"{self._file.path} could not be written")
 
     def _line(self, run: RunIdentity, decision: Decision) -> str:
         masked: list[str] = []
-        asked: dict[str, Any] = {
+        given: dict[str, Any] = {
             "tool": decision.tool,
             "agent": decision.agent,
             "job": decision.job,
@@ -39,9 +39,9 @@ class DecisionLogSignal:
         }
         document: dict[str, Any] = {
             "decision_id": decision.id,
-            "timestamp": decision.decided_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "timestamp": utc_iso(decision.decided_at, timespec="microseconds"),
             "path": decision.path,
-            "input": self._redactor.plain(asked, changed=lambda place: masked.append(f"/input{place}")),
+            "input": self._redactor.plain(given, changed=lambda place: masked.append(f"/input{place}")),
             "result": {
                 "verdict": decision.verdict.value,
                 "status": decision.status.value,
@@ -55,7 +55,7 @@ class DecisionLogSignal:
                 "deployment": run.deployment,
             },
             "trace_id": run.trace_id,
-            # The span of this decision is made from the record later, with this very id.
+            # The span of this decision is made from the store later, with this same id.
             "span_id": span_id_of(decision.id),
             "metrics": {"timer_rego_query_eval_ns": decision.evaluation_nanoseconds},
             "masked": masked,

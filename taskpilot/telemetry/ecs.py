@@ -6,10 +6,11 @@ import re
 import socket
 import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from taskpilot.domain.events import RunIdentity
+from taskpilot.domain.times import utc_iso
 from taskpilot.telemetry.redaction import Redactor, as_text
 
 ECS_VERSION: Final = "9.4.0"
@@ -28,7 +29,7 @@ class EcsLines:
         self._host = socket.gethostname()
 
     def masked(self, text: str) -> str:
-        """The text without secrets, in its whole length."""
+        """The text without secrets, not shortened."""
         return self._redactor.masked(text)
 
     def line(
@@ -47,12 +48,12 @@ class EcsLines:
     ) -> str:
         """The line without its end, ASCII only, so that no control or bidi character of a model reaches a terminal.
 
-        It begins with its time: a shipper tells files apart by their first bytes. `foreign` are the words of another process than ours.
+        It begins with its time: a log shipper recognizes a file by its first bytes. `foreign`: another process wrote the message.
         `fields` are TaskPilot's own, by type; `labels` are a job author's, as text, since one index has one type for a name.
         """
         text = self._redactor.text
         document: dict[str, Any] = {
-            "@timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "@timestamp": utc_iso(at, timespec="milliseconds"),
             "log.level": level.lower(),
             "message": text(message),
             "ecs.version": ECS_VERSION,
@@ -87,7 +88,7 @@ class EcsLines:
         return line if len(line) <= _LINE_MAX else json.dumps(document, allow_nan=False)
 
     def _error(self, error: BaseException) -> dict[str, str]:
-        # The stack of calls and the message alone: the values of variables may be keys and prompts.
+        # Only the stack of calls and the message: the values of variables may be keys and prompts.
         stack = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-_STACK_MAX))
         redact = self._redactor.text
         return {"error.type": type(error).__name__, "error.message": redact(as_text(error)), "error.stack_trace": redact(stack)}

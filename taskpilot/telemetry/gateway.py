@@ -1,8 +1,8 @@
-"""Pushes a job's totals to the Pushgateway, read and pushed under one lock, and knows what is still pending."""
+"""Pushes totals to the Pushgateway, each group read and pushed under one lock, and records what is still pending."""
 
 import json
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,15 +13,13 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.instruments import STORE_INFO, TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import utc_now
-from taskpilot.http import Answer, Unanswered, exchange, shown
+from taskpilot.files import WaitBudget, file_lock
+from taskpilot.http import Answer, Deadline, Unanswered, exchange, shown
 from taskpilot.store import totals
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import pending_jobs, record_delivered, record_failed, record_removed
 from taskpilot.store.schedulers import awake_schedulers
-from taskpilot.telemetry.job_facts import JobFacts
-from taskpilot.telemetry.locks import WaitBudget, file_lock
-from taskpilot.telemetry.metrics import registry_of, snapshot_of
-from taskpilot.telemetry.scheduler_metrics import scheduler_registry, scheduler_snapshot
+from taskpilot.telemetry.metrics import JobFacts, SchedulerCollector, StoreCollector, registry_of, snapshot_of
 
 JOB: Final = "taskpilot"
 """The label `job` of every group; our job is `job_name`."""
@@ -29,7 +27,7 @@ JOB: Final = "taskpilot"
 _SCHEDULER_LOCK: Final = "scheduler-group.lock"
 """No job can have this name: two schedulers of one store take turns."""
 _GROUPS_MAX: Final = 64 * 1024 * 1024
-"""As much of the gateway's list of groups is read."""
+"""How much of the gateway's list of groups is read."""
 
 
 class GatewayUnreachable(TaskPilotError):
@@ -47,91 +45,112 @@ class GatewayUnreachable(TaskPilotError):
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What came of one push."""
+    """The result of one push."""
 
     delivered: bool
-    """The gateway answered that it has the values."""
+    """The gateway confirmed that it has the values."""
     pending: bool
-    """It must be pushed again, also after a delivery while an older push may still land."""
+    """It must be pushed again, also after a delivery while an older push may still arrive."""
     error: str | None = None
 
 
-def push_job(
-    store: Store,
-    facts: JobFacts,
-    url: str,
-    state_dir: Path,
-    *,
-    seconds_left: float,
-    now: Callable[[], datetime] = utc_now,
-    only_if_pending: bool = False,
-) -> PushResult:
-    """Pushes one job's group within `seconds_left`, waiting for its lock included, and records what came of it.
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The Pushgateway at `url`, and the store whose totals it gets."""
 
-    `only_if_pending`: where another process pushed our change while we waited for the lock, there is nothing left to do.
-    Never raises for a gateway; raises StoreError or StoreBusy where the record cannot be read or written.
-    """
-    deadline = time.monotonic() + seconds_left
-    with file_lock(state_dir / "locks" / f"{facts.name}.gateway.lock", WaitBudget(seconds_left)) as got:
-        if not got:
-            return PushResult(delivered=False, pending=True, error="another process holds this job's gateway lock")
-        # Read only now: who waits for the lock with values in hand would put older ones over newer ones.
-        snapshot = snapshot_of(store, facts.name)
-        version = snapshot.version(facts.name)
-        if only_if_pending and not snapshot.pending(facts.name):
-            return PushResult(delivered=True, pending=False)
-        registry = registry_of(lambda: snapshot, [facts], unknown_as_nan=True)
-        error, late = _push(url, _group(store.deployment, facts.name), registry, deadline)
-        with store.write() as connection:
-            if error is None:
-                return PushResult(delivered=True, pending=record_delivered(connection, facts.name, version, now()))
-            record_failed(connection, facts.name, error, timed_out_at=now() if late else None)
-            # The ledger did not change by it: no new version, or each failure would owe one more push.
-            totals.add(connection, facts.name, [totals.count(TELEMETRY_FAILURES, sink="gateway")])
-            return PushResult(delivered=False, pending=True, error=error)
+    store: Store
+    url: str
+    state_dir: Path
+    now: Callable[[], datetime] = utc_now
 
+    def push(self, facts: JobFacts, *, seconds: float, only_if_pending: bool = False) -> PushResult:
+        """Pushes one job's group within `seconds`, waiting for its lock included, and records the result.
 
-def push_pending(
-    store: Store,
-    url: str,
-    state_dir: Path,
-    *,
-    describe: Callable[[str], JobFacts | None],
-    seconds_left: float,
-    now: Callable[[], datetime] = utc_now,
-    leave_out: Collection[str] = (),
-) -> dict[str, PushResult]:
-    """Pushes every group that is pending, as far as the time goes; stops at the first that the gateway does not take in time.
-
-    `describe` gives a job's facts, or None where only its name is known.
-    """
-    deadline = time.monotonic() + seconds_left
-    with store.read() as connection:
-        jobs = [job for job in pending_jobs(connection, now()) if job not in leave_out]
-    results: dict[str, PushResult] = {}
-    for job in jobs:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        facts = describe(job) or JobFacts(job, configured=False)
-        results[job] = result = push_job(store, facts, url, state_dir, seconds_left=left, now=now, only_if_pending=True)
-        if not result.delivered:
-            break
-    return results
-
-
-def push_scheduler(store: Store, url: str, state_dir: Path, *, seconds_left: float) -> PushResult:
-    """Pushes the scheduler's group within `seconds_left`. Never raises: nothing is recorded of it, the next push is 15 s away."""
-    deadline = time.monotonic() + seconds_left
-    try:
-        with file_lock(state_dir / "locks" / _SCHEDULER_LOCK, WaitBudget(seconds_left)) as got:
+        `only_if_pending`: where another process pushed our change while we waited for the lock, there is nothing left to do.
+        Never raises for a gateway; raises StoreError or StoreBusy where the record cannot be read or written.
+        """
+        deadline, store = Deadline(seconds), self.store
+        with self._lock(facts.name, seconds) as got:
             if not got:
-                return PushResult(delivered=False, pending=True, error="another scheduler holds the lock of this group")
-            registry = scheduler_registry(scheduler_snapshot(store))
-            error, _ = _push(url, {"deployment": store.deployment, "component": "scheduler"}, registry, deadline)
-    except TaskPilotError as refusal:
-        error = str(refusal)
-    return PushResult(delivered=error is None, pending=error is not None, error=error)
+                return PushResult(delivered=False, pending=True, error="another process holds this job's gateway lock")
+            # Read only now: values read before the wait for the lock would replace newer ones.
+            snapshot = snapshot_of(store, facts.name)
+            version = snapshot.version(facts.name)
+            if only_if_pending and not snapshot.pending(facts.name):
+                return PushResult(delivered=True, pending=False)
+            registry = registry_of(StoreCollector(snapshot, [facts], unknown_as_nan=True))
+            error, late = _push(self.url, _group(store.deployment, facts.name), registry, deadline)
+            with store.write() as connection:
+                if error is None:
+                    return PushResult(delivered=True, pending=record_delivered(connection, facts.name, version, self.now()))
+                record_failed(connection, facts.name, error, timed_out_at=self.now() if late else None)
+                # The ledger did not change by it: no new version, or each failure would make one more push pending.
+                totals.add(connection, facts.name, [totals.count(TELEMETRY_FAILURES, sink="gateway")])
+                return PushResult(delivered=False, pending=True, error=error)
+
+    def push_pending(
+        self, describe: Callable[[str], JobFacts | None], *, seconds: float, first: JobFacts | None = None
+    ) -> dict[str, PushResult]:
+        """Pushes every group that is pending, `first` before all others; stops at the first that the gateway does not take in time.
+
+        `describe` gives a job's facts, or None where only its name is known.
+        """
+        deadline = Deadline(seconds)
+        results: dict[str, PushResult] = {}
+        if first is not None:
+            results[first.name] = self.push(first, seconds=seconds, only_if_pending=True)
+            if not results[first.name].delivered:
+                return results
+        # Read only now: processes that end at the same time have pushed their own jobs meanwhile.
+        with self.store.read() as connection:
+            jobs = [job for job in pending_jobs(connection, self.now()) if job not in results]
+        for job in jobs:
+            left = deadline.left
+            if left <= 0:
+                break
+            results[job] = self.push(describe(job) or JobFacts(job, configured=False), seconds=left, only_if_pending=True)
+            if not results[job].delivered:
+                break
+        return results
+
+    def push_scheduler(self, *, seconds: float) -> PushResult:
+        """Pushes the scheduler's group within `seconds`. Never raises: nothing is recorded of it, the next push is 15 s away."""
+        deadline = Deadline(seconds)
+        try:
+            with file_lock(self.state_dir / "locks" / _SCHEDULER_LOCK, WaitBudget(seconds)) as got:
+                if not got:
+                    return PushResult(delivered=False, pending=True, error="another scheduler holds the lock of this group")
+                registry = registry_of(SchedulerCollector.of(self.store))
+                error, _ = _push(self.url, _scheduler_group(self.store.deployment), registry, deadline)
+        except TaskPilotError as refusal:
+            error = str(refusal)
+        return PushResult(delivered=error is None, pending=error is not None, error=error)
+
+    def delete(self, job: str, *, seconds: float) -> None:
+        """Deletes the group of a job that is gone, and what is pending of it; no push of ours can arrive meanwhile.
+
+        Raises GatewayUnreachable, also where another process pushes the group all the time.
+        """
+        deadline = Deadline(seconds)
+        with self._lock(job, seconds) as got:
+            if not got:
+                raise GatewayUnreachable(self.url, f"another process holds the lock of {one_line(job)}'s group")
+            _delete(self.url, _group(self.store.deployment, job), deadline)
+            with self.store.write() as connection:
+                record_removed(connection, job)
+
+    def delete_scheduler(self, *, seconds: float) -> None:
+        """Deletes the scheduler's group at an orderly end, where no other scheduler fills it: its last tick would cause an alert for ever.
+
+        Raises GatewayUnreachable.
+        """
+        deadline = Deadline(seconds)
+        with file_lock(self.state_dir / "locks" / _SCHEDULER_LOCK, WaitBudget(seconds)) as got, self.store.read() as connection:
+            if got and not awake_schedulers(connection, self.now()):
+                _delete(self.url, _scheduler_group(self.store.deployment), deadline)
+
+    def _lock(self, job: str, seconds: float) -> AbstractContextManager[bool]:
+        return file_lock(self.state_dir / "locks" / f"{job}.gateway.lock", WaitBudget(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +159,11 @@ class Group:
 
     labels: dict[str, str]
     store_ids: tuple[str, ...]
-    """Who fills it, as `taskpilot_store_info` says; empty where nobody said so."""
+    """The stores that fill it, by `taskpilot_store_info`; empty where the group has none."""
 
 
 def groups_of(url: str, *, seconds: float = 5.0) -> list[Group]:
-    """Every group that the gateway holds. Raises GatewayUnreachable where it does not say."""
+    """Every group that the gateway has. Raises GatewayUnreachable where it gives no list."""
     try:
         answer = exchange("GET", f"{_base(url)}/api/v1/metrics", seconds=seconds, body_max=_GROUPS_MAX)
         groups = json.loads(answer.body)["data"] if answer.status == 200 else None
@@ -160,7 +179,7 @@ def groups_of(url: str, *, seconds: float = 5.0) -> list[Group]:
 
 
 def foreign_store(url: str, deployment: str, job: str, store_id: str, *, seconds: float = 5.0) -> str | None:
-    """The id of another store that fills this job's group, or None. Raises GatewayUnreachable where the gateway does not say."""
+    """The id of another store that fills this job's group, or None. Raises GatewayUnreachable where the gateway gives no list."""
     ours = {"job": JOB, "deployment": deployment, "job_name": job}
     owners = [owner for group in groups_of(url, seconds=seconds) if group.labels == ours for owner in group.store_ids]
     return next((owner for owner in owners if owner != store_id), None)
@@ -173,49 +192,20 @@ def groups_of_jobs(url: str, deployment: str, *, seconds: float = 5.0) -> dict[s
     return {job: group for job, group in found if job and group.labels == {**ours, "job_name": job}}
 
 
-def retire_group(store: Store, url: str, state_dir: Path, job: str, *, seconds_left: float) -> None:
-    """Removes the group of a job that is gone, and with it what is pending of it; no push of ours can land meanwhile.
-
-    Raises GatewayUnreachable, also where another process pushes the group all the time.
-    """
-    deadline = time.monotonic() + seconds_left
-    with file_lock(state_dir / "locks" / f"{job}.gateway.lock", WaitBudget(seconds_left)) as got:
-        if not got:
-            raise GatewayUnreachable(url, f"another process holds the lock of {one_line(job)}'s group")
-        delete_group(url, store.deployment, job, seconds=deadline - time.monotonic())
-        with store.write() as connection:
-            record_removed(connection, job)
-
-
-def delete_group(url: str, deployment: str, job: str, *, seconds: float = 5.0) -> None:
-    """Removes the group of a job that is gone. Raises GatewayUnreachable."""
-    _delete(url, _group(deployment, job), seconds)
-
-
-def retire_scheduler(store: Store, url: str, state_dir: Path, *, seconds: float, now: Callable[[], datetime] = utc_now) -> None:
-    """Removes the scheduler's group at an orderly end, where no other scheduler fills it: its last tick would alarm for ever.
-
-    Raises GatewayUnreachable.
-    """
-    with file_lock(state_dir / "locks" / _SCHEDULER_LOCK, WaitBudget(seconds)) as got, store.read() as connection:
-        if got and not awake_schedulers(connection, now()):
-            _delete(url, {"deployment": store.deployment, "component": "scheduler"}, seconds)
-
-
-def _delete(url: str, group: dict[str, str], seconds: float) -> None:
+def _delete(url: str, group: dict[str, str], deadline: Deadline) -> None:
     from prometheus_client import delete_from_gateway
 
     answers: list[Answer] = []
     try:
-        delete_from_gateway(_base(url), JOB, grouping_key=group, handler=_handler(answers, time.monotonic() + seconds))
+        delete_from_gateway(_base(url), JOB, grouping_key=group, handler=_handler(answers, deadline))
     except (Unanswered, ValueError) as error:
         raise GatewayUnreachable(url, str(error)) from error
     if answers[0].status not in (200, 202):
         raise GatewayUnreachable(url, _refusal(answers[0]))
 
 
-def _push(url: str, group: dict[str, str], registry: Any, deadline: float) -> tuple[str | None, bool]:
-    """The error, if any, and whether the push may still land."""
+def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline) -> tuple[str | None, bool]:
+    """The error, if any, and whether the push may still arrive."""
     from prometheus_client import pushadd_to_gateway
 
     answers: list[Answer] = []
@@ -230,14 +220,14 @@ def _push(url: str, group: dict[str, str], registry: Any, deadline: float) -> tu
     return _refusal(answers[0]), answers[0].late
 
 
-def _handler(answers: list[Answer], deadline: float) -> Callable[..., Callable[[], None]]:
-    """prometheus_client's own handler bounds each read, not the whole; a server that drips held it for 11 s."""
+def _handler(answers: list[Answer], deadline: Deadline) -> Callable[..., Callable[[], None]]:
+    """prometheus_client's own handler limits each read, not all of them: a server that sent a byte at a time held it for 11 s."""
 
     def prepare(url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes) -> Callable[[], None]:
         del timeout
 
         def ask() -> None:
-            answers.append(exchange(method, url, seconds=deadline - time.monotonic(), body=data, headers=dict(headers)))
+            answers.append(exchange(method, url, seconds=deadline.left, body=data, headers=dict(headers)))
 
         return ask
 
@@ -246,6 +236,10 @@ def _handler(answers: list[Answer], deadline: float) -> Callable[..., Callable[[
 
 def _group(deployment: str, job: str) -> dict[str, str]:
     return {"deployment": deployment, "job_name": job}
+
+
+def _scheduler_group(deployment: str) -> dict[str, str]:
+    return {"deployment": deployment, "component": "scheduler"}
 
 
 def _base(url: str) -> str:
@@ -260,5 +254,12 @@ def _store_ids(group: dict[str, Any]) -> list[str]:
 
 
 def _refusal(answer: Answer) -> str:
-    said = one_line(answer.body.decode("utf-8", "replace"))
-    return f"it answered {answer.status}" + (f": {said}" if said else "")
+    text = one_line(answer.body.decode("utf-8", "replace"))
+    return f"it answered {answer.status}" + (f": {text}" if text else "")
+
+
+def _unreachable(url: str, cause: str) -> str:
+    return (
+        f"the Pushgateway at {shown(url)} gave no usable answer: {cause}. "
+        "Check TASKPILOT_PUSHGATEWAY_URL and the gateway; nothing is lost, pending values are pushed later"
+    )

@@ -1,4 +1,4 @@
-"""Files that many processes append whole lines to, that a full disk cannot break, and that are rotated by whoever fills them."""
+"""Append-only files: whole lines from many processes, also when the disk fills up, and rotation by the process that fills them."""
 
 import os
 import threading
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taskpilot.telemetry.locks import WaitBudget, file_lock
+from taskpilot.files import WaitBudget, file_lock
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""O_NONBLOCK so that a FIFO put in the file's place cannot hang us; a regular file does not mind it."""
+"""O_NONBLOCK so that a FIFO in the file's place cannot block us; it changes nothing for a regular file."""
 
 ROTATE_BYTES: Final = 20 * 1024 * 1024
-"""About 50,000 lines: a file that an editor still opens."""
+"""About 50,000 lines: an editor still opens it."""
 _KEPT: Final = 5
-"""Older files, `.1` the youngest: a shipper that was away for a week of busy nights still finds every line."""
+"""Older files, `.1` is the newest: a log shipper that was down for a week still finds every line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When a file gives way to a new one. All processes that append to the file must agree on the lock."""
+    """When a file is replaced by a new one. All processes that append to the file must use the same lock."""
 
     lock: Path
     bytes: int = ROTATE_BYTES
@@ -36,8 +36,8 @@ class Rotation:
 class SharedLogFile:
     """A file (0600, in a folder of 0700) that lines are added to, each in one write; opened at the first line.
 
-    A file that was renamed or removed by a log rotation is opened anew. Where a `rotation` is given, the process whose line reaches the
-    limit renames the file, and no line of another process is lost by it. `on_lost` hears of each line that could not be written.
+    A file that was renamed or removed by a log rotation is opened again. With a `rotation`, the process whose line reaches the limit
+    renames the file, and no line of another process is lost. `on_lost` is called for each line that could not be written.
     """
 
     def __init__(self, path: Path, *, rotation: Rotation | None = None, on_lost: Callable[[Path, OSError], None] | None = None) -> None:
@@ -56,8 +56,8 @@ class SharedLogFile:
             try:
                 after = self._write(data)
                 if after.st_nlink == 0:
-                    # Others rotated so often since we looked that the file under our line is gone: it goes into the newest one.
-                    self._forget()
+                    # Other processes rotated so often meanwhile that the file with our line is deleted: write the line again.
+                    self._close()
                     after = self._write(data)
                 if self._rotation is not None and after.st_size >= self._rotation.bytes:
                     self._rotate(self._rotation)
@@ -69,13 +69,13 @@ class SharedLogFile:
         return True
 
     def close(self) -> None:
-        """Lets go of the file; another line opens it again."""
+        """Closes the file; another line opens it again."""
         with self._lock:
-            self._forget()
+            self._close()
 
     def _write(self, data: bytes) -> os.stat_result:
         descriptor = self._current()
-        # The rest of a line that a full disk cut is ended first, so that it spoils itself alone.
+        # After a line that a full disk cut, a line end first: only the cut line is damaged.
         whole = b"\n" + data if self._torn else data
         written = os.write(descriptor, whole)
         if written < len(whole):
@@ -87,23 +87,17 @@ class SharedLogFile:
         return os.fstat(descriptor)
 
     def _rotate(self, rotation: Rotation) -> None:
-        """Renames a full file to `.1`, and older ones on, unless somebody else is at it.
+        """Renames a full file to `.1`, and older ones accordingly, unless another process does so.
 
-        Others may still write into the renamed file for a moment: it is only deleted after as many rotations as are kept, and a writer
-        notices that.
+        Others may still write into the renamed file for a moment. It is deleted only after as many rotations as are kept, and a
+        writer notices that.
         """
-        # A folder that cannot be changed leaves one long file; the next line tries again.
+        # In a folder that cannot be changed the file grows; the next line tries again.
         with suppress(OSError), file_lock(rotation.lock, WaitBudget(0.0)) as got:
             if not got or self.path.lstat().st_size < rotation.bytes:
                 return
-            for number in range(rotation.kept - 1, 0, -1):
-                with suppress(FileNotFoundError):
-                    self._old(number).replace(self._old(number + 1))
-            self.path.replace(self._old(1))
-            self._forget()
-
-    def _old(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
+            _rotate(self.path, rotation.kept)
+            self._close()
 
     def _current(self) -> int:
         if self._descriptor is not None:
@@ -113,7 +107,7 @@ class SharedLogFile:
             except FileNotFoundError:
                 there = None
             if there is None or (there.st_ino, there.st_dev) != (opened.st_ino, opened.st_dev):
-                self._forget()
+                self._close()
         if self._descriptor is None:
             try:
                 self._descriptor = os.open(self.path, _FLAGS, 0o600)
@@ -122,7 +116,37 @@ class SharedLogFile:
                 self._descriptor = os.open(self.path, _FLAGS, 0o600)
         return self._descriptor
 
-    def _forget(self) -> None:
+    def _close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def append_whole(path: Path, data: bytes, *, limit_bytes: int, kept: int) -> None:
+    """Appends all of the data or none of it, into a new file where the old one would grow beyond the limit. Raises OSError.
+
+    Only for a file with one writer at a time (its caller holds a lock): what a full disk cut is taken back.
+    """
+    with suppress(FileNotFoundError):
+        if path.lstat().st_size > max(limit_bytes - len(data), 0):
+            _rotate(path, kept)
+    descriptor = os.open(path, _FLAGS, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(descriptor, data[done:])
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _rotate(path: Path, kept: int) -> None:
+    """Each file gets the next number, the oldest one goes."""
+    files = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, kept + 1))]
+    for number in range(kept, 0, -1):
+        with suppress(FileNotFoundError):
+            files[number - 1].replace(files[number])

@@ -1,4 +1,4 @@
-"""Logs as JSON lines: one shared file that a shipper reads, and one for each run. The owner of loguru."""
+"""Logs as JSON lines: one shared file for log shippers, and one for each run. The only module that imports loguru."""
 
 import logging
 import sys
@@ -48,29 +48,29 @@ def configure_logs(
 ) -> Callable[[], int]:
     """From here on this process logs to logs/taskpilot.log, and to runs/<run_id>/run.log where a run is named; never to stderr.
 
-    The logging of libraries goes the same way. `secrets` are masked in every line. The shared file is rotated at `rotate_bytes`. Where a
-    file cannot be written, lines are counted and `warn` hears one sentence a minute (by default it is printed on stderr). May be called
-    again, as after a fork. Gives a function that tells how many lines were lost since.
+    The logging of libraries goes to the same files. `secrets` are masked in every line. The shared file is rotated at `rotate_bytes`.
+    Where a file cannot be written, lines are counted and `warn` gets one sentence a minute (by default it is printed on stderr). May be
+    called again, as after a fork. Gives a function that returns how many lines were lost since.
     """
     from loguru import logger
 
-    lost = _Lost(warn or _to_stderr)
-    files = [SharedLogFile(state_dir / FILE, rotation=Rotation.in_state_dir(state_dir, limit_bytes=rotate_bytes), on_lost=lost.tell)]
+    lost = _LostLines(warn or _to_stderr)
+    files = [SharedLogFile(state_dir / FILE, rotation=Rotation.in_state_dir(state_dir, limit_bytes=rotate_bytes), on_lost=lost.count)]
     if run_id is not None:
-        files.append(SharedLogFile(state_dir / "runs" / run_id / RUN_FILE, on_lost=lost.tell))
+        files.append(SharedLogFile(state_dir / "runs" / run_id / RUN_FILE, on_lost=lost.count))
     sink = _Sink(files, EcsLines(Redactor(secrets), deployment=deployment), identity)
     logger.remove()
-    # The sink makes the line from the record: no template ever holds a message, so braces and tags in a model's text are only text.
+    # The sink makes the line from loguru's record: no message is used as a template, so braces and tags in a model's text stay text.
     logger.add(sink, level=level.upper(), format=_nothing, catch=False, diagnose=False, backtrace=False, colorize=False, enqueue=False)
     _intercept(level.upper())
     return lambda: lost.total
 
 
 class LogSignal:
-    """A signal that writes each event as a line, with its stable `event.action`."""
+    """Writes each event as a line, with its stable `event.action`."""
 
     def emit(self, fact: Fact) -> None:
-        """Takes events; other facts have their own files."""
+        """Writes events; other facts have their own files."""
         if isinstance(fact, Event):
             message, fields = fact.message, dict(fact.fields)
             if isinstance(reason := fields.get("reason"), Reason):
@@ -127,12 +127,12 @@ def _formatted(message: object, args: tuple[object, ...]) -> str:
 
 
 def run_logger(identity: RunIdentity | None = None, *, name: str = "job") -> RunLogger:
-    """A logger for a run's own words."""
+    """A logger for what a run logs."""
     return RunLogger(identity, name=name)
 
 
 class _Sink:
-    """Takes loguru's messages; never raises and never prints."""
+    """Receives loguru's messages; never raises and never prints."""
 
     def __init__(self, files: list[SharedLogFile], lines: EcsLines, identity: RunIdentity | None) -> None:
         self._files = files
@@ -158,8 +158,8 @@ class _Sink:
                 file.append(line)
 
 
-class _Lost:
-    """Says once a minute that lines are lost: a full disk must not flood stderr."""
+class _LostLines:
+    """Warns once a minute that lines are lost: a full disk must not flood stderr."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -167,7 +167,7 @@ class _Lost:
         self._next = 0.0
         self.total = 0
 
-    def tell(self, path: Path, error: OSError) -> None:
+    def count(self, path: Path, error: OSError) -> None:
         self._lines += 1
         self.total += 1
         if time.monotonic() >= self._next:
@@ -175,11 +175,11 @@ class _Lost:
             lines, self._lines = self._lines, 0
             what = f"{lines} log line{'s' if lines > 1 else ''} could not be written to {path}: {error.strerror or error}"
             with suppress(Exception):
-                self._warn(f"taskpilot: {what}; the run goes on. Free some space or check the folder's rights; this is said once a minute")
+                self._warn(f"taskpilot: {what}; the run goes on. Free some space or check its permissions; warned once a minute")
 
 
-class _Intercepted(logging.Handler):
-    """Hands what libraries log to loguru."""
+class _LoguruHandler(logging.Handler):
+    """Passes what libraries log to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(Exception):
@@ -193,12 +193,12 @@ class _Intercepted(logging.Handler):
 
 def _intercept(level: str) -> None:
     root = logging.getLogger()
-    for handler in [one for one in root.handlers if isinstance(one, _Intercepted)]:
+    for handler in [one for one in root.handlers if isinstance(one, _LoguruHandler)]:
         root.removeHandler(handler)
-    root.addHandler(_Intercepted())
+    root.addHandler(_LoguruHandler())
     root.setLevel(level if level in logging.getLevelNamesMapping() else logging.INFO)
     for name in _NOISY:
-        # What they say below a warning is about themselves, and may quote requests.
+        # Below a warning they log their own details, which may quote requests.
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
 
@@ -209,7 +209,7 @@ def _log(level: str, message: str, given: dict[str, Any]) -> None:
     given.setdefault("at", None)
     if given["at"] is None:
         given["at"] = utc_now()
-    # No arguments to log(): loguru formats a message only where it gets some.
+    # No arguments to log(): loguru formats a message only where it gets arguments.
     logger.bind(taskpilot=given).log(_LEVELS.get(level.lower(), "INFO"), message)
 
 

@@ -1,38 +1,47 @@
-"""The metrics, computed from the record by one collector: the same totals from a process of four seconds and from a server."""
+"""The metrics, computed from the store: a run of four seconds and a server give the same totals."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import product
 from math import inf, nan
-from typing import Any, Final
+from typing import Any
 
 from taskpilot.domain import instruments
-from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS, Instrument
+from taskpilot.domain.instruments import COUNTERS, GAUGES, HISTOGRAMS, Instrument
 from taskpilot.domain.times import to_micros
 from taskpilot.domain.version import version
 from taskpilot.store.database import Store
+from taskpilot.store.fires import queue_length
 from taskpilot.store.metrics_queries import Total, pending_approvals, states_of, totals_of
+from taskpilot.store.runs import count_running
+from taskpilot.store.schedulers import last_tick
 from taskpilot.store.schedules import pauses_in_force
-from taskpilot.telemetry.job_facts import LAST_STATUSES, JobFacts, known_label_sets
 
-BUILD_INFO: Final = "taskpilot_build_info"
 
-_STATE_GAUGES: Final = (
-    (instruments.LAST_SCHEDULED, "last_scheduled"),
-    (instruments.LAST_START, "last_start"),
-    (instruments.LAST_COMPLETION, "last_completion"),
-    (instruments.LAST_SUCCESS, "last_success"),
-    (instruments.LAST_DURATION, "last_duration_micros"),
-    (instruments.LAST_EXIT_CODE, "last_exit_code"),
-    (instruments.LAST_COST, "last_cost_nano"),
-    (instruments.LAST_BUDGET_USED, "last_budget_used_micros"),
-)
-_PER_RUN: Final = frozenset({instruments.LAST_COST.name, instruments.LAST_BUDGET_USED.name})
-"""Gauges that one run has and the next may not have: an unpriced call, no ceiling."""
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """One job as configured: its known label values, of which zeros are exported, and its limits."""
+
+    name: str
+    model: str | None = None
+    tools: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    deadline_micros: int | None = None
+    max_success_gap_micros: int | None = None
+    next_fire: datetime | None = None
+    configured: bool = True
+    """False: only the job's name is known (its file is broken, or was not read); what was exported of its limits stays."""
+
+    def label_sets(self, instrument: Instrument) -> Iterator[tuple[str, ...]]:
+        """The known label values of an instrument, in the order of its labels; none where the configuration is not known."""
+        own = {"model": (self.model,) if self.model else (), "tool": self.tools, "agent": self.agents}
+        return product(*(values or own.get(label, ()) for label, values in instrument.labels.items())) if self.configured else iter(())
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The record's numbers at one moment, for one job or for all."""
+    """The store's numbers at one moment, for one job or for all."""
 
     deployment: str
     store_id: str
@@ -84,136 +93,163 @@ class _Histogram:
 
 
 class StoreCollector:
-    """A collector for a prometheus_client registry: asked for its numbers, it reads the record.
+    """A collector for a prometheus_client registry: the numbers of a snapshot.
 
-    `unknown_as_nan`: a value that a job had and now has no more is NaN instead of absent. A push needs that: the gateway keeps the
-    last value of a metric that is not pushed any more.
+    `unknown_as_nan`: a value that a job had and no longer has is NaN instead of absent. A push needs that: the gateway keeps the
+    last value of a metric that is no longer pushed.
     """
 
-    def __init__(self, read: Callable[[], Snapshot], jobs: Iterable[JobFacts] = (), *, unknown_as_nan: bool = False) -> None:
-        self._read = read
-        self._jobs = {facts.name: facts for facts in jobs}
+    def __init__(self, snapshot: Snapshot, jobs: Iterable[JobFacts] = (), *, unknown_as_nan: bool = False) -> None:
+        self._snapshot = snapshot
         self._unknown_as_nan = unknown_as_nan
+        known = {facts.name: facts for facts in jobs}
+        self._facts = known if snapshot.job is None else {snapshot.job: known.get(snapshot.job, JobFacts(snapshot.job, configured=False))}
+        self._jobs = tuple(sorted({*snapshot.jobs, *self._facts}))
+        self._totals: dict[str, list[Total]] = {}
+        for total in snapshot.totals:
+            self._totals.setdefault(total.metric, []).append(total)
 
     def collect(self) -> Iterator[Any]:
         """Every counter, histogram and gauge that has data, and zeros for the label sets that are known."""
-        snapshot = self._read()
-        wanted = self._jobs.values() if snapshot.job is None else [self._jobs.get(snapshot.job, JobFacts(snapshot.job, configured=False))]
-        facts = {one.name: one for one in wanted}
-        jobs = tuple(sorted(set(snapshot.jobs) | set(facts)))
-        yield from self._counters(snapshot, jobs, facts)
-        yield from self._histograms(snapshot, jobs, facts)
-        yield from self._gauges(snapshot, jobs, facts)
+        yield from self._counters()
+        yield from self._histograms()
+        yield from self._gauges()
+        yield build_info(self._snapshot.deployment, self._snapshot.job)
 
-    def _counters(self, snapshot: Snapshot, jobs: Sequence[str], facts: Mapping[str, JobFacts]) -> Iterator[Any]:
+    def _counters(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily
 
-        by_metric = _grouped(snapshot.totals)
         for instrument in COUNTERS:
-            values = _zeros(instrument, jobs, facts, 0)
-            for total in by_metric.get(instrument.name, ()):
-                place = (total.job, _label_values(instrument, total.labels))
+            values: dict[_Place, float] = dict.fromkeys(self._known_places(instrument), 0)
+            for total in self._totals.get(instrument.name, ()):
+                place = _place(instrument, total)
                 values[place] = values.get(place, 0) + total.value
-            family = CounterMetricFamily(instrument.name, instrument.help, labels=_label_names(instrument))
-            for (job, labels), value in sorted(values.items()):
-                family.add_metric([*labels, snapshot.deployment, job], value / instrument.scale)
             if values:
-                yield family
+                family = CounterMetricFamily(instrument.name, instrument.help, labels=_label_names(instrument))
+                yield _filled(family, instrument, self._snapshot.deployment, values)
 
-    def _histograms(self, snapshot: Snapshot, jobs: Sequence[str], facts: Mapping[str, JobFacts]) -> Iterator[Any]:
+    def _histograms(self) -> Iterator[Any]:
         from prometheus_client.core import HistogramMetricFamily
 
-        by_metric = _grouped(snapshot.totals)
         for instrument in HISTOGRAMS:
-            values = {place: _Histogram() for place in _zeros(instrument, jobs, facts, 0)}
-            for total in by_metric.get(f"{instrument.name}_bucket", ()):
-                one = values.setdefault((total.job, _label_values(instrument, total.labels)), _Histogram())
+            values = {place: _Histogram() for place in self._known_places(instrument)}
+            for total in self._totals.get(f"{instrument.name}_bucket", ()):
+                one = values.setdefault(_place(instrument, total), _Histogram())
                 bound = _bound(total.labels.get("le", ""))
                 one.buckets[bound] = one.buckets.get(bound, 0) + total.value
-            for total in by_metric.get(f"{instrument.name}_sum", ()):
-                values.setdefault((total.job, _label_values(instrument, total.labels)), _Histogram()).total += total.value
+            for total in self._totals.get(f"{instrument.name}_sum", ()):
+                values.setdefault(_place(instrument, total), _Histogram()).total += total.value
             family = HistogramMetricFamily(instrument.name, instrument.help, labels=_label_names(instrument))
             for (job, labels), one in sorted(values.items(), key=lambda item: item[0]):
-                family.add_metric([*labels, snapshot.deployment, job], one.cumulative(instrument.buckets), one.total / instrument.scale)
+                where = [*labels, self._snapshot.deployment, str(job)]
+                family.add_metric(where, one.cumulative(instrument.buckets), one.total / instrument.scale)
             if values:
                 yield family
 
-    def _gauges(self, snapshot: Snapshot, jobs: Sequence[str], facts: Mapping[str, JobFacts]) -> Iterator[Any]:
-        for instrument, column in _STATE_GAUGES:
-            yield from _gauge(instrument, snapshot, {(job, ()): self._last(snapshot, job, instrument, column) for job in jobs})
-        states = snapshot.states
-        yield from _gauge(
-            instruments.LAST_STATUS,
-            snapshot,
-            {
-                (job, (status,)): float(state.last_status == status)
-                for job, state in states.items()
-                if state.last_status
-                for status in dict.fromkeys((*LAST_STATUSES, state.last_status))
-            },
-        )
-        kinds = {"input": "last_input_tokens", "cached_input": "last_cached_input_tokens", "output": "last_output_tokens"}
-        tokens = {(job, (kind,)): getattr(state, column) for job, state in states.items() for kind, column in kinds.items()}
-        yield from _gauge(instruments.LAST_TOKENS, snapshot, tokens)
-        known = {job: one for job, one in facts.items() if one.configured}
-        yield from _gauge(instruments.DEADLINE, snapshot, {(job, ()): one.deadline_micros for job, one in known.items()})
-        gone = nan if self._unknown_as_nan else None
-        gaps = {(job, ()): gone if one.max_success_gap_micros is None else one.max_success_gap_micros for job, one in known.items()}
-        yield from _gauge(instruments.MAX_SUCCESS_GAP, snapshot, gaps)
-        fires = {(job, ()): gone if one.next_fire is None else to_micros(one.next_fire) for job, one in known.items()}
-        yield from _gauge(instruments.NEXT_FIRE, snapshot, fires)
-        yield from _gauge(instruments.PAUSED, snapshot, {(job, ()): float(job in snapshot.paused) for job in jobs})
-        yield from _gauge(instruments.APPROVALS_PENDING, snapshot, {(job, ()): snapshot.approvals.get(job, 0) for job in jobs})
-        yield from _gauge(instruments.STORE_INFO, snapshot, {(job, (snapshot.store_id,)): 1 for job in jobs})
-        yield build_info(snapshot.deployment, snapshot.job)
+    def _gauges(self) -> Iterator[Any]:
+        for instrument in GAUGES:
+            found = {(job, labels): value for job in self._jobs for labels, value in self._of_job(instrument, job)}
+            values: dict[_Place, float] = {place: value for place, value in found.items() if value is not None}
+            if values:
+                yield _gauge_family(instrument, self._snapshot.deployment, values)
 
-    def _last(self, snapshot: Snapshot, job: str, instrument: Instrument, column: str) -> float | None:
+    def _known_places(self, instrument: Instrument) -> Iterator["_Place"]:
+        return ((job, labels) for job, facts in self._facts.items() for labels in facts.label_sets(instrument))
+
+    def _of_job(self, instrument: Instrument, job: str) -> Iterator[tuple[tuple[str, ...], float | None]]:
+        """A job's values of a gauge, by its label values."""
+        snapshot, facts = self._snapshot, self._facts.get(job)
         state = snapshot.states.get(job)
-        if state is None:
-            return None
-        value = getattr(state, column)
-        if value is not None:
-            return float(value)
-        return nan if self._unknown_as_nan and instrument.name in _PER_RUN and state.last_completion is not None else None
+        if instrument.column and state is not None:
+            lapsed = self._lapsed(instrument) if state.last_completion is not None else None
+            for labels in product(*instrument.labels.values()):
+                value = getattr(state, instrument.column.format(**dict(zip(instrument.labels, labels, strict=True))))
+                yield labels, lapsed if value is None else float(value)
+        elif instrument.fact and facts is not None and facts.configured:
+            value = getattr(facts, instrument.fact)
+            yield (), self._lapsed(instrument) if value is None else to_micros(value) if isinstance(value, datetime) else value
+        elif instrument is instruments.LAST_STATUS and state is not None and state.last_status:
+            for status in dict.fromkeys((*instrument.labels["status"], state.last_status)):
+                yield (status,), float(status == state.last_status)
+        elif instrument is instruments.PAUSED:
+            yield (), float(job in snapshot.paused)
+        elif instrument is instruments.APPROVALS_PENDING:
+            yield (), snapshot.approvals.get(job, 0)
+        elif instrument is instruments.STORE_INFO:
+            yield (snapshot.store_id,), 1
+
+    def _lapsed(self, instrument: Instrument) -> float | None:
+        return nan if self._unknown_as_nan and instrument.may_lapse else None
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerCollector:
+    """A collector for a prometheus_client registry: all schedulers of a store together, at one moment."""
+
+    deployment: str
+    store_id: str
+    last_tick: datetime | None
+    """None where no `taskpilot serve` was ever started."""
+    running: int
+    queued: int
+    alone: bool = True
+    """With the build and the store, which otherwise come with the jobs' series."""
+
+    @classmethod
+    def of(cls, store: Store, *, alone: bool = True) -> "SchedulerCollector":
+        """The numbers, read in one transaction. Raises StoreError or StoreBusy."""
+        with store.read() as connection:
+            tick, running, queued = last_tick(connection), count_running(connection), queue_length(connection)
+        return cls(store.deployment, store.store_id, tick, running, queued, alone)
+
+    def collect(self) -> Iterator[Any]:
+        """The last tick where there was one, the running and the queued runs."""
+        tick = None if self.last_tick is None else to_micros(self.last_tick)
+        for instrument, value in ((instruments.LAST_TICK, tick), (instruments.RUNNING, self.running), (instruments.QUEUED, self.queued)):
+            if value is not None:
+                yield _gauge_family(instrument, self.deployment, {(None, ()): value})
+        if self.alone:
+            yield _gauge_family(instruments.STORE_INFO, self.deployment, {(None, (self.store_id,)): 1})
+            yield build_info(self.deployment)
 
 
 def exposition(snapshot: Snapshot, jobs: Iterable[JobFacts] = ()) -> bytes:
     """The snapshot in Prometheus's text format."""
     from prometheus_client import generate_latest
 
-    return generate_latest(registry_of(lambda: snapshot, jobs))
+    return generate_latest(registry_of(StoreCollector(snapshot, jobs)))
 
 
-def registry_of(read: Callable[[], Snapshot], jobs: Iterable[JobFacts] = (), *, unknown_as_nan: bool = False) -> Any:
-    """A private prometheus_client registry with one collector; nothing of the process-wide one."""
+def exposition_of_server(scheduler: SchedulerCollector, *jobs: StoreCollector) -> bytes:
+    """The numbers of a server in Prometheus's text format: the scheduler's and the process's, and those of the jobs."""
+    from prometheus_client import ProcessCollector, generate_latest
+
+    registry = registry_of(*jobs, scheduler)
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+def registry_of(*collectors: StoreCollector | SchedulerCollector) -> Any:
+    """A prometheus_client registry of its own, without the process-wide metrics."""
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)
-    # The collector has the one method that is asked of it; deriving it from their class would wake prometheus_client at import.
-    registry.register(StoreCollector(read, jobs, unknown_as_nan=unknown_as_nan))
+    for collector in collectors:
+        # Not derived from their class: that would import prometheus_client with this module.
+        registry.register(collector)
     return registry
 
 
-_Values = dict[tuple[str, tuple[str, ...]], int]
+_Place = tuple[str | None, tuple[str, ...]]
+"""A job (None: the series has none), and the values of an instrument's labels."""
 
 
-def _zeros(instrument: Instrument, jobs: Sequence[str], facts: Mapping[str, JobFacts], zero: int) -> _Values:
-    return {(job, labels): zero for job in jobs for labels in known_label_sets(instrument, facts.get(job))}
-
-
-def _grouped(totals: Iterable[Total]) -> dict[str, list[Total]]:
-    groups: dict[str, list[Total]] = {}
-    for total in totals:
-        groups.setdefault(total.metric, []).append(total)
-    return groups
+def _place(instrument: Instrument, total: Total) -> _Place:
+    return total.job, tuple(total.labels.get(name, "") for name in instrument.labels)
 
 
 def _label_names(instrument: Instrument) -> list[str]:
     return [*instrument.labels, "deployment", "job_name"]
-
-
-def _label_values(instrument: Instrument, labels: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(labels.get(name, "") for name in instrument.labels)
 
 
 def _bound(text: str) -> float:
@@ -229,26 +265,22 @@ def _printed(bound: float) -> str:
     return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
 
 
-def _gauge(instrument: Instrument, snapshot: Snapshot, values: Mapping[Any, float | None]) -> Iterator[Any]:
+def _gauge_family(instrument: Instrument, deployment: str, values: Mapping[_Place, float]) -> Any:
     from prometheus_client.core import GaugeMetricFamily
 
-    present = {place: value for place, value in values.items() if value is not None}
-    if present:
-        family = GaugeMetricFamily(instrument.name, instrument.help, labels=_label_names(instrument))
-        for (job, labels), value in sorted(present.items(), key=lambda item: item[0]):
-            family.add_metric([*labels, snapshot.deployment, job], value / instrument.scale)
-        yield family
+    names = _label_names(instrument)
+    labels = names[:-1] if any(job is None for job, _ in values) else names
+    return _filled(GaugeMetricFamily(instrument.name, instrument.help, labels=labels), instrument, deployment, values)
+
+
+def _filled(family: Any, instrument: Instrument, deployment: str, values: Mapping[_Place, float]) -> Any:
+    for (job, labels), value in sorted(values.items(), key=lambda item: (item[0][0] or "", item[0][1])):
+        family.add_metric([*labels, deployment] if job is None else [*labels, deployment, job], value / instrument.scale)
+    return family
 
 
 def build_info(deployment: str, job: str | None = None) -> Any:
-    """The family that says which version wrote a group, or answers a scrape."""
+    """The metric family that names the version of TaskPilot."""
     import platform
 
-    from prometheus_client.core import GaugeMetricFamily
-
-    names, values = ["version", "python", "deployment"], [version(), platform.python_version(), deployment]
-    if job is not None:
-        names, values = [*names, "job_name"], [*values, job]
-    family = GaugeMetricFamily(BUILD_INFO, "Which TaskPilot wrote this?", labels=names)
-    family.add_metric(values, 1)
-    return family
+    return _gauge_family(instruments.BUILD_INFO, deployment, {(job, (version(), platform.python_version())): 1})

@@ -1,9 +1,7 @@
 """metrics.json in the state dir: the last values of every job, by run and in total."""
 
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -11,11 +9,11 @@ from typing import Any, Final
 from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS
 from taskpilot.domain.times import from_micros, utc_now
 from taskpilot.domain.usage import NANO_PER_USD
+from taskpilot.files import WaitBudget, atomic_write, file_lock
 from taskpilot.messages.reasons import reason_sentence
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import reason_of
-from taskpilot.telemetry.locks import WaitBudget, file_lock
 from taskpilot.telemetry.metrics import Snapshot, snapshot_of
 
 FILE: Final = "metrics.json"
@@ -28,24 +26,16 @@ _SCALES: Final = {
 
 
 def write_metrics_file(store: Store, state_dir: Path, *, waits: WaitBudget | None = None, now: Callable[[], datetime] = utc_now) -> bool:
-    """Replaces metrics.json (0600) at once, never a half of it. False, and the old file stays, where that cannot be done."""
+    """Replaces metrics.json (0600) in one step. False, and the old file stays, where that fails."""
     path = state_dir / FILE
-    beside = path.with_name(f".{FILE}.{os.getpid()}")
-    # Under a lock, so that who read earlier does not replace the file later.
+    # Under a lock, so that a process that read earlier does not replace the file later.
     with file_lock(state_dir / "locks" / "metrics-file.lock", waits or WaitBudget(1.0)) as got:
         if not got:
             return False
         try:
             text = json.dumps(_document(store, now()), indent=1, sort_keys=True, allow_nan=False) + "\n"
-            with suppress(FileNotFoundError):
-                beside.unlink()
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            beside.replace(path)
+            atomic_write(path, text.encode())
         except Exception:
-            with suppress(OSError):
-                beside.unlink()
             return False
     return True
 
@@ -94,7 +84,7 @@ def _run(row: Any) -> dict[str, Any] | None:
 
 
 def _exact(value: int, scale: int) -> float:
-    """The number in its unit; a double prints every nano-USD up to 9 million USD as it is."""
+    """The number in its unit; a double shows every nano-USD up to 9 million USD exactly."""
     return value if scale == 1 else value / scale
 
 

@@ -1,7 +1,6 @@
-"""What the supervisor does for telemetry when a run's processes are gone: all of it quiet, all of it within half a second."""
+"""Publishes a change of a job: files, gateway and collector together within half a second, without output or exceptions."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,17 +13,16 @@ from taskpilot.config import Settings
 from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.times import utc_now
-from taskpilot.http import TimedCall
+from taskpilot.files import WaitBudget
+from taskpilot.http import Deadline, TimedCall
 from taskpilot.store import totals
-from taskpilot.store.database import Store, Transaction
-from taskpilot.store.trace_queries import mark_traces_delivered, put_off_traces
-from taskpilot.telemetry.gateway import push_job, push_pending
-from taskpilot.telemetry.job_facts import JobFacts
-from taskpilot.telemetry.locks import WaitBudget
+from taskpilot.store.database import Store
+from taskpilot.telemetry.gateway import Gateway
+from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.telemetry.metrics_file import write_metrics_file
 from taskpilot.telemetry.traces.collector import PROBE_SECONDS, Collector, ExportResult, Reply, Send, is_there, sender
 from taskpilot.telemetry.traces.content import Content
-from taskpilot.telemetry.traces.delivery import CLAIM
+from taskpilot.telemetry.traces.delivery import CLAIM, record_export
 from taskpilot.telemetry.traces.file import Written, write_pending_traces
 
 TOTAL_SECONDS: Final = 0.5
@@ -32,7 +30,7 @@ TOTAL_SECONDS: Final = 0.5
 _LOCAL_SHARE: Final = 0.6
 """Of the total, for the probe of the collector and the locks of the two local files; the gateway and the collector get the rest."""
 _RECORD_SHARE: Final = 0.2
-"""Of the total, kept back for writing down what came of it."""
+"""Of the total, reserved for recording the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Targets:
     collector: Collector | None = None
     """None: traces.jsonl only."""
     resource: Mapping[str, str] = field(default_factory=dict)
-    """What the spans say of who sent them, besides the store: service.name and others."""
+    """Attributes of the spans' resource besides the store: service.name and others."""
     content: Content | None = None
     """None: no prompt, reply, argument or result is in the spans."""
 
@@ -73,10 +71,10 @@ def publish(
     total_seconds: float = TOTAL_SECONDS,
     now: Callable[[], datetime] = utc_now,
 ) -> None:
-    """Writes traces.jsonl and metrics.json, sends the new spans to the collector and pushes the job's totals, then what other jobs owe.
+    """Writes traces.jsonl and metrics.json, sends the new spans to the collector and pushes the job's totals, then other jobs'.
 
-    `run_id` None: only the job's ledger changed (a skip, an approval). Waits of all kinds take at most `total_seconds` together; imports
-    come on top, dead or alive. Never raises and prints nothing: what could not be delivered is counted, and pending where it can be.
+    `run_id` None: only the job's ledger changed (a skip, an approval). All waits together take at most `total_seconds`; imports are
+    not counted. Never raises and prints nothing: what could not be delivered is counted, and stays pending where that is possible.
     """
     with suppress(Exception):
         _publish(store, targets, run_id, facts, describe, total_seconds, now)
@@ -102,36 +100,28 @@ def _publish(
                 send = sender(targets.collector)
         if send is None:
             failed.add("collector")
-    _warm_up(targets)
-    # What is sent below is not to be sent by somebody else meanwhile.
+    _import_libraries(targets)
+    # Until then no other process sends what is sent below.
     due_at = None if targets.collector is None else now() + CLAIM if send is not None else now()
     written = _write_files(store, targets, run_id, failed, waits, now, due_at)
-    deadline = time.monotonic() + total * (1 - _RECORD_SHARE) - waits.spent
+    deadline = Deadline(total * (1 - _RECORD_SHARE) - waits.spent)
     export = None
     if send is not None and written.spans:
-        export = TimedCall(partial(send, written.spans, deadline - time.monotonic()))
+        export = TimedCall(partial(send, written.spans, deadline.left))
     if targets.gateway_url is not None:
         with suppress(Exception):
-            _push(store, targets.gateway_url, targets.state_dir, facts, describe, deadline, now)
+            Gateway(store, targets.gateway_url, targets.state_dir, now).push_pending(describe, seconds=deadline.left, first=facts)
     reply = None
     if export is not None:
-        reply = (export.wait(deadline - time.monotonic()) and export.value) or Reply(ExportResult.UNKNOWN)
-        if reply.word is not ExportResult.TAKEN or reply.rejected:
+        reply = (export.wait(deadline.left) and export.value) or Reply(ExportResult.UNKNOWN)
+        if reply.result is not ExportResult.ACCEPTED or reply.rejected:
             failed.add("collector")
     if reply is None and not failed:
         return
     with store.write() as connection:
         if reply is not None:
-            _note(connection, written.attempts, reply.word, now())
+            record_export(connection, written.attempts, reply.result, now())
         totals.add(connection, facts.name, [totals.count(TELEMETRY_FAILURES, sink=sink) for sink in sorted(failed)])
-
-
-def _note(connection: Transaction, attempts: Sequence[str], word: ExportResult, now: datetime) -> None:
-    """What became of the spans of these attempts. Without an answer they are pending when the claim ends: they may land yet."""
-    if word in (ExportResult.TAKEN, ExportResult.REFUSED):
-        mark_traces_delivered(connection, attempts)
-    elif word is ExportResult.AWAY:
-        put_off_traces(connection, attempts, now)
 
 
 def _write_files(
@@ -163,23 +153,8 @@ def _write_files(
     return written
 
 
-def _push(
-    store: Store,
-    url: str,
-    state_dir: Path,
-    facts: JobFacts,
-    describe: Callable[[str], JobFacts | None],
-    deadline: float,
-    now: Callable[[], datetime],
-) -> None:
-    result = push_job(store, facts, url, state_dir, seconds_left=deadline - time.monotonic(), now=now, only_if_pending=True)
-    if result.delivered:
-        left = deadline - time.monotonic()
-        push_pending(store, url, state_dir, describe=describe, seconds_left=left, now=now, leave_out={facts.name})
-
-
-def _warm_up(targets: Targets) -> None:
-    """Imports before the clock runs: they cost the same, whether anybody listens or not."""
+def _import_libraries(targets: Targets) -> None:
+    """Imports before the deadline begins: they cost the same, whether a server answers or not."""
     for name in ("http.client", "prometheus_client") if targets.gateway_url is not None else ():
         with suppress(Exception):
             import_module(name)

@@ -1,4 +1,4 @@
-"""Values on their way into a log: plain, bounded, without the secrets that we know and without what looks like one."""
+"""Makes values fit for a log: JSON types, bounded, with known secrets and what looks like a secret masked."""
 
 import json
 import math
@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 _MASK: Final = "***"
 _SECRET_MIN: Final = 8
-"""A shorter one is no secret: `test`, `none` and `ollama` are what people give a local server as its key, and ordinary words elsewhere."""
+"""A shorter one is not masked: people give a local server `test`, `none` or `ollama` as its key, and these are ordinary words elsewhere."""
 _TEXT_MAX: Final = 8_192
 _ITEMS_MAX: Final = 256
 _DEPTH_MAX: Final = 8
 
-_LOOKS: Final = (
-    # Each with texts of which one has to be in it, in small letters: a search for those is a hundred times quicker.
+_PATTERNS: Final = (
+    # Each with lower-case texts of which one must occur: searching for those is a hundred times faster.
     (("sk-",), r"\bsk-[A-Za-z0-9_-]{16,}", _MASK),
     (("://",), r"://[^\s/@:?#]{0,128}:[^\s/@]{1,256}@", f"://{_MASK}@"),
     (("authorization",), r"(?i)(authorization['\"]?\s?[:=]\s?['\"]?)(?:[a-z]{1,16} +)?[^\s'\",;]{4,}", rf"\1{_MASK}"),
@@ -26,22 +26,22 @@ _LOOKS: Final = (
         rf"\1{_MASK}",
     ),
 )
-"""What a secret looks like that nobody told us of. Every repetition is bounded or cannot overlap: a hostile text costs linear time.
-They are compiled when they are first needed, which is 3 ms that most commands save."""
+"""Patterns of unknown secrets. Every repetition is bounded or cannot overlap, so that a hostile text costs linear time.
+They are compiled at first use: 3 ms that most commands save."""
 _MASKED_NAME: Final = (
     r"(?i)(?:.*[-_.])?(?:authorization|api[-_]?key|(?:api|access|refresh)[-_]?token|password|passwd|(?:client[-_]?)?secret|(?:set-)?cookie)"
 )
 
 
 class Redactor:
-    """Makes any value into what JSON can say, with known secrets masked and long texts cut."""
+    """Converts any value to JSON types, with secrets masked and long texts cut."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {way for one in secrets if len(one) >= _SECRET_MIN for way in (one, json.dumps(one)[1:-1], quote(one, safe=""))}
         self._secrets = sorted(known, key=len, reverse=True)
 
     def hidden(self, text: str) -> str:
-        """The text with each known secret as `***`, and nothing else changed: for what a job gives, which is not ours to edit."""
+        """The text with each known secret as `***` and nothing else changed: for a job's results."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
         return text
@@ -59,16 +59,16 @@ class Redactor:
         return value
 
     def masked(self, text: str) -> str:
-        """The text with each secret as `***`: those that we know, keys by their looks, passwords in URLs, Authorization headers."""
+        """The text with each secret as `***`: known ones, what looks like a key, passwords in URLs, Authorization headers."""
         text = self.hidden(text)
         small = text.lower()
-        for hints, looks, instead in _LOOKS:
+        for hints, pattern, replacement in _PATTERNS:
             if any(hint in small for hint in hints):
-                text = re.sub(looks, instead, text)
+                text = re.sub(pattern, replacement, text)
         return text
 
     def named(self, name: str, text: str) -> str:
-        """The value of a field as a log may have it: nothing of it where the name says that it is a secret."""
+        """The value of a field for a log: `***` where the name says that it is a secret."""
         return _MASK if re.fullmatch(_MASKED_NAME, name) else self.text(text)
 
     def text(self, text: str) -> str:
@@ -77,7 +77,7 @@ class Redactor:
         return text if len(text) <= _TEXT_MAX else f"{text[: _TEXT_MAX - 1]}…"
 
     def plain(self, value: Any, *, changed: Callable[[str], None] | None = None) -> Any:
-        """The value as JSON types. `changed` hears the JSON pointer of everything that was masked or cut."""
+        """The value as JSON types. `changed` gets the JSON pointer of everything that was masked or cut."""
         return self._plain(value, "", 0, changed or _ignore)
 
     def _plain(self, value: Any, place: str, depth: int, changed: Callable[[str], None]) -> Any:
@@ -92,30 +92,30 @@ class Redactor:
             pairs = list(value.items())[:_ITEMS_MAX]
             if len(value) > _ITEMS_MAX:
                 changed(place)
-            told = {}
+            shown: dict[str, Any] = {}
             for name, one in pairs:
                 key = self.text(as_text(name))
                 where = f"{place}/{_pointer(key)}"
                 if isinstance(one, str | bytes) and re.fullmatch(_MASKED_NAME, key):
                     changed(where)
-                    told[key] = _MASK
+                    shown[key] = _MASK
                 else:
-                    told[key] = self._plain(one, where, depth + 1, changed)
-            return told
+                    shown[key] = self._plain(one, where, depth + 1, changed)
+            return shown
         if isinstance(value, list | tuple | set | frozenset):
             items = list(value)
             if len(items) > _ITEMS_MAX:
                 changed(place)
             return [self._plain(one, f"{place}/{position}", depth + 1, changed) for position, one in enumerate(items[:_ITEMS_MAX])]
         text = as_text(value)
-        shown = self.text(text)
-        if shown != text:
+        masked = self.text(text)
+        if masked != text:
             changed(place)
-        return shown
+        return masked
 
 
 def as_text(value: object) -> str:
-    """What it says of itself; its type where it cannot even do that: an object of a job must not cost the line."""
+    """`str(value)`, or its type where that raises: an object of a job must not lose the log line."""
     try:
         return str(value)
     except Exception:

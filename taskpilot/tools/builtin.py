@@ -1,17 +1,14 @@
 """The built-in tools: `create_task`, whose effect is a row of the record, and `notify`, a message to a channel of the settings."""
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Literal
 
-from taskpilot.channels.webhook import TIMEOUT_SECONDS, address_of, post
+from taskpilot.channels import TIMEOUT_SECONDS, open_channel
 from taskpilot.domain.channels import Channel
 from taskpilot.domain.errors import ToolFailed
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.text import one_line, printable
 from taskpilot.tools.decorator import make_spec
-
-MAX_BODY_BYTES: Final = 64 * 1024
 
 
 def notify_tool(channels: Mapping[str, Channel], log: Callable[[str], None], *, timeout_seconds: float = TIMEOUT_SECONDS) -> ToolSpec:
@@ -19,24 +16,19 @@ def notify_tool(channels: Mapping[str, Channel], log: Callable[[str], None], *, 
 
     Raises ConfigurationError that names the channel, never its address, where one cannot be used.
     """
-    addresses = {name: address_of(name, channel) for name, channel in channels.items()}
-    known = ", ".join(sorted(addresses))
+    opened = {name: open_channel(name, channel, seconds=timeout_seconds) for name, channel in channels.items()}
+    known = ", ".join(sorted(opened))
 
     def notify(channel: str, message: str) -> str:
         """Send a message to a channel."""
-        if not addresses:
+        if not opened:
             log(f"notify {one_line(channel, limit=100)}: {printable(message)}")
             return "no channel is configured: written to the run's log"
-        address = addresses.get(channel)
-        if address is None:
+        if channel not in opened:
             raise ToolFailed(f"there is no channel {one_line(channel, limit=100)!r}; the known ones are: {known}")
-        body = json.dumps({"channel": channel, "message": message}, ensure_ascii=False).encode("utf-8")
-        if len(body) > MAX_BODY_BYTES:
-            raise ToolFailed(f"the message is larger than {MAX_BODY_BYTES // 1024} kB; nothing was sent")
-        status = post(address, body, timeout_seconds=timeout_seconds)
-        return f"sent to {channel} (HTTP {status})"
+        return f"sent to {channel} ({opened[channel].deliver(message)})"
 
-    description = f"Send a message to a channel. The channels are: {known}." if addresses else "Send a message to a channel."
+    description = f"Send a message to a channel. The channels are: {known}." if opened else "Send a message to a channel."
     return make_spec(notify, name="notify", idempotent=False, description=description)
 
 

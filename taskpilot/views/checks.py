@@ -9,6 +9,7 @@ from taskpilot.config import Settings
 from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.steps import StepStatus
+from taskpilot.domain.times import utc_iso
 from taskpilot.store.database import Transaction
 from taskpilot.store.health_queries import last_model_call, pending_groups, telemetry_failures
 from taskpilot.store.metrics_queries import LATE_PUSH
@@ -71,7 +72,7 @@ def check_model(connection: Transaction, now: datetime) -> Check:
         return Check(Status.UNKNOWN, "no model was asked in the last day")
     if call.model == OFFLINE:
         return Check(Status.UNKNOWN, "only the built-in offline rules were asked")
-    at = call.ended_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    at = utc_iso(call.ended_at, timespec="seconds")
     if call.status in (StepStatus.FAILED, StepStatus.UNKNOWN):
         return Check(Status.WARN, f"the last call to {call.model}, at {at}, gave no answer: {call.error or 'its process ended'}")
     return Check(Status.PASS, f"{call.model} answered at {at}")

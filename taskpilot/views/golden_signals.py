@@ -9,7 +9,6 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.usage import nano_to_usd
 from taskpilot.store import health_queries
-from taskpilot.store.connections import FILE
 
 DAYS_MAX: Final = 3_650
 
@@ -61,7 +60,7 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
     if not 1 <= days <= DAYS_MAX:
         raise UsageError(f"a window of {days} days is not between 1 and {DAYS_MAX}")
     window = f"{days}d"
-    if "store" not in vars(deployment) and not (deployment.settings.state_dir / FILE).exists():
+    if deployment.store_is_missing:
         nothing = health_queries.Share(0, 0)
         return GoldenSignals(
             _success_rate(nothing, window),

@@ -10,6 +10,7 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.fires import AWAKE, WAKE_UP, SchedulerRow, SchedulerState
 from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.times import utc_iso
 from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
 from taskpilot.process.owner import is_gone
@@ -99,7 +100,7 @@ def health(deployment: Deployment) -> Health:
     checks = {"store": unknown, "gateway": unknown, "collector": unknown, "model": unknown}
     try:
         missing = is_missing(deployment.settings.state_dir)
-        if missing and "store" in vars(deployment):
+        if missing and deployment.store_is_open:
             # SQLite would go on with the deleted file, and nobody would see what it records.
             checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} is gone: put it back, or restore it from a backup")
         elif missing:
@@ -233,4 +234,4 @@ def _number(count: int, noun: str) -> str:
 
 def iso_seconds(moment: datetime | None) -> str:
     """The instant in UTC, to the second."""
-    return "-" if moment is None else moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return "-" if moment is None else utc_iso(moment, timespec="seconds")

@@ -8,7 +8,7 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import JobSpec
-from taskpilot.telemetry.job_facts import JobFacts
+from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.tools.decorator import BUILT_IN
 
 WORKFLOW_AGENTS: Final = ("planner", "reviewer", "executor")

@@ -9,13 +9,14 @@ from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import Attempt, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.domain.times import utc_iso
 from taskpilot.domain.usage import Usage, nano_to_usd
 from taskpilot.messages.reasons import reason_sentence
 
 
 def iso(moment: datetime | None) -> str | None:
     """The instant in ISO 8601, UTC, to the microsecond."""
-    return None if moment is None else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return None if moment is None else utc_iso(moment, timespec="microseconds")
 
 
 def usd(nano: int | None) -> float | None:

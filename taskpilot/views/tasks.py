@@ -1,7 +1,6 @@
 """What planners proposed and what was decided: lists of tasks and decisions, and one of each."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.ids import parse_id
 from taskpilot.domain.tasks import Task
+from taskpilot.files import atomic_write
 from taskpilot.store import listings, tasks
 from taskpilot.store import tasks as queries
 from taskpilot.store.listings import Page
@@ -46,27 +46,12 @@ def export_tasks(deployment: Deployment, output: Path | None = None) -> tuple[Pa
     target = output or deployment.settings.state_dir / EXPORT
     text = json.dumps([task_json(task) for task in tasks], ensure_ascii=False, indent=2)
     try:
-        write_whole(target, text.encode("utf-8", errors="backslashreplace") + b"\n")
+        atomic_write(target, text.encode("utf-8", errors="backslashreplace") + b"\n", durable=True)
     except OSError as error:
         if output is None:
             raise
         raise UsageError(f"{target} cannot be written: {error.strerror}", hint="name another file with --output") from error
     return target, len(tasks)
-
-
-def write_whole(target: Path, data: bytes) -> None:
-    """Puts a file (0600) in place in one step: a reader sees the old one or the new one, never half of it. Raises OSError."""
-    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def list_decisions(

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 from taskpilot.domain.ids import new_id
 from taskpilot.store.database import Store
-from taskpilot.telemetry.gateway import push_job
-from taskpilot.telemetry.job_facts import JobFacts
+from taskpilot.telemetry.gateway import Gateway
+from taskpilot.telemetry.metrics import JobFacts
 from tests.bench.figures import Figure, in_turn, most_figure, ratio_figure, server
 from tests.bench.place import Place, place
 from tests.servers.ports import free_port
@@ -58,7 +58,7 @@ def _filled(state_dir: Path, runs: int) -> Store:
 
 def _pushed(store: Store, url: str) -> float:
     began = _cpu()
-    result = push_job(store, JobFacts("nothing"), url, store.path.parent, seconds_left=10.0)
+    result = Gateway(store, url, store.path.parent).push(JobFacts("nothing"), seconds=10.0)
     assert result.delivered, result.error
     return _cpu() - began
 

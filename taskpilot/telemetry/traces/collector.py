@@ -1,9 +1,7 @@
-"""Sends spans to an OpenTelemetry collector where one is there, and never waits for one that is not."""
+"""Sends spans to an OpenTelemetry collector where one accepts connections, and never waits for one that does not."""
 
 import logging
 import socket
-import ssl
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,40 +11,40 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from taskpilot.domain.text import one_line
-from taskpilot.http import TimedCall, Unanswered, exchange
+from taskpilot.http import Deadline, TimedCall, Unanswered, exchange
 from taskpilot.telemetry.traces.file import BATCH
 from taskpilot.telemetry.traces.span import Span, batches
 
 PROBE_SECONDS: Final = 0.1
-"""A collector stands on this machine or near it; one that does not accept a connection in this time is taken as away."""
+"""A collector is on this machine or near it; one that does not accept a connection in this time counts as unreachable."""
 
 _LIBRARIES: Final = ("opentelemetry", "grpc")
 _EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _REFUSED_STATUS: Final = frozenset({400, 413, 422})
-"""The request itself is at fault. Other errors (no such path, no right, too busy) may be mended over there, and the spans stay pending."""
+"""The request itself is wrong. Other errors (no such path, no access, overload) can be fixed there, and the spans stay pending."""
 
 
 class ExportResult(StrEnum):
-    """What came of sending spans."""
+    """The result of sending spans."""
 
-    TAKEN = "taken"
+    ACCEPTED = "accepted"
     REFUSED = "refused"
-    """It will never take them: OTLP forbids to send them again."""
-    AWAY = "away"
-    """Nothing of it is there, for sure: it may be sent again at once."""
+    """The collector will never accept them: OTLP forbids to send them again."""
+    UNREACHABLE = "unreachable"
+    """The collector has none of them, for sure: they may be sent again at once."""
     UNKNOWN = "unknown"
-    """No answer came: what was sent may be there, or may land yet."""
+    """No answer came: the collector may have them, or get them later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A collector's answer."""
 
-    word: ExportResult
+    result: ExportResult
     rejected: int = 0
-    """Spans that it did not keep of those that it took: OTLP's partial success."""
+    """Accepted spans that the collector did not keep: OTLP's partial success."""
     message: str = ""
-    """What it said, or what went wrong; untrusted, on one line."""
+    """What the collector answered, or what went wrong; untrusted, on one line."""
 
 
 Send = Callable[[Sequence[Span], float], Reply]
@@ -63,7 +61,7 @@ class Collector:
     """`grpc` or `http/protobuf`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     certificate: Path | None = None
-    """Whom to trust at an https endpoint, as PEM; None: whom the system trusts."""
+    """PEM file of the certificates to trust at an https endpoint; None: those of the system."""
 
 
 def is_there(collector: Collector, *, seconds: float = PROBE_SECONDS) -> bool:
@@ -85,8 +83,8 @@ def is_there(collector: Collector, *, seconds: float = PROBE_SECONDS) -> bool:
 
 
 def sender(collector: Collector) -> Send:
-    """Imports what sending needs, before anybody's clock runs; gives a function that sends spans."""
-    hush()
+    """Imports what sending needs, before a deadline begins; gives a function that sends spans."""
+    silence_libraries()
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     from taskpilot.telemetry.traces.sdk import readable
@@ -94,28 +92,28 @@ def sender(collector: Collector) -> Send:
     post = _grpc(collector) if collector.protocol == "grpc" else _http(collector)
 
     def send(spans: Sequence[Span], seconds: float) -> Reply:
-        deadline = time.monotonic() + seconds
+        deadline = Deadline(seconds)
         rejected, message = 0, ""
         for batch in batches(spans, BATCH):
             try:
                 request = encode_spans(readable(batch))
             except Exception as error:
                 # What cannot be encoded now cannot be encoded later.
-                return Reply(ExportResult.REFUSED, rejected, _in_words(error))
+                return Reply(ExportResult.REFUSED, rejected, _describe(error))
             try:
-                reply = post(request, deadline - time.monotonic())
+                reply = post(request, deadline.left)
             except Exception as error:
-                reply = Reply(ExportResult.AWAY, message=_in_words(error))
-            if reply.word is not ExportResult.TAKEN:
-                return Reply(reply.word, rejected, reply.message)
+                reply = Reply(ExportResult.UNREACHABLE, message=_describe(error))
+            if reply.result is not ExportResult.ACCEPTED:
+                return Reply(reply.result, rejected, reply.message)
             rejected, message = rejected + reply.rejected, message or reply.message
-        return Reply(ExportResult.TAKEN, rejected, message)
+        return Reply(ExportResult.ACCEPTED, rejected, message)
 
     return send
 
 
-def hush() -> None:
-    """Keeps the libraries' own logging off stderr, where cron would mail it; a handler at the root still hears it."""
+def silence_libraries() -> None:
+    """Keeps the libraries' own logging off stderr, where cron would mail it; a handler at the root logger still gets it."""
     for name in _LIBRARIES:
         logger = logging.getLogger(name)
         if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
@@ -128,19 +126,27 @@ def _http(collector: Collector) -> Callable[[Any, float], Reply]:
     headers = {**collector.headers, "Content-Type": "application/x-protobuf"}
 
     def post(request: Any, seconds: float) -> Reply:
-        trust = None if collector.certificate is None else ssl.create_default_context(cafile=collector.certificate)
         try:
-            answer = exchange("POST", collector.endpoint, seconds=seconds, body=request.SerializeToString(), headers=headers, trust=trust)
+            answer = exchange(
+                "POST",
+                collector.endpoint,
+                seconds=seconds,
+                body=request.SerializeToString(),
+                headers=headers,
+                ca_file=collector.certificate,
+            )
         except Unanswered as error:
-            return Reply(ExportResult.UNKNOWN if error.late else ExportResult.AWAY, message=str(error))
+            return Reply(ExportResult.UNKNOWN if error.late else ExportResult.UNREACHABLE, message=str(error))
         if 200 <= answer.status < 300:
             response = ExportTraceServiceResponse()
-            # An answer in JSON, or none at all, tells of no rejected span.
+            # An answer in JSON, or an empty one, names no rejected span.
             with suppress(Exception):
                 response.ParseFromString(answer.body)
-            return _taken(response)
-        word = ExportResult.REFUSED if answer.status in _REFUSED_STATUS else ExportResult.UNKNOWN if answer.late else ExportResult.AWAY
-        return Reply(word, message=f"it answered {answer.status}")
+            return _accepted(response)
+        result = (
+            ExportResult.REFUSED if answer.status in _REFUSED_STATUS else ExportResult.UNKNOWN if answer.late else ExportResult.UNREACHABLE
+        )
+        return Reply(result, message=f"it answered {answer.status}")
 
     return post
 
@@ -169,17 +175,17 @@ def _grpc(collector: Collector) -> Callable[[Any, float], Reply]:
             response_deserializer=ExportTraceServiceResponse.FromString,
         )
         try:
-            return _taken(export(request, timeout=seconds, metadata=metadata))
+            return _accepted(export(request, timeout=seconds, metadata=metadata))
         except grpc.RpcError as error:
             code = error.code()
-            word = (
+            result = (
                 ExportResult.REFUSED
                 if code is refused
                 else ExportResult.UNKNOWN
                 if code is grpc.StatusCode.DEADLINE_EXCEEDED
-                else ExportResult.AWAY
+                else ExportResult.UNREACHABLE
             )
-            return Reply(word, message=one_line(f"it answered {code.name}: {error.details()}", limit=200))
+            return Reply(result, message=one_line(f"it answered {code.name}: {error.details()}", limit=200))
         finally:
             channel.close()
 
@@ -189,9 +195,9 @@ def _grpc(collector: Collector) -> Callable[[Any, float], Reply]:
         opened.clear()
         attempt = TimedCall(lambda: call(request, seconds))
         if attempt.wait(seconds):
-            return attempt.value or Reply(ExportResult.AWAY, message=_in_words(attempt.error))
+            return attempt.value or Reply(ExportResult.UNREACHABLE, message=_describe(attempt.error))
         for channel in opened:
-            # Ends its waits; in a thread of its own, since closing may wait too.
+            # Ends its waits; in another thread, since closing may wait too.
             with suppress(RuntimeError):
                 TimedCall(channel.close).wait(0)
         return Reply(ExportResult.UNKNOWN, message=f"no answer within {seconds:.1f} s")
@@ -199,10 +205,10 @@ def _grpc(collector: Collector) -> Callable[[Any, float], Reply]:
     return post
 
 
-def _in_words(error: BaseException | None) -> str:
+def _describe(error: BaseException | None) -> str:
     return one_line(f"{type(error).__name__}: {error}")
 
 
-def _taken(response: Any) -> Reply:
+def _accepted(response: Any) -> Reply:
     partial = response.partial_success
-    return Reply(ExportResult.TAKEN, max(0, partial.rejected_spans), one_line(partial.error_message, limit=200))
+    return Reply(ExportResult.ACCEPTED, max(0, partial.rejected_spans), one_line(partial.error_message, limit=200))

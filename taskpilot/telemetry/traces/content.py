@@ -1,4 +1,4 @@
-"""What was said to models and tools, for spans: only where somebody opted in, without the secrets that we know, and bounded."""
+"""Messages, arguments and results for spans: only where the settings allow it, bounded, without known secrets."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,18 +13,18 @@ TEXT_MAX: Final = 32_768
 
 
 class Content:
-    """Gives the content attributes of a step, as the GenAI conventions shape them."""
+    """Makes the content attributes of a step, as the GenAI conventions define them."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._redactor = Redactor(secrets)
 
     def of(self, kind: str, given: str | None, result: str | None) -> dict[str, str | None]:
         """Of a step's kind, input and result, both as the record's JSON. What is no JSON, or no such message, is left out."""
-        asked, answered = _loaded(given), _loaded(result)
+        given_value, result_value = _loaded(given), _loaded(result)
         if kind == StepKind.ASK:
-            return {names.INPUT_MESSAGES: self._messages(asked), names.OUTPUT_MESSAGES: self._messages([answered])}
+            return {names.INPUT_MESSAGES: self._messages(given_value), names.OUTPUT_MESSAGES: self._messages([result_value])}
         if kind == StepKind.CALL:
-            return {names.TOOL_ARGUMENTS: self._text(asked), names.TOOL_RESULT: self._text(answered)}
+            return {names.TOOL_ARGUMENTS: self._text(given_value), names.TOOL_RESULT: self._text(result_value)}
         return {}
 
     def _messages(self, recorded: Any) -> str | None:
@@ -33,7 +33,7 @@ class Content:
             return None
         text = self._dumped(messages)
         while len(text) > TEXT_MAX and len(messages) > 1:
-            # The instructions in front and the newest messages tell most.
+            # The instructions at the beginning and the newest messages matter most.
             del messages[1 if len(messages) > 2 else 0]
             text = self._dumped(messages)
         return text if len(text) <= TEXT_MAX else None
@@ -48,18 +48,18 @@ class Content:
         return json.dumps(self._redactor.plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
-def _message(said: Mapping[str, Any]) -> dict[str, Any]:
+def _message(given: Mapping[str, Any]) -> dict[str, Any]:
     """A message of the record, or a reply, in the shape of gen_ai.input.messages and gen_ai.output.messages."""
-    role = said.get("role", "assistant")
-    text = {"type": "text", "content": said.get("content") or said.get("refusal") or ""}
-    answer = {"type": "tool_call_response", "id": said.get("tool_call_id"), "response": text["content"]}
+    role = given.get("role", "assistant")
+    text = {"type": "text", "content": given.get("content") or given.get("refusal") or ""}
+    answer = {"type": "tool_call_response", "id": given.get("tool_call_id"), "response": text["content"]}
     parts = [answer] if role == "tool" else [text] if text["content"] else []
     parts += [
         {"type": "tool_call", "id": call.get("id"), "name": call.get("name"), "arguments": _loaded(call.get("arguments"))}
-        for call in said.get("tool_calls") or ()
+        for call in given.get("tool_calls") or ()
         if isinstance(call, Mapping)
     ]
-    finish = {"finish_reason": said["finish_reason"]} if said.get("finish_reason") else {}
+    finish = {"finish_reason": given["finish_reason"]} if given.get("finish_reason") else {}
     return {"role": role, "parts": parts, **finish}
 
 

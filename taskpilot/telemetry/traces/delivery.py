@@ -1,13 +1,13 @@
-"""Delivers what a collector missed, from the record: each attempt's spans once, with their true times."""
+"""Sends the spans that a collector missed, read from the store: each attempt's spans once, with their true times."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from taskpilot.domain.times import utc_now
-from taskpilot.store.database import Store
+from taskpilot.http import Deadline
+from taskpilot.store.database import Store, Transaction
 from taskpilot.store.trace_queries import (
     claim_due_traces,
     mark_traces_delivered,
@@ -22,7 +22,7 @@ from taskpilot.telemetry.traces.span import Span
 from taskpilot.telemetry.traces.spans import resource_of, spans_of
 
 CLAIM: Final = timedelta(seconds=60)
-"""Who claimed spans and was killed, or got no answer, leaves them for so long: a request that was given up may land yet."""
+"""Spans stay claimed for so long after a sender was killed or got no answer: its request may still arrive."""
 _ATTEMPTS_MAX: Final = 64
 """Attempts that are claimed at once."""
 _ANSWER_SECONDS: Final = 10.0
@@ -32,31 +32,31 @@ _PROBE_SECONDS: Final = 1.0
 
 @dataclass
 class Delivery:
-    """What came of it."""
+    """The result."""
 
     spans: int = 0
-    """That the collector took."""
+    """Spans that the collector accepted."""
     runs: int = 0
-    """Theirs."""
+    """Runs of those spans."""
     rejected: int = 0
-    """Spans that it threw away of those that it took."""
+    """Accepted spans that the collector did not keep."""
     refused: int = 0
-    """Runs whose spans it will never take, and that are not sent again."""
+    """Runs whose spans the collector will never accept; they are not sent again."""
     pending: int = 0
-    """Runs that it has not got, now; 10,000 are counted at most."""
+    """Runs whose spans are still to be sent; at most 10,000 are counted."""
     error: str = ""
-    """What stopped it, or why something was rejected or refused; on one line, untrusted."""
+    """Why sending stopped, or why something was rejected or refused; on one line, untrusted."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Parcel:
+class _AttemptSpans:
     """The spans of some attempts of one run."""
 
     attempts: list[str]
     spans: list[Span]
 
 
-def deliver_pending_traces(
+def send_pending_traces(
     store: Store,
     collector: Collector,
     *,
@@ -65,103 +65,108 @@ def deliver_pending_traces(
     seconds: float,
     now: Callable[[], datetime] = utc_now,
 ) -> Delivery:
-    """Sends what is pending, oldest first, for as long as the collector takes it and `seconds` are left. Raises StoreError or StoreBusy.
+    """Sends pending spans, oldest first, as long as the collector accepts them and `seconds` are left. Raises StoreError or StoreBusy.
 
-    Attempts are claimed in the record before they are sent, so that two deliverers never send the same; they are noted as delivered on
-    the collector's answer only. A request without an answer may have been taken: it is sent again after a minute, with the same span ids.
+    Attempts are claimed in the store before they are sent, so that two processes never send the same; they count as delivered only when
+    the collector has answered. A request without an answer may have arrived: it is sent again after a minute, with the same span ids.
     """
     delivery = Delivery()
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     with store.read() as connection:
         delivery.pending = runs_with_undelivered_traces(connection)
     if not delivery.pending:
         return delivery
     if not is_there(collector, seconds=min(_PROBE_SECONDS, seconds)):
-        delivery.error = "nobody accepts a connection there"
+        delivery.error = "nothing accepts a connection there"
         return delivery
     send = sender(collector)
-    round_ = _Round(store, send, delivery, deadline, now)
+    sending = _Sender(store, send, delivery, deadline, now)
     named = resource_of(store.deployment, store.store_id, resource or {})
     go_on = True
-    while go_on and time.monotonic() < deadline:
+    while go_on and deadline.left > 0:
         with store.write() as connection:
             claimed = claim_due_traces(connection, now(), until=now() + CLAIM, limit=_ATTEMPTS_MAX)
-        parcels = [_parcel(store, run_id, attempts, named, content) for run_id, attempts in claimed.items()]
-        go_on = bool(parcels) and round_.deliver(parcels)
+        found = [_attempt_spans(store, run_id, attempts, named, content) for run_id, attempts in claimed.items()]
+        go_on = bool(found) and sending.deliver(found)
     with store.read() as connection:
         delivery.pending = runs_with_undelivered_traces(connection)
     return delivery
 
 
-def _parcel(store: Store, run_id: str, attempts: list[str], resource: Mapping[str, str], content: Content | None) -> _Parcel:
-    """Without spans where the record gives none: it gives none later either."""
+def _attempt_spans(store: Store, run_id: str, attempts: list[str], resource: Mapping[str, str], content: Content | None) -> _AttemptSpans:
+    """Without spans where the rows give none: they give none later either."""
     with store.read() as connection:
         record = record_to_deliver(connection, run_id, attempts, rows_max=ROWS_MAX, content=content is not None)
     try:
         spans = [] if record is None else spans_of(record, resource, rows_max=ROWS_MAX, content=content)
     except (ValueError, TypeError, OverflowError):
         spans = []
-    return _Parcel(attempts, spans)
+    return _AttemptSpans(attempts, spans)
+
+
+def record_export(connection: Transaction, attempts: Sequence[str], result: ExportResult, now: datetime) -> None:
+    """Records the result for the spans of these attempts. Without an answer they stay claimed: they may still arrive."""
+    if result in (ExportResult.ACCEPTED, ExportResult.REFUSED):
+        mark_traces_delivered(connection, attempts)
+    elif result is ExportResult.UNREACHABLE:
+        put_off_traces(connection, attempts, now)
 
 
 @dataclass
-class _Round:
-    """Sends what was claimed."""
+class _Sender:
+    """Sends the spans of claimed attempts."""
 
     store: Store
     send: Send
     delivery: Delivery
-    deadline: float
+    deadline: Deadline
     now: Callable[[], datetime]
 
-    def deliver(self, parcels: list[_Parcel]) -> bool:
-        """All of them, several runs in a request; False where it is not to go on, and then the rest is given back."""
-        requests = list(_requests(parcels))
+    def deliver(self, found: list[_AttemptSpans]) -> bool:
+        """Sends all, several runs in a request. False where sending is to stop; the rest is then due again at once."""
+        requests = list(_requests(found))
         for position, request in enumerate(requests):
             if not self._sent(request):
-                rest = [attempt for later in requests[position + 1 :] for parcel in later for attempt in parcel.attempts]
+                rest = [attempt for later in requests[position + 1 :] for one in later for attempt in one.attempts]
                 with self.store.write() as connection:
                     put_off_traces(connection, rest, self.now())
                 return False
         return True
 
-    def _sent(self, request: list[_Parcel]) -> bool:
+    def _sent(self, request: list[_AttemptSpans]) -> bool:
         """False where the next one is not to be tried now."""
         reply = self._ask(request)
-        if reply.word is ExportResult.REFUSED and len(request) > 1:
-            # One run is at fault: the others are not to be lost with it.
-            return all(self._sent([parcel]) for parcel in request)
-        attempts = [attempt for parcel in request for attempt in parcel.attempts]
+        if reply.result is ExportResult.REFUSED and len(request) > 1:
+            # One run is the cause: the spans of the others must not be lost with it.
+            return all(self._sent([one]) for one in request)
+        attempts = [attempt for one in request for attempt in one.attempts]
         with self.store.write() as connection:
-            if reply.word in (ExportResult.TAKEN, ExportResult.REFUSED):
-                mark_traces_delivered(connection, attempts)
-            elif reply.word is ExportResult.AWAY:
-                put_off_traces(connection, attempts, self.now())
+            record_export(connection, attempts, reply.result, self.now())
         delivery = self.delivery
-        delivery.error = delivery.error or reply.message or ("" if reply.word is ExportResult.TAKEN else reply.word)
-        if reply.word is ExportResult.TAKEN:
-            delivery.spans += sum(len(parcel.spans) for parcel in request) - reply.rejected
-            delivery.runs += sum(bool(parcel.spans) for parcel in request)
+        delivery.error = delivery.error or reply.message or ("" if reply.result is ExportResult.ACCEPTED else reply.result)
+        if reply.result is ExportResult.ACCEPTED:
+            delivery.spans += sum(len(one.spans) for one in request) - reply.rejected
+            delivery.runs += sum(bool(one.spans) for one in request)
             delivery.rejected += reply.rejected
             return True
-        delivery.refused += reply.word is ExportResult.REFUSED
-        return reply.word is ExportResult.REFUSED
+        delivery.refused += reply.result is ExportResult.REFUSED
+        return reply.result is ExportResult.REFUSED
 
-    def _ask(self, request: list[_Parcel]) -> Reply:
-        left = self.deadline - time.monotonic()
+    def _ask(self, request: list[_AttemptSpans]) -> Reply:
+        left = self.deadline.left
         if left <= 0:
-            return Reply(ExportResult.AWAY, message="the time was over")
-        spans = [span for parcel in request for span in parcel.spans]
-        return self.send(spans, min(left, _ANSWER_SECONDS)) if spans else Reply(ExportResult.TAKEN)
+            return Reply(ExportResult.UNREACHABLE, message="no time was left")
+        spans = [span for one in request for span in one.spans]
+        return self.send(spans, min(left, _ANSWER_SECONDS)) if spans else Reply(ExportResult.ACCEPTED)
 
 
-def _requests(parcels: list[_Parcel]) -> Iterator[list[_Parcel]]:
+def _requests(found: list[_AttemptSpans]) -> Iterator[list[_AttemptSpans]]:
     """Whole runs together, so many that one request holds them; a run that is larger goes alone."""
-    request: list[_Parcel] = []
-    for parcel in parcels:
-        if request and sum(len(one.spans) for one in request) + len(parcel.spans) > BATCH:
+    request: list[_AttemptSpans] = []
+    for one in found:
+        if request and sum(len(other.spans) for other in request) + len(one.spans) > BATCH:
             yield request
             request = []
-        request.append(parcel)
+        request.append(one)
     if request:
         yield request

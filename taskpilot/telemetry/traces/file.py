@@ -1,18 +1,17 @@
-"""traces.jsonl: one OTLP JSON line a batch, which any collector takes; rotated, written by one process at a time."""
+"""traces.jsonl: one line of OTLP JSON for each batch, which any collector reads; rotated, written by one process at a time."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from taskpilot.domain.times import utc_now
+from taskpilot.files import WaitBudget, file_lock
 from taskpilot.store.database import Store
 from taskpilot.store.trace_queries import RunRecord, mark_traces_written, record_to_write, runs_with_pending_traces
-from taskpilot.telemetry.locks import WaitBudget, file_lock
+from taskpilot.telemetry.log_files import append_whole
 from taskpilot.telemetry.traces.content import Content
 from taskpilot.telemetry.traces.span import Span, batches, otlp_json
 from taskpilot.telemetry.traces.spans import resource_of, spans_of
@@ -21,18 +20,18 @@ FILE: Final = "traces.jsonl"
 FILE_BYTES: Final = 64 * 1024 * 1024
 """A file that would grow beyond this becomes `traces.jsonl.1`: about 80,000 spans."""
 OLD_FILES: Final = 3
-"""`traces.jsonl.1` is the newest of them; the oldest one goes. What is still to be sent to a collector is known from the record."""
+"""`traces.jsonl.1` is the newest; the oldest one is deleted. The store knows what is still to be sent to a collector."""
 BATCH: Final = 512
-"""Spans a line, and a request to a collector: about 400 kB."""
+"""Spans in one line, and in one request to a collector: about 400 kB."""
 ROWS_MAX: Final = 20_000
 """Steps, agents or decisions of one run that become spans; a larger journal is cut, and its root span says so."""
 _RUNS_MAX: Final = 20
-"""Runs of others whose pending spans one process writes."""
+"""How many other runs' pending spans one process writes."""
 
 
 @dataclass
 class Written:
-    """What was appended: the spans, for a collector to get them too, of which attempts, and whether anything could not be written."""
+    """The spans that were written, for sending them to a collector, their attempts, and whether something could not be written."""
 
     spans: list[Span] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
@@ -53,8 +52,8 @@ def write_pending_traces(
 ) -> Written:
     """Appends the spans of ended attempts that have none yet: of `run_id` first, then of others. Never raises.
 
-    `resource` says who they come from, besides the store. From `due_at` on somebody else may deliver them to the collector; None: nobody is
-    to get them. What could not be written stays pending.
+    `resource` has attributes besides the store's. From `due_at` on another process may send the spans to the collector; None: they are
+    sent to none. What could not be written stays pending.
     """
     written = Written()
     try:
@@ -69,7 +68,7 @@ def write_pending_traces(
                         continue
                     spans, lines = _rendered(record, resource_of(store.deployment, store.store_id, resource or {}), content)
                     written.failed = written.failed or not spans
-                    _append(state_dir / FILE, lines.encode(), file_bytes)
+                    append_whole(state_dir / FILE, lines.encode(), limit_bytes=file_bytes, kept=OLD_FILES)
                     attempts = [row.id for row in record.attempts]
                     with store.write() as connection:
                         mark_traces_written(connection, attempts, now(), due_at=due_at if spans else None)
@@ -89,7 +88,7 @@ def _wanted(store: Store, run_id: str | None) -> list[str]:
 
 
 def _rendered(record: RunRecord, resource: Mapping[str, str], content: Content | None) -> tuple[list[Span], str]:
-    """The spans and their lines; none of a record that gives none: it gives none later either, and is not tried at each run for ever."""
+    """The spans and their lines; none where the rows are broken: they would fail again at each later run."""
     try:
         spans = spans_of(record, resource, rows_max=ROWS_MAX, content=content)
         return spans, "".join(_line(batch) for batch in batches(spans, BATCH))
@@ -99,30 +98,3 @@ def _rendered(record: RunRecord, resource: Mapping[str, str], content: Content |
 
 def _line(batch: Sequence[Span]) -> str:
     return json.dumps(otlp_json(batch), separators=(",", ":")) + "\n"
-
-
-def _append(path: Path, data: bytes, file_bytes: int) -> None:
-    """All of it or nothing: the writer's lock is held, so what a full disk cut can be taken back."""
-    with suppress(FileNotFoundError):
-        if path.lstat().st_size > max(file_bytes - len(data), 0):
-            _rotate(path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    try:
-        size = os.fstat(descriptor).st_size
-        done = 0
-        try:
-            while done < len(data):
-                done += os.write(descriptor, data[done:])
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _rotate(path: Path) -> None:
-    """Each file gets the next number, the oldest one goes."""
-    files = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, OLD_FILES + 1))]
-    for number in range(OLD_FILES, 0, -1):
-        with suppress(FileNotFoundError):
-            files[number - 1].replace(files[number])

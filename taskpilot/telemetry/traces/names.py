@@ -1,4 +1,4 @@
-"""Every span and attribute name: the GenAI conventions are still in development, so they live on this page alone."""
+"""Every span and attribute name: the GenAI conventions still change, so they are only on this page."""
 
 from hashlib import sha256
 from typing import Final
@@ -20,7 +20,7 @@ TOOL: Final = "gen_ai.tool.name"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 TOOL_TYPE: Final = "gen_ai.tool.type"
 FUNCTION: Final = "function"
-"""The type of a tool that the one who asks executes."""
+"""The type of a tool that the caller executes."""
 CONVERSATION: Final = "gen_ai.conversation.id"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
@@ -69,7 +69,7 @@ def provider(model: str | None) -> str:
 
 
 def span_id_of(record_id: str) -> str:
-    """16 hex digits for a row of the record: an attempt, a step, a decision, an agent's work."""
+    """16 hex digits for a row of the store: an attempt, a step, a decision, an agent's invocation."""
     digest = sha256(record_id.encode("utf-8", "backslashreplace")).hexdigest()[:16]
     # All zeros is no valid span id.
     return digest if int(digest, 16) else f"{1:016x}"

@@ -13,7 +13,7 @@ _KINDS = {Kind.INTERNAL: SpanKind.INTERNAL, Kind.CLIENT: SpanKind.CLIENT}
 
 
 def readable(spans: Sequence[Span]) -> list[ReadableSpan]:
-    """The same spans, of one resource; the environment is not asked who they come from."""
+    """The same spans, of one resource; the environment is not read for it."""
     resource = Resource(spans[0].resource) if spans else Resource.get_empty()
     scope = InstrumentationScope(SCOPE)
     return [_readable(span, resource, scope) for span in spans]

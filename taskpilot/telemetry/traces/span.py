@@ -1,4 +1,4 @@
-"""A span as the record tells it, and its OTLP JSON. Written without OpenTelemetry's SDK, which only an export needs: 50 ms a run."""
+"""A span made from the store, and its OTLP JSON. Without OpenTelemetry's SDK, which takes 50 ms and only sending needs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ _IS_REMOTE: Final = 0x200
 """SpanFlags of opentelemetry/proto/trace/v1/trace.proto: whether the span that is pointed at is another process's."""
 
 _SPAN_CHARACTERS: Final = 1_000
-"""Of a span without its texts, rather too many."""
+"""Of a span without its texts, rounded up."""
 _BATCH_CHARACTERS: Final = 900_000
 """A character may take four bytes, and gRPC takes 4 MB."""
 
@@ -63,7 +63,7 @@ class Span:
     message: str | None = None
     links: Sequence[Link] = ()
     resource: Mapping[str, str]
-    """Who it comes from; the same for all spans that are written together."""
+    """The attributes of the sender; the same for all spans that are written together."""
 
 
 def batches(spans: Sequence[Span], size: int) -> Iterator[Sequence[Span]]:
@@ -89,10 +89,10 @@ def otlp_json(spans: Sequence[Span]) -> dict[str, Any]:
 
 
 def _span(span: Span) -> dict[str, Any]:
-    told: dict[str, Any] = {"traceId": span.trace_id, "spanId": span.span_id}
+    document: dict[str, Any] = {"traceId": span.trace_id, "spanId": span.span_id}
     if span.parent_id is not None:
-        told["parentSpanId"] = span.parent_id
-    told |= {
+        document["parentSpanId"] = span.parent_id
+    document |= {
         "flags": _IS_REMOTE_KNOWN | (_IS_REMOTE if span.parent_is_remote else 0),
         "name": span.name,
         "kind": int(span.kind),
@@ -102,10 +102,10 @@ def _span(span: Span) -> dict[str, Any]:
         "attributes": _attributes(span.attributes),
     }
     if span.links:
-        told["links"] = [_link(link, span.trace_id) for link in span.links]
+        document["links"] = [_link(link, span.trace_id) for link in span.links]
     status: dict[str, Any] = {"message": span.message} if span.message else {}
-    told["status"] = status | ({"code": int(span.code)} if span.code else {})
-    return told
+    document["status"] = status | ({"code": int(span.code)} if span.code else {})
+    return document
 
 
 def _link(link: Link, trace_id: str) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from taskpilot.telemetry.traces.content import Content
 from taskpilot.telemetry.traces.names import span_id_of
 from taskpilot.telemetry.traces.span import Code, Kind, Link, Span
 
-_WELL: Final = frozenset({RunStatus.SUCCEEDED.value, RunStatus.WAITING.value})
+_NO_ERROR: Final = frozenset({RunStatus.SUCCEEDED.value, RunStatus.WAITING.value})
 
 
 _Status = tuple[Code, str | None]
-"""With what went wrong, where something did."""
+"""With the error, where there was one."""
 
 
 def resource_of(deployment: str, store_id: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Who the spans come from, `given` by the settings; the environment is not asked."""
+    """The resource of the spans, with what the settings give; the environment is not read."""
     return {names.SERVICE_NAME: "taskpilot", **given, names.DEPLOYMENT: deployment, names.STORE_ID: store_id}
 
 
@@ -58,15 +58,15 @@ class _Tree:
 
     def _root_span(self) -> Span:
         run = self._run
-        # While a further attempt goes on, the run says nothing yet of how the ones before it ended.
-        standing = self._record.attempts[-1] if self._record.is_at_work else run
-        status = _status(standing.status, standing.reason_code)
+        # While a later attempt runs, the run's own status does not say how the ones before it ended.
+        status_row = self._record.attempts[-1] if self._record.is_at_work else run
+        status = _status(status_row.status, status_row.reason_code)
         attributes = {
             names.OPERATION: names.INVOKE_WORKFLOW,
             names.AGENT: run.job,
             names.WORKFLOW: run.job,
             names.RUN_TRIGGER: run.trigger,
-            **self._standing(standing),
+            **self._outcome(status_row),
             **self._totals(),
             names.SPANS_LEFT_OUT: True if self._cut else None,
         }
@@ -77,9 +77,9 @@ class _Tree:
         return self._span(name, self._root, caller, times, attributes, status, remote=caller is not None)
 
     def _attempt_span(self, row: Any) -> Span:
-        # The root span may have been delivered hours ago: what the run came to is told by its newest attempt.
+        # The root span may have been delivered hours ago: the newest attempt has the run's totals.
         newest = row.number == self._run.attempts and not self._record.is_at_work
-        attributes = {names.RUN_ATTEMPT: row.number, **self._standing(row), **(self._totals() if newest else {})}
+        attributes = {names.RUN_ATTEMPT: row.number, **self._outcome(row), **(self._totals() if newest else {})}
         links = [Link(self._attempt_id(row.number - 1)), *self._approvals_before(row)]
         times = (row.started_at, row.ended_at)
         own, status = self._attempt_id(row.number), _status(row.status, row.reason_code)
@@ -94,9 +94,9 @@ class _Tree:
             if one.settled_at is not None and since < one.settled_at <= row.started_at
         ]
 
-    def _standing(self, row: Any) -> dict[str, Any]:
+    def _outcome(self, row: Any) -> dict[str, Any]:
         """How a run or an attempt ended."""
-        failed = row.status not in _WELL
+        failed = row.status not in _NO_ERROR
         return {
             names.RUN_ID: self._run.id,
             names.RUN_JOB: self._run.job,
@@ -107,7 +107,7 @@ class _Tree:
         }
 
     def _totals(self) -> dict[str, Any]:
-        """What all attempts of the run came to together."""
+        """The totals of all attempts of the run."""
         run = self._run
         return {
             names.RUN_ATTEMPTS: run.attempts,
@@ -127,7 +127,7 @@ class _Tree:
             names.RUN_ATTEMPT: row.attempt,
             names.STEP_SCOPE: row.scope,
             names.STEP_STATUS: row.status,
-            names.ERROR_TYPE: None if row.status in _WELL else row.status,
+            names.ERROR_TYPE: None if row.status in _NO_ERROR else row.status,
             names.CONVERSATION: self._run.id,
         }
         parent = self._parent(row.attempt, row.scope.rpartition("/")[0], None) if row.scope else self._attempt_id(row.attempt)
@@ -181,7 +181,7 @@ class _Tree:
             names.DECISION_STATUS: row.status,
             names.DECISION_ENGINE: row.engine,
         }
-        # The decision comes before the call's step begins, and a denied call may have none: it stands beside the call.
+        # The decision is made before the call's step begins, and a denied call may have none: its span is beside the call's.
         scope = self._scopes.get(row.step_key)
         parent = self._attempt_id(attempt) if scope is None else self._parent(attempt, scope, row.agent)
         status = (Code.OK if row.verdict == Verdict.ALLOW else Code.UNSET, None)
@@ -191,7 +191,7 @@ class _Tree:
         )
 
     def _parent(self, attempt: int, scope: str, agent: str | None) -> str:
-        """The agent's work whose scope holds this place most closely, else the attempt."""
+        """The agent's invocation with the innermost scope around this place, or the attempt."""
         while True:
             row = self._agents.get((attempt, scope))
             if row is not None and (agent is None or row.agent == agent):
@@ -210,7 +210,7 @@ class _Tree:
         return span_id_of(f"{row.run_id}/agent/{row.attempt}/{row.scope}")
 
     def _caller(self) -> str | None:
-        """The span that started the run, where a traceparent came with it."""
+        """The span that started the run, where a traceparent was given."""
         parts = (self._run.traceparent or "").split("-")
         if len(parts) != 4 or parts[1] != self._run.trace_id:
             return None
@@ -252,7 +252,7 @@ class _Tree:
 def _status(status: str, reason: str) -> _Status:
     if status == RunStatus.SUCCEEDED:
         return Code.OK, None
-    return (Code.UNSET, None) if status in _WELL else (Code.ERROR, reason or status)
+    return (Code.UNSET, None) if status in _NO_ERROR else (Code.ERROR, reason or status)
 
 
 def _step_status(row: Any) -> _Status:
@@ -271,7 +271,7 @@ def _hex(text: str, digits: int) -> str:
 
 
 def _texts(recorded: str | None) -> list[str]:
-    """A list of the record; empty where there is none."""
+    """A list from the store; empty where there is none."""
     try:
         found = json.loads(recorded) if recorded else []
     except ValueError:

@@ -42,7 +42,7 @@ def test_the_collector_gets_the_spans_of_the_file(
     with make() as received:
         collector = Collector(received.endpoint + ("" if protocol == "grpc" else "/v1/traces"), protocol, {"X-Token": "t"})
         assert is_there(collector)
-        assert sender(collector)(spans, 5.0) == Reply(ExportResult.TAKEN)
+        assert sender(collector)(spans, 5.0) == Reply(ExportResult.ACCEPTED)
     assert [span.name for span in received.spans] == ["invoke_workflow triage", "chat gpt-4o"]
     root, chat = received.spans
     assert root.trace_id.hex() == run_id.replace("-", "")
@@ -63,7 +63,7 @@ def test_a_collector_that_is_no_help_is_left_in_time_and_quietly(
     with bad() as server:
         send = sender(Collector(server.url, protocol))  # type: ignore[attr-defined]
         start = own_seconds()
-        assert send(spans, 0.3).word in (ExportResult.AWAY, ExportResult.UNKNOWN)
+        assert send(spans, 0.3).result in (ExportResult.UNREACHABLE, ExportResult.UNKNOWN)
         assert own_seconds() - start < 1.0
     assert capfd.readouterr() == ("", "")
 
@@ -87,9 +87,9 @@ def test_a_certificate_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else
     spans = write_pending_traces(store, home, run_id=finished_run(store)).spans
     with make(certificate) as received:
         endpoint = received.endpoint + ("" if protocol == "grpc" else "/v1/traces")
-        assert sender(Collector(endpoint, protocol))(spans, 3.0).word in (ExportResult.AWAY, ExportResult.UNKNOWN)
-        assert sender(Collector(endpoint, protocol, certificate=certificate[0]))(spans, 5.0) == Reply(ExportResult.TAKEN)
+        assert sender(Collector(endpoint, protocol))(spans, 3.0).result in (ExportResult.UNREACHABLE, ExportResult.UNKNOWN)
+        assert sender(Collector(endpoint, protocol, certificate=certificate[0]))(spans, 5.0) == Reply(ExportResult.ACCEPTED)
         missing = sender(Collector(endpoint, protocol, certificate=home / "missing.pem"))(spans, 3.0)
-        assert (missing.word, "FileNotFoundError" in missing.message) == (ExportResult.AWAY, True)
+        assert (missing.result, "No such file" in missing.message) == (ExportResult.UNREACHABLE, True)
     assert len(received.spans) == 1
     assert "Traceback" not in capfd.readouterr().err

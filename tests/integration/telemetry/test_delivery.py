@@ -14,10 +14,10 @@ from taskpilot.domain.times import utc_now
 from taskpilot.store import tables
 from taskpilot.store.database import Store
 from taskpilot.store.trace_queries import claim_due_traces, runs_with_undelivered_traces
-from taskpilot.telemetry.job_facts import JobFacts
+from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.telemetry.publish import Targets, publish
 from taskpilot.telemetry.traces.collector import Collector
-from taskpilot.telemetry.traces.delivery import CLAIM, Delivery, deliver_pending_traces
+from taskpilot.telemetry.traces.delivery import CLAIM, Delivery, send_pending_traces
 from taskpilot.telemetry.traces.file import write_pending_traces
 from tests.servers.bad_gateway import dead, hanging
 from tests.servers.collector import Received, grpc_collector, http_collector
@@ -40,7 +40,7 @@ def missed(store: Store, home: Path, number: int, job: str = "triage") -> list[s
 
 
 def deliver(store: Store, collector: Collector, *, seconds: float = 20, now: Callable[[], datetime] = utc_now) -> Delivery:
-    return deliver_pending_traces(store, collector, seconds=seconds, now=now)
+    return send_pending_traces(store, collector, seconds=seconds, now=now)
 
 
 def later() -> datetime:
@@ -56,7 +56,7 @@ def test_runs_that_a_dead_collector_missed_arrive_once_with_their_true_times(sto
             run_id = finished_run(store)
             add_step(store, run_id, "ask", "planner", model="gpt-4o")
             publish(store, targets, run_id, JobFacts("triage"))
-        assert deliver(store, at(server.url, protocol), seconds=1) == Delivery(pending=3, error="nobody accepts a connection there")
+        assert deliver(store, at(server.url, protocol), seconds=1) == Delivery(pending=3, error="nothing accepts a connection there")
     with make() as received:
         collector = at(received.endpoint, protocol)
         assert deliver(store, collector) == Delivery(spans=6, runs=3)

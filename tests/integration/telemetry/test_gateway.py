@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from taskpilot.files import WaitBudget, file_lock
 from taskpilot.store import totals
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import pending_jobs
-from taskpilot.telemetry.gateway import GatewayUnreachable, PushResult, delete_group, foreign_store, push_job, push_pending
-from taskpilot.telemetry.job_facts import JobFacts
-from taskpilot.telemetry.locks import WaitBudget, file_lock
+from taskpilot.telemetry.gateway import Gateway, GatewayUnreachable, PushResult, foreign_store
+from taskpilot.telemetry.metrics import JobFacts
 from tests.servers.bad_gateway import answering, dead, dripping, hanging
 from tests.servers.prometheus import prometheus
 from tests.servers.pushgateway import Pushgateway, pushgateway
@@ -45,7 +45,7 @@ def pending(store: Store, moment: datetime = NOON) -> list[str]:
 def run_and_push(home: Path, url: str, status: str) -> None:
     store = opened(home)
     finished_run(store, status=status)
-    result = push_job(store, TRIAGE, url, home, seconds_left=10)
+    result = Gateway(store, url, home).push(TRIAGE, seconds=10)
     store.close()
     os._exit(0 if result.delivered else 1)
 
@@ -53,7 +53,7 @@ def run_and_push(home: Path, url: str, status: str) -> None:
 @pytest.mark.slow
 def test_runs_of_separate_processes_add_up_in_prometheus(home: Path, store: Store, gateway: Pushgateway, tmp_path: Path) -> None:
     with prometheus(tmp_path, [f"127.0.0.1:{gateway.port}"]) as server:
-        push_job(store, TRIAGE, gateway.url, home, seconds_left=10)
+        Gateway(store, gateway.url, home).push(TRIAGE, seconds=10)
         server.until('taskpilot_runs_total{status="succeeded",job="taskpilot",job_name="triage"}', lambda value: value == 0)
         for status in ("succeeded", "succeeded", "succeeded", "failed"):
             process = multiprocessing.get_context("spawn").Process(target=run_and_push, args=(home, gateway.url, status))
@@ -79,7 +79,7 @@ def test_a_delivered_job_is_pending_again_after_its_next_change(home: Path, gate
     store = opened(home, "changes")
     finished_run(store)
     assert pending(store) == ["triage"]
-    assert push_job(store, TRIAGE, gateway.url, home, seconds_left=10) == PushResult(delivered=True, pending=False)
+    assert Gateway(store, gateway.url, home).push(TRIAGE, seconds=10) == PushResult(delivered=True, pending=False)
     assert pending(store) == []
     finished_run(store)
     assert pending(store) == ["triage"]
@@ -90,13 +90,13 @@ def test_a_push_that_timed_out_stays_pending_until_thirty_seconds_later(home: Pa
     store = opened(home, "timeouts")
     finished_run(store)
     with hanging() as slow:
-        result = push_job(store, TRIAGE, slow.url, home, seconds_left=0.2, now=at(NOON))
+        result = Gateway(store, slow.url, home, now=at(NOON)).push(TRIAGE, seconds=0.2)
     assert (result.delivered, result.pending) == (False, True)
     soon, later = NOON + timedelta(seconds=29), NOON + timedelta(seconds=30)
-    assert push_job(store, TRIAGE, gateway.url, home, seconds_left=10, now=at(soon)) == PushResult(delivered=True, pending=True)
+    assert Gateway(store, gateway.url, home, now=at(soon)).push(TRIAGE, seconds=10) == PushResult(delivered=True, pending=True)
     assert pending(store, soon) == ["triage"]
     assert pending(store, later) == ["triage"]
-    assert push_job(store, TRIAGE, gateway.url, home, seconds_left=10, now=at(later)) == PushResult(delivered=True, pending=False)
+    assert Gateway(store, gateway.url, home, now=at(later)).push(TRIAGE, seconds=10) == PushResult(delivered=True, pending=False)
     assert pending(store, later) == []
     store.close()
 
@@ -112,7 +112,7 @@ def test_a_change_that_comes_while_a_push_is_under_way_is_still_pending(home: Pa
         version = job_state(store).version
         with store.write() as connection:
             totals.touch(connection, "triage")
-        result = push_job(store, TRIAGE, server.url, home, seconds_left=5, now=busy_clock)
+        result = Gateway(store, server.url, home, now=busy_clock).push(TRIAGE, seconds=5)
         assert result == PushResult(delivered=True, pending=False)
         assert job_state(store).pushed_version == version + 1
     store.close()
@@ -123,7 +123,7 @@ def test_a_gateway_that_keeps_us_waiting_is_left_in_time(home: Path, store: Stor
     finished_run(store)
     with bad() as server:  # type: ignore[attr-defined]
         start = own_seconds()
-        result = push_job(store, TRIAGE, server.url, home, seconds_left=1.0, now=at(NOON))
+        result = Gateway(store, server.url, home, now=at(NOON)).push(TRIAGE, seconds=1.0)
         assert own_seconds() - start < 2.0
     assert not result.delivered
     state = job_state(store)
@@ -137,12 +137,12 @@ def test_a_dead_gateway_is_pending_but_nothing_can_land_late(home: Path, store: 
     finished_run(store)
     version = job_state(store).version
     with dead() as server:
-        assert not push_job(store, TRIAGE, server.url, home, seconds_left=1).delivered
+        assert not Gateway(store, server.url, home).push(TRIAGE, seconds=1).delivered
     state = job_state(store)
     assert state.push_timed_out_at is None
     assert "refused" in state.push_error
     assert state.version == version, "counting the failure must not owe one more push"
-    assert push_job(store, TRIAGE, gateway.url, home, seconds_left=10) == PushResult(delivered=True, pending=False)
+    assert Gateway(store, gateway.url, home).push(TRIAGE, seconds=10) == PushResult(delivered=True, pending=False)
     assert gateway.value("taskpilot_telemetry_failures_total", deployment="testing", sink="gateway") == 1
 
 
@@ -150,7 +150,7 @@ def test_a_dead_gateway_is_pending_but_nothing_can_land_late(home: Path, store: 
 def test_an_answer_that_is_no_200_is_a_failure_with_its_cause(home: Path, store: Store, status: int) -> None:
     finished_run(store)
     with answering(status, b"pushed metrics are \x1b[31minvalid", headers="Location: http://127.0.0.1:1/\r\n") as server:
-        result = push_job(store, TRIAGE, server.url, home, seconds_left=5)
+        result = Gateway(store, server.url, home).push(TRIAGE, seconds=5)
     assert not result.delivered
     assert result.error == f"it answered {status}: pushed metrics are \\x1b[31minvalid"
     assert job_state(store).push_timed_out_at is None
@@ -159,21 +159,21 @@ def test_an_answer_that_is_no_200_is_a_failure_with_its_cause(home: Path, store:
 def test_a_proxy_that_gave_up_may_still_deliver_later(home: Path, store: Store) -> None:
     finished_run(store)
     with answering(504) as server:
-        push_job(store, TRIAGE, server.url, home, seconds_left=5, now=at(NOON))
+        Gateway(store, server.url, home, now=at(NOON)).push(TRIAGE, seconds=5)
     assert job_state(store).push_timed_out_at is not None
 
 
 def test_the_head_of_an_answer_is_enough(home: Path, store: Store) -> None:
     finished_run(store)
     with answering(200, drip_body=True) as server:
-        assert push_job(store, TRIAGE, server.url, home, seconds_left=5).delivered
+        assert Gateway(store, server.url, home).push(TRIAGE, seconds=5).delivered
 
 
 def test_a_password_in_the_url_is_sent_but_never_told(home: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     finished_run(store)
     with answering(403) as server:
-        result = push_job(store, TRIAGE, server.url.replace("//", "//ann:s3cret%21@"), home, seconds_left=5)
+        result = Gateway(store, server.url.replace("//", "//ann:s3cret%21@"), home).push(TRIAGE, seconds=5)
         assert b"Authorization: Basic YW5uOnMzY3JldCE=" in server.received[0]
         assert server.received[0].startswith(b"POST /metrics/job/taskpilot/deployment/testing/job_name/triage ")
     assert "s3cret" not in (result.error or "")
@@ -185,7 +185,7 @@ def test_a_password_in_the_url_is_sent_but_never_told(home: Path, store: Store, 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://", "http://127.0.0.1:notaport", "http://[::1"])
 def test_a_url_that_is_none_is_an_error_and_no_exception(home: Path, store: Store, url: str) -> None:
     finished_run(store)
-    result = push_job(store, TRIAGE, url, home, seconds_left=1)
+    result = Gateway(store, url, home).push(TRIAGE, seconds=1)
     assert not result.delivered
     assert result.error
 
@@ -196,25 +196,25 @@ def test_reading_and_pushing_wait_for_the_lock_of_the_job(home: Path, store: Sto
     with file_lock(lock, WaitBudget(1)) as got:
         assert got
         start = own_seconds()
-        result = push_job(store, TRIAGE, gateway.url, home, seconds_left=0.2)
+        result = Gateway(store, gateway.url, home).push(TRIAGE, seconds=0.2)
         assert own_seconds() - start < 0.5
     assert (result.delivered, result.pending) == (False, True)
     assert pending(store) == ["triage"]
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
-    assert push_job(store, TRIAGE, gateway.url, home, seconds_left=5).delivered
+    assert Gateway(store, gateway.url, home).push(TRIAGE, seconds=5).delivered
 
 
 def test_a_change_that_another_process_pushed_meanwhile_is_not_pushed_again(home: Path, store: Store) -> None:
     finished_run(store)
     with answering(200) as server:
         for _ in range(2):
-            assert push_job(store, TRIAGE, server.url, home, seconds_left=5, only_if_pending=True) == PushResult(
+            assert Gateway(store, server.url, home).push(TRIAGE, seconds=5, only_if_pending=True) == PushResult(
                 delivered=True, pending=False
             )
         assert len(server.received) == 1
         finished_run(store)
-        push_job(store, TRIAGE, server.url, home, seconds_left=5, only_if_pending=True)
-        push_job(store, TRIAGE, server.url, home, seconds_left=5)
+        Gateway(store, server.url, home).push(TRIAGE, seconds=5, only_if_pending=True)
+        Gateway(store, server.url, home).push(TRIAGE, seconds=5)
         assert len(server.received) == 3
 
 
@@ -222,7 +222,7 @@ def test_what_is_pending_is_pushed_by_whoever_comes_next(home: Path, gateway: Pu
     store = opened(home, "owing")
     for job in ("triage", "digest", "housekeeping"):
         finished_run(store, job)
-    results = push_pending(store, gateway.url, home, describe=lambda job: JobFacts(job) if job == "triage" else None, seconds_left=10)
+    results = Gateway(store, gateway.url, home).push_pending(lambda job: JobFacts(job) if job == "triage" else None, seconds=10)
     assert {job: result.delivered for job, result in results.items()} == {"triage": True, "digest": True, "housekeeping": True}
     assert pending(store) == []
     assert gateway.value("taskpilot_runs_total", deployment="owing", job_name="digest", status="succeeded") == 1
@@ -234,7 +234,7 @@ def test_pushing_what_is_pending_stops_at_a_gateway_that_hangs(home: Path, store
         finished_run(store, job)
     with hanging() as server:
         start = own_seconds()
-        results = push_pending(store, server.url, home, describe=lambda _job: None, seconds_left=1.0)
+        results = Gateway(store, server.url, home).push_pending(lambda _job: None, seconds=1.0)
         assert own_seconds() - start < 2.0
     assert list(results) == ["a"]
 
@@ -242,14 +242,14 @@ def test_pushing_what_is_pending_stops_at_a_gateway_that_hangs(home: Path, store
 def test_a_push_without_facts_leaves_the_limits_as_they_were(home: Path, gateway: Pushgateway) -> None:
     store = opened(home, "limits")
     finished_run(store)
-    push_job(store, JobFacts("triage", deadline_micros=60_000_000, next_fire=NOON), gateway.url, home, seconds_left=5)
-    push_pending(store, gateway.url, home, describe=lambda _job: None, seconds_left=5)
+    Gateway(store, gateway.url, home).push(JobFacts("triage", deadline_micros=60_000_000, next_fire=NOON), seconds=5)
+    Gateway(store, gateway.url, home).push_pending(lambda _job: None, seconds=5)
     finished_run(store)
-    push_pending(store, gateway.url, home, describe=lambda _job: None, seconds_left=5)
+    Gateway(store, gateway.url, home).push_pending(lambda _job: None, seconds=5)
     assert gateway.value("taskpilot_runs_total", deployment="limits", status="succeeded") == 2
     assert gateway.value("taskpilot_job_next_fire_timestamp_seconds", deployment="limits") == NOON.timestamp()
     # A schedule that was taken away must not look overdue for ever.
-    push_job(store, JobFacts("triage"), gateway.url, home, seconds_left=5)
+    Gateway(store, gateway.url, home).push(JobFacts("triage"), seconds=5)
     gone = gateway.value("taskpilot_job_next_fire_timestamp_seconds", deployment="limits")
     assert gone is not None
     assert gone != gone  # noqa: PLR0124  NaN
@@ -260,7 +260,7 @@ def test_a_group_that_another_store_fills_is_seen(home: Path, tmp_path: Path, ga
     store, other = opened(home, "shared"), opened(tmp_path / "other", "shared")
     finished_run(store)
     assert foreign_store(gateway.url, "shared", "triage", store.store_id) is None
-    push_job(store, TRIAGE, gateway.url, home, seconds_left=5)
+    Gateway(store, gateway.url, home).push(TRIAGE, seconds=5)
     assert foreign_store(gateway.url, "shared", "triage", store.store_id) is None
     assert foreign_store(gateway.url, "shared", "triage", other.store_id) == store.store_id
     assert foreign_store(gateway.url, "shared", "digest", other.store_id) is None
@@ -271,9 +271,9 @@ def test_a_group_that_another_store_fills_is_seen(home: Path, tmp_path: Path, ga
 def test_a_group_is_deleted(home: Path, gateway: Pushgateway) -> None:
     store = opened(home, "deleted")
     finished_run(store)
-    push_job(store, TRIAGE, gateway.url, home, seconds_left=5)
+    Gateway(store, gateway.url, home).push(TRIAGE, seconds=5)
     assert gateway.value("taskpilot_runs_total", deployment="deleted", status="succeeded") == 1
-    delete_group(gateway.url, "deleted", "triage")
+    Gateway(store, gateway.url, home).delete("triage", seconds=5)
     assert gateway.forgets('deployment="deleted"')
     assert gateway.value("taskpilot_runs_total", deployment="deleted", status="succeeded") is None
     store.close()
@@ -294,7 +294,7 @@ def test_the_gateway_accepts_every_metric_and_keeps_its_consistency(home: Path, 
     for job in ("triage", "digest"):
         finished_run(store, job, status="failed")
         facts = JobFacts(job, model="m", tools=("a",), agents=("b",), deadline_micros=1, max_success_gap_micros=1, next_fire=NOON)
-        assert push_job(store, facts, gateway.url, home, seconds_left=5).delivered
+        assert Gateway(store, gateway.url, home).push(facts, seconds=5).delivered
     with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=5) as answer:
         assert answer.status == 200
     assert gateway.value("push_failure_time_seconds", deployment="complete", job_name="digest") == 0

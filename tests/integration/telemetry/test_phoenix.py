@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from taskpilot.store.database import Store
-from taskpilot.telemetry.job_facts import JobFacts
+from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.telemetry.publish import Targets, publish
 from taskpilot.telemetry.traces.collector import Collector
-from taskpilot.telemetry.traces.delivery import Delivery, deliver_pending_traces
+from taskpilot.telemetry.traces.delivery import Delivery, send_pending_traces
 from tests.servers.phoenix import Phoenix, only_where_asked, phoenix
 from tests.servers.ports import free_port
 from tests.servers.recorded import T0, add_agent, add_decision, add_step, finished_run
@@ -35,8 +35,8 @@ def test_what_a_dead_backend_missed_is_there_once_and_understood(store: Store, h
     add_decision(store, run_id, "the key", agent="planner")
     publish(store, Targets(home, collector=Collector(f"http://127.0.0.1:{free_port()}", protocol)), run_id, JobFacts("triage"))
     collector = Collector(backend.grpc if protocol == "grpc" else f"{backend.web}/v1/traces", protocol)
-    assert deliver_pending_traces(store, collector, seconds=30) == Delivery(spans=5, runs=1)
-    assert deliver_pending_traces(store, collector, seconds=30) == Delivery()
+    assert send_pending_traces(store, collector, seconds=30) == Delivery(spans=5, runs=1)
+    assert send_pending_traces(store, collector, seconds=30) == Delivery()
 
     trace_id = run_id.replace("-", "")
     before = 0 if protocol == "grpc" else 5

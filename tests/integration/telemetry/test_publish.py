@@ -16,7 +16,7 @@ from taskpilot.config import load
 from taskpilot.domain.times import utc_now
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import pending_jobs
-from taskpilot.telemetry.job_facts import JobFacts
+from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.telemetry.publish import Targets, publish
 from taskpilot.telemetry.traces.collector import Collector
 from tests.servers.bad_gateway import dead, dripping, hanging
@@ -119,8 +119,8 @@ def test_a_state_dir_that_takes_no_files_breaks_nothing(home: Path, store: Store
 _ONE = """
 import sys, time
 from pathlib import Path
-from taskpilot.telemetry.job_facts import JobFacts
-from taskpilot.telemetry.publish import Targets, publish, _warm_up
+from taskpilot.telemetry.metrics import JobFacts
+from taskpilot.telemetry.publish import Targets, publish, _import_libraries
 from taskpilot.telemetry.traces.collector import Collector, sender
 from tests.servers.recorded import finished_run, opened
 
@@ -128,7 +128,7 @@ home, url, endpoint = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 store = opened(home)
 collector = Collector(endpoint, "grpc")
 targets = Targets(home, url, collector)
-_warm_up(targets)
+_import_libraries(targets)
 sender(collector)
 run_id = finished_run(store)
 print("ready", flush=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 from taskpilot.domain.fires import SchedulerState
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Owner
+from taskpilot.files import WaitBudget, file_lock
 from taskpilot.store.database import Store
 from taskpilot.store.schedulers import begin_scheduler, tick
-from taskpilot.telemetry.gateway import push_scheduler, retire_scheduler
-from taskpilot.telemetry.locks import WaitBudget, file_lock
+from taskpilot.telemetry.gateway import Gateway
 from tests.servers.bad_gateway import dead, hanging
 from tests.servers.pushgateway import pushgateway
 from tests.servers.recorded import finished_run
@@ -23,13 +23,13 @@ def test_the_group_says_who_is_awake_and_what_there_is_to_do(home: Path, store: 
     finished_run(store, status="running")
     finished_run(store)
     with pushgateway(tmp_path) as gateway:
-        assert push_scheduler(store, gateway.url, home, seconds_left=10).delivered
+        assert Gateway(store, gateway.url, home).push_scheduler(seconds=10).delivered
         labels = {"job": "taskpilot", "deployment": store.deployment, "component": "scheduler"}
         # Where no server was ever started, there is no last tick to tell of.
         assert gateway.value("taskpilot_scheduler_last_tick_timestamp_seconds", **labels) is None
         with store.write() as connection:
             begin_scheduler(connection, new_id(), owner=Owner("h", "b", 1, 1), version="0", now=NOON)
-        assert push_scheduler(store, gateway.url, home, seconds_left=10).delivered
+        assert Gateway(store, gateway.url, home).push_scheduler(seconds=10).delivered
         assert gateway.value("taskpilot_scheduler_last_tick_timestamp_seconds", **labels) == NOON.timestamp()
         assert gateway.value("taskpilot_scheduler_running_runs", **labels) == 1
         assert gateway.value("taskpilot_scheduler_queued_runs", **labels) == 0
@@ -45,24 +45,24 @@ def test_the_last_scheduler_takes_the_group_along_when_it_ends_and_one_beside_an
     with store.write() as connection:
         begin_scheduler(connection, scheduler_id, owner=Owner("h", "b", 1, 1), version="0", now=NOON)
     with pushgateway(tmp_path) as gateway:
-        assert push_scheduler(store, gateway.url, home, seconds_left=10).delivered
-        retire_scheduler(store, gateway.url, home, seconds=5, now=lambda: NOON)
+        assert Gateway(store, gateway.url, home).push_scheduler(seconds=10).delivered
+        Gateway(store, gateway.url, home, now=lambda: NOON).delete_scheduler(seconds=5)
         assert "taskpilot_scheduler_last_tick" in gateway.metrics()
         told = {"lag": timedelta(0), "jobs": 1, "broken": (), "error": None}
         with store.write() as connection:
             tick(connection, scheduler_id, now=NOON, state=SchedulerState.STOPPED, **told)
-        retire_scheduler(store, gateway.url, home, seconds=5, now=lambda: NOON)
+        Gateway(store, gateway.url, home, now=lambda: NOON).delete_scheduler(seconds=5)
         assert gateway.forgets("taskpilot_scheduler_last_tick")
 
 
 def test_a_gateway_that_is_dead_or_hangs_costs_its_bound_and_raises_nothing(home: Path, store: Store) -> None:
     with hanging() as server:
         started = own_seconds()
-        result = push_scheduler(store, server.url, home, seconds_left=0.3)
+        result = Gateway(store, server.url, home).push_scheduler(seconds=0.3)
         assert own_seconds() - started < 3
         assert not result.delivered
     with dead() as server:
-        result = push_scheduler(store, server.url, home, seconds_left=1)
+        result = Gateway(store, server.url, home).push_scheduler(seconds=1)
     assert not result.delivered
     assert result.error
 
@@ -70,10 +70,10 @@ def test_a_gateway_that_is_dead_or_hangs_costs_its_bound_and_raises_nothing(home
 def test_two_schedulers_take_turns(home: Path, store: Store) -> None:
     with file_lock(home / "locks" / "scheduler-group.lock", WaitBudget(1)) as got:
         assert got
-        assert "lock" in str(push_scheduler(store, NOWHERE, home, seconds_left=0.1).error)
+        assert "lock" in str(Gateway(store, NOWHERE, home).push_scheduler(seconds=0.1).error)
 
 
 def test_a_store_that_cannot_be_read_is_quiet_too(home: Path, store: Store) -> None:
     store.close()
     store.path.unlink()
-    assert "gone" in str(push_scheduler(store, NOWHERE, home, seconds_left=1).error)
+    assert "gone" in str(Gateway(store, NOWHERE, home).push_scheduler(seconds=1).error)

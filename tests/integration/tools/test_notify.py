@@ -187,7 +187,7 @@ def test_a_message_given_up_during_a_slow_look_up_is_not_sent_later(monkeypatch:
         released.set()
         assert looked_up.wait(10)
         for thread in threading.enumerate():
-            if thread.name == "notify":
+            if thread.name == "taskpilot-timed-call":
                 thread.join(10)
     assert [request for request in server.requests if request.strip()] == []
 

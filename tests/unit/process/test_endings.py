@@ -14,7 +14,7 @@ Start = Callable[..., Any]
 @pytest.mark.parametrize(("job", "status"), [("exit0", 0), ("exit3", 3), ("os_exit", 5)])
 def test_an_exit_status_is_told(play: Start, job: str, status: int) -> None:
     ending = play(job).ending()
-    assert (ending["cause"], ending["exit_status"], ending["signal"], ending["forced"]) == ("exited", status, None, False)
+    assert (ending["cause"], ending["exit_status"], ending["signal"]) == ("exited", status, None)
 
 
 def test_a_status_that_would_be_cut_to_zero_is_no_success(play: Start) -> None:

@@ -37,7 +37,7 @@ def test_it_is_renewed_at_each_third_and_not_before() -> None:
     held, clock, store = lease()
     for second in range(61):
         clock.now = 1000.0 + second
-        held.keep(store.renew, float(second))
+        held.renew_if_due(store.renew, float(second))
     assert store.asked == [10, 20, 30, 40, 50, 60]
 
 
@@ -62,11 +62,11 @@ def test_a_failure_is_tried_again_after_a_second() -> None:
     held, clock, store = lease()
     store.answer = None
     clock.now += 10
-    held.keep(store.renew, 10.0)
+    held.renew_if_due(store.renew, 10.0)
     assert held.wait_seconds == 1.0
     clock.now += 1
     store.answer = True
-    held.keep(store.renew, 11.0)
+    held.renew_if_due(store.renew, 11.0)
     assert store.asked == [10, 11]
     clock.now += 24
     assert not held.over
@@ -76,11 +76,11 @@ def test_a_refusal_is_final() -> None:
     held, clock, store = lease()
     store.answer = False
     clock.now += 10
-    held.keep(store.renew, 10.0)
+    held.renew_if_due(store.renew, 10.0)
     assert held.over
     store.answer = True
     clock.now += 5
-    held.keep(store.renew, 15.0)
+    held.renew_if_due(store.renew, 15.0)
     assert held.over
     assert store.asked == [10]
 
@@ -89,7 +89,7 @@ def test_a_renewal_counts_from_before_it_was_asked_for() -> None:
     held, clock, store = lease()
     store.takes = 9.0
     clock.now += 10
-    held.keep(store.renew, 10.0)
+    held.renew_if_due(store.renew, 10.0)
     clock.now = 1000.0 + 10 + 24.9
     assert not held.over
     clock.now += 0.1
@@ -100,9 +100,9 @@ def test_a_slow_store_is_not_asked_where_its_answer_would_come_too_late() -> Non
     held, clock, store = lease()
     store.takes, store.answer = 9.0, None
     clock.now += 10
-    held.keep(store.renew, 10.0)
+    held.renew_if_due(store.renew, 10.0)
     clock.now += 1
-    held.keep(store.renew, 20.0)
+    held.renew_if_due(store.renew, 20.0)
     assert store.asked == [10]
     assert held.wait_seconds == 5.0
 
@@ -110,7 +110,7 @@ def test_a_slow_store_is_not_asked_where_its_answer_would_come_too_late() -> Non
 def test_a_suspended_machine_finds_its_lease_over_and_does_not_ask() -> None:
     held, clock, store = lease()
     clock.now += 3600
-    held.keep(store.renew, 1.0)
+    held.renew_if_due(store.renew, 1.0)
     assert held.over
     assert store.asked == []
     assert held.wait_seconds <= 0

@@ -177,7 +177,7 @@ def test_an_output_beyond_its_ceiling_keeps_its_beginning_and_goes_on(tmp_path: 
 
 
 def test_a_level_that_leaves_the_lines_out_still_watches_the_size(tmp_path: Path) -> None:
-    told = Told(tmp_path, told=False, ceiling_bytes=2 * KEPT_BYTES)
+    told = Told(tmp_path, logged=False, ceiling_bytes=2 * KEPT_BYTES)
     told.print(b"x" * 3 * KEPT_BYTES)
     told.output.look()
     told.output.close()

@@ -10,8 +10,7 @@ from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS
 from taskpilot.store import totals
 from taskpilot.store.database import Store
 from taskpilot.store.schedules import begin_pause, end_pause
-from taskpilot.telemetry.job_facts import JobFacts
-from taskpilot.telemetry.metrics import exposition, registry_of, snapshot_of
+from taskpilot.telemetry.metrics import JobFacts, StoreCollector, exposition, registry_of, snapshot_of
 from tests.servers.recorded import T0, add_decision, finished_run
 
 TRIAGE = JobFacts(
@@ -120,7 +119,7 @@ def test_an_unpriced_last_run_has_no_cost_and_a_push_takes_the_old_one_away(stor
         totals.set_state(connection, "triage", last_cost_nano=None)
     snapshot = snapshot_of(store, "triage")
     assert value(exposition(snapshot), "taskpilot_run_last_cost_usd") is None
-    pushed = registry_of(lambda: snapshot, unknown_as_nan=True).get_sample_value(
+    pushed = registry_of(StoreCollector(snapshot, unknown_as_nan=True)).get_sample_value(
         "taskpilot_run_last_cost_usd", {"deployment": "testing", "job_name": "triage"}
     )
     assert pushed is not None

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from taskpilot.files import WaitBudget, file_lock
 from taskpilot.store.database import Store
-from taskpilot.telemetry.locks import WaitBudget, file_lock
 from taskpilot.telemetry.metrics_file import write_metrics_file
 from tests.servers.recorded import finished_run
 

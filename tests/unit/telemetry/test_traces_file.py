@@ -6,10 +6,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from taskpilot.domain.times import utc_now
+from taskpilot.files import WaitBudget, file_lock
 from taskpilot.store import tables
 from taskpilot.store.database import Store
 from taskpilot.store.trace_queries import claim_due_traces
-from taskpilot.telemetry.locks import WaitBudget, file_lock
 from taskpilot.telemetry.traces.file import write_pending_traces
 from tests.servers.recorded import T0, finished_run
 from tests.traced import spans
