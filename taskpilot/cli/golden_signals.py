@@ -1,4 +1,4 @@
-"""`taskpilot golden-signals`: whether the work is worth its while."""
+"""`taskpilot golden-signals`: success rate, duration, cost, denials and correctness."""
 
 import click
 
@@ -7,12 +7,12 @@ from taskpilot.cli.options import json_option
 
 
 @click.command(name="golden-signals")
-@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Over the runs that ended in so many days.")
+@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="How many days of runs to look at.")
 @json_option
 def command(*, days: int, as_json: bool) -> None:
-    """Five figures on success, time, cost, policy and correctness.
+    """Show success rate, duration, cost, denials and correctness.
 
-    Each has a verdict: healthy, degraded, unhealthy, or "no data" where there is nothing to judge. Cancelled runs are left out.
+    Each is rated healthy, degraded, unhealthy or "no data". Cancelled runs are not counted.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`taskpilot runs`: what ran, how it ended, and what it waits for."""
+"""`taskpilot runs`: show, cancel and resume runs."""
 
 import json
 
@@ -42,7 +42,7 @@ RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded"
 
 @click.group(name="runs", cls=Noun, alone="list")
 def command() -> None:
-    """What ran, how it ended, and what it waits for.
+    """Show, cancel and resume runs.
 
     \b
     Examples:
@@ -53,14 +53,17 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
+@click.option("--job", help="Only runs of this job.", shell_complete=completion.jobs)
 @click.option(
-    "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only those that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}."
+    "--status",
+    type=click.Choice(STATUSES),
+    metavar="STATUS",
+    help=f"Only runs that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}.",
 )
 @page_options("run")
 @json_option
 def list_(*, job: str | None, status: str | None, limit: int, before: str | None, as_json: bool) -> None:
-    """The newest runs.
+    """List runs, newest first.
 
     \b
     Examples:
@@ -102,7 +105,7 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
-    """One run: its attempts, tasks and cost, and what it waits for.
+    """Show one run: status, attempts, tasks, cost and what it waits for.
 
     \b
     Examples:
@@ -121,10 +124,10 @@ def show(run_id: str, *, as_json: bool) -> None:
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
-@click.option("--output", "of_process", is_flag=True, help="What the job's process printed, instead of the log.")
+@click.option("--output", "of_process", is_flag=True, help="Show what the job's process printed instead of the log.")
 @json_option
 def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
-    """What a run logged, or what its process printed.
+    """Show the log of a run, or what its process printed.
 
     \b
     Examples:
@@ -158,7 +161,7 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", "queued", "running", "waiting"))
 def cancel(run_id: str) -> None:
-    """End a run that is queued, running or waiting.
+    """Cancel a run that is queued, running or waiting.
 
     \b
     Examples:
@@ -173,13 +176,13 @@ def cancel(run_id: str) -> None:
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
-@click.option("--correct", is_flag=True, help="The result was right.")
-@click.option("--wrong", is_flag=True, help="It was not.")
+@click.option("--correct", is_flag=True, help="The result was correct.")
+@click.option("--wrong", is_flag=True, help="The result was wrong.")
 @person_options
 def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | None) -> None:
-    """Say whether a run's result was right.
+    """Record whether a run's result was correct.
 
-    A later word on the same run takes the earlier one's place.
+    A later answer for the same run replaces the earlier one.
 
     \b
     Examples:
@@ -200,19 +203,19 @@ def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | No
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", *RESUMED))
-@click.option("--model", metavar="NAME", help="Go on with this model.  [default: the run's own]")
-@click.option("--step", "step_id", metavar="ID", help="The uncertain step that one of the next three answers.")
-@click.option("--done", metavar="JSON", help="It happened, and this was its result.")
-@click.option("--again", is_flag=True, help="It did not happen: make it again.")
-@click.option("--fail", is_flag=True, help="Take it as failed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary line alone.")
-@click.option("--quiet", is_flag=True, help="Print nothing but one line where it does not succeed.")
+@click.option("--model", metavar="NAME", help="Model to use from here on.  [default: the run's own]")
+@click.option("--step", "step_id", metavar="ID", help="The step whose result is unknown; add --done, --again or --fail.")
+@click.option("--done", metavar="JSON", help="The step was done; JSON is its result.")
+@click.option("--again", is_flag=True, help="The step was not done; run it again.")
+@click.option("--fail", is_flag=True, help="Record the step as failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print only a summary, as one line of JSON.")
+@click.option("--quiet", is_flag=True, help="Print one line if the run does not succeed, else nothing.")
 def resume(
     run_id: str, *, model: str | None, step_id: str | None, done: str | None, again: bool, fail: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Go on with a run; nothing recorded is paid or done again.
+    """Resume a run. Recorded steps are not run or paid for again.
 
-    What a run waits for is shown by `taskpilot runs show RUN`.
+    `taskpilot runs show RUN` shows what a run waits for.
 
     \b
     Examples:

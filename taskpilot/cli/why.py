@@ -1,4 +1,4 @@
-"""`taskpilot why`: what became of a fire."""
+"""`taskpilot why`: explain why a job did or did not run at a given time."""
 
 import click
 
@@ -8,13 +8,13 @@ from taskpilot.cli.options import json_option
 
 @click.command(name="why")
 @click.argument("job", shell_complete=completion.jobs)
-@click.option("--at", metavar="TIME", help="The moment, in ISO 8601.  [default: the latest fire that was due]")
+@click.option("--at", metavar="TIME", help="Time, like 2026-11-24T07:00.  [default: the latest scheduled time]")
 @json_option
 def command(job: str, *, at: str | None, as_json: bool) -> None:
-    """Why a fire did or did not happen.
+    """Explain why a job did or did not run at a given time.
 
-    A TIME without an offset is the wall clock of the job's zone: one that comes twice is its first occurrence, one that the clock skips
-    the first instant after it. A moment that was no fire is answered by the fires around it.
+    A TIME without an offset is local time in the job's time zone. If daylight saving time repeats it, the first one is meant; if it is
+    skipped, the first moment after the gap. If the job was not scheduled at that TIME, the scheduled times around it are shown.
 
     \b
     Examples:
