@@ -66,7 +66,7 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
 @click.pass_context
 def program(context: click.Context, *, root: str | None, home: str | None, jobs: str | None, log_level: str | None) -> None:
-    """Run LLM jobs on a schedule, with rules, budgets, approvals and a record of every step."""
+    """Run jobs that use a language model (LLM): on a schedule, within budgets and rules, with approvals and a record of every step."""
     given = context.ensure_object(GlobalOptions)
     given.root, given.home, given.jobs, given.log_level = root, home, jobs, log_level
 
