@@ -1,5 +1,6 @@
 """What README and docs show is what happens: their jobs are loaded and run, their test passes, their steps can be typed."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -8,12 +9,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from taskpilot import job
+from taskpilot.config.load import OPTIONS
+from taskpilot.domain.exits import ExitCode
 from taskpilot.jobs.loader import load_jobs
 from taskpilot.testing import ScriptedModel, run_job, tool_call
 
 REPOSITORY = Path(__file__).parents[2]
 README = "README.md"
 JOBS = "taskpilot/docs/jobs.md"
+KEYS = [option.key or option.names[0] for option in OPTIONS]
 
 
 def text_of(name: str) -> str:
@@ -108,3 +113,17 @@ def test_the_picture_is_small_and_loads_nothing() -> None:
     assert ET.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
     assert "url(http" not in picture
     assert "@font-face" not in picture
+
+
+def test_the_pages_name_each_exit_code_setting_option_and_package() -> None:
+    operations = text_of("taskpilot/docs/operations.md")
+    listed = {int(code): meaning for code, meaning in re.findall(r"^\| (\d+) \| (.+?) \|$", operations, flags=re.MULTILINE)}
+    assert set(listed) == {int(code) for code in ExitCode}
+    assert [key for key in KEYS if f"`{key}`" not in operations] == []
+    pages = text_of(JOBS) + text_of("taskpilot/docs/schedules.md")
+    options = [name for name, one in inspect.signature(job).parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert len(options) > 10
+    assert [name for name in options if f"`{name}`" not in pages] == []
+    architecture = text_of("taskpilot/docs/architecture.md")
+    packages = {one.stem for one in (REPOSITORY / "taskpilot").iterdir() if not one.name.startswith(("_", "py.typed"))}
+    assert [name for name in packages if f"`{name}/`" not in architecture and f"`{name}`" not in architecture] == []
