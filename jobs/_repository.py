@@ -1,4 +1,4 @@
-"""What changed in a git repository, as git says it: bounded, escaped, and without a model."""
+"""Reads from git what changed in a repository, with limits and escaped; asks no model."""
 
 import os
 import re
@@ -16,30 +16,30 @@ from pydantic import BaseModel
 from taskpilot import TaskPilotError
 
 GIT: Final = ("git", "--no-pager", "-c", "protocol.allow=never", "-c", "core.fsmonitor=false")
-"""Fetches nothing, not even what a partial clone lacks, and starts no program that a repository's own configuration names."""
+"""Makes git fetch nothing, not even for a partial clone, and start no program that the repository's configuration names."""
 SECONDS: Final = 60.0
-"""What one git command may take; the deadline holds them all."""
+"""Time limit of one git command; the job's deadline limits all together."""
 MOST: Final = 8_000_000
-"""Bytes of one command's output that are read."""
+"""How many bytes of one command's output are read."""
 READ: Final = 5_000
-"""Commits that are looked at, the newest first; all of them are counted."""
+"""How many commits are read, newest first; all are counted."""
 SHOWN: Final = 8
-"""Entries of each list but the commits'."""
+"""How many entries each list shows, except that of commits."""
 LOOK_BACK: Final = 20
-"""Steps of the main line that the first digest of a repository looks back."""
+"""How many commits of the main line the first digest of a repository looks back."""
 FIELDS: Final = ("%H", "%P", "%cs", "%<(60,trunc)%aN", "%<(160,trunc)%s")
 WATCHED: Final = {
     "Review the changed dependencies": r"(^|/)(requirements[^/]*\.(txt|in)|package\.json|(pyproject|Cargo)\.toml|go\.mod|[^/]+\.lock)$",
     "Review the changed builds": r"^\.(github/workflows|circleci|ci)/|^\.gitlab-ci\.yml$|(^|/)(Dockerfile|Makefile|Jenkinsfile)$|\.tf$",
     "Review the changed migrations": r"(^|/)migrations?/.*\.(py|sql)$",
 }
-"""What a person should look at, by the paths that tell so."""
+"""What a person should look at, by patterns of changed paths."""
 TEST: Final = r"(^|[/_.-])(tests?|specs?)([/_.-]|$)"
 CODE: Final = r"\.(py|[jt]sx?|go|rs|java|kt|c|cc|cpp|h|cs|rb|php|swift|scala)$"
 
 
 class Mark(BaseModel):
-    """Where a success left off."""
+    """The last commit of a successful digest, and when."""
 
     head: str
     at: datetime
@@ -47,7 +47,7 @@ class Mark(BaseModel):
 
 @dataclass
 class Area:
-    """A folder, two levels deep, and what was touched in it."""
+    """A folder, at most two levels deep, and the changes in it."""
 
     folder: str
     files: int = 0
@@ -57,7 +57,7 @@ class Area:
 
 @dataclass
 class Changes:
-    """What git says, bounded; every number of a digest is one of these."""
+    """The facts from git, limited in size. Each number of a digest comes from here."""
 
     head: str
     since: str
@@ -73,13 +73,13 @@ class Changes:
     areas: list[Area] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     worth: list[tuple[str, str]] = field(default_factory=list)
-    """What is worth a look, and where."""
+    """What a person should look at, and where."""
 
 
 def git(repository: str, *arguments: str) -> str:
-    """What git prints, cut after MOST bytes; nothing where it says no (1). Raises TaskPilotError with git's words, or TimeoutError."""
+    """Returns git's output, cut after MOST bytes; nothing if it exits with 1. Raises TaskPilotError with git's message, or TimeoutError."""
     command = [*GIT, "-C", str(Path(repository).expanduser()), *arguments]
-    # A git hook's environment, for one, names another repository than the one that is meant.
+    # The environment of a git hook, for example, names another repository.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment = kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     with (
@@ -93,7 +93,7 @@ def git(repository: str, *arguments: str) -> str:
         said = process.stdout.read(MOST)
         if cut := bool(process.stdout.read(1)):
             process.kill()
-            # What is cut must never look whole.
+            # A cut text must not end like a complete one.
             said = said.rstrip(b"\0")
         code = process.wait()
         late = not alarm.is_alive()
@@ -108,17 +108,17 @@ def git(repository: str, *arguments: str) -> str:
 
 
 def commit(repository: str, name: str) -> str:
-    """The id of the commit that a name means; empty where there is none."""
+    """Returns the id of the commit with this name, or an empty text if there is none."""
     return git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
 
 
 def git_dir(repository: str) -> str:
-    """The repository's own folder: the same one from wherever in it one looks."""
+    """Returns the repository's .git folder, the same one from each folder of the repository."""
     return git(repository, "rev-parse", "--absolute-git-dir").rstrip("\n")
 
 
 def starting_point(repository: str, head: str, since: str, mark: Mark | None) -> tuple[str, str]:
-    """The commit that a digest begins after (empty: before the first one), and how it was found, for the reader."""
+    """Returns the commit after which the digest begins (empty: before the first one), and a text that says how it was found."""
     main_line = ("rev-list", "-1", "--first-parent")
     if since:
         if not (base := commit(repository, since)):
@@ -137,7 +137,7 @@ def starting_point(repository: str, head: str, since: str, mark: Mark | None) ->
 
 
 def read_changes(repository: str, branch: str, since: str, mark: Mark | None, limit: int) -> Changes:
-    """What is new at the head of a branch."""
+    """Returns what is new at the head of a branch."""
     head = commit(repository, branch)
     if not head and branch != "HEAD":
         raise TaskPilotError(f"{one_line(repository)} has no commit called {one_line(branch)}")
@@ -145,7 +145,7 @@ def read_changes(repository: str, branch: str, since: str, mark: Mark | None, li
         return Changes(head="", since="it has no commit yet")
     base, how = starting_point(repository, head, since, mark)
     changes = Changes(head=head, since=how)
-    # Of a rewritten history only what is another change is new, not what merely has another id.
+    # After a rewritten history, a commit with the same change and another id is not new.
     new = ("--cherry-pick", "--right-only", f"{base}...{head}" if base else head, "--")
     changes.commits = int(git(repository, "rev-list", "--count", *new))
     replaced = int(git(repository, "rev-list", "--count", f"{head}..{base}", "--")) if base else 0
@@ -162,7 +162,7 @@ def read_changes(repository: str, branch: str, since: str, mark: Mark | None, li
 
 
 def read_commits(changes: Changes, text: str, limit: int) -> None:
-    """Takes authors, reverts and the newest subjects from what git says for FIELDS."""
+    """Reads authors, reverts and the newest subjects from git's output for FIELDS."""
     said = [one.strip() for one in text.split("\0")]
     authors: Counter[str] = Counter()
     reverts = []
@@ -182,7 +182,7 @@ def read_commits(changes: Changes, text: str, limit: int) -> None:
 
 
 def read_files(changes: Changes, repository: str, base: str) -> None:
-    """Takes touched files from the difference between both ends: what is left of all the commits together."""
+    """Reads the changed files from the difference between the first and the last state."""
     try:
         text = git(repository, "diff-tree", "-r", "-z", "-M", "-l400", "--numstat", "--no-ext-diff", "--no-textconv", base, changes.head)
     except TimeoutError as error:
@@ -195,7 +195,7 @@ def read_files(changes: Changes, repository: str, base: str) -> None:
     words = iter(text.split("\0")[:-1])
     for word in words:
         added, removed, path = word.split("\t", 2)
-        # A rename has its two paths after an empty one; a binary file has - for its lines.
+        # A rename has an empty path and then two paths; a binary file has - instead of line counts.
         paths.append(path or (next(words, ""), next(words, ""))[1])
         folder = "/".join(paths[-1].split("/")[:-1][:2])
         touched = areas.setdefault(folder, Area(folder))
@@ -221,17 +221,17 @@ def one_line(text: str, limit: int = 200) -> str:
 
 
 def quoted(text: str) -> str:
-    """What somebody else wrote, as a code span: no link, image, mention, HTML or table works in one."""
+    """Returns a foreign text as a code span, in which links, images, mentions, HTML and tables do not work."""
     return f"`{one_line(text).translate({ord('`'): chr(39), ord('|'): '¦'}) or '(nothing)'}`"
 
 
 def counted(number: int, noun: str) -> str:
-    """Like `1 commit` or `2,000 commits`."""
+    """Returns a text like `1 commit` or `2,000 commits`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def listing(items: list[str]) -> str:
-    """The first few, and how many more there are."""
+    """Returns the first few items, and how many more there are."""
     more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
-    # A path with spaces must not read like a sentence to whoever plans from it.
+    # A path with spaces must not look like a sentence to the model that plans from it.
     return ", ".join(quoted(item).replace(" ", "␣") for item in items[:SHOWN]) + more

@@ -1,5 +1,5 @@
-"""Ends runs whose process is gone, records fires that nobody started, delivers pending metrics and traces, and removes what is over:
-the metrics of deleted jobs, and history older than `history_days`. Asks no model.
+"""Ends runs whose process is gone, records scheduled times that nothing started, sends metrics and traces that could not be sent earlier,
+and deletes the metrics of deleted jobs and history older than `history_days`. Asks no model.
 """
 
 from taskpilot import RunContext, cron, job, maintenance
@@ -7,7 +7,7 @@ from taskpilot import RunContext, cron, job, maintenance
 
 @job(schedule=cron("*/15 * * * *"), deadline="5m")
 def housekeeping(ctx: RunContext) -> str:
-    """End lost runs, record missed fires, deliver pending telemetry, remove what is over."""
+    """End lost runs, record missed runs, send unsent metrics and traces, delete old history."""
     closed = ctx.step("end lost runs", maintenance.close_ended_leases)
     fires = ctx.step("record missed fires", maintenance.close_missed)
     delivery = ctx.step("deliver pending metrics", maintenance.deliver_pending)

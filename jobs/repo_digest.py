@@ -1,4 +1,4 @@
-"""Digests what changed in a git repository since the last success: facts from git, a model's words on them, and follow-up tasks."""
+"""Reports what changed in a git repository since the last success: facts from git, a summary by a model, and follow-up tasks."""
 
 import textwrap
 from pathlib import Path
@@ -17,14 +17,14 @@ section "Worth a look" lacks, each one short imperative sentence; none where the
 
 
 class Reading(BaseModel):
-    """What a model makes of the facts."""
+    """The model's summary and proposals."""
 
     summary: str = Field(max_length=1_500)
     follow_ups: list[Annotated[str, Field(max_length=300)]] = Field(default=[], max_length=3)
 
 
 def head_of(name: str, changes: Changes) -> str:
-    """Title and first paragraph: all of it in a few numbers."""
+    """Returns the title and the first paragraph with the totals."""
     merges = f", {counted(changes.merges, 'merge')} among them" if changes.merges else ""
     lines = f"+{changes.added:,} and -{changes.removed:,} lines in {counted(changes.files, 'file')}"
     numbers = f"{counted(changes.commits, 'commit')} by {counted(changes.authors, 'author')}{merges}; {lines}"
@@ -33,7 +33,7 @@ def head_of(name: str, changes: Changes) -> str:
 
 
 def facts(changes: Changes) -> str:
-    """The sections that git alone fills."""
+    """Returns the sections that come from git alone."""
     worth = [f"- {what} ({where})" for what, where in changes.worth]
     where = [f"| {quoted(one.folder or '.')} | {one.files:,} | {one.added:,} | {one.removed:,} |" for one in changes.areas]
     if where:
@@ -51,18 +51,18 @@ def facts(changes: Changes) -> str:
 
 
 def section(title: str, lines: list[str]) -> str:
-    """A part of the page; nothing where it has no lines."""
+    """Returns a section of the page, or nothing if it has no lines."""
     return "\n".join(["", f"## {title}", "", *lines, ""]) if lines else ""
 
 
 def words_of(model_says: str) -> list[str]:
-    """A model's text as a block of its own, in which nothing is markup."""
+    """Returns a model's text as a code block, so that none of it is read as markup."""
     text = one_line(model_says, limit=2_000).replace("`", "'")
     return ["```text", *textwrap.wrap(text, 100), "```"]
 
 
 def read_by_model(ctx: RunContext, digest: str) -> Reading:
-    """The model's words; where it gives none that can be used, that: a hostile commit must not cost every later morning its digest."""
+    """Asks for a summary. Without a usable one the digest is still written: a hostile commit must not stop all later digests."""
     try:
         return ctx.ask("summarizer", digest, Reading, system=SYSTEM)
     except (ModelRefused, ReplyInvalid) as error:
@@ -71,7 +71,7 @@ def read_by_model(ctx: RunContext, digest: str) -> Reading:
 
 
 def follow_up(ctx: RunContext, name: str, asked: list[str]) -> list[str]:
-    """Plans, reviews and files the follow-ups; gives them as lines of the digest."""
+    """Plans, reviews and files the follow-up tasks; returns them as lines of the digest."""
     request = "\n".join([f"Follow-ups of what changed in {name}:", *(f"- {one_line(each, limit=500)}" for each in asked)])
     try:
         tasks = ctx.workflow(request).tasks
@@ -91,10 +91,10 @@ def follow_up(ctx: RunContext, name: str, asked: list[str]) -> list[str]:
 def repo_digest(
     ctx: RunContext, repository: str = ".", branch: str = "HEAD", since: str = "", limit: Annotated[int, Field(ge=1, le=500)] = 50
 ) -> str:
-    """Digest what changed in a git repository since the last success."""
+    """Report what changed in a git repository since the last success."""
     place = ctx.step("find the repository", git_dir, repository)
     name = one_line(Path(place.removesuffix("/.git")).name.removesuffix(".git"), limit=60)
-    # Several repositories, and several branches of one, may be digested by this job: each has its own mark.
+    # This job may be used for several repositories and branches: each has its own mark.
     before = ctx.recall(f"{place} {branch}")
     mark = Mark.model_validate(before) if before else None
     now = ctx.now()
@@ -104,7 +104,7 @@ def repo_digest(
     if not changes.commits:
         return f"nothing new in {name}, {changes.since}"
     head, body = head_of(name, changes), facts(changes)
-    # Whatever a model makes of it, what git says is there to be read.
+    # Written before the model is asked: the facts are there even if the model fails.
     ctx.artifact("digest.md", head + body)
     reading = read_by_model(ctx, head + body)
     page = head + section("In short, by a model", words_of(reading.summary)) + body

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from taskpilot import Budget, InputFile, ItemError, Retry, RunContext, cron, job
 
-SPEAKING = ("title", "subject", "body", "text", "description")
-"""Fields in which people write what they want."""
+TEXT_FIELDS = ("title", "subject", "body", "text", "description")
+"""Fields that hold the request itself; they come first."""
 
 
 def read_requests(path: str, kind: str) -> list[str]:
     """The requests of an inbox: JSONL (text, or objects with a title and a body), CSV with a header, or text with one a line.
 
-    A line that is no JSON in a file that ends in .jsonl is an error that names the line; blank lines are passed over.
+    In a .jsonl file a line that is not JSON is an error that names the line. Blank lines are skipped.
     """
     text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     if kind == ".csv":
         return [as_request(row) for row in csv.DictReader(io.StringIO(text)) if any(row.values())]
-    # Not splitlines: JSON may hold other separators (U+2028) inside of a text.
+    # Not splitlines: it also splits at separators such as U+2028, which a JSON text may contain.
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if kind in (".jsonl", ".ndjson"):
         return [as_request(parsed(line, number)) for number, line in lines]
@@ -27,7 +27,7 @@ def read_requests(path: str, kind: str) -> list[str]:
 
 
 def parsed(line: str, number: int) -> object:
-    """One line of JSON. Raises ValueError that names the line."""
+    """Parses one line of JSON. Raises ValueError that names the line."""
     try:
         return json.loads(line)
     except ValueError as error:
@@ -35,21 +35,21 @@ def parsed(line: str, number: int) -> object:
 
 
 def as_request(value: object) -> str:
-    """A request as the planner reads it: text as it is; of an object first what it says, then its other fields, one a line."""
+    """Returns the request as text: a text unchanged; of an object its text fields, then its other fields, one on each line."""
     if not isinstance(value, dict):
         return whole(str(value))
-    said = [str(value[key]) for key in SPEAKING if value.get(key)]
-    rest = [f"{key}: {part}" for key, part in value.items() if key not in SPEAKING and part not in (None, "")]
+    said = [str(value[key]) for key in TEXT_FIELDS if value.get(key)]
+    rest = [f"{key}: {part}" for key, part in value.items() if key not in TEXT_FIELDS and part not in (None, "")]
     return whole("\n\n".join([*said, "\n".join(rest)]).strip())
 
 
 def whole(text: str) -> str:
-    """The text with each half of a character, which JSON can hold and nothing else can, replaced by U+FFFD."""
+    """Replaces lone surrogates, which JSON can contain but UTF-8 cannot, by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def kind_of(path: str, text_format: str) -> str:
-    """The format by its name, or by the file's ending; `-` has none and is sniffed."""
+    """Returns the format as a file ending. Without an ending, as for `-`, the first line decides."""
     if text_format != "auto":
         return f".{text_format}"
     suffix = Path(path).suffix.lower()
@@ -63,7 +63,7 @@ def kind_of(path: str, text_format: str) -> str:
     schedule=cron("0 7 * * mon-fri", timezone="Europe/Berlin"),
     deadline="15m",
     retry=Retry(attempts=3),
-    # A request takes four calls and more. A model without a price, such as a local one, is held by the calls alone.
+    # A request takes at least four calls. For a model without a price, such as a local one, only the limit on calls holds.
     budget=Budget(usd="1", llm_calls=2_000, unpriced="allow"),
     model="gpt-4o-mini",
 )

@@ -6,14 +6,14 @@ from taskpilot.cli.options import global_options
 
 
 @click.command(name="serve")
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where HTTP listens.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Its port.  [default: PORT, or 8000]")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on.  [default: PORT, or 8000]")
 @click.option("--fork-server", is_flag=True, hidden=True)
 def command(*, host: str, port: int | None, fork_server: bool) -> int:
     """Run the scheduler and HTTP API.
 
-    Ctrl-C or SIGTERM stops it: it starts no more runs and waits TASKPILOT_DRAIN_TIMEOUT (30 s) for those that run. A second one shortens
-    the wait. Changed job files are read within seconds; SIGHUP reads them at once.
+    SIGTERM or Ctrl-C stops it: it starts no new runs and waits TASKPILOT_DRAIN_TIMEOUT (30 s) for the active ones. A second signal ends the
+    wait. Changed job files are loaded again within seconds, or at once on SIGHUP.
 
     \b
     Examples:

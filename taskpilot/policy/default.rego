@@ -1,35 +1,35 @@
-# The default policy of TaskPilot, and the interface that every policy file has.
+# The default rules for tool calls, and a description of how to write your own.
 #
-# A policy is one package, `taskpilot.tools`, with up to three rules, each asked once before a tool runs:
+# A rule file has the package `taskpilot.tools` and up to three rules. They are evaluated once before each tool call:
 #
-#   allow             a boolean; only exactly `true` allows
-#   deny              a set of reasons (strings); any member denies, whatever else is said
-#   require_approval  a set of reasons (strings); any member parks the call until a person approves it
+#   allow             a boolean; only `true` allows the call
+#   deny              a set of reasons (strings); any reason denies the call, whatever the other rules say
+#   require_approval  a set of reasons (strings); any reason makes the call wait for a person
 #
-# The files of a project (`policy.files` in the settings) are one policy of their own, evaluated apart from this one: neither
-# can redefine a rule of the other, and both may use the same names. A denial of either wins, then an approval that either
-# requires, and then one `allow` of either is enough. What nobody allows is denied. With `policy.default = false` this file
-# is not asked. An error while a policy is evaluated, or a rule of another type, is a denial (`policy_error`).
+# Your own files (`policy.files` in the settings) are evaluated separately from this one: neither can change a rule of the
+# other, and both may use the same names. If one of the two denies a call, it is denied; else if one requires an approval, it
+# waits; else if one allows it, it is allowed; else it is denied. With `policy.default = false` this file is not used. An error
+# in a rule, or a rule with a result of another type, denies the call (`policy_error`).
 #
-# The input, after it was checked (types, at most 64 kB, at most 16 levels, no NUL, no integer beyond 64 bits):
+# The input. It is checked before: types, at most 64 kB, at most 16 levels, no NUL character, no integer beyond 64 bits.
 #
 #   input.tool        the tool's name
-#   input.arguments   its arguments, an object, as the tool will get them
-#   input.folded      the same object with every text made plain for comparing: compatibility forms (full width, bold),
-#                     accents and invisible characters resolved, control characters as spaces, case folded
-#   input.agent       planner, reviewer, executor, another agent's name, or `job`: the job's own code called
+#   input.arguments   its arguments, an object, as the tool gets them
+#   input.folded      the same object with each text simplified for comparing: lower case, no accents, no invisible characters,
+#                     plain letters instead of full-width or bold ones, spaces instead of control characters
+#   input.agent       who calls: planner, reviewer, executor, another agent's name, or `job` for the job's own code
 #   input.job         the job's name
 #   input.run_id      the run's id
 #   input.job_tools   the names of the tools that the job lists
 #
-# Letters of other scripts that merely look alike are not resolved: a list of forbidden words is a seat belt, not a wall.
-# `http.send` is refused when a file is read: the embedded engine would leave it undefined without a word.
+# Letters of other scripts that only look the same are not replaced, so a list of forbidden words can be evaded.
+# A file that uses `http.send` is refused: the built-in engine would leave its result undefined without an error.
 
 package taskpilot.tools
 
 built_in := {"create_task", "notify", "delete_task"}
 
-# Tasks: filed by the planner and the executor, and by the job's own code.
+# Tasks: created by the planner, the executor and the job's own code.
 
 may_file_tasks if input.agent in {"planner", "executor", "job"}
 
@@ -77,7 +77,7 @@ valid_description if {
 	count(input.arguments.description) <= 10000
 }
 
-# Messages: sent by the executor, and by the job's own code.
+# Messages: sent by the executor and the job's own code.
 
 allow if {
 	input.tool == "notify"
@@ -92,11 +92,11 @@ deny contains "the message says delete" if {
 	regex.match(`(^|[^\pL\pN])delete($|[^\pL\pN])`, lower(text))
 }
 
-# Nothing is deleted, whoever asks.
+# Nobody may delete tasks.
 
 deny contains "delete_task is never allowed" if input.tool == "delete_task"
 
-# The job's own tools, where the job lists them. A reviewer judges and touches nothing.
+# The job's own tools, if the job lists them. The reviewer may not call them.
 
 allow if {
 	input.tool in input.job_tools

@@ -1,26 +1,41 @@
-"""What the README shows is what happens: its job is loaded and run, and its test passes."""
+"""What README and docs show is what happens: their jobs are loaded and run, their test passes, their steps can be typed."""
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
+import pytest
+
+from taskpilot import job
+from taskpilot.config.load import OPTIONS
+from taskpilot.domain.exits import ExitCode
 from taskpilot.jobs.loader import load_jobs
 from taskpilot.testing import ScriptedModel, run_job, tool_call
 
 REPOSITORY = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+README = "README.md"
+JOBS = "taskpilot/docs/jobs.md"
+KEYS = [option.key or option.names[0] for option in OPTIONS]
 
 
-def block_with(text: str) -> str:
-    (found,) = [block for block in BLOCKS if text in block]
+def text_of(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def block_with(text: str, name: str, language: str = "python") -> str:
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", text_of(name), flags=re.DOTALL)
+    (found,) = [block for block in blocks if text in block]
     return found
 
 
-def test_the_job_of_the_readme_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [README, JOBS])
+def test_the_job_of_the_page_runs(tmp_path: Path, name: str) -> None:
     jobs = tmp_path / "jobs"
     jobs.mkdir()
-    (jobs / "night_shift.py").write_text(block_with("def night_shift"), encoding="utf-8")
+    (jobs / "night_shift.py").write_text(block_with("def night_shift", name), encoding="utf-8")
     catalog = load_jobs(jobs)
     assert catalog.broken == ()
     inbox = tmp_path / "inbox.txt"
@@ -38,9 +53,77 @@ def test_the_job_of_the_readme_runs(tmp_path: Path) -> None:
     assert [task.status for task in result.tasks] == ["executed"]
 
 
-def test_the_test_of_the_readme_passes(tmp_path: Path) -> None:
+def test_the_test_of_the_page_on_jobs_passes(tmp_path: Path) -> None:
     file = tmp_path / "test_readme_example.py"
-    file.write_text(block_with("def test_a_request_becomes_a_task"), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", "/dev/null", str(file)]
+    file.write_text(block_with("def test_a_request_becomes_a_task", JOBS), encoding="utf-8")
+    (settings := tmp_path / "pytest.ini").touch()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", str(settings), str(file)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_steps_of_the_readme_can_be_typed_in_their_order(tmp_path: Path) -> None:
+    (programs := tmp_path / "bin").mkdir()
+    (programs / "taskpilot").write_text(f'#!/bin/sh\nexec {sys.executable} -m taskpilot "$@"\n', encoding="utf-8")
+    (programs / "taskpilot").chmod(0o755)
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY), "OTEL_ENABLED": "false"}
+
+    def typed(text: str, folder: Path, code: int = 0, **ids: str) -> str:
+        for name, value in ids.items():
+            text = re.sub(rf"\b{name}\b", value, text)
+        done = subprocess.run(
+            ["sh", "-e", "-c", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    assert "hello succeeded" in typed(block_with("taskpilot init my-jobs", README, "sh"), tmp_path)
+    folder = tmp_path / "my-jobs"
+    (folder / "jobs/night_shift.py").write_text(block_with("def night_shift", README), encoding="utf-8")
+    shown = typed(block_with("> inbox.txt", README, "sh"), folder, code=13)
+    (task,) = set(re.findall(r"taskpilot tasks approve (\S+?)(?:`|\s)", shown))
+    (run,) = re.findall(r"^taskpilot runs resume (\S+)", shown, re.MULTILINE)
+    answered = typed(block_with("tasks approve TASK", README, "sh"), folder, TASK=task, RUN=run)
+    assert "night_shift succeeded" in answered
+    schedule = block_with("taskpilot jobs next", README, "sh")
+    assert "Europe/Berlin" in typed(schedule.replace("taskpilot serve\n", ""), folder)
+    assert "night_shift" in typed("taskpilot runs && taskpilot export crontab night_shift || test $? = 2", folder)
+
+
+def test_the_readme_is_short() -> None:
+    lines = text_of(README).splitlines()
+    assert len(lines) <= 150
+    prose = re.sub(r"^```.*?^```", "", text_of(README), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > 120] == []
+
+
+def test_every_link_between_the_pages_leads_to_a_file() -> None:
+    pages = [REPOSITORY / README, *(REPOSITORY / "taskpilot/docs").glob("*.md")]
+    assert len(pages) == 9
+    for page in pages:
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (page.parent / link).is_file()] == [], page
+    linked = set(re.findall(r"\]\(taskpilot/docs/(\w+\.md)\)", text_of(README)))
+    assert linked == {page.name for page in pages[1:]}
+
+
+def test_the_picture_is_small_and_loads_nothing() -> None:
+    picture = text_of("taskpilot/docs/terminal.svg")
+    assert len(picture) < 40_000
+    assert ET.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "url(http" not in picture
+    assert "@font-face" not in picture
+
+
+def test_the_pages_name_each_exit_code_setting_option_and_package() -> None:
+    operations = text_of("taskpilot/docs/operations.md")
+    listed = {int(code): meaning for code, meaning in re.findall(r"^\| (\d+) \| (.+?) \|$", operations, flags=re.MULTILINE)}
+    assert set(listed) == {int(code) for code in ExitCode}
+    assert [key for key in KEYS if f"`{key}`" not in operations] == []
+    pages = text_of(JOBS) + text_of("taskpilot/docs/schedules.md")
+    options = [name for name, one in inspect.signature(job).parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert len(options) > 10
+    assert [name for name in options if f"`{name}`" not in pages] == []
+    architecture = text_of("taskpilot/docs/architecture.md")
+    packages = {one.stem for one in (REPOSITORY / "taskpilot").iterdir() if not one.name.startswith(("_", "py.typed"))}
+    assert [name for name in packages if f"`{name}/`" not in architecture and f"`{name}`" not in architecture] == []

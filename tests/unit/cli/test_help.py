@@ -1,5 +1,6 @@
 """Help: cheap, whole, and true."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -64,6 +65,20 @@ def test_the_line_in_the_help_is_the_one_of_the_module(name: str) -> None:
     command = import_module(module).command
     assert command.get_short_help_str(limit=200).rstrip(".") == line.rstrip(".")
     assert command.name == name
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_each_help_says_in_one_sentence_what_the_command_does_and_explains_each_option(path: tuple[str, ...]) -> None:
+    command = EVERY[path]
+    summary = (command.help or "").partition("\n\n")[0]
+    assert re.fullmatch(r"[A-Z][a-z]+,? .+\.", summary, re.DOTALL)
+    shown = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    assert [option.name for option in shown if not (option.help or "").strip()] == []
+
+
+def test_each_command_has_one_line_in_the_help(cli: Callable[..., Any]) -> None:
+    listed = cli("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)

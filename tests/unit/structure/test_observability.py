@@ -76,7 +76,8 @@ def test_every_image_is_pinned_to_a_version_in_one_place(text: str, compose: dic
 
 def test_no_other_file_names_a_version_of_the_stack(repository: Path, compose: dict[str, Any]) -> None:
     tags = {service["image"].rpartition(":")[2] for service in compose["services"].values()}
-    for path in [repository / "README.md", *(one for one in (repository / "observability").rglob("*") if one.is_file())]:
+    pages = [repository / "README.md", *(repository / "taskpilot/docs").glob("*.md")]
+    for path in [*pages, *(one for one in (repository / "observability").rglob("*") if one.is_file())]:
         assert not [tag for tag in tags if tag in path.read_text()], path
 
 
