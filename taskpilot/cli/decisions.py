@@ -1,4 +1,4 @@
-"""`taskpilot decisions`: verdicts on tool calls, and a person's answers."""
+"""`taskpilot decisions`: show, approve and reject tool calls."""
 
 import json
 
@@ -14,7 +14,7 @@ VERDICTS = ("allow", "deny", "require_approval")
 
 @click.group(name="decisions", cls=Noun, alone="list")
 def command() -> None:
-    """List decisions on tool calls; approve or reject pending ones.
+    """Show, approve and reject tool calls.
 
     \b
     Examples:
@@ -24,16 +24,16 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.", shell_complete=completion.ids("run"))
-@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
-@click.option("--status", type=click.Choice(STATUSES), help="pending: waits for a person.")
-@click.option("--verdict", type=click.Choice(VERDICTS), help="What the policy said.")
+@click.option("--run", "run_id", metavar="RUN", help="Only decisions of this run.", shell_complete=completion.ids("run"))
+@click.option("--job", help="Only decisions of this job.", shell_complete=completion.jobs)
+@click.option("--status", type=click.Choice(STATUSES), help="pending: waits for you.")
+@click.option("--verdict", type=click.Choice(VERDICTS), help="Answer of the rules.")
 @page_options("decision")
 @json_option
 def list_(
     *, run_id: str | None, job: str | None, status: str | None, verdict: str | None, limit: int, before: str | None, as_json: bool
 ) -> None:
-    """List the newest decisions.
+    """List decisions on tool calls, newest first.
 
     \b
     Examples:
@@ -76,7 +76,7 @@ def list_(
 @click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision"))
 @json_option
 def show(decision_id: str, *, as_json: bool) -> None:
-    """Show one decision with the call's arguments.
+    """Show one decision and the arguments of its tool call.
 
     \b
     Examples:
@@ -117,7 +117,7 @@ def show(decision_id: str, *, as_json: bool) -> None:
 @click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
 @person_options
 def approve(decision_id: str, *, by: str | None, note: str) -> None:
-    """Allow this one call: this tool with these arguments.
+    """Approve one tool call: this tool with exactly these arguments.
 
     \b
     Examples:
@@ -135,7 +135,7 @@ def approve(decision_id: str, *, by: str | None, note: str) -> None:
 @click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
 @person_options
 def reject(decision_id: str, *, by: str | None, note: str) -> None:
-    """Deny this call.
+    """Reject one tool call.
 
     \b
     Examples:

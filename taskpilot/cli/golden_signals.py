@@ -1,4 +1,4 @@
-"""`taskpilot golden-signals`: how well the jobs do, in five figures."""
+"""`taskpilot golden-signals`: success rate, duration, cost, denials and correctness."""
 
 import click
 
@@ -7,12 +7,12 @@ from taskpilot.cli.options import json_option
 
 
 @click.command(name="golden-signals")
-@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Count the runs that ended in the last N days.")
+@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="How many days of runs to look at.")
 @json_option
 def command(*, days: int, as_json: bool) -> None:
-    """Show five figures: success, duration, cost, policy and correctness.
+    """Show success rate, duration, cost, denials and correctness.
 
-    Each has a verdict: healthy, degraded, unhealthy, or "no data". Cancelled runs are not counted.
+    Each is rated healthy, degraded, unhealthy or "no data". Cancelled runs are not counted.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`taskpilot health`: the health of the deployment, for people and monitors."""
+"""`taskpilot health`: show health from the database, for people and monitors."""
 
 import click
 
@@ -12,7 +12,7 @@ from taskpilot.domain.exits import ExitCode
 def command(*, as_json: bool) -> int:
     """Show health from the database; needs no server.
 
-    Exits with 1 if something failed: the store cannot be used, or the scheduler is gone. Warnings exit with 0.
+    Exits with 1 if the database cannot be used or a scheduler that should be running is not. Warnings exit with 0.
 
     \b
     Examples:

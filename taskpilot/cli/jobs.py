@@ -1,4 +1,4 @@
-"""`taskpilot jobs`: what is defined, and when it is due."""
+"""`taskpilot jobs`: show jobs and their schedules, pause and resume them."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from taskpilot.domain.text import one_line
 
 @click.group(name="jobs", cls=Noun, alone="list")
 def command() -> None:
-    """List, check, pause and resume jobs.
+    """Show jobs and their schedules; pause and resume them.
 
     \b
     Examples:
@@ -25,9 +25,9 @@ def command() -> None:
 @command.command(name="list")
 @json_option
 def list_(*, as_json: bool) -> None:
-    """List the jobs, their schedules and their last runs.
+    """List the jobs with their schedules and last results.
 
-    Job files that cannot be loaded are named on stderr; `taskpilot jobs validate` exits with 78 for them.
+    Files that cannot be loaded are listed on stderr; `taskpilot jobs validate` treats them as an error.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def list_(*, as_json: bool) -> None:
 @click.argument("job", shell_complete=completion.jobs)
 @json_option
 def show(job: str, *, as_json: bool) -> None:
-    """Show one job: its parameters, limits and tools.
+    """Show a job's parameters, limits and tools.
 
     \b
     Examples:
@@ -116,12 +116,13 @@ def show(job: str, *, as_json: bool) -> None:
 @click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def validate(job: str | None, *, as_json: bool) -> int:
-    """Check every job file and policy without running anything.
+    """Load every job file and the policy rules; run nothing.
 
-    Exits with 78 if a file is broken. If a Pushgateway is set, zeros are pushed
-    for each job, so that Prometheus sees the first run as an increase.
+    Exits with 78 if a file is broken. If a Pushgateway is configured, each new job's counters are
+    pushed as zeros, so that Prometheus sees its first run as an increase.
 
-    Warns of times that daylight saving skips or repeats within 400 days. Warnings do not change the exit code.
+    Warns of scheduled times that a change of daylight saving time skips or repeats within 400 days. A warning does not change the exit
+    code.
 
     \b
     Examples:
@@ -158,12 +159,13 @@ def validate(job: str | None, *, as_json: bool) -> int:
 
 @command.command(name="next")
 @click.argument("job", required=False, shell_complete=completion.jobs)
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many times to show.")
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:
-    """Show when one job, or all jobs, will run next, in the job's time zone and in UTC.
+    """Show when one job, or every job, runs next, in the job's time zone and in UTC.
 
-    Warns of times that daylight saving skips or repeats within 400 days. Warnings do not change the exit code.
+    Warns of times that a change of daylight saving time skips or repeats within 400 days, and says what happens then. A warning does not
+    change the exit code.
 
     \b
     Examples:
@@ -196,9 +198,9 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
 @click.argument("job", shell_complete=completion.jobs)
 @person_options
 def pause(job: str, *, by: str | None, note: str) -> None:
-    """Pause a job: it does not start until it is resumed. Active runs continue.
+    """Pause a job: start no new run of it. Active runs go on.
 
-    What would have run is recorded as paused; `taskpilot run JOB` exits with 11.
+    Scheduled times in the pause are recorded as paused; `taskpilot run` of a paused job exits with 11.
 
     \b
     Examples:
@@ -216,7 +218,7 @@ def pause(job: str, *, by: str | None, note: str) -> None:
 @click.argument("job", shell_complete=completion.jobs)
 @person_options
 def resume(job: str, *, by: str | None, note: str) -> None:
-    """Resume a paused job. What was due during the pause is not caught up.
+    """Resume a paused job. Runs missed in the pause are not made up.
 
     \b
     Examples:

@@ -11,23 +11,23 @@ from taskpilot.cli.groups import Program
 from taskpilot.cli.options import GlobalOptions
 
 COMMANDS: Final = {
-    "run": ("taskpilot.cli.run", "Run a job now and print what it came to."),
-    "serve": ("taskpilot.cli.serve", "Keep time: start every job when it is due, and answer over HTTP."),
-    "jobs": ("taskpilot.cli.jobs", "What is defined, and when it is due."),
-    "runs": ("taskpilot.cli.runs", "What ran, how it ended, and what it waits for."),
-    "why": ("taskpilot.cli.why", "Why a fire did or did not happen."),
-    "tasks": ("taskpilot.cli.tasks", "What the planner proposed, and your yes or no to it."),
-    "decisions": ("taskpilot.cli.decisions", "Verdicts on tool calls, and your yes or no to them."),
-    "policy": ("taskpilot.cli.policy", "Compile the policies and try them on known calls."),
-    "health": ("taskpilot.cli.health", "Whether all is well, as the record says it; works with no server."),
-    "golden-signals": ("taskpilot.cli.golden_signals", "Five figures on success, time, cost, policy and correctness."),
-    "metrics": ("taskpilot.cli.metrics", "The numbers as Prometheus reads them."),
-    "traces": ("taskpilot.cli.traces", "Where a run spent its time."),
-    "doctor": ("taskpilot.cli.doctor", "Say what is wrong and what fixes it; change nothing."),
-    "export": ("taskpilot.cli.export", "Crontab lines and systemd units for the jobs."),
-    "exit-codes": ("taskpilot.cli.exit_codes", "What each exit status means."),
-    "init": ("taskpilot.cli.init", "Make a folder with a first job."),
-    "db": ("taskpilot.cli.db", "Upgrade, back up or prune the store."),
+    "run": ("taskpilot.cli.run", "Run a job now and print the result."),
+    "serve": ("taskpilot.cli.serve", "Run the scheduler and HTTP API."),
+    "jobs": ("taskpilot.cli.jobs", "Show jobs and their schedules; pause and resume them."),
+    "runs": ("taskpilot.cli.runs", "Show, cancel and resume runs."),
+    "why": ("taskpilot.cli.why", "Explain why a job did or did not run at a given time."),
+    "tasks": ("taskpilot.cli.tasks", "Show, approve and reject the tasks that the model planned."),
+    "decisions": ("taskpilot.cli.decisions", "Show, approve and reject tool calls."),
+    "policy": ("taskpilot.cli.policy", "Check the rules for tool calls against sample calls."),
+    "health": ("taskpilot.cli.health", "Show health from the database; needs no server."),
+    "golden-signals": ("taskpilot.cli.golden_signals", "Show success rate, duration, cost, denials and correctness."),
+    "metrics": ("taskpilot.cli.metrics", "Show metrics; push them to a Prometheus Pushgateway."),
+    "traces": ("taskpilot.cli.traces", "Show where a run spent its time."),
+    "doctor": ("taskpilot.cli.doctor", "Diagnose the setup (read-only)."),
+    "export": ("taskpilot.cli.export", "Print crontab lines or systemd units for the jobs."),
+    "exit-codes": ("taskpilot.cli.exit_codes", "List the exit codes and their meanings."),
+    "init": ("taskpilot.cli.init", "Create a folder with settings and a first job."),
+    "db": ("taskpilot.cli.db", "Upgrade, back up or prune the database."),
 }
 """In the order of the help. The lines stand here so that help needs no module; a test holds them equal to the modules' own."""
 
@@ -59,14 +59,14 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EPILOG,
 )
-@click.option("--root", metavar="DIR", help="Where taskpilot.toml is.  [default: nearest above]")
-@click.option("--home", metavar="DIR", help="Where state is kept.  [default: ROOT/.taskpilot]")
-@click.option("--jobs", metavar="DIR", help="Where the job files are.  [default: ROOT/jobs]")
-@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--root", metavar="DIR", help="Folder of taskpilot.toml.  [default: nearest above]")
+@click.option("--home", metavar="DIR", help="Folder of the database and logs.  [default: ROOT/.taskpilot]")
+@click.option("--jobs", metavar="DIR", help="Folder of the job files.  [default: ROOT/jobs]")
+@click.option("--log-level", metavar="LEVEL", help="Log level: debug, info, warning or error.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
 @click.pass_context
 def program(context: click.Context, *, root: str | None, home: str | None, jobs: str | None, log_level: str | None) -> None:
-    """Run LLM jobs that are planned, reviewed, decided by policy and recorded."""
+    """Run jobs that use a language model (LLM): on a schedule, within budgets and rules, with approvals and a record of every step."""
     given = context.ensure_object(GlobalOptions)
     given.root, given.home, given.jobs, given.log_level = root, home, jobs, log_level
 

@@ -1,4 +1,4 @@
-"""`taskpilot runs`: what ran, how it ended, and what it waits for."""
+"""`taskpilot runs`: show, cancel and resume runs."""
 
 import json
 
@@ -7,7 +7,7 @@ import click
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import global_options, json_option, next_page, page_options, person_options
-from taskpilot.services.running import StepAnswer
+from taskpilot.domain.steps import StepAnswer
 
 
 def step_answer(step_id: str | None, *, done: str | None, again: bool, fail: bool) -> StepAnswer | None:
@@ -42,7 +42,7 @@ RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded"
 
 @click.group(name="runs", cls=Noun, alone="list")
 def command() -> None:
-    """Show runs: their status, results, logs, and what they wait for.
+    """Show, cancel and resume runs.
 
     \b
     Examples:
@@ -53,14 +53,17 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
+@click.option("--job", help="Only runs of this job.", shell_complete=completion.jobs)
 @click.option(
-    "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only those that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}."
+    "--status",
+    type=click.Choice(STATUSES),
+    metavar="STATUS",
+    help=f"Only runs that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}.",
 )
 @page_options("run")
 @json_option
 def list_(*, job: str | None, status: str | None, limit: int, before: str | None, as_json: bool) -> None:
-    """List the newest runs.
+    """List runs, newest first.
 
     \b
     Examples:
@@ -104,7 +107,7 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
-    """Show one run: attempts, tasks, cost, and what it waits for.
+    """Show one run: status, attempts, tasks, cost and what it waits for.
 
     \b
     Examples:
@@ -126,7 +129,7 @@ def show(run_id: str, *, as_json: bool) -> None:
 @click.option("--output", "of_process", is_flag=True, help="Show what the job's process printed instead of the log.")
 @json_option
 def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
-    """Show a run's log, or what its process printed.
+    """Show the log of a run, or what its process printed.
 
     \b
     Examples:
@@ -175,13 +178,13 @@ def cancel(run_id: str) -> None:
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
-@click.option("--correct", is_flag=True, help="The result was right.")
+@click.option("--correct", is_flag=True, help="The result was correct.")
 @click.option("--wrong", is_flag=True, help="The result was wrong.")
 @person_options
 def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | None) -> None:
-    """Record whether a run's result was right.
+    """Record whether a run's result was correct.
 
-    A later answer replaces an earlier one.
+    A later answer for the same run replaces the earlier one.
 
     \b
     Examples:
@@ -202,19 +205,19 @@ def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | No
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run", *RESUMED))
-@click.option("--model", metavar="NAME", help="Continue with this model.  [default: the run's own]")
-@click.option("--step", "step_id", metavar="ID", help="The step in question; answer with one of the next three.")
-@click.option("--done", metavar="JSON", help="It happened, and this was its result.")
-@click.option("--again", is_flag=True, help="It did not happen: call it again.")
-@click.option("--fail", is_flag=True, help="Count it as failed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary line alone.")
-@click.option("--quiet", is_flag=True, help="Print one line on stderr if it does not succeed, else nothing.")
+@click.option("--model", metavar="NAME", help="Model to use from here on.  [default: the run's own]")
+@click.option("--step", "step_id", metavar="ID", help="The step whose result is unknown; add --done, --again or --fail.")
+@click.option("--done", metavar="JSON", help="The step was done; JSON is its result.")
+@click.option("--again", is_flag=True, help="The step was not done; run it again.")
+@click.option("--fail", is_flag=True, help="Record the step as failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print only a summary, as one line of JSON.")
+@click.option("--quiet", is_flag=True, help="Print one line if the run does not succeed, else nothing.")
 def resume(
     run_id: str, *, model: str | None, step_id: str | None, done: str | None, again: bool, fail: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Continue a run; recorded steps are not repeated.
+    """Resume a run. Recorded steps are not run or paid for again.
 
-    `taskpilot runs show RUN` shows what it waits for.
+    `taskpilot runs show RUN` shows what a run waits for.
 
     \b
     Examples:

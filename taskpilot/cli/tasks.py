@@ -1,4 +1,4 @@
-"""`taskpilot tasks`: the tasks that planners proposed, and a person's answers."""
+"""`taskpilot tasks`: show, approve and reject the tasks that the model planned."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
 @click.group(name="tasks", cls=Noun, alone="list")
 def command() -> None:
-    """List the planner's tasks; approve or reject those in review.
+    """Show, approve and reject the tasks that the model planned.
 
     \b
     Examples:
@@ -23,13 +23,19 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--run", "run_id", metavar="RUN", help="Only those of this run.", shell_complete=completion.ids("run"))
-@click.option("--job", help="Only those of this job.", shell_complete=completion.jobs)
-@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="review: waits for a person. Can be repeated.")
+@click.option("--run", "run_id", metavar="RUN", help="Only tasks of this run.", shell_complete=completion.ids("run"))
+@click.option("--job", help="Only tasks of this job.", shell_complete=completion.jobs)
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(STATUSES),
+    help="review: waits for you. Can be repeated.",
+)
 @page_options("task")
 @json_option
 def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], limit: int, before: str | None, as_json: bool) -> None:
-    """List the newest tasks.
+    """List tasks, newest first.
 
     \b
     Examples:
@@ -94,7 +100,7 @@ def show(task_id: str, *, as_json: bool) -> None:
 @click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review", "failed"))
 @person_options
 def approve(task_id: str, *, by: str | None, note: str) -> None:
-    """Approve a task that waits for a person.
+    """Approve a task that waits for you.
 
     \b
     Examples:
@@ -112,7 +118,7 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
 @click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review"))
 @person_options
 def reject(task_id: str, *, by: str | None, note: str) -> None:
-    """Reject a task that waits for a person.
+    """Reject a task that waits for you.
 
     \b
     Examples:
@@ -132,7 +138,7 @@ def reject(task_id: str, *, by: str | None, note: str) -> None:
     "target",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The file.  [default: .tasks.json in the state dir]",
+    help="File to write.  [default: .tasks.json in the state folder]",
 )
 def export(*, target: Path | None) -> None:
     """Write all tasks to a JSON file.

@@ -1,4 +1,4 @@
-"""`taskpilot traces`: where a run spent its time, and the delivery of what a collector missed."""
+"""`taskpilot traces`: show where a run spent its time; send traces that the collector missed."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ REPLAY_SECONDS: Final = 300.0
 
 @click.group(name="traces", cls=Noun)
 def command() -> None:
-    """Show where a run spent its time, and deliver pending spans.
+    """Show where a run spent its time.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def command() -> None:
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
-    """Show the attempts, agents, steps and decisions of a run on a time line.
+    """Draw the attempts, model calls, steps and decisions of a run as a timeline.
 
     \b
     Examples:
@@ -77,9 +77,9 @@ def show(run_id: str, *, as_json: bool) -> None:
 @command.command()
 @json_option
 def replay(*, as_json: bool) -> int:
-    """Deliver the spans that the collector has not received.
+    """Send the traces that the collector missed.
 
-    They keep their original times. `taskpilot serve` does this automatically. Exit code 75: some are still pending.
+    They keep their original times. `taskpilot serve` does this automatically. Exits with 75 if some could not be sent.
 
     \b
     Examples:

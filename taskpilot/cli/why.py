@@ -1,4 +1,4 @@
-"""`taskpilot why`: what became of a fire."""
+"""`taskpilot why`: explain why a job did or did not run at a given time."""
 
 import click
 
@@ -8,13 +8,13 @@ from taskpilot.cli.options import json_option
 
 @click.command(name="why")
 @click.argument("job", shell_complete=completion.jobs)
-@click.option("--at", metavar="TIME", help="The moment, in ISO 8601.  [default: the latest fire that was due]")
+@click.option("--at", metavar="TIME", help="Time, like 2026-11-24T07:00.  [default: the latest scheduled time]")
 @json_option
 def command(job: str, *, at: str | None, as_json: bool) -> None:
-    """Show why a job did or did not run at a time.
+    """Explain why a job did or did not run at a given time.
 
-    A TIME without an offset is in the job's time zone. If the clock repeats it, the first occurrence is meant; if the clock skips it,
-    the first instant after it. For a time at which the job was not due, the fires before and after are shown.
+    A TIME without an offset is local time in the job's time zone. If daylight saving time repeats it, the first one is meant; if it is
+    skipped, the first moment after the gap. If the job was not scheduled at that TIME, the scheduled times around it are shown.
 
     \b
     Examples:
