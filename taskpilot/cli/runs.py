@@ -7,7 +7,7 @@ import click
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import global_options, json_option, next_page, page_options, person_options
-from taskpilot.domain.steps import StepAnswer
+from taskpilot.services.running import StepAnswer
 
 
 def step_answer(step_id: str | None, *, done: str | None, again: bool, fail: bool) -> StepAnswer | None:
