@@ -35,7 +35,6 @@ from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Outcome, RunStatus, exit_code
 from taskpilot.domain.text import one_line, said, words_of
 from taskpilot.jobs.parameters import bind_parameters
-from taskpilot.messages.reasons import status_sentence
 
 _SHARED: Final = frozenset({ReasonCode.PROVIDER_UNREACHABLE, ReasonCode.CONFIGURATION, ReasonCode.STORE, ReasonCode.STORE_BUSY})
 """Why all items may have failed that has an exit code of its own."""
@@ -135,9 +134,8 @@ class Runner:
             outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE))
         level = "info" if outcome.status is RunStatus.SUCCEEDED else "warning"
         code = exit_code(outcome.status, outcome.reason.cause)
-        fields = {"status": outcome.status, "reason": outcome.reason.code, "exit_code": int(code)}
-        came_to = status_sentence(outcome.status, outcome.reason)
-        session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {came_to}", level=level, **fields)
+        fields = {"status": outcome.status, "reason": outcome.reason, "exit_code": int(code)}
+        session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}", level=level, **fields)
         return outcome
 
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:

@@ -1,4 +1,4 @@
-"""`taskpilot decisions`: verdicts on tool calls, and a person's yes or no to them."""
+"""`taskpilot decisions`: verdicts on tool calls, and a person's answers."""
 
 import json
 
@@ -14,7 +14,7 @@ VERDICTS = ("allow", "deny", "require_approval")
 
 @click.group(name="decisions", cls=Noun, alone="list")
 def command() -> None:
-    """Verdicts on tool calls, and your yes or no to them.
+    """List decisions on tool calls; approve or reject pending ones.
 
     \b
     Examples:
@@ -33,7 +33,7 @@ def command() -> None:
 def list_(
     *, run_id: str | None, job: str | None, status: str | None, verdict: str | None, limit: int, before: str | None, as_json: bool
 ) -> None:
-    """The newest decisions.
+    """List the newest decisions.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def list_(
     if as_json:
         output.print_json([decision_json(one) for one in found])
         return
-    # An allowed call needs no excuse, and only what asked a person has another status than "final".
+    # An allowed call needs no reason, and only what asked a person has another status than "final".
     cells = [
         (
             one.id,
@@ -76,7 +76,7 @@ def list_(
 @click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision"))
 @json_option
 def show(decision_id: str, *, as_json: bool) -> None:
-    """One decision, with the arguments that it is about.
+    """Show one decision with the call's arguments.
 
     \b
     Examples:
@@ -117,7 +117,7 @@ def show(decision_id: str, *, as_json: bool) -> None:
 @click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
 @person_options
 def approve(decision_id: str, *, by: str | None, note: str) -> None:
-    """Allow exactly this call: this tool with these arguments.
+    """Allow this one call: this tool with these arguments.
 
     \b
     Examples:

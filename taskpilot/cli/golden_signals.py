@@ -1,4 +1,4 @@
-"""`taskpilot golden-signals`: whether the work is worth its while."""
+"""`taskpilot golden-signals`: how well the jobs do, in five figures."""
 
 import click
 
@@ -7,12 +7,12 @@ from taskpilot.cli.options import json_option
 
 
 @click.command(name="golden-signals")
-@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Over the runs that ended in so many days.")
+@click.option("--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Count the runs that ended in the last N days.")
 @json_option
 def command(*, days: int, as_json: bool) -> None:
-    """Five figures on success, time, cost, policy and correctness.
+    """Show five figures: success, duration, cost, policy and correctness.
 
-    Each has a verdict: healthy, degraded, unhealthy, or "no data" where there is nothing to judge. Cancelled runs are left out.
+    Each has a verdict: healthy, degraded, unhealthy, or "no data". Cancelled runs are not counted.
 
     \b
     Examples:

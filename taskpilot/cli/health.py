@@ -1,4 +1,4 @@
-"""`taskpilot health`: whether all is well, for people and monitors."""
+"""`taskpilot health`: the health of the deployment, for people and monitors."""
 
 import click
 
@@ -10,9 +10,9 @@ from taskpilot.domain.exits import ExitCode
 @click.command(name="health")
 @json_option
 def command(*, as_json: bool) -> int:
-    """Whether all is well, as the record says it; works with no server.
+    """Show health from the database; needs no server.
 
-    Ends with 1 where something failed: the store cannot be used, or a scheduler that should be awake is not. A warning is 0.
+    Exits with 1 if something failed: the store cannot be used, or the scheduler is gone. Warnings exit with 0.
 
     \b
     Examples:

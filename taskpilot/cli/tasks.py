@@ -1,4 +1,4 @@
-"""`taskpilot tasks`: what planners proposed, and a person's yes or no to it."""
+"""`taskpilot tasks`: the tasks that planners proposed, and a person's answers."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
 @click.group(name="tasks", cls=Noun, alone="list")
 def command() -> None:
-    """What the planner proposed, and your yes or no to it.
+    """List the planner's tasks; approve or reject those in review.
 
     \b
     Examples:
@@ -29,7 +29,7 @@ def command() -> None:
 @page_options("task")
 @json_option
 def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], limit: int, before: str | None, as_json: bool) -> None:
-    """The newest tasks.
+    """List the newest tasks.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
 @click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task"))
 @json_option
 def show(task_id: str, *, as_json: bool) -> None:
-    """One task, with its description.
+    """Show one task with its description.
 
     \b
     Examples:
@@ -94,7 +94,7 @@ def show(task_id: str, *, as_json: bool) -> None:
 @click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review", "failed"))
 @person_options
 def approve(task_id: str, *, by: str | None, note: str) -> None:
-    """Say yes to a task that waits for a person.
+    """Approve a task that waits for a person.
 
     \b
     Examples:
@@ -112,7 +112,7 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
 @click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review"))
 @person_options
 def reject(task_id: str, *, by: str | None, note: str) -> None:
-    """Say no to a task that waits for a person.
+    """Reject a task that waits for a person.
 
     \b
     Examples:
@@ -132,10 +132,10 @@ def reject(task_id: str, *, by: str | None, note: str) -> None:
     "target",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where.  [default: .tasks.json in the state dir]",
+    help="The file.  [default: .tasks.json in the state dir]",
 )
 def export(*, target: Path | None) -> None:
-    """Write all tasks into a JSON file.
+    """Write all tasks to a JSON file.
 
     \b
     Examples:
@@ -146,4 +146,4 @@ def export(*, target: Path | None) -> None:
 
     with bootstrap.deployment() as deployment:
         path, number = export_tasks(deployment, target)
-    output.say(f"wrote {formatting.count(number, 'task')} into {path}")
+    output.say(f"wrote {formatting.count(number, 'task')} to {path}")

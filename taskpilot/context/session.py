@@ -92,8 +92,9 @@ class Session:
 
     def waiting(self, reason: Reason, action: str) -> Waiting:
         """Remembers that a person is asked; gives the stop to be raised."""
-        ids = {name: fact for name, fact in reason.facts.items() if name in ("decision_id", "step_id", "task_id")}
-        self.tell(action, reason_sentence(reason, now=True), level="warning", **ids)
+        # The run's own id is in every line.
+        subject = {name: fact for name, fact in reason.facts.items() if name.endswith("_id") and name != "run_id"}
+        self.tell(action, reason_sentence(reason, now=True), level="warning", **subject)
         waiting = Waiting(reason)
         self.stops.append(waiting)
         return waiting

@@ -14,6 +14,7 @@ from taskpilot.ledger.claims import Hold, RunPlan, Skip
 from taskpilot.ledger.due_policy import OVERLAP, busy_reason, start_deadline_passed, start_deadline_reason
 from taskpilot.ledger.finish_attempt import ask_to_end
 from taskpilot.ledger.record_outcome import close_waiting, count_fire
+from taskpilot.messages.times import paused
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import fires, runs, schedules
 from taskpilot.store.database import Record, Transaction
@@ -81,7 +82,7 @@ def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, now: 
     """Raises TransitionRefused where the job is paused, or a run of it is active that no other may run beside."""
     pause = schedules.pauses_in_force(connection).get(spec.name)
     if pause is not None:
-        raise TransitionRefused(f"job {spec.name} is {pause}; resume it first")
+        raise TransitionRefused(f"job {spec.name} is {paused(pause)}; resume it first")
     busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, now)), None)
     if busy is not None and not OVERLAP[spec.overlap].beside:
         raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}: cancel it, or ask again when it has ended")

@@ -184,7 +184,7 @@ def _did_not_start(moment: Moment) -> Told:
         following = f"taskpilot jobs resume {name}" if moment.paused is not None else following
     elif outcome is FireOutcome.BLOCKED_CONFIG:
         facts["now"] = moment.broken and f"it still cannot be loaded: {moment.broken}"
-        following = "taskpilot jobs validate"
+        following = "taskpilot jobs validate" if found.reason.code is ReasonCode.JOB_BROKEN else "taskpilot doctor"
     if found.other_run is not None:
         facts["other run"] = _run(found.other_run)
         following = f"taskpilot runs show {found.other_run.id}"

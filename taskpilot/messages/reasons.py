@@ -111,7 +111,8 @@ def _with(text: str, detail: str, between: str = ": ") -> str:
 
 def _error(facts: _Facts, default: str) -> str:
     if facts["error_type"] == "SystemExit":
-        return f"the job called sys.exit({facts['error']})"
+        status = facts["error"] if facts.number("error") is not None else repr(facts["error"])
+        return f"the job called sys.exit({status})"
     return _with(facts["error_type"], facts["error"]) if facts["error_type"] else facts["error"] or default
 
 
@@ -212,7 +213,7 @@ def _pause(facts: _Facts) -> str:
 
 
 def _already_claimed(facts: _Facts) -> str:
-    fire, cause = _fire(facts, "the fire"), _cause(facts)
+    fire, cause = f"the fire of {facts['scheduled_for']}" if facts["scheduled_for"] else "the fire", _cause(facts)
     if facts["run_id"] and not cause:
         return f"run {facts['run_id']} already has {fire}{_with('', facts['run_status'], ' and is ')}"
     outcome = next((words for outcome, words in OUTCOMES.items() if outcome == facts["outcome"]), "claimed")
@@ -244,6 +245,12 @@ _NOBODY: Final = "no scheduler was running, and no command claimed it"
 
 def _catch_up_limit(facts: _Facts) -> str:
     return f"{_not_met(facts)}; only the latest{_with('', facts['limit'], ' ')} fires are caught up"
+
+
+def _repeated_failures(facts: _Facts) -> str:
+    number = facts.number("runs")
+    runs = "its last runs" if number is None else "its last run" if number == 1 else f"its last {number:,f} runs"
+    return f"{runs} did not succeed{_with('', facts['run_id'], '; the last was run ')}"
 
 
 def _start_deadline(facts: _Facts) -> str:
@@ -292,6 +299,8 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.NOBODY_CLAIMED: lambda _: _NOBODY,
     ReasonCode.WAS_PAUSED: lambda facts: f"{_not_met(facts)}; then the job was paused{_pause(facts)}",
     ReasonCode.SCHEDULE_CHANGED: lambda facts: f"its schedule was changed before it could start{_with('', facts['schedule'], '; it was ')}",
+    ReasonCode.RESUMED: lambda facts: _with(f"resumed by {facts['by'] or 'a person'}", facts["note"]),
+    ReasonCode.REPEATED_FAILURES: _repeated_failures,
     ReasonCode.COMMAND_GONE: lambda _: "the command that waited to start it is gone, and no scheduler was running",
     ReasonCode.JOB_REMOVED: lambda _: "the job was removed while it waited to start",
 }

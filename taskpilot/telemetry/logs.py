@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskpilot.domain.events import Event, Fact, RunIdentity
+from taskpilot.domain.reasons import Reason
 from taskpilot.domain.times import utc_now
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.telemetry.ecs import EcsLines
 from taskpilot.telemetry.log_files import ROTATE_BYTES, Rotation, SharedLogFile
 from taskpilot.telemetry.redaction import Redactor
@@ -70,11 +72,12 @@ class LogSignal:
     def emit(self, fact: Fact) -> None:
         """Takes events; other facts have their own files."""
         if isinstance(fact, Event):
-            _log(
-                fact.level,
-                fact.message,
-                {"run": fact.run, "logger": "taskpilot.run", "action": fact.action, "at": fact.at, "fields": fact.fields},
-            )
+            message, fields = fact.message, dict(fact.fields)
+            if isinstance(reason := fields.get("reason"), Reason):
+                del fields["reason"]
+                fields |= {"reason_code": reason.code.value, "reason_facts": dict(reason.facts)}
+                message = f"{message}: {reason_sentence(reason)}" if reason else message
+            _log(fact.level, message, {"run": fact.run, "logger": "taskpilot.run", "action": fact.action, "at": fact.at, "fields": fields})
 
 
 class RunLogger:

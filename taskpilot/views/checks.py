@@ -1,4 +1,4 @@
-"""What the record says of everything around us: the gateway, the collector and the model are judged by what came of them, not asked."""
+"""Checks of the gateway, the collector and the model by what the store recorded of them; none of them is asked."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
     """Nothing is recorded that would tell."""
     OFF = "off"
-    """Not configured, so that there is nothing to be well or ill."""
+    """Not configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,18 @@ class Check:
 def check_gateway(connection: Transaction, settings: Settings, now: datetime) -> Check:
     """By the groups that are pending."""
     if settings.pushgateway_url is None:
-        return Check(Status.OFF, "no Pushgateway is set: nothing is pushed")
+        return Check(Status.OFF, "no Pushgateway is configured")
     pending = pending_groups(connection, now, late=LATE_PUSH)
     late = [one for one in pending if one.error is not None or one.since is None or one.since <= now - _PATIENCE]
     if late:
         error = next((f": {one.error}" for one in late if one.error), "")
         groups = "1 group is" if len(late) == 1 else f"{len(late)} groups are"
         return Check(Status.WARN, f"{groups} pending to the Pushgateway{error}; `taskpilot metrics push` tries again")
-    return Check(Status.PASS, "it holds what the record says" if not pending else f"{len(pending)} just changed, and not pushed yet")
+    return Check(Status.PASS, "up to date" if not pending else f"{len(pending)} changed just now and not pushed yet")
 
 
 def check_collector(connection: Transaction, settings: Settings) -> Check:
-    """By the runs whose spans it has not got. It stands behind no result, and on a machine without one they wait for ever: no verdict."""
+    """By the runs whose spans it has not received. No verdict: a machine without a collector keeps them pending forever."""
     if not settings.otel_enabled:
         return Check(Status.OFF, "OTEL_ENABLED is false: spans are in traces.jsonl only")
     failed = telemetry_failures(connection, TELEMETRY_FAILURES.name).get("collector", 0)
@@ -70,7 +70,7 @@ def check_model(connection: Transaction, now: datetime) -> Check:
     if call is None or call.ended_at < now - _RECENT:
         return Check(Status.UNKNOWN, "no model was asked in the last day")
     if call.model == OFFLINE:
-        return Check(Status.UNKNOWN, "only the embedded offline rules were asked")
+        return Check(Status.UNKNOWN, "only the built-in offline rules were asked")
     at = call.ended_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     if call.status in (StepStatus.FAILED, StepStatus.UNKNOWN):
         return Check(Status.WARN, f"the last call to {call.model}, at {at}, gave no answer: {call.error or 'its process ended'}")

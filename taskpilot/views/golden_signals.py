@@ -1,4 +1,4 @@
-"""Five figures that say whether the work is worth its while: each with its unit, its verdict and its window."""
+"""Five figures on how well the jobs do: each with its unit, its verdict and its window."""
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ DAYS_MAX: Final = 3_650
 
 
 class Verdict(StrEnum):
-    """What a figure says; where nothing ran, it says nothing."""
+    """The verdict on a figure."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -55,7 +55,7 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
     Success: healthy from 95 %, degraded from 90 %. Duration: by what 95 of 100 runs used of their own deadlines, healthy below 80 %,
     degraded below all of it. Cost: by what went into runs that did not succeed, healthy up to 10 %, degraded up to 25 %. Violations
     are tool calls that policy denied: healthy up to 1 %, degraded up to 5 %. Correctness: as success,
-    over what people said of results in the window; of each run, the newest word.
+    over the results that people rated in the window; of each run, the newest rating.
     Raises UsageError, StoreError or StoreBusy.
     """
     if not 1 <= days <= DAYS_MAX:
@@ -105,28 +105,28 @@ def _cost_per_success(found: health_queries.Costs, window: str) -> Signal:
     if not found.ended:
         return Signal(None, "usd", Verdict.NO_DATA, window, "no run ended")
     if found.unpriced_calls:
-        return Signal(None, "usd", Verdict.NO_DATA, window, f"not known: {found.unpriced_calls:,} calls had no price")
+        return Signal(None, "usd", Verdict.NO_DATA, window, f"unknown: {found.unpriced_calls:,} calls had no price")
     wasted = 100 * found.wasted_nano / found.nano if found.nano else 0.0
     detail = f"{wasted:.0f} % of {nano_to_usd(found.nano):.4f} USD went into runs that did not succeed"
     if not found.successes:
         verdict = Verdict.UNHEALTHY if found.nano else Verdict.NO_DATA
-        return Signal(None, "usd", verdict, window, detail if found.nano else "no run succeeded, and none cost anything")
+        return Signal(None, "usd", verdict, window, detail if found.nano else "no run succeeded, and no run cost anything")
     value = float(nano_to_usd(found.nano) / found.successes)
     return Signal(value, "usd", _at_most(wasted, 10, 25), window, detail)
 
 
 def _violation_rate(share: health_queries.Share, window: str) -> Signal:
     if not share.whole:
-        return Signal(None, "percent", Verdict.NO_DATA, window, "policy decided on no tool call")
+        return Signal(None, "percent", Verdict.NO_DATA, window, "no tool call was decided by policy")
     percent = 100 * share.part / share.whole
     return Signal(percent, "percent", _at_most(percent, 1, 5), window, f"policy denied {share.part:,} of {share.whole:,} tool calls")
 
 
 def _correctness(share: health_queries.Share, window: str) -> Signal:
     if not share.whole:
-        return Signal(None, "percent", Verdict.NO_DATA, window, "nobody said of a result whether it was right")
+        return Signal(None, "percent", Verdict.NO_DATA, window, "no result was rated: `taskpilot runs feedback RUN` does")
     percent = 100 * share.part / share.whole
-    return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{share.part:,} of {share.whole:,} results were called correct")
+    return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{share.part:,} of {share.whole:,} rated results were correct")
 
 
 def _at_least(value: float, healthy: float, degraded: float) -> Verdict:

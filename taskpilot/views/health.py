@@ -1,4 +1,4 @@
-"""How the deployment stands, from its record: the same answer for the page, the API and the command."""
+"""The health of the deployment, read from its store: the same answer for the page, the API and the command."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,7 +27,7 @@ _NEWS: Final = timedelta(days=1)
 
 
 class SchedulerWord(StrEnum):
-    """How the scheduler stands."""
+    """The state of the scheduler."""
 
     ABSENT = "absent"
     """None ever was, or the last one was stopped: cron or people start the runs."""
@@ -35,14 +35,14 @@ class SchedulerWord(StrEnum):
     RUNNING = "running"
     DRAINING = "draining"
     DEAD = "dead"
-    """It should be awake and is not."""
+    """It should be running and is not."""
     UNKNOWN = "unknown"
-    """The store does not say."""
+    """The store cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerHealth:
-    """The scheduler, and what there is for it to do; None is what nobody knows."""
+    """The scheduler and its work; None is unknown."""
 
     state: SchedulerWord = SchedulerWord.UNKNOWN
     jobs: int | None = None
@@ -57,7 +57,7 @@ class SchedulerHealth:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a person should know: what it is, and what helps."""
+    """Something that a person should know, and what helps."""
 
     status: Status
     text: str
@@ -74,7 +74,7 @@ class Health:
     broken: tuple[str, ...] = ()
     """The job files that cannot be loaded, a line each."""
     findings: tuple[Finding, ...] = ()
-    """Why it is no pass."""
+    """Why the status is not pass."""
 
 
 @dataclass(slots=True)
@@ -92,10 +92,10 @@ class _Look:
 
 
 def health(deployment: Deployment) -> Health:
-    """How everything stands, without asking the network and without making a store. Raises nothing that the store says."""
+    """The health of everything; asks no network and makes no store. Errors of the store are part of the answer."""
     look = _Look(deployment, deployment.now(), *_definitions(deployment))
     scheduler: SchedulerHealth | None = None
-    unknown = Check(Status.UNKNOWN, "the store does not say")
+    unknown = Check(Status.UNKNOWN, "unknown: the store cannot be read")
     checks = {"store": unknown, "gateway": unknown, "collector": unknown, "model": unknown}
     try:
         missing = is_missing(deployment.settings.state_dir)
@@ -103,7 +103,7 @@ def health(deployment: Deployment) -> Health:
             # SQLite would go on with the deleted file, and nobody would see what it records.
             checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} is gone: put it back, or restore it from a backup")
         elif missing:
-            text = f"there is no store at {deployment.settings.state_dir} yet: nothing ever ran"
+            text = f"there is no store at {deployment.settings.state_dir} yet: no job has run"
             checks["store"] = Check(Status.UNKNOWN, text)
             look.find(Status.WARN, text)
         else:
@@ -172,15 +172,15 @@ def _read(connection: Transaction, look: _Look) -> SchedulerHealth:
     held = [row for row in going if holds_lease(row, is_gone, now)]
     if not awake:
         unmet = unmet_fires(active, known, fires.fires_after_cursors(connection, known), now)
-        _tell(look, "was not started", [(one.job, f"nothing started {one.job} at {iso_seconds(one.since)}") for one in unmet])
+        _tell(look, "did not start", [(one.job, f"{one.job} did not start at {iso_seconds(one.since)}") for one in unmet])
         lost = sum(row.lease_token is not None for row in going) - len(held)
         if lost:
-            look.find(Status.WARN, f"{_number(lost, 'run')} lost the process; `taskpilot run housekeeping` ends them")
+            look.find(Status.WARN, f"{_number(lost, 'run')} lost the process; `taskpilot run housekeeping` records that")
     missed = health_queries.missed_since(connection, now - _NEWS)
     tales = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {iso_seconds(one.last)}") for one in missed]
     _tell(look, "missed a fire", tales)
     late = without_success(active, known, health_queries.last_successes(connection), now)
-    _tell(look, "has had no success for too long", [(one.job, _no_success(one)) for one in late])
+    _tell(look, "no success for too long", [(one.job, _no_success(one)) for one in late])
     return SchedulerHealth(
         state=state,
         jobs=row.jobs if row is not None and awake else len(specs),
@@ -194,7 +194,7 @@ def _read(connection: Transaction, look: _Look) -> SchedulerHealth:
 
 
 def _scheduler(connection: Transaction, look: _Look) -> tuple[SchedulerRow | None, SchedulerWord]:
-    """The scheduler that counts: one that is awake before all others, else the one that ticked last."""
+    """The scheduler that counts: one that runs before all others, else the one that ticked last."""
     rows = newest_schedulers(connection)
     fresh = [row for row in rows if row.last_tick_at > look.now - AWAKE and row.state is not SchedulerState.STOPPED]
     row = next((row for row in fresh if row.state is not SchedulerState.DRAINING), None) or next(iter([*fresh, *rows]), None)
@@ -202,29 +202,29 @@ def _scheduler(connection: Transaction, look: _Look) -> tuple[SchedulerRow | Non
         return row, SchedulerWord.ABSENT
     if row.last_tick_at <= look.now - AWAKE:
         where = f"pid {row.owner.pid} on {row.owner.host}"
-        why = "its process is gone: `taskpilot serve` starts another" if is_gone(row.owner) else f"look at {where}: it hangs, or is stopped"
-        look.find(Status.FAIL, f"the scheduler ({where}) was awake last at {iso_seconds(row.last_tick_at)}; {why}")
+        why = "its process is gone: start `taskpilot serve`" if is_gone(row.owner) else "its process hangs, or is suspended"
+        look.find(Status.FAIL, f"the scheduler ({where}) was last active at {iso_seconds(row.last_tick_at)}; {why}")
         return row, SchedulerWord.DEAD
     if row.error is not None:
         look.find(Status.WARN, f"the scheduler's last pass failed: {row.error}")
     if row.lag > WAKE_UP:
         look.find(Status.WARN, f"the scheduler woke up {row.lag.total_seconds():.0f} s late")
     if row.state is SchedulerState.DRAINING:
-        look.find(Status.WARN, "the scheduler is stopping: it starts nothing new")
+        look.find(Status.WARN, "the scheduler is stopping and starts no new run")
     return row, SchedulerWord(row.state.value)
 
 
 def _tell(look: _Look, what: str, tales: list[tuple[str, str]]) -> None:
     """A line for each job, as far as one reads them; the others are counted."""
     for job, tale in tales[:_NAMED]:
-        look.find(Status.WARN, f"{tale}; `taskpilot why {job}` says more")
+        look.find(Status.WARN, f"{tale}; see `taskpilot why {job}`")
     if len(tales) > _NAMED:
         look.find(Status.WARN, f"{_number(len(tales) - _NAMED, 'more job')}: {what}")
 
 
 def _no_success(late: Overdue) -> str:
     since = "ever" if late.since is None else f"since {iso_seconds(late.since)}"
-    return f"{late.job} had no success {since}, longer than it should be without one"
+    return f"{late.job} had no success {since}, longer than its schedule allows"
 
 
 def _number(count: int, noun: str) -> str:

@@ -71,8 +71,9 @@ def _why(deployment: Deployment, connection: Transaction | None, job: str, at: s
         latest = _latest(known, now)
         if latest is None:
             after = known.after(now)
-            outcome = NoOutcome.NO_SCHEDULE if after is None else NoOutcome.TO_COME
-            return replace(moment, outcome=outcome, before=known.before(now) if after is None else None, after=after)
+            if after is None:
+                return replace(moment, outcome=NoOutcome.NO_SCHEDULE, before=known.before(now))
+            return replace(moment, after=after)
         asked, read_as = latest, ""
     found = MomentRecord() if connection is None else read_moment(connection, job, asked, now)
     outcome, schedule = _outcome(known, found, asked, now)

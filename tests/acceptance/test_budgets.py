@@ -95,7 +95,7 @@ def test_a_budget_in_usd_is_never_passed(concurrency: int, command: TaskPilot, m
     said = command("run", "usd", "-p", f"concurrency={concurrency}", "--json")
     run = command.run()
     assert (said.code, said.json["status"]) == (12, "budget_exceeded")
-    assert "the budget of 0.02 USD a run" in said.json["reason"]
+    assert "the run's budget of 0.02 USD" in said.json["reason"]
     assert run["cost_nano"] == run["spent_nano"] == len(model_server.requests) * ANSWER_NANO <= 20_000_000
     # The whole ceiling is of use: what stops the run is that one more call at its worst would not fit.
     assert run["spent_nano"] + 2_500_000 > 20_000_000
@@ -108,7 +108,7 @@ def test_a_budget_in_tokens_is_never_passed(concurrency: int, command: TaskPilot
     said = command("run", "tokens", "-p", f"concurrency={concurrency}", "--json")
     run = command.run()
     assert (said.code, said.json["status"]) == (12, "budget_exceeded")
-    assert "the budget of 40000 tokens a run" in said.json["reason"]
+    assert "the run's budget of 40,000 tokens" in said.json["reason"]
     used = len(model_server.requests) * (ANSWER.prompt + ANSWER.completion)
     assert run["spent_tokens"] == used == said.json["tokens"]["input"] + said.json["tokens"]["output"] <= 40_000
     assert used + 4_200 > 40_000
@@ -145,7 +145,7 @@ def test_a_job_that_swallows_the_stop_is_stopped_all_the_same(command: TaskPilot
 def test_a_job_without_a_budget_gets_the_default_one_and_its_output_says_so(command: TaskPilot, model_server: OpenAIServer) -> None:
     said = command("run", "default")
     assert said.code == 0
-    assert "budget: 1 USD, 200 LLM calls a run (the default one: the job names none)" in said.out
+    assert "budget: 1 USD, 200 LLM calls a run (the default: the job names none)" in said.out
     stopped = command("run", "default", "-p", "count=250", "--json")
     # Each call costs some 0.0018 USD: it is the calls that end it.
     assert (stopped.code, stopped.json["llm_calls"], len(model_server.requests)) == (12, 200, 203)

@@ -89,8 +89,8 @@ def leaked(text: str) -> list[str]:
 
 def record(taskpilot: TaskPilot) -> str:
     """What the store says of ends: of runs, attempts and steps."""
-    found: list[Any] = taskpilot.rows("SELECT detail, result FROM runs")
-    found += taskpilot.rows("SELECT detail FROM attempts")
+    found: list[Any] = taskpilot.rows("SELECT reason_facts, result FROM runs")
+    found += taskpilot.rows("SELECT reason_facts FROM attempts")
     found += taskpilot.rows("SELECT error, error_type FROM steps")
     return json.dumps(found)
 

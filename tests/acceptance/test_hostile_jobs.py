@@ -37,7 +37,7 @@ def check(hostile: Hostile, said: Said, *, code: int, status: str, detail: str =
     assert (said.code, said.err) == (code, "")
     run = shown(hostile.taskpilot, said)
     assert run["status"] == status
-    assert detail in run["detail"]
+    assert detail in run["reason"]
     assert detail in said.json["reason"]
     assert run["ended_at"] is not None
     assert [attempt["status"] for attempt in run["attempt_list"]] == [status]
@@ -53,7 +53,7 @@ def test_a_deadline_ends_the_deaf_with_their_whole_trees(hostile: Hostile) -> No
     for name, (process, out, err) in told.items():
         run = check(hostile, Said(process.returncode, out.decode(), err.decode(), 0.0), code=124, status="timed_out", detail="deadline")
         assert run["job"] == name
-        assert run["reason"] == "deadline"
+        assert run["reason_code"] == "deadline"
         # The deadline of 2 s and the grace of 10 s.
         assert 11 <= run["duration_seconds"] <= 30
     assert hostile.noted() == 6
@@ -79,8 +79,8 @@ def test_a_fork_that_comes_back_from_the_job_does_not_end_the_run(hostile: Hosti
         (["says_goodbye", "-p", "code=3"], 1, "failed", "sys.exit(3)"),
         (["says_goodbye", "-p", "code=text"], 1, "failed", "sys.exit('text')"),
         (["says_goodbye_in_a_thread"], 1, "failed", "sys.exit(3)"),
-        (["ends_at_once", "-p", "status=0"], 1, "failed", "left with status 0 before its end was recorded"),
-        (["ends_at_once", "-p", "status=3"], 1, "failed", "left with status 3 before its end was recorded"),
+        (["ends_at_once", "-p", "status=0"], 1, "failed", "exited with status 0 before its end was recorded"),
+        (["ends_at_once", "-p", "status=3"], 1, "failed", "exited with status 3 before its end was recorded"),
         (["segfaults"], 1, "lost", "killed by SIGSEGV"),
         (["kills_itself"], 1, "lost", "killed by SIGKILL"),
         (["stops_its_supervisor"], 143, "lost", "ended by SIGTERM"),
@@ -111,9 +111,9 @@ def test_a_job_that_leaves_in_its_own_way_ends_as_the_table_says(
 )
 def test_whatever_a_job_raises_is_one_sentence_in_the_record(hostile: Hostile, what: str, detail: str) -> None:
     run = check(hostile, hostile.taskpilot("run", "raises", "-p", f"what={what}", "--json"), code=1, status="failed", detail=detail)
-    assert run["reason"] == "exception"
-    assert len(run["detail"]) <= 1000
-    assert run["detail"].isprintable()
+    assert run["reason_code"] == "exception"
+    assert len(run["reason_facts"]["error"]) <= 1000
+    assert run["reason"].isprintable()
     output = (hostile.taskpilot.state_dir / "runs" / run["run_id"] / "output.log").read_text(errors="replace")
     assert "Traceback (most recent call last)" in output or "Exception Group Traceback" in output
 

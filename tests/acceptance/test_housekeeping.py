@@ -76,8 +76,8 @@ def orphan(command: TaskPilot, name: str, **environment: str) -> str:
 
 
 def standing(command: TaskPilot, run_id: str) -> tuple[str, str]:
-    row = command.rows("SELECT status, reason FROM runs WHERE id = ?", run_id)[0]
-    return row["status"], row["reason"]
+    row = command.rows("SELECT status, reason_code FROM runs WHERE id = ?", run_id)[0]
+    return row["status"], row["reason_code"]
 
 
 def deployment(command: TaskPilot) -> str:
@@ -164,7 +164,7 @@ def test_a_nightly_fire_that_nobody_claimed_is_missed_counted_and_explained(kept
         connection.execute(moved, (three_days_micros, three_days_micros))
     before = kept("health", "--json")
     assert (before.code, before.json["status"], before.json["scheduler"]["state"]) == (0, "warn", "absent")
-    assert "nothing started nightly at" in before.json["findings"][0]["text"]
+    assert "nightly did not start at" in before.json["findings"][0]["text"]
     result = kept("run", "housekeeping", "--json").json["result"]
     fires = [row for row in kept.rows("SELECT * FROM fires WHERE job = 'nightly'") if row["outcome"] == "missed"]
     assert len(fires) in {2, 3}
@@ -176,7 +176,7 @@ def test_a_nightly_fire_that_nobody_claimed_is_missed_counted_and_explained(kept
     )
     said = kept("why", "nightly", "--at", datetime.fromtimestamp(fires[-1]["scheduled_for"] / 1e6, UTC).isoformat())
     assert said.code == 0
-    assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was awake, and no command claimed it.")
+    assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was running, and no command claimed it.")
     assert "outcome  missed" in said.out
     assert any(f"nightly missed {len(fires)} fires" in one["text"] for one in kept("health", "--json").json["findings"])
 

@@ -96,8 +96,8 @@ def _check_what_the_tools_did(storm: Storm, finished: list[str]) -> None:
 def _check_attempts(storm: Storm, victim: Victim) -> None:
     """Attempts that were killed are lost, for the reason that fits; all others ended as the run did or waited."""
     reasons = {"job": {"signal"}, "supervisor": {"lease"}, "both": {"lease", "signal"}}[victim]
-    attempts = storm.taskpilot.rows("SELECT status, reason FROM attempts")
-    assert {row["reason"] for row in attempts if row["status"] == "lost"} <= reasons
+    attempts = storm.taskpilot.rows("SELECT status, reason_code FROM attempts")
+    assert {row["reason_code"] for row in attempts if row["status"] == "lost"} <= reasons
     assert {row["status"] for row in attempts} <= {"lost", "succeeded", "waiting"}
     lost = sum(row["status"] == "lost" for row in attempts)
     outside = storm.hits["before the claim or after the end"] + storm.hits["no store yet"] + storm.hits["store being made"]

@@ -88,8 +88,8 @@ def test_a_run_without_a_fire_closes_the_dead_one_and_starts_a_new_one(taskpilot
         command.wait(30)
     job.open("stamp")
     assert taskpilot("run", "gated").code == 0
-    runs = taskpilot.rows("SELECT id, status, reason FROM runs ORDER BY id")
-    assert [(run["status"], run["reason"]) for run in runs] == [("lost", "lease"), ("succeeded", "")]
+    runs = taskpilot.rows("SELECT id, status, reason_code FROM runs ORDER BY id")
+    assert [(run["status"], run["reason_code"]) for run in runs] == [("lost", "lease"), ("succeeded", "")]
     assert taskpilot("runs", "resume", runs[0]["id"]).code == 0
     assert taskpilot.rows("SELECT status FROM runs ORDER BY id")[0]["status"] == "succeeded"
     for run in runs:

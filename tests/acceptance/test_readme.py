@@ -34,7 +34,7 @@ def test_the_job_of_the_readme_runs(tmp_path: Path) -> None:
         ]
     )
     result = run_job(catalog.get("night_shift").function, model=model, parameters={"inbox": str(inbox)})
-    assert (result.status, result.result, result.detail) == ("succeeded", "1 requests handled", "")
+    assert (result.status, result.result, result.reason) == ("succeeded", "1 requests handled", "")
     assert [task.status for task in result.tasks] == ["executed"]
 
 

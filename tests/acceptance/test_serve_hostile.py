@@ -9,15 +9,15 @@ from tests.acceptance.serving.server import Server, attempts_of, ended, fires_of
 from tests.command import TaskPilot
 
 EXPECTED = {
-    "hangs_in_c": ("timed_out", "deadline", "the deadline passed"),
-    "ignores_sigterm": ("timed_out", "deadline", "the deadline passed"),
+    "hangs_in_c": ("timed_out", "deadline", "deadline_seconds"),
+    "ignores_sigterm": ("timed_out", "deadline", "deadline_seconds"),
     "leaves_a_tree": ("succeeded", "", ""),
     "forks": ("succeeded", "", ""),
-    "ends_at_once": ("failed", "exited", "left with status 3"),
-    "says_goodbye": ("failed", "exception", "sys.exit(3)"),
-    "segfaults": ("lost", "signal", "killed by SIGSEGV"),
-    "kills_itself": ("lost", "signal", "killed by SIGKILL"),
-    "stops_its_supervisor": ("lost", "sigterm", "ended by SIGTERM"),
+    "ends_at_once": ("failed", "exited", "exit_status"),
+    "says_goodbye": ("failed", "exception", "SystemExit"),
+    "segfaults": ("lost", "signal", "SIGSEGV"),
+    "kills_itself": ("lost", "signal", "SIGKILL"),
+    "stops_its_supervisor": ("lost", "sigterm", "SIGTERM"),
     "prints_binary": ("succeeded", "", ""),
     "prints_much": ("succeeded", "", ""),
     "leaks_threads": ("succeeded", "", ""),
@@ -70,7 +70,9 @@ class Stormed:
         wait(lambda: not self.taskpilot.rows(going_on), server.said)
 
     def standing(self) -> object:
-        return [(run["job"], run["status"], run["detail"]) for run in self.taskpilot.rows("SELECT job, status, detail FROM runs")]
+        return [
+            (run["job"], run["status"], run["reason_facts"]) for run in self.taskpilot.rows("SELECT job, status, reason_facts FROM runs")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +85,8 @@ def stormed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stormed]:
 def test_each_ends_as_the_table_says(stormed: Stormed, name: str) -> None:
     status, reason, detail = EXPECTED[name]
     [run] = runs_of(stormed.taskpilot, name)
-    assert (run["status"], run["reason"]) == (status, reason)
-    assert detail in run["detail"]
+    assert (run["status"], run["reason_code"]) == (status, reason)
+    assert detail in run["reason_facts"]
     assert attempts_of(stormed.taskpilot, name) == [(status, reason)]
     assert [fire["outcome"] for fire in fires_of(stormed.taskpilot, name)] == ["started"]
 
@@ -120,5 +122,5 @@ def test_other_runs_start_on_time_all_the_while(stormed: Stormed) -> None:
 def test_a_job_that_cannot_start_without_a_parameter_blocks_its_fire(stormed: Stormed) -> None:
     [fire] = fires_of(stormed.taskpilot, "wants_a_word")
     assert fire["outcome"] == "blocked_config"
-    assert "word" in fire["reason"]
+    assert "word" in fire["reason_facts"]
     assert runs_of(stormed.taskpilot, "wants_a_word") == []

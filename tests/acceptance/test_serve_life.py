@@ -102,7 +102,7 @@ class TestTheEnd:
             assert server.row()["state"] == "stopped"
             assert server.marked() == []
         assert attempts_of(taskpilot, "long") == [("lost", "sigterm")]
-        assert [(run["status"], run["reason"]) for run in runs_of(taskpilot, "once")] == [("lost", "sigterm")]
+        assert [(run["status"], run["reason_code"]) for run in runs_of(taskpilot, "once")] == [("lost", "sigterm")]
         open_gate(taskpilot, "long")
         with serving(taskpilot) as server:
             wait(lambda: ended(taskpilot, "long"), server.said)
@@ -180,8 +180,8 @@ class TestJobFiles:
         wait(lambda: len(taskpilot.rows(blocked)) >= 2, server.said)
         line = len(good.splitlines()) + 2
         for fire in taskpilot.rows(blocked):
-            assert "breaks.py" in fire["reason"]
-            assert f"line {line}" in fire["reason"] or f":{line}" in fire["reason"], fire["reason"]
+            assert "breaks.py" in fire["reason_facts"]
+            assert f"line {line}" in fire["reason_facts"] or f":{line}" in fire["reason_facts"], fire["reason_facts"]
         before = len(runs_of(taskpilot, "stands"))
         wait(lambda: len(runs_of(taskpilot, "stands")) >= before + 2, server.said)
         wait(lambda: "breaks.py" in server.row()["broken"], server.row)

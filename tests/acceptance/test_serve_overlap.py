@@ -1,6 +1,7 @@
 """What a server does where a run meets another one, a limit, a command or a person's answer."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,7 +76,7 @@ class TestOverlap:
             [run] = runs_of(taskpilot, "skips")
             skipped = [fire for fire in fires_of(taskpilot, "skips") if fire["outcome"] == "skipped_overlap"]
             # Between the claim of the first fire and the start of its run, it is the fire that is in the way.
-            assert skipped[-1]["reason"] == f"run {run['id']} is active"
+            assert (skipped[-1]["reason_code"], json.loads(skipped[-1]["reason_facts"])) == ("run_active", {"run_id": run["id"]})
             open_gate(server, "skips")
             wait(lambda: len(runs_of(taskpilot, "skips")) >= 2, server.said)
 
@@ -112,7 +113,7 @@ class TestOverlap:
         with job(server, "cancels", 'overlap="cancel_other"', schedule='every("3s")', body=body) as taskpilot:
             wait(lambda: len(runs_of(taskpilot, "cancels")) >= 2, server.said)
             first, second = runs_of(taskpilot, "cancels")[:2]
-        assert (first["status"], first["reason"]) == ("cancelled", "replaced")
+        assert (first["status"], first["reason_code"]) == ("cancelled", "replaced")
         assert second["started_at"] >= first["ended_at"]
         assert (taskpilot.root / "cleaned up").exists()
 
@@ -121,7 +122,7 @@ class TestOverlap:
         with job(server, "terminates", 'overlap="terminate_other"', schedule='every("3s")', body=body) as taskpilot:
             wait(lambda: len(runs_of(taskpilot, "terminates")) >= 2, server.said)
             first, second = runs_of(taskpilot, "terminates")[:2]
-        assert (first["status"], first["reason"]) == ("cancelled", "replaced")
+        assert (first["status"], first["reason_code"]) == ("cancelled", "replaced")
         # Not the 10 s that one gets to clean up.
         assert second["started_at"] - second["scheduled_for"] < 8 * SECOND
 
@@ -157,7 +158,7 @@ class TestLimits:
         with job(server, "hurries", 'overlap="buffer_all", start_deadline="2s"') as taskpilot:
             wait(lambda: len(outcomes(server, "hurries", "missed")) >= 1, server.said)
             missed = next(fire for fire in fires_of(taskpilot, "hurries") if fire["outcome"] == "missed")
-            assert "start deadline of 2s passed" in missed["reason"]
+            assert (missed["reason_code"], json.loads(missed["reason_facts"])["deadline_seconds"]) == ("start_deadline", 2)
             assert missed["recorded_at"] > missed["scheduled_for"] + 2 * SECOND
 
     def test_a_fire_with_jitter_starts_later_and_keeps_its_time(self, server: Server) -> None:
@@ -176,7 +177,8 @@ class TestLimits:
             wait(lambda: len(outcomes(server, "fails", "paused")) >= 1, server.said)
             assert [run["status"] for run in runs_of(taskpilot, "fails")] == ["failed", "failed"]
             paused = next(fire for fire in fires_of(taskpilot, "fails") if fire["outcome"] == "paused")
-            assert "by taskpilot: pause_on_failure=2" in paused["reason"]
+            assert json.loads(paused["reason_facts"])["by"] == "taskpilot"
+            assert "pause_on_failure=2" in paused["reason_facts"]
             assert taskpilot("jobs", "resume", "fails").code == 0
             wait(lambda: len(runs_of(taskpilot, "fails")) >= 3, server.said)
 

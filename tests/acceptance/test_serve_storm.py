@@ -43,11 +43,11 @@ def _check_runs(taskpilot: TaskPilot) -> None:
     twice = taskpilot.rows("SELECT job, scheduled_for, count(*) AS n FROM runs GROUP BY job, scheduled_for HAVING n > 1")
     assert twice == []
     started = {row["run_id"] for row in taskpilot.rows("SELECT run_id FROM fires WHERE outcome = 'started'")}
-    runs = {row["id"]: row for row in taskpilot.rows("SELECT id, status, reason, detail, attempts FROM runs")}
+    runs = {row["id"]: row for row in taskpilot.rows("SELECT id, status, reason_code, reason_facts, attempts FROM runs")}
     assert started == set(runs)
     others = [row for row in runs.values() if row["status"] not in ("succeeded", "lost")]
     # On a machine that is far too busy a run may not get at the store in time; it says so, and nothing else may go wrong.
-    assert [row for row in others if row["reason"] != "store_busy"] == []
+    assert [row for row in others if row["reason_code"] != "store_busy"] == []
     print(f"{len(runs)} runs, {len(others)} of them could not get at the store")  # noqa: T201 - as above
     entered = starts(taskpilot.root)
     assert set(entered) <= set(runs)

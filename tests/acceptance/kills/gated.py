@@ -138,13 +138,13 @@ class Gated:
 
     def attempts(self) -> list[tuple[str, str]]:
         """How the newest run's attempts ended: status and reason."""
-        rows = self.taskpilot.rows("SELECT status, reason FROM attempts WHERE run_id = ? ORDER BY number", self.run()["id"])
-        return [(row["status"], row["reason"]) for row in rows]
+        rows = self.taskpilot.rows("SELECT status, reason_code FROM attempts WHERE run_id = ? ORDER BY number", self.run()["id"])
+        return [(row["status"], row["reason_code"]) for row in rows]
 
     def standing(self) -> tuple[str, str]:
         """Status and reason of the newest run."""
         run = self.run()
-        return run["status"], run["reason"]
+        return run["status"], run["reason_code"]
 
     def resume(self, *more: str) -> Any:
         """`taskpilot runs resume` of the newest run."""

@@ -240,7 +240,7 @@ class Storm:
             assert "Traceback" not in said.err, said.err
             run = self._run_of(fire)
             assert run is not None, said
-            assert said.code == CODES[run["status"]], (said, run["status"], run["reason"], run["detail"])
+            assert said.code == CODES[run["status"]], (said, run["status"], run["reason_code"], run["reason_facts"])
             if run["status"] == "waiting":
                 line = self._answer(run)
         raise AssertionError(f"the run of {fire} came to no end")

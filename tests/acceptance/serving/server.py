@@ -170,8 +170,8 @@ def fires_of(taskpilot: TaskPilot, job: str) -> list[dict[str, Any]]:
 
 def attempts_of(taskpilot: TaskPilot, job: str) -> list[tuple[str, str]]:
     """How the attempts of a job's runs ended: status and reason."""
-    query = "SELECT a.status, a.reason FROM attempts a JOIN runs r ON r.id = a.run_id WHERE r.job = ? ORDER BY r.id, a.number"
-    return [(row["status"], row["reason"]) for row in taskpilot.rows(query, job)]
+    query = "SELECT a.status, a.reason_code FROM attempts a JOIN runs r ON r.id = a.run_id WHERE r.job = ? ORDER BY r.id, a.number"
+    return [(row["status"], row["reason_code"]) for row in taskpilot.rows(query, job)]
 
 
 def ended(taskpilot: TaskPilot, job: str) -> bool:

@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RunStatus
 from tests.integration.web.serving import Served
-from tests.records import add_run
+from tests.records import add_run, raised
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -79,15 +80,15 @@ def test_a_page_loads_nothing_and_links_only_to_what_is_there(served: Served, pa
 
 
 def test_the_history_names_jobs_runs_and_why(served: Served) -> None:
-    run_id = add_run(served.deployment.store, status=RunStatus.TIMED_OUT, detail="the deadline passed")
+    run_id = add_run(served.deployment.store, status=RunStatus.TIMED_OUT, reason=Reason(ReasonCode.DEADLINE, {"deadline_seconds": 3600}))
     text = page(served, "/").text
-    for word in (served.deployment.store.deployment, "triage", "timed_out", "the deadline passed", "0.0020", "2.0 s", run_id[-8:]):
+    for word in (served.deployment.store.deployment, "triage", "timed_out", "the deadline of 1h passed", "0.0020", "2.0 s", run_id[-8:]):
         assert word in text
 
 
 def test_a_model_s_words_are_text_and_nothing_else(served: Served) -> None:
     hostile = "<script>alert(1)</script>\x1b[31m\u202egnirts <img src=x onerror=y>"
-    add_run(served.deployment.store, status=RunStatus.FAILED, detail=hostile, job="<b>x</b>")
+    add_run(served.deployment.store, status=RunStatus.FAILED, reason=raised(hostile), job="<b>x</b>")
     found = page(served, "/")
     assert not found.names() & {"script", "img", "b"}
     assert "<script>alert(1)</script>\\x1b[31m\\u202egnirts" in found.text

@@ -7,6 +7,7 @@ import pytest
 
 from taskpilot.domain.decisions import Verdict
 from taskpilot.domain.fires import Fire, Gap
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.store.fires import insert_fires, insert_gap
@@ -95,14 +96,18 @@ def test_tasks_and_decisions_have_the_filters_of_the_command_line(served: Served
 def test_fires_and_gaps_are_one_list_in_the_order_of_time(served: Served) -> None:
     minute = timedelta(minutes=1)
     with served.deployment.store.write() as connection:
-        rows = [Fire("triage", NOON + minute * at, FireOutcome.STARTED, NOBODY, "", NOON) for at in (0, 1, 200)]
+        rows = [Fire("triage", NOON + minute * at, FireOutcome.STARTED, NOBODY, NO_REASON, NOON) for at in (0, 1, 200)]
         insert_fires(connection, rows)
-        gap = Gap("triage", NOON + 2 * minute, NOON + 100 * minute, 99, FireOutcome.MISSED, "nobody was awake", "every 1m", NOON)
+        gap = Gap(
+            "triage", NOON + 2 * minute, NOON + 100 * minute, 99, FireOutcome.MISSED, Reason(ReasonCode.NOBODY_CLAIMED), "every 1m", NOON
+        )
         insert_gap(connection, gap)
     for limit in (1, 2, 50):
         found = every(served, f"/api/v1/jobs/triage/fires?limit={limit}")
         assert [(fire["outcome"], fire["count"]) for fire in found] == [("started", 1), ("missed", 99), ("started", 1), ("started", 1)]
     assert (found[1]["first"], found[1]["scheduled_for"]) == ("2026-11-23T12:02:00.000000Z", "2026-11-23T13:40:00.000000Z")
+    assert found[1]["reason"] == "no scheduler was running, and no command claimed it"
+    assert (found[1]["reason_code"], found[1]["reason_facts"]) == ("nobody_claimed", {})
     for wrong in ("yesterday", "7", "2026-12-24T08:00"):
         assert served.get(f"/api/v1/jobs/triage/fires?before={wrong}").status == 422
 

@@ -64,7 +64,7 @@ def test_every_status_has_a_look_that_red_green_blindness_keeps_apart() -> None:
 @pytest.fixture
 def deployment(store: Store) -> Store:
     run_id = records.add_run(store)
-    records.add_run(store, status=RunStatus.FAILED, detail="why " * 100)
+    records.add_run(store, status=RunStatus.FAILED, reason=records.raised("why " * 100))
     records.add_task(store, run_id, status=TaskStatus.REVIEW)
     return store
 

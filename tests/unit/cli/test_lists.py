@@ -75,7 +75,7 @@ def test_a_terminal_that_is_too_narrow_cuts_nothing(cli: Callable[..., Any], sto
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     why = "0123456789abcdefghijklmnopqrstuvwxyz"
-    run_id = records.add_run(store, job="a_job_with_a_name_of_forty_characters_xx", status=RunStatus.WAITING, detail=why)
+    run_id = records.add_run(store, job="a_job_with_a_name_of_forty_characters_xx", status=RunStatus.FAILED, reason=records.raised(why, ""))
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     assert cli("runs").code == 0
@@ -195,7 +195,14 @@ def test_the_shipped_policy_is_all_right(cli: Callable[..., Any]) -> None:
 
 def test_a_job_is_shown_with_what_it_takes_and_may_use(cli: Callable[..., Any]) -> None:
     said = cli("jobs", "show", "triage").out
-    for word in ("15m00s", "1 USD, 200 LLM calls (the default)", "inbox", "'inbox.jsonl'", "taskpilot run triage", "Turns the night's"):
+    for word in (
+        "15m00s",
+        "1 USD, 200 LLM calls a run (the default: the job names none)",
+        "inbox",
+        "'inbox.jsonl'",
+        "taskpilot run triage",
+        "Turns the night's",
+    ):
         assert word in said
     assert [one["name"] for one in cli("jobs", "show", "triage", "--json").json["parameters"]] == ["inbox", "limit"]
 

@@ -15,6 +15,7 @@ from taskpilot.cli.runs import step_answer
 from taskpilot.config import load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RunStatus, RunSummary
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
@@ -32,8 +33,8 @@ def deployment(store: Store) -> Iterator[Deployment]:
     opened.close()
 
 
-def finished(store: Store, run_id: str, code: ExitCode, *notes: str) -> Finished:
-    return Finished(summarize(store, run_id), code, notes)
+def finished(store: Store, run_id: str, code: ExitCode) -> Finished:
+    return Finished(summarize(store, run_id), code)
 
 
 def test_a_run_that_waits_shows_the_exact_commands(cli: Callable[..., Any], store: Store) -> None:
@@ -79,7 +80,7 @@ def test_a_word_on_a_result_stands_on_its_page(cli: Callable[..., Any], store: S
     assert "feedback" not in cli("runs", "show", run_id).out
     assert cli("runs", "feedback", run_id, "--wrong", "--by", "ada", "--note", "no such\x1b[2J account").code == 0
     said = cli("runs", "show", run_id)
-    assert "feedback  wrong, says ada, " in said.out
+    assert "feedback  wrong, by ada, " in said.out
     assert "no such\\x1b[2J account" in said.out
     assert cli("runs", "show", run_id, "--json").json["feedback"]["verdict"] == "wrong"
 
@@ -92,9 +93,18 @@ def test_the_result_comes_first_then_tasks_cost_and_notes(deployment: Deployment
     run_id = records.add_run(store, result="line one\nline two")
     records.add_task(store, run_id)
     records.add_task(store, run_id, title="Delete it all", status=TaskStatus.REJECTED, reason="too risky")
-    assert run_pages.tell(deployment, finished(store, run_id, ExitCode.SUCCEEDED, "budget: the default"), as_json=False, quiet=False) == 0
+    assert run_pages.tell(deployment, finished(store, run_id, ExitCode.SUCCEEDED), as_json=False, quiet=False) == 0
     said = capsys.readouterr().out
-    places = [said.index(word) for word in ("line one\nline two\n", "Reset the password", "0.00202 USD", "budget: the default")]
+    places = [
+        said.index(word)
+        for word in (
+            "line one\nline two\n",
+            "Reset the password",
+            "0.00202 USD",
+            "budget: 1 USD, 200 LLM calls a run (the default",
+            "details: ",
+        )
+    ]
     assert places == sorted(places)
     assert "too risky" in said
     assert "1,200 in (1,024 cached), 30 out" in said
@@ -130,14 +140,14 @@ def test_json_is_the_summary_line_alone(deployment: Deployment, store: Store, ca
     import json
 
     run_id = records.add_run(store)
-    code = run_pages.tell(deployment, finished(store, run_id, ExitCode.FAILED, "a note"), as_json=True, quiet=False)
+    code = run_pages.tell(deployment, finished(store, run_id, ExitCode.FAILED), as_json=True, quiet=False)
     said = capsys.readouterr()
     assert code == 1
     assert len(said.out.splitlines()) == 1
     assert said.err == ""
     assert set(json.loads(said.out)) == {
-        "run_id", "job", "status", "reason", "result", "attempts", "duration_seconds", "tasks", "tokens", "cost_usd", "llm_calls",
-        "tool_calls", "trace_id",
+        "run_id", "job", "status", "reason", "reason_code", "reason_facts", "result", "attempts", "duration_seconds", "tasks",
+        "tokens", "cost_usd", "llm_calls", "tool_calls", "trace_id",
     }  # fmt: skip
 
 
@@ -145,8 +155,8 @@ def test_json_is_the_summary_line_alone(deployment: Deployment, store: Store, ca
 def test_quiet_prints_nothing_for_0_10_and_11_and_else_one_line_that_names_the_job(
     code: ExitCode, deployment: Deployment, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id = records.add_run(store, detail="the cause\nof it")
-    assert run_pages.tell(deployment, finished(store, run_id, code, "a note"), as_json=False, quiet=True) == code
+    run_id = records.add_run(store, reason=records.raised("the cause\nof it"))
+    assert run_pages.tell(deployment, finished(store, run_id, code), as_json=False, quiet=True) == code
     said = capsys.readouterr()
     assert said.out == ""
     if code in (0, 10, 11):
@@ -162,10 +172,10 @@ def test_quiet_prints_nothing_for_0_10_and_11_and_else_one_line_that_names_the_j
     [(ExitCode.SKIPPED_OVERLAP, 0), (ExitCode.SKIPPED, 0), (ExitCode.FAILED, 1), (ExitCode.WAITING, 13), (ExitCode.SUCCEEDED, 0)],
 )
 def test_skip_ok_is_for_skips_alone(code: ExitCode, expected: int, deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
-    summary = RunSummary(run_id=None, job="triage", status="skipped_overlap", reason="another run is active")
-    ended = Finished(summary, code, ("another run is active",))
+    reason = Reason(ReasonCode.RUN_ACTIVE, {"run_id": "r1"})
+    ended = Finished(RunSummary(run_id=None, job="triage", status="skipped_overlap", reason=reason), code)
     assert run_pages.tell(deployment, ended, as_json=False, quiet=False, skip_ok=True) == expected
-    assert "another run is active" in capsys.readouterr().out
+    assert capsys.readouterr().out == "triage: skipped_overlap: run r1 is active\nnext: taskpilot runs show r1\n"
 
 
 def test_an_answer_is_one_of_three_and_names_its_step() -> None:

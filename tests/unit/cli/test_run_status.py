@@ -16,7 +16,7 @@ def test_health_without_a_store_says_so_and_makes_none(cli: Callable[..., Any], 
     said = cli("health")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[0].split() == ["health", "warn"]
-    assert "yet: nothing ever ran" in said.out
+    assert "yet: no job has run" in said.out
     assert cli("health", "--json").json["checks"]["store"]["status"] == "unknown"
     for command in (("golden-signals",), ("why", "triage"), ("jobs", "list"), ("jobs", "show", "triage")):
         assert cli(*command).code == 0

@@ -23,7 +23,9 @@ FORBIDDEN = ("\x1b", "\x07", "\u202e", "\u202c", "\x9b", "\u200b", "\x00", "\x7f
 
 @pytest.fixture
 def run_id(store: Store) -> str:
-    run_id = records.add_run(store, status=RunStatus.WAITING, result=NASTY, detail=NASTY, parameters=json.dumps({"inbox": NASTY}))
+    run_id = records.add_run(
+        store, status=RunStatus.WAITING, result=NASTY, reason=records.raised(NASTY), parameters=json.dumps({"inbox": NASTY})
+    )
     records.add_task(store, run_id, title=NASTY, reason=NASTY, description=NASTY, status=TaskStatus.REVIEW)
     records.add_decision(store, run_id, tool=NASTY, reasons=[NASTY], arguments={NASTY: NASTY}, agent=NASTY)
     records.add_step(store, run_id, name=NASTY, input={"title": NASTY}, error=NASTY)

@@ -12,8 +12,9 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.runs import TriggerKind
 from taskpilot.ledger.claims import RunPlan
+from taskpilot.messages.budgets import budget_of
 from taskpilot.services.inputs import INPUT_MAX_BYTES, copy_inputs
-from taskpilot.services.planning import RunRequest, budget_note, plan_run
+from taskpilot.services.planning import RunRequest, plan_run
 from taskpilot.testing import ManualClock
 
 JOBS = """
@@ -143,8 +144,7 @@ def test_a_budget_in_usd_needs_a_price(make: MakeHouse) -> None:
 def test_the_default_budget_says_that_it_is_the_default_one(make: MakeHouse) -> None:
     plan = planned(make(), job="plain")
     assert plan.ceilings == {"ceiling_nano": 1_000_000_000, "ceiling_tokens": None, "ceiling_llm_calls": 200, "ceiling_tool_calls": None}
-    assert "1 USD, 200 LLM calls a run (the default one" in budget_note(plan.spec, "offline")
-    assert "offline" in budget_note(plan.spec, "offline")
+    assert budget_of(plan.spec).endswith("a run (the default: the job names none)")
 
 
 def test_a_params_file_gives_what_is_not_typed(make: MakeHouse, tmp_path: Path) -> None:

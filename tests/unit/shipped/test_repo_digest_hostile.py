@@ -37,7 +37,7 @@ def test_what_cannot_be_read_fails_with_gits_own_words(repository: Repository, r
     repository.commit("First")
     ran = run(repository, **parameters)
     assert (ran.status, ran.exit_code) == ("failed", 1)
-    assert said in ran.detail
+    assert said in ran.reason
 
 
 def test_a_strangers_repository_is_refused_with_the_command_that_helps(repository: Repository, run: Run) -> None:
@@ -48,7 +48,7 @@ def test_a_strangers_repository_is_refused_with_the_command_that_helps(repositor
     os.chown(repository.folder / ".git", 65534, 65534)
     ran = run(repository)
     assert ran.status == "failed"
-    assert "git config --global --add safe.directory" in ran.detail
+    assert "git config --global --add safe.directory" in ran.reason
 
 
 HOSTILE = [

@@ -39,7 +39,7 @@ def requests_of(triage: JobSpec, path: str, **parameters: Any) -> list[str]:
         )
     )
     ran = run_job(triage.function, model=model, parameters={"inbox": path, "concurrency": 1, **parameters})
-    assert ran.status == "succeeded", ran.detail
+    assert ran.status == "succeeded", ran.reason
     return [request.messages[-1].content for request in model.requests if request.agent == "planner"]
 
 
@@ -61,7 +61,7 @@ def test_half_an_emoji_in_one_request_does_not_stop_the_others(triage: JobSpec, 
 def test_a_line_that_is_no_json_is_named(triage: JobSpec, inbox: Inbox) -> None:
     ran = run_job(triage.function, model=ScriptedModel([]), parameters={"inbox": inbox("a.jsonl", '"one"\nnot json\n')})
     assert ran.status == "failed"
-    assert "line 2 of the inbox" in ran.detail
+    assert "line 2 of the inbox" in ran.reason
 
 
 def test_csv_has_a_header(triage: JobSpec, inbox: Inbox) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.events import Event, RunIdentity
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.telemetry.ecs import ECS_VERSION, EcsLines
 from taskpilot.telemetry.job_output import JobOutput
 from taskpilot.telemetry.log_files import SharedLogFile
@@ -53,8 +54,9 @@ def told_fields() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"tell", "waiting"}:
                 found |= {keyword.arg for keyword in node.keywords if keyword.arg is not None}
-    # The fields of the event that ends a run stand in a variable.
-    return (found | {"status", "reason", "exit_code"}) - {"level", "as_json", "quiet", "skip_ok"}
+    # The fields of the events that end a run, or ask a person, stand in variables.
+    asked = {"decision_id", "task_id", "step_id"}
+    return (found | asked | {"status", "reason_code", "reason_facts", "exit_code"}) - {"level", "as_json", "quiet", "skip_ok"}
 
 
 @pytest.fixture
@@ -104,6 +106,17 @@ def test_a_field_that_no_template_knows_would_be_seen(home: Path, unlogged: None
 def test_the_templates_have_the_types_of_ecs(name: str) -> None:
     template = {field: kind for field, kind in mapped(name).items() if not field.startswith("taskpilot.")}
     assert template == {field: FACTS["fields"].get(field) for field in template}
+
+
+def test_the_end_of_a_run_is_a_sentence_with_its_reason_as_fields(home: Path, unlogged: None) -> None:
+    configure_logs(home)
+    reason = Reason(ReasonCode.EXCEPTION, {"error_type": "ValueError", "error": "no inbox"})
+    ended = {"status": "failed", "reason": reason, "exit_code": 1}
+    LogSignal().emit(Event(RUN, datetime.now(UTC), "run-ended", "attempt 1 of triage failed", level="warning", fields=ended))
+    line = json.loads((home / "logs" / "taskpilot.log").read_text())
+    assert line["message"] == "attempt 1 of triage failed: ValueError: no inbox"
+    assert line["taskpilot.reason_code"] == "exception"
+    assert json.loads(line["taskpilot.reason_facts"]) == reason.facts
 
 
 def test_a_line_begins_with_its_time_so_that_files_differ_in_their_first_bytes(home: Path, unlogged: None) -> None:

@@ -130,9 +130,9 @@ def test_an_attempt_after_an_approval_is_linked_to_the_attempt_before_and_to_the
 
 
 def test_what_failed_says_so_by_an_error_type_and_what_waits_does_not(store: Store, home: Path) -> None:
-    failed = finished_run(store, "bad", status="failed", reason="exception")
+    failed = finished_run(store, "bad", status="failed", reason_code="exception")
     add_agent(store, failed, "planner", "workflow:0/planner", status="failed")
-    finished_run(store, "parked", status="waiting", reason="approval")
+    finished_run(store, "parked", status="waiting", reason_code="approval")
     write_pending_traces(store, home)
     tree = spans(home)
     assert attributes(tree["invoke_workflow bad"])["error.type"] == "exception"
@@ -184,7 +184,7 @@ def test_a_line_is_what_the_sdks_own_encoder_makes_of_the_spans(store: Store, ho
     with store.write() as connection:
         add_attempt(connection, run_id, 2, status="failed")
         caller = f"00-{trace_id}-00f067aa0ba902b7-01"
-        connection.execute(update(tables.runs).values(status="failed", reason="exception", attempts=2, traceparent=caller))
+        connection.execute(update(tables.runs).values(status="failed", reason_code="exception", attempts=2, traceparent=caller))
     written = write_pending_traces(store, home, run_id=run_id, resource={"service.version": "1"})
     assert (len(written.spans), written.failed) == (10, False)
     (line,) = (home / "traces.jsonl").read_text().splitlines()

@@ -92,7 +92,7 @@ def test_what_was_spent_without_a_success_is_unhealthy_and_an_unknown_price_is_n
     ended(timeline, unpriced_calls=2)
     signal = figures(timeline).cost_per_success
     assert short(signal) == (None, "no data")
-    assert signal.detail == "not known: 2 calls had no price"
+    assert signal.detail == "unknown: 2 calls had no price"
 
 
 @pytest.mark.parametrize(("denied", "verdict"), [(0, "healthy"), (1, "healthy"), (5, "degraded"), (6, "unhealthy")])
@@ -119,7 +119,7 @@ def test_correctness_is_what_people_said_last_of_each_run(timeline: Timeline) ->
     say(FeedbackVerdict.WRONG, run_ids[1])
     say(FeedbackVerdict.CORRECT, run_ids[0])
     signal = figures(timeline).confirmed_correctness
-    assert (short(signal), signal.window, signal.detail) == ((90.0, "degraded"), "30d", "9 of 10 results were called correct")
+    assert (short(signal), signal.window, signal.detail) == ((90.0, "degraded"), "30d", "9 of 10 rated results were correct")
 
 
 def test_the_window_is_as_long_as_one_asks(timeline: Timeline) -> None:

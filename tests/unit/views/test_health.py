@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event, insert
 
 from taskpilot.domain.fires import SchedulerState
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.times import to_micros
@@ -82,7 +83,7 @@ def test_a_scheduler_that_should_be_awake_and_is_not_fails(timeline: Timeline) -
     timeline.later(seconds=2)
     found = look(timeline)
     assert (found.status, found.scheduler.state, found.scheduler.lag_seconds) == (Status.FAIL, "dead", None)
-    assert "fail: the scheduler (pid 4711 on elsewhere) was awake last at 2026-11-23T12:00:00Z; look at" in texts(found)
+    assert "fail: the scheduler (pid 4711 on elsewhere) was last active at 2026-11-23T12:00:00Z; its process hangs" in texts(found)
     timeline.tick(scheduler="two", owner=current_owner())
     assert look(timeline).status is Status.PASS
     timeline.tick(SchedulerState.STOPPED, scheduler="two")
@@ -108,19 +109,19 @@ def test_a_fire_that_nobody_met_is_found_before_it_is_recorded(timeline: Timelin
     assert look(timeline).status is Status.PASS
     timeline.later(hours=12)
     found = look(timeline)
-    assert "warn: nothing started triage at 2026-11-24T06:00:00Z; `taskpilot why triage` says more" in texts(found)
+    assert "warn: triage did not start at 2026-11-24T06:00:00Z; see `taskpilot why triage`" in texts(found)
     assert close_missed(timeline.deployment) == {"missed": 1, "jobs": 1}
     assert "triage missed 1 fire, the last of 2026-11-24T06:00:00Z" in texts(look(timeline))
-    assert "nothing started" not in texts(look(timeline))
+    assert "did not start" not in texts(look(timeline))
     timeline.later(days=1, seconds=1)
     assert "missed 1 fire" not in texts(look(timeline))
 
 
 def test_a_fire_that_a_command_claimed_is_not_said_to_be_open(timeline: Timeline) -> None:
     timeline.follow()
-    timeline.record(MONDAY + timedelta(hours=18), FireOutcome.SKIPPED_OVERLAP, "run x is active")
+    timeline.record(MONDAY + timedelta(hours=18), FireOutcome.SKIPPED_OVERLAP, Reason(ReasonCode.RUN_ACTIVE, {"run_id": "x"}))
     timeline.later(hours=31)
-    assert "nothing started" not in texts(look(timeline))
+    assert "did not start" not in texts(look(timeline))
     pause_job(timeline.deployment, "triage", by="anna", note="")
     timeline.later(days=2)
     found = look(timeline)
@@ -147,7 +148,7 @@ def test_a_job_without_a_success_for_too_long_is_named(timeline: Timeline) -> No
     timeline.later(hours=6)
     timeline.tick()
     found = look(timeline)
-    assert "warn: triage had no success since 2026-11-23T07:00:00Z, longer than it should be without one" in texts(found)
+    assert "warn: triage had no success since 2026-11-23T07:00:00Z, longer than its schedule allows" in texts(found)
 
 
 def test_a_quiet_night_is_no_alarm(timeline: Timeline) -> None:
@@ -169,7 +170,7 @@ def test_a_run_whose_process_is_gone_is_counted_as_lost(timeline: Timeline) -> N
     assert (look(timeline).scheduler.running, look(timeline).status) == (1, Status.PASS)
     timeline.later(seconds=31)
     assert look(timeline).scheduler.running == 0
-    assert "warn: 1 run lost the process; `taskpilot run housekeeping` ends them" in texts(look(timeline))
+    assert "warn: 1 run lost the process; `taskpilot run housekeeping` records that" in texts(look(timeline))
 
 
 def test_a_gateway_is_judged_by_what_is_pending_to_it(tmp_path: Any) -> None:
@@ -203,7 +204,7 @@ def test_the_model_is_judged_by_its_last_answer(timeline: Timeline) -> None:
     assert asked(status=StepStatus.SUCCEEDED) == "pass: gpt-4o-mini answered at 2026-11-23T12:00:02Z"
     assert asked(status=StepStatus.FAILED, error="429 too many").endswith("gave no answer: 429 too many")
     assert asked(status=StepStatus.BEGUN, ended_at=None).startswith("warn")
-    assert asked(status=StepStatus.SUCCEEDED, model="offline").startswith("unknown: only the embedded")
+    assert asked(status=StepStatus.SUCCEEDED, model="offline").startswith("unknown: only the built-in")
     timeline.later(days=2)
     assert look(timeline).checks["model"].status is Status.UNKNOWN
 

@@ -1,23 +1,18 @@
-"""The verbs that read: lists, waterfalls, exports, backups, a first folder."""
+"""The verbs that read: lists, waterfalls, exports, logs."""
 
 import json
 import os
-import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from taskpilot.config import load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import DecisionStatus, Verdict
-from taskpilot.domain.errors import NotFound, StoreError, UsageError
+from taskpilot.domain.errors import StoreError, UsageError
 from taskpilot.domain.steps import StepKind, StepStatus
-from taskpilot.jobs.loader import load_jobs
-from taskpilot.services.database import backup_store, upgrade_store
-from taskpilot.setup.first_job import StartingPoint, make_starting_point
 from taskpilot.store.listings import Page
-from taskpilot.views.runs import list_runs, run_log, show_run
+from taskpilot.views.runs import list_runs, run_log
 from taskpilot.views.tasks import export_tasks
 from taskpilot.views.traces import trace_of
 from tests import records
@@ -116,50 +111,6 @@ def test_an_export_that_fails_leaves_the_old_one(deployment: Deployment, monkeyp
         export_tasks(deployment)
     assert path.read_bytes() == before
     assert not [one for one in path.parent.iterdir() if "part" in one.name]
-
-
-def test_a_backup_is_a_private_whole_copy_and_goes_over_nothing(deployment: Deployment, tmp_path: Path) -> None:
-    settings = deployment.settings
-    with pytest.raises(NotFound):
-        backup_store(settings, None, now=records.NOON)
-    run_id = records.add_run(deployment.store)
-    copy = backup_store(settings, None, now=records.NOON)
-    assert copy.name == "taskpilot-20261123T120000Z.db"
-    assert copy.stat().st_mode & 0o777 == 0o600
-    connection = sqlite3.connect(copy)
-    assert connection.execute("SELECT id FROM runs").fetchall() == [(run_id,)]
-    connection.close()
-    with pytest.raises(UsageError, match="exists"):
-        backup_store(settings, None, now=records.NOON)
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="exists"):
-        backup_store(settings, tmp_path / "link", now=records.NOON)
-    with pytest.raises(UsageError, match="not a folder"):
-        backup_store(settings, tmp_path / "missing" / "x.db", now=records.NOON)
-
-
-def test_an_upgrade_of_a_new_store_keeps_what_is_there(deployment: Deployment) -> None:
-    upgrade_store(deployment.settings)
-    run_id = records.add_run(deployment.store)
-    upgrade_store(deployment.settings)
-    assert show_run(deployment, run_id).run.id == run_id
-
-
-def test_a_first_folder_loads_and_is_never_written_twice(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "place"
-    made = make_starting_point(folder)
-    assert made == StartingPoint(("taskpilot.toml", ".gitignore", "jobs/hello.py"), (), has_first_job=True, not_ignored=())
-    catalog = load_jobs(folder / "jobs")
-    assert (list(catalog.jobs), catalog.broken) == (["hello"], ())
-    assert load(root=folder).root == folder
-    (folder / ".gitignore").write_text("mine\n/.taskpilot\n")
-    (folder / "jobs" / "hello.py").unlink()
-    (folder / "jobs" / "hello.py").symlink_to("nowhere")
-    again = make_starting_point(folder)
-    assert again.wrote == ()
-    assert again.not_ignored == (".env", ".env.*", "*.env")
-    assert (folder / ".gitignore").read_text() == "mine\n/.taskpilot\n"
-    assert (folder / "jobs" / "hello.py").is_symlink()
 
 
 def test_a_log_of_anything_is_read(deployment: Deployment) -> None:

@@ -42,7 +42,7 @@ def test_a_skipped_fire_names_the_run_in_its_way_and_how_that_one_ended(timeline
     timeline.follow()
     run_id = records.add_run(timeline.deployment.store)
     timeline.record(berlin(23), FireOutcome.SKIPPED_OVERLAP, Reason(ReasonCode.RUN_ACTIVE, {"run_id": run_id}))
-    moment, answer = answer_to(timeline)
+    _moment, answer = answer_to(timeline)
     assert answer.sentence == f"triage did not start for Mon 2026-11-23 07:00 (Europe/Berlin): run {run_id} was active."
     assert answer.facts["other run"] == f"{run_id}, succeeded, ended 2026-11-23T12:00:02Z"
     assert answer.next == f"taskpilot runs show {run_id}"
@@ -59,7 +59,7 @@ def test_a_paused_fire_names_who_when_and_why(timeline: Timeline) -> None:
     assert answer.facts["pause"] == "still in force"
     assert answer.next == "taskpilot jobs resume triage"
     resume_job(timeline.deployment, "triage", by="bob", note="moved")
-    moment, answer = answer_to(timeline)
+    _moment, answer = answer_to(timeline)
     assert answer.facts["pause"] == "ended 2026-11-24T12:00:00Z by bob: moved"
     assert answer.next == "taskpilot jobs show triage"
 
@@ -122,7 +122,7 @@ def test_a_fire_in_the_queue_says_what_it_waits_for(timeline: Timeline) -> None:
     timeline.follow()
     run_id = records.add_run(timeline.deployment.store, status=RunStatus.RUNNING, ended_at=None)
     timeline.record(berlin(23), FireOutcome.BUFFERED, Reason(ReasonCode.RUN_ACTIVE, {"run_id": run_id}))
-    moment, answer = answer_to(timeline)
+    _moment, answer = answer_to(timeline)
     assert answer.sentence == f"triage waits to start for Mon 2026-11-23 07:00 (Europe/Berlin): run {run_id} is active."
     assert answer.facts["other run"] == f"{run_id}, running"
     assert answer.facts["scheduler"].startswith("not running")
