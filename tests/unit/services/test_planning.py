@@ -10,6 +10,7 @@ import pytest
 from taskpilot.config import load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, UsageError
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import TriggerKind
 from taskpilot.ledger.claims import RunPlan
 from taskpilot.messages.budgets import budget_of
@@ -108,7 +109,9 @@ def test_auto_is_the_latest_fire_within_the_window(make: MakeHouse) -> None:
 def test_auto_with_no_fire_in_the_window_is_nothing_to_do(make: MakeHouse) -> None:
     deployment = make()
     deployment.now.advance(timedelta(hours=13))  # type: ignore[attr-defined]
-    assert "no fire of daily" in str(plan_run(deployment, RunRequest(job="daily", scheduled_for="auto")))
+    nothing = plan_run(deployment, RunRequest(job="daily", scheduled_for="auto"))
+    assert isinstance(nothing, Reason)
+    assert (nothing.code, nothing.facts["window_seconds"]) == (ReasonCode.NOTHING_DUE, 12 * 3600)
 
 
 @pytest.mark.parametrize("text", ["tomorrow", "2026-12-24T08:00", "", "0001-01-01T00:00+14:00", "2026-13-01T00:00Z"])
