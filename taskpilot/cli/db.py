@@ -1,4 +1,4 @@
-"""`taskpilot db`: the store as a file."""
+"""`taskpilot db`: upgrade, back up or prune the database."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from taskpilot.cli.options import json_option
 
 @click.group(name="db", cls=Noun)
 def command() -> None:
-    """Upgrade, back up or prune the store.
+    """Upgrade, back up or prune the database.
 
     \b
     Examples:
@@ -21,7 +21,7 @@ def command() -> None:
 
 @command.command()
 def upgrade() -> None:
-    """Bring the store's schema to this version's.
+    """Upgrade the database to the schema of this version.
 
     \b
     Examples:
@@ -39,9 +39,9 @@ def upgrade() -> None:
 @command.command()
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path | None) -> None:
-    """Copy the store into a new file, also while runs write.
+    """Copy the database to a new file. Runs may go on meanwhile.
 
-    Without FILE the copy is made in the state dir's folder `backups`.
+    Without FILE, the copy goes to the folder `backups` in the state folder.
 
     \b
     Examples:
@@ -56,14 +56,14 @@ def backup(file: Path | None) -> None:
 
 
 @command.command()
-@click.option("--older-than", metavar="TIME", help="Only what ended so long ago, like 90d; at least 1d.  [default: history_days]")
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@click.option("--older-than", metavar="TIME", help="Minimum age, like 90d; at least 1d.  [default: history_days]")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted; delete nothing.")
 @json_option
 def prune(*, older_than: str | None, dry_run: bool, as_json: bool) -> None:
-    """Delete old runs with their steps, tasks, decisions and files, and old fires.
+    """Delete old runs with their steps, tasks, decisions and files.
 
-    What waits for a person, unwritten traces, what jobs remember, each job's newest run and fire, and every counter stay. It may
-    run while jobs do.
+    Also deletes old records of scheduled times. Keeps runs that wait for a person, traces that are not sent yet, values stored by
+    ctx.remember, the newest run of each job, and all counters. Jobs may run meanwhile.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`taskpilot doctor`: diagnose the setup; nothing is changed."""
+"""`taskpilot doctor`: diagnose the setup (read-only)."""
 
 import shutil
 import textwrap
@@ -83,16 +83,16 @@ def _verdict(code: ExitCode) -> str:
 
 
 @click.command(name="doctor")
-@click.option("--stack", is_flag=True, help="Look at the servers of metrics, traces, logs and dashboards too.")
+@click.option("--stack", is_flag=True, help="Check the metrics, traces, logs and dashboard servers too.")
 @json_option
 def command(*, stack: bool, as_json: bool) -> int:
-    """Say what is wrong and what fixes it; change nothing.
+    """Diagnose the setup (read-only).
 
-    Looks at root, settings, job files, policies, store, model, prices, gateway, collector and crontab, and prints each setting
-    with its source. Servers are asked, but nothing is pushed and no token is spent. With --stack also at Prometheus, Alertmanager,
-    Jaeger, Elasticsearch, Grafana, and at what of our telemetry is not delivered.
+    Checks the settings, job files, rules for tool calls, database, model, prices, Pushgateway, trace collector and crontab. Prints each
+    setting with its source and a fix for each problem. It contacts the servers, but pushes nothing and spends no tokens. With --stack it
+    also checks Prometheus, Alertmanager, Jaeger, Elasticsearch and Grafana, and what of our telemetry is not delivered.
 
-    Exit status: 0 well, also with warnings; 1 an error; 78 the configuration is invalid.
+    Exit code: 0 no errors, also with warnings; 1 an error; 78 the configuration is invalid.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`taskpilot exit-codes`: what each exit status means."""
+"""`taskpilot exit-codes`: list the exit codes and their meanings."""
 
 import click
 
@@ -10,7 +10,7 @@ from taskpilot.domain.exits import ExitCode
 @click.command(name="exit-codes")
 @json_option
 def command(*, as_json: bool) -> None:
-    """What each exit status means.
+    """List the exit codes and their meanings.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ from taskpilot.domain.errors import UsageError
 
 @click.group(name="export", cls=Noun)
 def command() -> None:
-    """Crontab lines and systemd units for the jobs.
+    """Print crontab lines or systemd units for the jobs.
 
     \b
     Examples:
@@ -29,7 +29,8 @@ def command() -> None:
 def crontab(jobs: tuple[str, ...]) -> None:
     """Print crontab lines for jobs.
 
-    For all that have a schedule where none is named. Ends with 2, and prints no line, where cron cannot say what a job asks for.
+    Without JOB, prints a line for each job that has a schedule. If cron cannot do what a job
+    asks for, prints no lines and exits with 2.
 
     \b
     Examples:
@@ -51,17 +52,17 @@ def crontab(jobs: tuple[str, ...]) -> None:
 
 @command.command()
 @click.argument("jobs", metavar="[JOB]...", nargs=-1)
-@click.option("--serve", is_flag=True, help="The service of `taskpilot serve`, which runs all jobs, in the place of timers.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="With --serve: where it listens.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="With --serve: its port.  [default: as the settings say]")
-@click.option("--name", default="taskpilot", show_default=True, help="What the units' names begin with: another one for a second root.")
-@click.option("--output", "folder", metavar="DIR", help="Write the units there, such as /etc/systemd/system.  [default: print them]")
-@click.option("--force", is_flag=True, help="Overwrite units that are there.")
+@click.option("--serve", is_flag=True, help="Print one service that runs `taskpilot serve` instead of timers.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --serve: address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="With --serve: port to listen on.  [default: from the settings]")
+@click.option("--name", default="taskpilot", show_default=True, help="Prefix of the unit names; choose another one for a second project.")
+@click.option("--output", "folder", metavar="DIR", help="Write the units to DIR, e.g. /etc/systemd/system.  [default: print them]")
+@click.option("--force", is_flag=True, help="Overwrite existing units.")
 def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, name: str, folder: str | None, force: bool) -> None:
     """Print or write systemd units for jobs.
 
-    A timer and a service each, for all that have a schedule where none is named. Ends with 2, and writes nothing,
-    where a timer cannot say what a job asks for.
+    Makes a timer and a service for each JOB; without JOB, for each job that has a schedule. If a timer cannot do what a
+    job asks for, writes nothing and exits with 2.
 
     \b
     Examples:

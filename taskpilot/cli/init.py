@@ -12,16 +12,16 @@ from taskpilot.cli import output
 
 @click.command(name="init")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--stack", is_flag=True, help="Make what the containers need, and no job.")
+@click.option("--stack", is_flag=True, help="Prepare the monitoring containers instead of a job.")
 def command(folder: Path, *, stack: bool) -> None:
-    """Make a folder with a first job.
+    """Create a folder with settings and a first job.
 
     Writes taskpilot.toml, .gitignore and jobs/hello.py, and prints what to
-    type next. What is there already stays as it is.
+    type next. Existing files are not changed.
 
-    With --stack it makes no job, but what docker-compose.observability.yml
-    needs for the state of the root in DIR: the state dir, and beside the
-    compose file an .env with random passwords.
+    With --stack it creates no job. It creates what docker-compose.observability.yml needs: the
+    state folder of the project in DIR, and an .env file with random
+    passwords beside the compose file.
 
     \b
     Examples:

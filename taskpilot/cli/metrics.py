@@ -1,4 +1,4 @@
-"""`taskpilot metrics`: the numbers as Prometheus reads them."""
+"""`taskpilot metrics`: show metrics, push them, and remove those of deleted jobs."""
 
 import click
 
@@ -10,7 +10,7 @@ from taskpilot.domain.exits import ExitCode
 
 @click.group(name="metrics", cls=Noun, alone="show")
 def command() -> None:
-    """The numbers as Prometheus reads them.
+    """Show metrics; push them to a Prometheus Pushgateway.
 
     \b
     Examples:
@@ -21,7 +21,7 @@ def command() -> None:
 
 @command.command()
 def show() -> None:
-    """Every number of the store in Prometheus's text format.
+    """Print all metrics in the text format of Prometheus.
 
     \b
     Examples:
@@ -38,9 +38,9 @@ def show() -> None:
 @click.argument("job", required=False, shell_complete=completion.jobs)
 @json_option
 def push(job: str | None, *, as_json: bool) -> int:
-    """Push every job's numbers, or one's, to the Pushgateway.
+    """Push the metrics of one job or all jobs to the Pushgateway.
 
-    Jobs that never ran are pushed too: their zeros let a first run be seen as an increase.
+    Jobs that never ran are pushed as zeros, so that Prometheus sees their first run as an increase.
 
     \b
     Examples:
@@ -76,12 +76,12 @@ def push(job: str | None, *, as_json: bool) -> int:
 
 
 @command.command()
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @json_option
 def prune(*, dry_run: bool, as_json: bool) -> int:
-    """Remove the gateway's groups of jobs that are gone.
+    """Remove the metrics of deleted jobs from the Pushgateway.
 
-    A job whose file is only broken keeps its group, and so does what another store fills.
+    Jobs with a broken file keep their metrics, and so do jobs of another database.
 
     \b
     Examples:

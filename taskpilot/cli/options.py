@@ -55,8 +55,8 @@ def page_options(noun: str) -> Callable[[Command], Command]:
     """`--limit` and `--before`: a page of a list, the newest first."""
 
     def decorate(command: Command) -> Command:
-        before = click.option("--before", metavar="ID", help=f"Only {noun}s older than this one: the next page.")
-        limit = click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+        before = click.option("--before", metavar="ID", help=f"Only {noun}s older than this one, for the next page.")
+        limit = click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of lines.")
         return limit(before(command))
 
     return decorate
@@ -80,6 +80,6 @@ def next_page(noun: str, last_id: str) -> str:
 
 def person_options(command: Command) -> Command:
     """`--by` and `--note`: who answers, and why."""
-    by = click.option("--by", metavar="NAME", help="Who answers.  [default: your user name]")
-    note = click.option("--note", default="", metavar="TEXT", help="Why; kept with the answer.")
+    by = click.option("--by", metavar="NAME", help="Your name for the record.  [default: your user name]")
+    note = click.option("--note", default="", metavar="TEXT", help="Reason for the record.")
     return by(note(command))

@@ -1,4 +1,4 @@
-"""`taskpilot policy`: whether the policies compile and say what they should."""
+"""`taskpilot policy`: check the rules for tool calls against sample calls."""
 
 import click
 
@@ -10,7 +10,7 @@ from taskpilot.domain.exits import ExitCode
 
 @click.group(name="policy", cls=Noun, alone="check")
 def command() -> None:
-    """Compile the policies and try them on known calls.
+    """Check the rules for tool calls against sample calls.
 
     \b
     Examples:
@@ -21,9 +21,9 @@ def command() -> None:
 @command.command()
 @json_option
 def check(*, as_json: bool) -> int:
-    """Compile the policies and try them on known calls.
+    """Load the rule files and try them on sample calls.
 
-    `expected` is what the default policy says. Files of your own may say otherwise: such a row is marked, and is no error.
+    `expected` is the answer of the default rules. If your own files answer differently, the row is marked; that is not an error.
 
     \b
     Examples:

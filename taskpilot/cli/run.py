@@ -1,4 +1,4 @@
-"""`taskpilot run`: runs a job now, whoever asks: a person, cron or a timer."""
+"""`taskpilot run`: run a job now, for a person, cron or a systemd timer."""
 
 import sys
 from pathlib import Path
@@ -19,19 +19,19 @@ def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
 @click.command(name="run")
 @click.argument("job", shell_complete=completion.jobs)
 @click.option(
-    "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="A parameter of the job. Can be repeated."
+    "-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Set a parameter of the job. Can be repeated."
 )
 @click.option(
     "--params-file",
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
     metavar="FILE",
-    help="Parameters as a JSON object; -p wins.",
+    help="Read parameters from a JSON object in FILE; -p wins.",
 )
-@click.option("--scheduled-for", metavar="ISO|auto", help="The fire that this run is for; auto: the latest one that is due.")
-@click.option("--model", metavar="NAME", help="The model; `offline` needs no key and no network.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary line alone.")
-@click.option("--quiet", is_flag=True, help="For cron: print nothing but one line where something is wrong.")
-@click.option("--skip-ok", is_flag=True, help="A skipped run (10, 11) ends with 0.")
+@click.option("--scheduled-for", metavar="ISO|auto", help="The scheduled time that this run is for; auto: the latest one.")
+@click.option("--model", metavar="NAME", help="Model to use; `offline` needs no key and no network.")
+@click.option("--json", "as_json", is_flag=True, help="Print only a summary, as one line of JSON.")
+@click.option("--quiet", is_flag=True, help="For cron: print one line if something is wrong, else nothing.")
+@click.option("--skip-ok", is_flag=True, help="Exit with 0 instead of 10 or 11 if the run is skipped.")
 def command(
     job: str,
     *,
@@ -43,9 +43,9 @@ def command(
     quiet: bool,
     skip_ok: bool,
 ) -> int:
-    """Run a job now and print what it came to.
+    """Run a job now and print the result.
 
-    The exit code says how it ended: `taskpilot exit-codes`.
+    The exit code says how the run ended; `taskpilot exit-codes` lists them.
 
     \b
     Examples:

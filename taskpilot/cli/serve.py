@@ -1,4 +1,4 @@
-"""`taskpilot serve`: keeps time, starts what is due, and answers over HTTP."""
+"""`taskpilot serve`: the scheduler and the HTTP API."""
 
 import click
 
@@ -6,14 +6,14 @@ from taskpilot.cli.options import global_options
 
 
 @click.command(name="serve")
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where HTTP listens.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Its port.  [default: PORT, or 8000]")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on.  [default: PORT, or 8000]")
 @click.option("--fork-server", is_flag=True, hidden=True)
 def command(*, host: str, port: int | None, fork_server: bool) -> int:
-    """Keep time: start every job when it is due, and answer over HTTP.
+    """Run the scheduler and HTTP API.
 
-    SIGTERM or Ctrl-C ends it: no new fires, and its runs get TASKPILOT_DRAIN_TIMEOUT (30 s) to end. A second one cuts that short. SIGHUP
-    reads the job files again; a changed file is seen by itself within seconds.
+    SIGTERM or Ctrl-C stops it: it starts no new runs and waits TASKPILOT_DRAIN_TIMEOUT (30 s) for the active ones. A second signal ends the
+    wait. Changed job files are loaded again within seconds, or at once on SIGHUP.
 
     \b
     Examples:
