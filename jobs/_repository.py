@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from taskpilot import TaskPilotError, one_line
+from taskpilot import TaskPilotError
 
 GIT: Final = ("git", "--no-pager", "-c", "protocol.allow=never", "-c", "core.fsmonitor=false")
 """Fetches nothing, not even what a partial clone lacks, and starts no program that a repository's own configuration names."""
@@ -211,6 +211,13 @@ def read_files(changes: Changes, repository: str, base: str) -> None:
     code = [path for path in paths if re.search(CODE, path)]
     if code and not any(re.search(TEST, path) for path in paths):
         changes.worth.append(("Check the changes without a test", listing(code)))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """The text on one line, with what moves a cursor, reorders or hides text written as its escape."""
+    words = " ".join(text[: limit * 4].split())
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
 def quoted(text: str) -> str:

@@ -19,13 +19,16 @@ _ROOMS: Final = {
         "ReplyInvalid",
         "RequirementNotMet",
         "TaskPilotError",
+        "ToolArgumentsInvalid",
         "ToolFailed",
         "Waiting",
     ),
     "taskpilot.schedules.schedule": ("at", "cron", "every"),
     "taskpilot.domain.specs": ("Budget", "InputFile", "Retry"),
-    "taskpilot.domain.text": ("one_line",),
+    "taskpilot.domain.runs": ("RunStatus",),
+    "taskpilot.domain.tasks": ("Priority", "TaskResult", "TaskStatus", "WorkflowResult"),
     "taskpilot.jobs.decorator": ("job",),
+    "taskpilot.telemetry.logs": ("RunLogger",),
     "taskpilot.tools.decorator": ("tool",),
 }
 _FACE: Final = {name: room for room, names in _ROOMS.items() for name in names}

@@ -8,16 +8,22 @@ from taskpilot.domain.errors import ModelUnavailable as ModelUnavailable
 from taskpilot.domain.errors import ReplyInvalid as ReplyInvalid
 from taskpilot.domain.errors import RequirementNotMet as RequirementNotMet
 from taskpilot.domain.errors import TaskPilotError as TaskPilotError
+from taskpilot.domain.errors import ToolArgumentsInvalid as ToolArgumentsInvalid
 from taskpilot.domain.errors import ToolFailed as ToolFailed
 from taskpilot.domain.errors import Waiting as Waiting
+from taskpilot.domain.runs import RunStatus as RunStatus
 from taskpilot.domain.specs import Budget as Budget
 from taskpilot.domain.specs import InputFile as InputFile
 from taskpilot.domain.specs import Retry as Retry
-from taskpilot.domain.text import one_line as one_line
+from taskpilot.domain.tasks import Priority as Priority
+from taskpilot.domain.tasks import TaskResult as TaskResult
+from taskpilot.domain.tasks import TaskStatus as TaskStatus
+from taskpilot.domain.tasks import WorkflowResult as WorkflowResult
 from taskpilot.jobs.decorator import job as job
 from taskpilot.schedules.schedule import at as at
 from taskpilot.schedules.schedule import cron as cron
 from taskpilot.schedules.schedule import every as every
+from taskpilot.telemetry.logs import RunLogger as RunLogger
 from taskpilot.tools.decorator import tool as tool
 
 __version__: str

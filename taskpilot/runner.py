@@ -57,15 +57,33 @@ def judge(session: Session, result: object, error: BaseException | None) -> Outc
         return Outcome(RunStatus.WAITING, waits[0].reason.with_facts(**({"more": len(waits) - 1} if len(waits) > 1 else {})))
     error = error or session.journal.unrecorded
     if error is not None:
-        return _failed(error)
+        return _filtered(session, _failed(error), error)
     if session.every_item_failed is not None:
         failed = _failed(session.every_item_failed)
         if failed.status is RunStatus.DENIED:
             return failed
         if failed.reason.code in _SHARED:
-            return replace(failed, reason=failed.reason.with_facts(every_item=True), result=result)
-        return Outcome(RunStatus.FAILED, Reason(ReasonCode.EVERY_ITEM_FAILED, failed.reason.facts), result=result, retry=failed.retry)
+            every = replace(failed, reason=failed.reason.with_facts(every_item=True), result=result)
+        else:
+            every = Outcome(RunStatus.FAILED, Reason(ReasonCode.EVERY_ITEM_FAILED, failed.reason.facts), result=result, retry=failed.retry)
+        return _filtered(session, every, session.every_item_failed)
     return Outcome(RunStatus.SUCCEEDED, result=result)
+
+
+def _filtered(session: Session, outcome: Outcome, error: BaseException) -> Outcome:
+    """The outcome without a further attempt, where the job's `Retry(on=...)` names no class of its error; a busy store is none of those."""
+    errors = [error]
+    if isinstance(error, ItemError):
+        errors.append(error.cause)
+    elif isinstance(error, EveryItemFailed):
+        errors.extend(error.causes)
+    retry = session.spec.retry
+    if not outcome.retry or outcome.reason.code is ReasonCode.STORE_BUSY or retry.allows(*errors):
+        return outcome
+    if session.run.attempts >= session.run.attempts_allowed:
+        return replace(outcome, retry=False)
+    named = ", ".join(kind.__name__ for kind in retry.on)
+    return replace(outcome, retry=False, reason=outcome.reason.with_facts(retry_on=named))
 
 
 def _failed(error: BaseException) -> Outcome:
@@ -76,7 +94,7 @@ def _failed(error: BaseException) -> Outcome:
     if isinstance(cause, TaskPilotError):
         code = next((code for kind, code in _CODES.items() if isinstance(cause, kind)), code)
         retry = not cause.permanent
-    said = cause.first if isinstance(cause, EveryItemFailed) else cause
+    said = cause.causes[0] if isinstance(cause, EveryItemFailed) else cause
     words = words_of(said)
     facts = {"error": words if code is ReasonCode.CONFIGURATION else one_line(words, limit=ERROR_MAX)}
     if code in (ReasonCode.EXCEPTION, ReasonCode.EVERY_ITEM_FAILED):

@@ -1,8 +1,8 @@
-"""A scheduler without a server: its turns over a real store, with the time, the clocks and the engine in a test's hands."""
+"""A scheduler without a server: its ticks over a real store, with the time, the clocks and the engine in a test's hands."""
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,6 +56,46 @@ class Engine:
         self._deployment.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED), active_seconds=0.1, keep_lease=False)
 
 
+class ManualWakeUps:
+    """What APScheduler does, by the time that a test sets: `catch_up` calls the functions whose time has come since the last call."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._called_at = now()
+        self._every: list[tuple[timedelta, datetime, Callable[[], None]]] = []
+        self._moments: dict[str, tuple[datetime, Callable[[], None]]] = {}
+        self._due: Callable[[Schedule, datetime], None] = lambda _schedule, _time: None
+        self.schedules: frozenset[Schedule] = frozenset()
+
+    def set_schedules(self, schedules: Collection[Schedule], due: Callable[[Schedule, datetime], None]) -> None:
+        self.schedules, self._due = frozenset(schedules), due
+
+    def call_every(self, period: timedelta, function: Callable[[], None], *, name: str) -> None:
+        self._every.append((period, self._now(), function))
+
+    def call_at(self, moment: datetime, function: Callable[[], None], *, name: str) -> None:
+        self._moments[name] = (moment, function)
+
+    @property
+    def moments(self) -> dict[str, datetime]:
+        """What `call_at` was asked for."""
+        return {name: moment for name, (moment, _) in self._moments.items()}
+
+    def catch_up(self) -> None:
+        # Where the clock was set back, everything is planned anew from then on.
+        now = self._now()
+        since, self._called_at = min(self._called_at, now), now
+        for schedule in self.schedules:
+            if (fire := schedule.next_after(since)) is not None and fire <= now:
+                self._due(schedule, fire)
+        for period, begin, function in self._every:
+            if (now - begin) // period > (since - begin) // period:
+                function()
+        for moment, function in list(self._moments.values()):
+            if since < moment <= now:
+                function()
+
+
 class Log:
     """What a scheduler said."""
 
@@ -70,7 +110,7 @@ class Log:
 
 
 class Keeper:
-    """One `taskpilot serve` of a root, as far as it keeps time. Two of one root share its store and, where it is handed on, its clock."""
+    """The scheduler of one `taskpilot serve`. Two of one root share its store and, where it is handed on, its clock."""
 
     def __init__(
         self,
@@ -83,14 +123,13 @@ class Keeper:
         self.root = root
         self.clock: Any = clock or ManualClock(start)
         self.deployment = Deployment(load(root=root, home=home, environ={}), now=self.clock)
-        # No power is cut here, and a test turns a thousand times.
+        # No power is cut here, and a test ticks a thousand times.
         event.listen(self.deployment.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         self.deployment.store.dispose()
         self.engine = Engine(self.deployment)
         self.log = Log()
         self.boot_seconds = 0.0
         """What a clock that nobody sets would say."""
-        self.alarms: Mapping[str, Schedule] = {}
         self.changed: set[str] = set()
         self.serve()
 
@@ -99,33 +138,39 @@ class Keeper:
         self.id = new_id()
         with self.deployment.store.write() as connection:
             schedulers.begin_scheduler(connection, self.id, owner=self.deployment.owner, version="1", now=self.clock())
+        self.wake_ups = ManualWakeUps(self.clock)
         self.scheduler = Scheduler(
             self.deployment,
             self.engine,
+            self.wake_ups,
             scheduler_id=self.id,
             log=self.log,
-            set_alarms=lambda schedules: setattr(self, "alarms", schedules),
             changed=self.changed.update,
             boottime=lambda: self.boot_seconds,
         )
 
     def start(self) -> None:
-        """The first turns: the definitions are read, then the engine is ready."""
-        self.scheduler.turn()
+        """The first ticks: the definitions are read, then the engine is ready."""
+        self.tick()
         self.scheduler.state = SchedulerState.RUNNING
-        self.scheduler.turn()
+        self.tick()
+
+    def tick(self) -> None:
+        """A wake-up."""
+        self.wake_ups.catch_up()
+        self.scheduler.tick()
 
     def passes(self, time: timedelta) -> None:
-        """Time passes in which nobody turns: both clocks go on."""
+        """Time passes without a wake-up: both clocks go on."""
         self.clock.advance(time)
         self.boot_seconds += time.total_seconds()
 
-    def turns(self, time: timedelta, *, every: timedelta = WAKE_UP) -> None:
-        """Time passes with a turn at each wake-up."""
+    def ticks(self, time: timedelta, *, every: timedelta = WAKE_UP) -> None:
+        """Time passes with regular wake-ups."""
         until = self.clock() + time
         while (left := until - self.clock()) > timedelta(0):
             self.passes(min(every, left))
-            self.scheduler.turn()
+            self.tick()
 
     def rows(self, query: str, *values: Any) -> list[Any]:
         """What a query finds in the record."""

@@ -55,7 +55,7 @@ def breaks(ctx: RunContext) -> str:
 def sleeps(ctx: RunContext) -> str:
     """Takes its time."""
     ctx.progress(1, 4)
-    time.sleep(30)
+    time.sleep(600)
     return "slept"
 
 

@@ -1,10 +1,10 @@
-"""The composition root of `taskpilot serve`: clock, scheduler, engine and HTTP of one deployment."""
+"""Wires `taskpilot serve`: clock, scheduler, engine and HTTP of one deployment."""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from datetime import timedelta
 from threading import current_thread
 from typing import Final
 
@@ -12,12 +12,12 @@ from taskpilot.app.wiring import App
 from taskpilot.config.caller import service_manager
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Scheduler
-from taskpilot.scheduler.serving import Notifier, Serving
-from taskpilot.scheduler.telemetry import Telemetry
+from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
 from taskpilot.services.maintenance import deliver_pending
 from taskpilot.services.metrics import push_metrics
 from taskpilot.services.publishing import publish_changes
@@ -29,56 +29,67 @@ from taskpilot.telemetry.logs import configure_logs, run_logger
 from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
 
+_PUSH_EVERY: Final = timedelta(seconds=15)
 _PUSH_SECONDS: Final = 10.0
 
 
-def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | None, say: Callable[[str], None] = lambda _line: None) -> None:
-    """Keeps time and answers over HTTP until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
+def serve(
+    app: App, *, engine_command: Sequence[str], host: str, port: int | None, echo: Callable[[str], None] = lambda _line: None
+) -> None:
+    """Runs the scheduler and the HTTP API until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
 
     `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `port` None: the settings' one.
-    `say` is told when fires can be met, and when the scheduler cannot do its work. Raises StoreError, StoreBusy or ConfigurationError
+    `echo` prints that runs can be started, and that the scheduler cannot do its work. Raises StoreError, StoreBusy or ConfigurationError
     before anything runs.
     """
     deployment, settings = app.deployment, app.deployment.settings
     scheduler_id = new_id()
     configure_logs(settings.state_dir, level=settings.log_level, deployment=deployment.store.deployment, secrets=app.secrets())
     log = run_logger(name="taskpilot.scheduler")
-    telemetry = Telemetry(lambda: _push(app), first=lambda: _push_zeros(app))
+    telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
 
-    def tell(changes: frozenset[Change]) -> None:
+    def publish(changes: frozenset[Change]) -> None:
         """The loop waits for no gateway: the telemetry's thread tells what it changes. What a request changes is told before its answer."""
         if current_thread() is loop:
-            telemetry.changed()
+            telemetry.request()
         else:
             publish_changes(deployment, changes)
 
-    deployment.on_change = tell
-    manager = service_manager()
+    deployment.on_change = publish
     wake_event = WakeEvent()
     engine = LocalEngine(engine_command, on_end=wake_event.set, on_lost=deployment.queue.requeue)
-    clock = Clock(lambda _job: wake_event.set())
+    clock = Clock(wake_event.set)
+    clock.call_every(_PUSH_EVERY, telemetry.request, name="push telemetry")
     scheduler = Scheduler(
         deployment,
         engine,
+        clock,
         scheduler_id=scheduler_id,
         log=log,
-        set_alarms=clock.set_schedules,
+        changed=lambda _jobs: telemetry.request(),
         boottime=suspend_aware_seconds,
     )
     serving = Serving(
-        scheduler, engine, clock, Notifier(manager.notify_socket), log, wake_event=wake_event, drain_seconds=settings.drain_timeout, say=say
+        scheduler,
+        engine,
+        clock,
+        Notifier(service_manager().notify_socket),
+        log,
+        wake_event=wake_event,
+        drain_seconds=settings.drain_timeout,
+        echo=echo,
     )
-    services = Services(deployment, deployment.now, serving.seconds_since_turn, lambda: scheduler.state, wake_event.set)
+    services = Services(deployment, deployment.now, serving.seconds_since_tick, lambda: scheduler.state, wake_event.set)
     http = HttpServer(services, host=host, port=settings.port if port is None else port)
-    # First of all: a port that is taken leaves no trace of a server that never was one.
+    # First of all: a server whose port is taken leaves no row.
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=_version(), now=deployment.now())
+            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now())
         engine.start()
         telemetry.start()
-        serving.run(ready=lambda: say(_line(app, http.url)))
+        serving.run(ready=lambda: echo(_ready_line(app, http.url)))
     finally:
         engine.stop()
         clock.stop()
@@ -89,11 +100,9 @@ def serve(app: App, *, engine_command: Sequence[str], host: str, port: int | Non
                 retire_scheduler(deployment.store, settings.pushgateway_url, settings.state_dir, seconds=2.0, now=deployment.now)
 
 
-def _line(app: App, url: str) -> str:
+def _ready_line(app: App, url: str) -> str:
     jobs = len(app.deployment.catalog.jobs)
-    return (
-        f"{app.deployment.store.deployment} keeps time for {jobs} job{'' if jobs == 1 else 's'}, {url} (pid {os.getpid()}); Ctrl-C ends it"
-    )
+    return f"scheduler running: {jobs} job{'' if jobs == 1 else 's'}, {url} (pid {os.getpid()}); press Ctrl-C to stop"
 
 
 def _push(app: App) -> None:
@@ -106,17 +115,10 @@ def _push(app: App) -> None:
 
 
 def _push_zeros(app: App) -> None:
-    """So that a first run is seen as an increase."""
+    """Pushes every counter once before the first run, so that the first run is seen as an increase."""
     if app.deployment.settings.pushgateway_url is not None:
         for _pushed in push_metrics(app.deployment):
             pass
-
-
-def _version() -> str:
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def fork_server_command(*options: str) -> tuple[str, ...]:

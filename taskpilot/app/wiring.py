@@ -19,6 +19,7 @@ from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.protocols import Model, Signals
 from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec, ToolSpec
+from taskpilot.domain.steps import StepAnswer
 from taskpilot.domain.times import utc_now
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
@@ -28,7 +29,7 @@ from taskpilot.runner import Runner
 from taskpilot.services.attempts import Display, NoDisplay
 from taskpilot.services.planning import RunRequest
 from taskpilot.services.publishing import publish_on_change
-from taskpilot.services.running import Finished, StepAnswer, resume_run, run_job
+from taskpilot.services.running import Finished, resume_run, run_job
 from taskpilot.store import runs, totals
 from taskpilot.telemetry.decision_log import DecisionLogSignal
 from taskpilot.telemetry.logs import LogSignal, configure_logs, run_logger
@@ -149,9 +150,9 @@ class App:
         settings = self.deployment.settings
         if name is None:
             raise ConfigurationError(
-                f"job {spec.name} asks a model, and none is named: type `--model offline` (embedded rules: no key, no network, no cost), "
-                "or name a real one by `--model NAME`, TASKPILOT_MODEL or the job's model=, with OPENAI_API_KEY or OPENAI_BASE_URL set. "
-                "No token was spent."
+                f"job {spec.name} asks a model, and none is named. No token was spent.",
+                hint="type `--model offline` (embedded rules: no key, no network, no cost), "
+                "or name a real one by `--model NAME`, TASKPILOT_MODEL or the job's model=, with OPENAI_API_KEY or OPENAI_BASE_URL set",
             )
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         return open_model(name, api_key=key, base_url=settings.openai_base_url)

@@ -52,6 +52,7 @@ def _offer_root(here: Path) -> None:
     if find_root(here) is not None:
         return
     if not click.confirm(f"No {SETTINGS_FILE} here or above. Make {here} a TaskPilot folder?", err=True):
-        raise ConfigurationError("no root: go to the folder of your jobs, or name it with --root; `taskpilot init DIR` makes a new one")
+        hint = "go to the folder of your jobs, or name it with --root; `taskpilot init DIR` makes a new one"
+        raise ConfigurationError("no TaskPilot folder here or above", hint=hint)
     with os.fdopen(os.open(here / SETTINGS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
         file.write('# Jobs and state are relative to this folder.\njobs = "jobs"\n')

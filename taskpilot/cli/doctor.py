@@ -77,7 +77,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _verdict(code: ExitCode) -> str:
-    return {ExitCode.SUCCEEDED: "nothing is broken", ExitCode.FAILED: "something needs mending"}.get(
+    return {ExitCode.SUCCEEDED: "nothing is broken", ExitCode.FAILED: "something needs a fix"}.get(
         code, "the configuration is invalid"
     ) + f" (exit {int(code)})"
 

@@ -1,4 +1,4 @@
-"""How a command ends: each error as one sentence on stderr and an exit code of the table."""
+"""How a command ends: each error as a sentence on stderr, what helps on a line of its own, and an exit code of the table."""
 
 import errno
 import os
@@ -9,16 +9,14 @@ from typing import Any, Final, TextIO
 
 import click
 
-from taskpilot.cli import formatting
 from taskpilot.cli.options import GlobalOptions
-from taskpilot.cli.output import OutputLost
+from taskpilot.cli.output import LINE_LIMIT, OutputLost, echo_err
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
 _DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP})
-"""What the state dir says when it is a stranger's, or something stands where a folder or file of ours should be."""
+"""The state dir belongs to somebody else, or something stands where a folder or file of ours should be."""
 _ALWAYS_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-SENTENCE_LIMIT: Final = 2000
 _LISTED_BY: Final = {
     "job": "taskpilot jobs",
     "run_id": "taskpilot runs",
@@ -45,7 +43,7 @@ def flush(code: int) -> int:
         _discard(sys.stdout)
     except (OSError, ValueError) as error:
         _discard(sys.stdout)
-        _print(f"taskpilot: the output could not be written: {error}")
+        echo_err(f"taskpilot: the output could not be written: {error}")
         code = code or ExitCode.FAILED
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
@@ -54,7 +52,7 @@ def flush(code: int) -> int:
 
 
 def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str]) -> int:
-    """Tells a person what went wrong, and gives the exit code for it."""
+    """Prints what went wrong, and gives the exit code for it."""
     given.quiet = "--quiet" in typed
     # Not above: `--help` pays for what stands there.
     from taskpilot.domain.errors import Stop, TaskPilotError
@@ -73,7 +71,9 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
             _tell("interrupted; nothing more was done", given)
             return ExitCode.SIGINT
         case TaskPilotError():
-            _tell(str(error), given)
+            # Under --quiet all is one line, and cron's mail with it.
+            for problem in (error,) if given.quiet else error.problems or (error,):
+                _tell(error.one_line if given.quiet else str(problem), given, hint=None if given.quiet else problem.hint)
             if _debug(given):
                 _print_traceback(error, given)
             return error.exit_code
@@ -86,8 +86,8 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
         case OSError() if _is_state(error, given):
             what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
             where = f": {error.filename}" if error.filename else ""
-            advice = "nothing was overwritten. Check its space and rights, or give another by --home"
-            _tell(f"the state dir cannot be used: {what}{where}; {advice}", given)
+            hint = "check its space and rights, or give another state dir by --home"
+            _tell(f"the state dir cannot be used: {what}{where}. Nothing was overwritten.", given, hint=hint)
             return ExitCode.STORE
         case Exception() | Stop():
             return _unexpected(error, given)
@@ -99,25 +99,24 @@ def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) 
     if isinstance(error, click.exceptions.NoArgsIsHelpError) and not given.quiet:
         _print(error.format_message())
         return
-    sentence = one_line(error.format_message(), limit=SENTENCE_LIMIT)
-    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _LISTED_BY:
-        sentence += f" `{_LISTED_BY[error.param.name]}` shows what there is."
-    if given.quiet:
+    missing = error.param.name if isinstance(error, click.MissingParameter) and error.param is not None else None
+    if given.quiet and given.subject is None:
         import shlex
 
         # The job is among what was typed, and cron's mail is one line.
-        _print(_masked(f"taskpilot: {one_line(shlex.join(typed), limit=120)}: {sentence}", given))
-        return
-    _print_sentence(f"taskpilot: {sentence}", given)
-    if error.ctx is not None:
-        path = error.ctx.command_path
-        _print(f"{error.ctx.get_usage()}\nTry `{path} --help`.")
+        given.subject = shlex.join(typed)
+    _tell(error.format_message(), given, hint=_LISTED_BY.get(missing or ""))
+    if error.ctx is not None and not given.quiet:
+        _print(f"{error.ctx.get_usage()}\nTry `{error.ctx.command_path} --help`.")
 
 
-def _tell(sentence: str, given: GlobalOptions) -> None:
-    line = one_line(_masked(sentence, given), limit=SENTENCE_LIMIT)
-    subject = one_line(given.subject, limit=80) if given.subject else None
-    _print_sentence(f"taskpilot: {subject}: {line}" if subject and subject not in line else f"taskpilot: {line}", given)
+def _tell(sentence: str, given: GlobalOptions, *, hint: str | None = None) -> None:
+    """Prints the sentence, behind what the command is about, and the hint below it; under --quiet both in one line."""
+    about = f"{one_line(_masked(given.subject, given), limit=120)}: " if given.subject else ""
+    if given.quiet and hint:
+        sentence, hint = f"{sentence.rstrip('.')}; {hint}", None
+    line = one_line(_masked(sentence, given), limit=LINE_LIMIT)
+    echo_err(f"taskpilot: {about}{line}", command=hint and _masked(hint, given), wrap=not given.quiet)
 
 
 def _unexpected(error: BaseException, given: GlobalOptions) -> int:
@@ -127,8 +126,8 @@ def _unexpected(error: BaseException, given: GlobalOptions) -> int:
         _tell(what, given)
         return ExitCode.FAILED
     kept = _keep_traceback(error, given)
-    hint = f"the traceback is in {kept}" if kept else "`taskpilot --log-level debug ...` prints the traceback"
-    _tell(f"{what} (a defect of TaskPilot; {hint})", given)
+    where = f"the traceback is in {kept}" if kept else "`taskpilot --log-level debug ...` prints the traceback"
+    _tell(f"{what} (a defect of TaskPilot; {where})", given)
     return ExitCode.FAILED
 
 
@@ -212,11 +211,6 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
         if file.append(line):
             return str(file.path)
     return None
-
-
-def _print_sentence(text: str, given: GlobalOptions) -> None:
-    """In lines of the terminal's width; one line in a pipe, a mail and under --quiet, where it is searched and counted."""
-    _print(text if given.quiet else formatting.wrapped(text, formatting.width_of(sys.stderr)))
 
 
 def _print(text: str) -> None:

@@ -45,7 +45,7 @@ def crontab(jobs: tuple[str, ...]) -> None:
         catalog, places = deployment.catalog, places_of(deployment.settings)
         known = [catalog.get(name) for name in jobs] or list(catalog.jobs.values())
     for file in catalog.broken:
-        output.whisper(f"broken: {file}")
+        output.echo_err(f"broken: {file}")
     output.say(lines_of(exported(known, jobs), places, now=utc_now()).rstrip("\n"))
     _warn_of_environment(places.environment)
 
@@ -87,7 +87,7 @@ def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, 
             catalog = deployment.catalog
             known = [catalog.get(each) for each in jobs] or list(catalog.jobs.values())
             for file in catalog.broken:
-                output.whisper(f"broken: {file}")
+                output.echo_err(f"broken: {file}")
             units = job_units(exported(known, jobs), places, name=name, now=utc_now())
     if folder is None:
         output.say("\n".join(f"# {file}\n{text}" for file, text in units.items()).rstrip("\n"))
@@ -103,7 +103,7 @@ def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
     """Writes all of them, or none where one is there already. Raises UsageError."""
     there = [file for file in units if os.path.lexists(folder / file)]
     if there and not force:
-        raise UsageError(f"{folder} has {', '.join(there)} already, nothing was written; --force overwrites")
+        raise UsageError(f"{folder} has {', '.join(there)} already, nothing was written", hint="--force overwrites")
     try:
         for file, text in units.items():
             handle, written = tempfile.mkstemp(dir=folder, prefix=f".{file}.")
@@ -121,4 +121,4 @@ def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
 
 def _warn_of_environment(names: tuple[str, ...]) -> None:
     if names:
-        output.whisper(f"note: neither cron nor systemd has your environment; write {', '.join(names)} into ~/.taskpilot.env (chmod 600)")
+        output.echo_err(f"note: neither cron nor systemd has your environment; write {', '.join(names)} into ~/.taskpilot.env (chmod 600)")

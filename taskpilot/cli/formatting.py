@@ -44,16 +44,16 @@ def width_of(stream: TextIO | None) -> int | None:
         return None
 
 
-def wrapped(sentence: str, width: int | None, *, indent: int = 2) -> str:
-    """The sentence in lines of at most `width` columns, all but the first indented; one line where `width` is None.
+def wrapped(text: str, width: int | None, *, indent: int = 2) -> str:
+    """The text in lines of at most `width` columns, all but the first indented; one line where `width` is None.
 
     A word or a command between backticks that is longer stands on a line of its own, whole: the terminal breaks it, and copies it as one.
     """
-    if width is None or len(sentence) <= width:
-        return sentence
+    if width is None or len(text) <= width:
+        return text
     lines: list[str] = []
     line = ""
-    for piece in re.findall(_PIECE, sentence):
+    for piece in re.findall(_PIECE, text):
         if line and len(line) + 1 + len(piece) > width:
             lines.append(line)
             line = " " * indent + piece

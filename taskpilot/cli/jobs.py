@@ -59,7 +59,7 @@ def list_(*, as_json: bool) -> None:
         headings = ("job", "schedule", "next fire", "in utc", "last", "paused")
         output.print_table(headings, cells, empty=f"{catalog.directory} defines no job", spare=("in utc",))
     for file in catalog.broken:
-        output.complain(f"broken: {file}")
+        output.echo_err(f"broken: {file}")
 
 
 @command.command()
@@ -153,7 +153,7 @@ def validate(job: str | None, *, as_json: bool) -> int:
     if report.ok:
         return ExitCode.SUCCEEDED
     wrong = len(report.broken) + (report.policy_error is not None)
-    output.whisper(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; fix what is named above; no token was spent")
+    output.echo_err(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; fix what is named above; no token was spent")
     return ExitCode.CONFIGURATION
 
 
@@ -191,7 +191,7 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
         ("job", "fire", "zone", "in utc"), cells, empty="nothing is due: there is no schedule, or all of its times have passed"
     )
     for warning in warnings:
-        output.whisper(f"warning: {warning}")
+        output.echo_err(f"warning: {warning}")
 
 
 @command.command()

@@ -70,7 +70,7 @@ def push(job: str | None, *, as_json: bool) -> int:
         output.print_table(("job", "outcome", "pending", "why"), cells, empty="there is no job to push")
     refused = [one for one in results if one.result is None]
     if refused:
-        output.complain(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
+        output.echo_err(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
         return ExitCode.CONFIGURATION
     return ExitCode.SUCCEEDED if all(one.result is not None and one.result.delivered for one in results) else ExitCode.TEMPORARY
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from taskpilot.cli import formatting
@@ -10,6 +10,7 @@ from taskpilot.domain.text import one_line, printable
 
 CELL_LIMIT: Final = 200
 """Characters of a cell: a title of 500 or a traceback in a reason would hide the rest of the table."""
+LINE_LIMIT: Final = 2000
 _FOLDED: Final = frozenset(
     {"title", "task", "why", "meaning", "call", "schedule", "next fire", "fire", "in utc", "started", "decided", "default"}
 )
@@ -41,17 +42,20 @@ def say(text: str = "") -> None:
 
 def tell(sentence: str) -> None:
     """Prints a sentence, broken at the terminal's width, and one line in a pipe; commands between backticks stay whole."""
-    _write(formatting.wrapped(one_line(sentence, limit=2000), formatting.width_of(sys.stdout)))
+    _write(formatting.wrapped(one_line(sentence, limit=LINE_LIMIT), formatting.width_of(sys.stdout)))
 
 
-def whisper(text: str) -> None:
-    """Prints one line of any length for people to stderr: what cron mails, or what is copied."""
-    print(one_line(text, limit=2000), file=sys.stderr)
+def echo_err(sentence: str, *, command: str | None = None, wrap: bool = True) -> None:
+    """Prints a sentence to stderr: broken at the terminal's width, one line in a pipe or without `wrap`.
 
-
-def complain(sentence: str) -> None:
-    """Prints a sentence to stderr, broken at the terminal's width, and one line in a pipe."""
-    print(formatting.wrapped(one_line(sentence, limit=2000), formatting.width_of(sys.stderr)), file=sys.stderr)
+    `command`, what to type or to set, follows on a line of its own that is never broken, so that it can be copied. A stderr that is
+    closed or full changes nothing.
+    """
+    line = one_line(sentence, limit=LINE_LIMIT)
+    with suppress(OSError, ValueError):
+        print(formatting.wrapped(line, formatting.width_of(sys.stderr)) if wrap else line, file=sys.stderr)
+        if command:
+            print(f"  {one_line(command, limit=LINE_LIMIT)}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -75,7 +79,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, empty
     Columns named in `spare` are left out, in this order, as far as the terminal is too narrow for all.
     """
     if not rows:
-        whisper(empty)
+        echo_err(empty)
         return
     cells = [[one_line(cell, limit=CELL_LIMIT) for cell in row] for row in rows]
     if on_terminal():
@@ -158,7 +162,7 @@ def _least(heading: str, cells: Sequence[str], folded: int = _FOLDED_MIN) -> int
 def tell_of_more(found: Sequence[object], limit: int, command: str) -> None:
     """Says on stderr how to get the next page, where this one is full."""
     if len(found) == limit:
-        whisper(f"older ones: {command}")
+        echo_err(f"older ones: {command}", wrap=False)
 
 
 def say_line(text: str) -> None:

@@ -134,7 +134,7 @@ def tell(deployment: Deployment, finished: Finished, *, as_json: bool, quiet: bo
         output.print_json_line(summary_json(finished.summary))
     elif quiet:
         if code is not ExitCode.SUCCEEDED and code not in SKIPS:
-            output.whisper(cause(finished))
+            output.echo_err(cause(finished))
     else:
         _page(deployment, finished)
     return int(ExitCode.SUCCEEDED) if skip_ok and code in SKIPS else int(code)

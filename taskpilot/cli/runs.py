@@ -7,7 +7,7 @@ import click
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import global_options, json_option, next_page, page_options, person_options
-from taskpilot.services.running import StepAnswer
+from taskpilot.domain.steps import StepAnswer
 
 
 def step_answer(step_id: str | None, *, done: str | None, again: bool, fail: bool) -> StepAnswer | None:
@@ -150,7 +150,7 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
                 silent = False
                 output.say_line(text)
             if silent:
-                output.whisper("its process printed nothing")
+                output.echo_err("its process printed nothing")
             return
         entries = run_log(deployment, run_id)
         if as_json:

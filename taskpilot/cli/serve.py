@@ -43,7 +43,7 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
             engine_command=fork_server_command(*options),
             host=host,
             port=port,
-            say=lambda line: click.echo(f"taskpilot: {line}", err=True),
+            echo=lambda line: click.echo(f"taskpilot: {line}", err=True),
         )
     finally:
         app.deployment.close()

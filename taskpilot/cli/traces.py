@@ -68,7 +68,7 @@ def show(run_id: str, *, as_json: bool) -> None:
         return
     output.say(f"run {run.id} of {run.job}\ntrace {run.trace_id}")
     if not lines:
-        output.whisper("no attempt has started yet")
+        output.echo_err("no attempt has started yet")
         return
     for drawn in _waterfall(lines, now, formatting.width_of(sys.stdout)):
         output.say_line(drawn)
@@ -102,10 +102,10 @@ def replay(*, as_json: bool) -> int:
         if delivery.rejected or delivery.refused:
             rejected, refused = formatting.count(delivery.rejected, "span"), formatting.count(delivery.refused, "run")
             lost = f"the collector rejected {rejected} and refused {refused}"
-            output.complain(f"taskpilot: {lost}: {delivery.error}. They are not sent again; traces.jsonl in the state dir has them")
+            output.echo_err(f"taskpilot: {lost}: {delivery.error}. They are not sent again; traces.jsonl in the state dir has them")
         if delivery.pending:
             why = delivery.error or "another process sends them, or waits for an answer; a minute later they are due again"
-            output.complain(f"taskpilot: the spans of {formatting.count(delivery.pending, 'run')} are still pending: {place}: {why}")
+            output.echo_err(f"taskpilot: the spans of {formatting.count(delivery.pending, 'run')} are still pending: {place}: {why}")
     return ExitCode.TEMPORARY if delivery.pending else ExitCode.SUCCEEDED
 
 

@@ -28,6 +28,19 @@ class _Option:
     """Environment variables, the first that is set wins."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The raw value of one setting, and who gave it."""
+
+    source: str
+    """For people, as `Settings.sources` has it."""
+    value: Any
+    setting: str
+    """The variable, the option of the command line, or the file's key."""
+    file: str | None = None
+    variable: str | None = None
+
+
 HISTORY_DAYS: Final = 90
 """A season: longer than anybody asks why a run failed, and short enough for a small disk."""
 
@@ -104,11 +117,14 @@ def load(
     """The settings in force for work that starts in `cwd` (default: the current folder).
 
     `root`, `home`, `jobs` and `log_level` are what the command line says; a relative `root` is relative to `cwd`, a relative `home` or
-    `jobs` to the root. Writes nothing. Raises ConfigurationError that names the option and what helps.
+    `jobs` to the root. Writes nothing. Raises ConfigurationError that names each invalid option and what helps.
     """
     found = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd, environ=environ)
-    for problem in found.problems.values():
-        raise problem
+    problems = tuple(found.problems.values())
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ConfigurationError(problems=problems)
     return found.settings
 
 
@@ -131,38 +147,43 @@ def survey(
     problems: dict[str, ConfigurationError] = {}
     found = _found(variables, file, table, problems)
     typed = {"state_dir": ("--home", home), "jobs_dir": ("--jobs", jobs), "log_level": ("--log-level", log_level)}
-    found |= {name: (option, str(value)) for name, (option, value) in typed.items() if value is not None}
+    found |= {name: _Found(option, str(value), setting=option) for name, (option, value) in typed.items() if value is not None}
 
     fields: dict[str, Any] = {"root": folder}
     sources = {"root": "default" if root is None else "--root"}
     for option in OPTIONS:
-        source, raw = found.get(option.field, ("default", None))
+        given = found.get(option.field)
+        source = given.source if given else "default"
         try:
-            fields[option.field] = option.default if source == "default" else option.read(raw)
+            fields[option.field] = option.read(given.value) if given else option.default
         except ValueError as error:
-            where = source if source.startswith(("env ", "--")) else f"{source}: {option.key}"
-            problems[option.field] = ConfigurationError(f"{where}: {error}")
+            assert given is not None, "a default is valid"
+            shown = f"{given.file}: {given.setting}" if given.file else source
+            problems[option.field] = ConfigurationError(f"{shown}: {error}", setting=given.setting, file=given.file)
             fields[option.field] = option.default
         sources[option.field] = source
     _settle_paths(fields, sources, problems)
     if sources["otel_enabled"] == "default" and variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         fields["otel_enabled"], sources["otel_enabled"] = False, "env OTEL_SDK_DISABLED"
+        found["otel_enabled"] = _Found("env OTEL_SDK_DISABLED", "true", setting="OTEL_SDK_DISABLED", variable="OTEL_SDK_DISABLED")
     if fields["otel_endpoint"] is None:
         # The ports that OpenTelemetry gives to the two protocols.
         fields["otel_endpoint"] = f"http://localhost:{4317 if fields['otel_protocol'] == 'grpc' else 4318}"
-    return Survey(Settings(**fields, sources=MappingProxyType(sources)), MappingProxyType(problems))
+    from_variables = {name: given.variable for name, given in found.items() if given.variable is not None}
+    settings = Settings(**fields, sources=MappingProxyType(sources), variables=MappingProxyType(from_variables))
+    return Survey(settings, MappingProxyType(problems))
 
 
 def _root(cwd: Path | None, explicit: Path | None) -> Path:
     try:
         start = Path.cwd() if cwd is None else cwd
     except OSError:
-        raise ConfigurationError("the current folder is gone; change into one that exists and try again") from None
+        raise ConfigurationError("the current folder is gone", hint="change into a folder that exists") from None
     folder = find_root(start, explicit)
     if folder is None:
         raise ConfigurationError(
-            f"no TaskPilot root in {start} or above: neither a {SETTINGS_FILE} nor a {PROJECT_FILE} with [tool.taskpilot]; "
-            "name it with `taskpilot --root /path/to/project ...`, or make one with `taskpilot init`"
+            f"no TaskPilot root in {start} or above: neither a {SETTINGS_FILE} nor a {PROJECT_FILE} with [tool.taskpilot]",
+            hint="name it with `taskpilot --root /path/to/project ...`, or make one with `taskpilot init DIR`",
         )
     check_trusted(folder)
     return folder
@@ -179,28 +200,27 @@ def _settings_file(root: Path) -> tuple[str, dict[str, Any]]:
     check_trusted(own)
     if beside:
         raise ConfigurationError(
-            f"{own} and [tool.taskpilot] in {project} both hold settings, and it would be a guess which one is meant; "
-            f"move them into {SETTINGS_FILE} (an empty [tool.taskpilot] may stay)"
+            f"{own} and [tool.taskpilot] in {project} both hold settings, and it would be a guess which one is meant",
+            hint=f"move them into {SETTINGS_FILE} (an empty [tool.taskpilot] may stay)",
         )
     return SETTINGS_FILE, read_toml(own)
 
 
-def _found(
-    variables: Mapping[str, str], file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]
-) -> dict[str, tuple[str, Any]]:
-    """Source and raw value of each field that environment or file name; an empty variable counts as not set."""
+def _found(variables: Mapping[str, str], file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]) -> dict[str, _Found]:
+    """Each field that environment or file name; an empty variable counts as not set."""
     if variables.get("TASKPILOT_DATABASE_URL"):
         problems["TASKPILOT_DATABASE_URL"] = ConfigurationError(
-            "env TASKPILOT_DATABASE_URL: PostgreSQL is not implemented in this version; unset it, the store is SQLite in the state dir"
+            "env TASKPILOT_DATABASE_URL: PostgreSQL is not implemented in this version, the store is SQLite in the state dir",
+            hint="unset TASKPILOT_DATABASE_URL",
         )
     given = _flat(file, table, problems)
-    found: dict[str, tuple[str, Any]] = {}
+    found: dict[str, _Found] = {}
     for option in OPTIONS:
         name = next((name for name in option.names if variables.get(name, "").strip()), None)
         if name is not None:
-            found[option.field] = (f"env {name}", variables[name])
-        elif option.key in given:
-            found[option.field] = (file, given[option.key])
+            found[option.field] = _Found(f"env {name}", variables[name], setting=name, variable=name)
+        elif option.key is not None and option.key in given:
+            found[option.field] = _Found(file, given[option.key], setting=option.key, file=file)
     return found
 
 
@@ -214,23 +234,25 @@ def _flat(file: str, table: Mapping[str, Any], problems: dict[str, Configuration
             flat[key] = value
     for key in flat:
         if key not in _KEYS:
-            problems[key] = ConfigurationError(f"{file}: {_refusal(key)}")
+            sentence, hint = _refusal(key)
+            problems[key] = ConfigurationError(f"{file}: {sentence}", hint=hint, setting=one_line(key, limit=80), file=file)
     return flat
 
 
-def _refusal(key: str) -> str:
+def _refusal(key: str) -> tuple[str, str]:
+    """Why a key is not taken, and what helps."""
     shown = one_line(key, limit=80)
     if key == "database_url":
-        return "database_url: PostgreSQL is not implemented in this version; remove it, the store is SQLite in the state dir"
+        return "database_url: PostgreSQL is not implemented in this version, the store is SQLite in the state dir", "remove database_url"
     if key.partition(".")[0] == "budget":
-        return f"{shown}: budgets of a day or a deployment are not implemented in this version; remove it and give the job a Budget(...)"
+        return f"{shown}: budgets of a day or a deployment are not implemented in this version", "remove it and give the job a Budget(...)"
     if key in _FROM_ENVIRONMENT_ONLY:
-        return f"{shown}: a secret has no place in a file that is shared; set the environment variable {_FROM_ENVIRONMENT_ONLY[key]}"
+        sentence = f"{shown}: a secret has no place in a file that is shared"
+        return sentence, f"set the environment variable {_FROM_ENVIRONMENT_ONLY[key]}"
     from difflib import get_close_matches
 
     near = get_close_matches(key, sorted(_KEYS), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_KEYS))}"
-    return f"the key {shown} is not known; {hint}"
+    return f"the key {shown} is not known", f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_KEYS))}"
 
 
 @contextmanager
@@ -253,7 +275,8 @@ def _settle_paths(fields: dict[str, Any], sources: dict[str, str], problems: dic
     with _noted(problems, "jobs_dir"):
         if jobs_dir.exists():
             if not jobs_dir.is_dir():
-                raise ConfigurationError(f"{sources['jobs_dir']}: {jobs_dir} is not a folder of job files")
+                hint = "name the folder of your job files by --jobs DIR"
+                raise ConfigurationError(f"{sources['jobs_dir']}: {jobs_dir} is not a folder of job files", hint=hint)
             check_trusted(jobs_dir)
     given, fields["policy_files"] = fields["policy_files"], ()
     with _noted(problems, "policy_files"):
@@ -270,12 +293,14 @@ def _policy_files(files: tuple[Path, ...], fields: Mapping[str, Any], sources: M
     """The files, each there and trusted. Raises ConfigurationError, also where no policy at all is left."""
     for path in files:
         if not path.is_file():
-            raise ConfigurationError(f"{sources['policy_files']}: policy.files names {path}, which is not a file")
+            sentence = f"{sources['policy_files']}: policy.files names {path}, which is not a file"
+            raise ConfigurationError(sentence, setting="policy.files", file=sources["policy_files"])
         check_trusted(path)
     if not files and not fields["policy_default"]:
         raise ConfigurationError(
             f"{sources['policy_default']}: policy.default = false without policy.files leaves no policy, so that every tool call "
-            "would be denied; name the Rego files in policy.files"
+            "would be denied",
+            hint="name the Rego files in policy.files",
         )
     return files
 
@@ -284,5 +309,5 @@ def _absolute(root: Path, name: str) -> Path:
     try:
         path = Path(name).expanduser()
     except RuntimeError:
-        raise ConfigurationError(f"{name}: there is no home folder to put in the place of ~; write the whole path") from None
+        raise ConfigurationError(f"{name}: there is no home folder to put in the place of ~", hint="write the whole path") from None
     return (root / path).resolve()

@@ -95,7 +95,9 @@ class Settings:
     prices_file: Path | None
     """`prices.toml` in the root, where there is one."""
     sources: Mapping[str, str]
-    """Where each field came from: "env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
+    """Where each field came from, for people: "env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
+    variables: Mapping[str, str]
+    """The environment variable that gave a field, of those that one gave."""
 
     @property
     def otel_traces_url(self) -> str:

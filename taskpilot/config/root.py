@@ -20,9 +20,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {one_line(str(error))}; correct it, nothing was started") from None
+        raise ConfigurationError(f"{path} is not valid TOML: {one_line(str(error))}", hint=f"correct {path}") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+        raise ConfigurationError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -34,7 +34,7 @@ def project_table(path: Path) -> dict[str, Any] | None:
         return None
     table = tool["taskpilot"]
     if not isinstance(table, dict):
-        raise ConfigurationError(f"{path}: tool.taskpilot must be a table: [tool.taskpilot]")
+        raise ConfigurationError(f"{path}: tool.taskpilot must be a table", hint=f"write [tool.taskpilot] in {path}")
     return table
 
 
@@ -62,7 +62,7 @@ def find_root(start: Path, explicit: Path | None = None) -> Path | None:
     if explicit is not None:
         folder = (start / explicit).resolve()
         if not folder.is_dir():
-            raise ConfigurationError(f"--root {explicit} is not a folder; `taskpilot init {explicit}` makes one")
+            raise ConfigurationError(f"--root {explicit} is not a folder", hint=f"taskpilot init {quote(str(explicit))}")
         return folder
     here = start.resolve()
     return next((folder for folder in (here, *here.parents) if is_root(folder)), None)
@@ -79,8 +79,8 @@ def check_trusted(path: Path) -> None:
         raise ConfigurationError(f"{path} cannot be looked at: {error.strerror}") from None
     if status.st_uid not in {0, os.geteuid()}:
         raise ConfigurationError(
-            f"{path} belongs to uid {status.st_uid}, who could make TaskPilot run anything as you; "
-            f"take it over with `chown {os.geteuid()} {quote(str(path))}` or run as its owner"
+            f"{path} belongs to uid {status.st_uid}, who could make TaskPilot run anything as you",
+            hint=f"chown {os.geteuid()} {quote(str(path))}",
         )
     if status.st_mode & stat.S_IWOTH:
-        raise ConfigurationError(f"{path} can be changed by every user of this machine; close it with `chmod o-w {quote(str(path))}`")
+        raise ConfigurationError(f"{path} can be changed by every user of this machine", hint=f"chmod o-w {quote(str(path))}")

@@ -83,9 +83,4 @@ def _in_threads(one: Callable[[int, Any], Any], todo: list[Any], concurrency: in
 def _common_cause(errors: list[ItemError]) -> Exception:
     """The one error that all items share by type, so that the run's reason can be told from it; else a summary."""
     kinds = {type(error.cause) for error in errors}
-    return errors[0].cause if len(kinds) == 1 else _every_item_failed(errors)
-
-
-def _every_item_failed(errors: list[ItemError]) -> EveryItemFailed:
-    first = errors[0].cause
-    return EveryItemFailed(f"all {len(errors)} items failed, the first one with: {first}", first=first)
+    return errors[0].cause if len(kinds) == 1 else EveryItemFailed([error.cause for error in errors])

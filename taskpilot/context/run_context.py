@@ -17,9 +17,11 @@ from taskpilot.context.mapping import map_items
 from taskpilot.context.serialization import digestible, from_json, to_json
 from taskpilot.context.session import Session
 from taskpilot.context.tool_steps import ToolSteps
-from taskpilot.domain.errors import LeaseLost, RequirementNotMet, StoreBusy, ToolArgumentsInvalid
+from taskpilot.domain.errors import ItemError, LeaseLost, RequirementNotMet, StoreBusy, ToolArgumentsInvalid
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.steps import MEMORY, StepKind, StepPlace, StepStatus
+from taskpilot.domain.tasks import WorkflowResult
+from taskpilot.telemetry.logs import RunLogger
 from taskpilot.tools.arguments import parse_arguments
 from taskpilot.tools.decorator import tool_spec
 from taskpilot.tools.invocation import read_result
@@ -100,12 +102,12 @@ class RunContext:
         return self._session.identity.attempt
 
     @property
-    def log(self) -> Any:
-        """Log lines of this run: `ctx.log.info("a sentence", field=value)`; also debug, warning and error."""
+    def log(self) -> RunLogger:
+        """Log lines of this run: `ctx.log.info("read %d lines", n, field=value)`; also debug, warning, error and exception."""
         return self._session.log
 
-    def workflow(self, request: Any) -> Any:
-        """Plans, reviews and executes one request; gives a WorkflowResult. Raises ModelError, or Waiting at its end."""
+    def workflow(self, request: object) -> WorkflowResult:
+        """Plans, reviews and executes one request. Raises ModelError, or Waiting at its end."""
         assert self._session.workflow is not None
         return self._session.workflow(self._session, self._llm_steps, self._tool_steps, request)
 
@@ -119,12 +121,15 @@ class RunContext:
             return self._llm_steps.text(agent, prompt, system=system)
         return self._llm_steps.structured(agent, prompt, output, system=system)
 
-    def call(self, tool: Callable[..., Result] | str, /, **arguments: Any) -> Result:
+    @overload
+    def call(self, tool: Callable[..., Result], /, **arguments: Any) -> Result: ...
+    @overload
+    def call(self, tool: str, /, **arguments: Any) -> Any: ...
+    def call(self, tool: Callable[..., Any] | str, /, **arguments: Any) -> Any:
         """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid, or Waiting."""
         spec = self._tool(tool)
         parsed = parse_arguments(spec, to_json(arguments, by_alias=True))
-        result: Result = read_result(spec, self._tool_steps.call(spec, parsed, agent="job"))
-        return result
+        return read_result(spec, self._tool_steps.call(spec, parsed, agent="job"))
 
     def step(self, name: str, function: Callable[..., Result], /, *args: Any) -> Result:
         """Runs a named piece of Python once; its result is recorded as JSON and always re-read by its return annotation."""
@@ -152,6 +157,24 @@ class RunContext:
         result: Result = from_json(function, value, name=name)
         return result
 
+    @overload
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        concurrency: int = 1,
+        on_error: Literal["raise"] = "raise",
+    ) -> list[Result]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        concurrency: int = 1,
+        on_error: Literal["collect"],
+    ) -> list[Result | ItemError]: ...
     def map(
         self,
         function: Callable[[Item], Result],
@@ -159,7 +182,7 @@ class RunContext:
         *,
         concurrency: int = 1,
         on_error: Literal["raise", "collect"] = "raise",
-    ) -> list[Any]:
+    ) -> list[Result] | list[Result | ItemError]:
         """Results in the order of the items, `concurrency` at a time in threads; see `on_error` for an item that fails.
 
         "raise" raises the first item's error; "collect" puts an ItemError in its place.

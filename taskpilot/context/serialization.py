@@ -11,6 +11,7 @@ from typing import Any, Final, get_type_hints
 
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.text import one_line
+from taskpilot.tools.signature import complaints
 
 _DEEPEST: Final = 100
 """Levels of an argument that its digest looks into; below, and where a value holds itself, a value counts by its type alone."""
@@ -46,11 +47,9 @@ def from_json(function: Callable[..., Any], value: Any, *, name: str) -> Any:
         # Written by the names of fields, so that a field's alias for one direction only does not get in the way.
         return adapter.validate_json(json.dumps(value), by_alias=True, by_name=True)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = f"{'.'.join(map(str, found['loc']))}: " if found["loc"] else ""
         raise TaskPilotError(
             f"the result of the step {one_line(name, limit=80)} is recorded and does not fit the return annotation of "
-            f"{getattr(function, '__name__', 'its function')}: {one_line(where + found['msg'])}; fix the annotation, then resume the run"
+            f"{getattr(function, '__name__', 'its function')}: {complaints(error)}; fix the annotation, then resume the run"
         ) from None
 
 

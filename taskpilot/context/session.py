@@ -16,9 +16,11 @@ from taskpilot.domain.protocols import Model, PolicyEngine, Signals
 from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import JobSpec, ToolSpec
+from taskpilot.domain.tasks import WorkflowResult
 from taskpilot.journal.journal import Journal
 from taskpilot.journal.started_step import StartedStep
 from taskpilot.messages.reasons import reason_sentence
+from taskpilot.telemetry.logs import RunLogger
 
 
 @dataclass(kw_only=True)
@@ -37,11 +39,11 @@ class Session:
     """Makes `tools` when they are first needed: their schemas cost more than three steps do."""
     signals: Signals
     now: Callable[[], datetime]
-    log: Any
+    log: RunLogger
     run_dir: Path
     deadline: float
     """On the monotonic clock: when the run's active seconds are used up."""
-    workflow: Callable[..., Any] | None = None
+    workflow: Callable[..., WorkflowResult] | None = None
     stops: list[Stop] = field(default_factory=list)
     """Every stop that was raised, so that a job that swallows one changes nothing."""
     every_item_failed: Exception | None = None

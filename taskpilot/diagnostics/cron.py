@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from shlex import quote
 from typing import Final
@@ -138,9 +138,9 @@ _LIST_SECONDS: Final = 2.0
 _EXAMPLE: Final = "crontab.example shows a whole line"
 
 
-def examine_cron(case: CheckContext) -> Iterator[Finding]:
+def examine_cron(context: CheckContext) -> Iterator[Finding]:
     """What would go wrong with the lines of `crontab -l`."""
-    around = case.around
+    around = context.around
     absent = [name for name, value in (("PATH", around.path), ("HOME", around.home)) if not value]
     if absent:
         sentence = f"{' and '.join(absent)} not set in this environment: git and other programs are not found by jobs"
@@ -159,19 +159,19 @@ def examine_cron(case: CheckContext) -> Iterator[Finding]:
         yield unchecked("cron", f"`crontab -l` ended with {done.returncode}: {said}")
         return
     text = "" if done.returncode else done.stdout.decode("utf-8", "replace")
-    lines = [line for line in taskpilot_lines(text, home=around.home) if _ours(case, line)]
+    lines = [line for line in taskpilot_lines(text, home=around.home) if _ours(context, line)]
     if not lines:
         yield Finding(Code.CRON_NONE, "no line of this user's crontab starts taskpilot for this root", f"{_EXAMPLE}, where you want one")
         return
-    flaws = [finding for line in lines for finding in _flaws(case, line)] + list(_shell_only(case, lines))
+    flaws = [replace(finding, facts={"line": line.number}) for line in lines for finding in _flaws(context, line)]
     yield from flaws
     if not flaws:
         yield Finding(Code.CRON_OK, f"crontab lines for this root: {len(lines)}, each with all that it needs")
 
 
-def _ours(case: CheckContext, line: Line) -> bool:
+def _ours(context: CheckContext, line: Line) -> bool:
     """Whether the line is for this root, or does not say for which."""
-    root = case.settings.root
+    root = context.settings.root
     if line.root is not None and line.root.startswith("/"):
         return Path(line.root).resolve() == root
     if line.folder is not None and line.folder.startswith("/"):
@@ -179,7 +179,7 @@ def _ours(case: CheckContext, line: Line) -> bool:
     return True
 
 
-def _flaws(case: CheckContext, line: Line) -> Iterator[Finding]:
+def _flaws(context: CheckContext, line: Line) -> Iterator[Finding]:
     where = f"crontab line {line.number}"
     in_folder = line.folder is not None and line.folder.startswith("/")
     if line.bare_percent:
@@ -188,15 +188,20 @@ def _flaws(case: CheckContext, line: Line) -> Iterator[Finding]:
         yield Finding(Code.CRON_COMMAND, f"{where}: {flaw}", f"write the whole path: {_own_program()}")
     if not in_folder and not (line.root or "").startswith(("/", "$")):
         sentence = f"{where} names no absolute root, and cron starts in the home folder"
-        yield Finding(Code.CRON_NO_ROOT, sentence, f"write taskpilot --root {quote(str(case.settings.root))} ...")
+        yield Finding(Code.CRON_NO_ROOT, sentence, f"write taskpilot --root {quote(str(context.settings.root))} ...")
     if line.job is not None:
-        yield from _run_flaws(case, line, line.job)
+        yield from _run_flaws(context, line, line.job)
+    lost = sorted(set(context.settings.variables.values()) - set(line.variables))
+    if lost and not line.reads_a_file:
+        sentence = f"{where} does not have what this shell sets: {', '.join(lost)}"
+        fix = f"put it into taskpilot.toml, a key into a file that the line reads first; {_EXAMPLE}"
+        yield Finding(Code.CRON_SHELL_ONLY, sentence, fix)
 
 
-def _run_flaws(case: CheckContext, line: Line, job: str) -> Iterator[Finding]:
+def _run_flaws(context: CheckContext, line: Line, job: str) -> Iterator[Finding]:
     """What is wrong with how the line runs its job."""
     where, shown = f"crontab line {line.number}", one_line(job)
-    catalog = case.catalog if isinstance(case.catalog, JobCatalog) else None
+    catalog = context.catalog if isinstance(context.catalog, JobCatalog) else None
     spec = catalog.jobs.get(job) if catalog else None
     if line.option("--quiet") is None:
         yield Finding(Code.CRON_NOT_QUIET, f"{where} has no --quiet: cron mails each success", f"add --quiet to `run {shown}`")
@@ -223,17 +228,6 @@ def _program_flaw(line: Line, *, in_folder: bool) -> str | None:
     if in_folder and (Path(line.folder or "/") / line.program).exists():
         return None
     return f"{program} is a relative path, and cron starts in the home folder"
-
-
-def _shell_only(case: CheckContext, lines: list[Line]) -> Iterator[Finding]:
-    """Settings of this shell that a line would not have."""
-    ours = [source.removeprefix("env ") for source in case.settings.sources.values() if source.startswith("env ")]
-    for line in lines:
-        lost = [name for name in ours if name not in line.variables]
-        if lost and not line.reads_a_file:
-            sentence = f"crontab line {line.number} does not have what this shell sets: {', '.join(sorted(set(lost)))}"
-            fix = f"put it into taskpilot.toml, a key into a file that the line reads first; {_EXAMPLE}"
-            yield Finding(Code.CRON_SHELL_ONLY, sentence, fix)
 
 
 def _own_program() -> str:

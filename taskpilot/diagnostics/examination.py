@@ -82,10 +82,10 @@ def examine(
         found = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd)
     except ConfigurationError as error:
         rest = _nothing_checked(order, "the settings cannot be read")
-        return Diagnosis((), (begin, invalid(str(error)), *(one for one in rest if one.subject != "settings")))
-    case = CheckContext(found.settings, found.problems, surroundings(), now())
+        return Diagnosis((), (begin, invalid(error), *(one for one in rest if one.subject != "settings")))
+    context = CheckContext(found.settings, found.problems, surroundings(), now())
     with _no_bytecode():
-        findings = [begin, *_examine(case, _REMOTE | STACK if stack else _REMOTE)]
+        findings = [begin, *_examine(context, _REMOTE | STACK if stack else _REMOTE)]
     findings.sort(key=lambda one: order.index(one.subject))
     return Diagnosis(listed(found.settings), tuple(findings))
 
@@ -94,12 +94,12 @@ def _nothing_checked(order: Iterable[str], why: str) -> list[Finding]:
     return [unchecked(subject, why) for subject in order if subject != "root"]
 
 
-def _examine(case: CheckContext, remote: Mapping[str, Examine]) -> Iterator[Finding]:
+def _examine(context: CheckContext, remote: Mapping[str, Examine]) -> Iterator[Finding]:
     # Read before any thread begins: loading jobs turns stdout away for a moment, and both are asked for by several subjects.
-    _ = case.catalog, case.inspection
-    asked = {subject: TimedCall(lambda look=look: list(look(case))) for subject, look in remote.items()}  # type: ignore[misc]
+    _ = context.catalog, context.inspection
+    asked = {subject: TimedCall(lambda look=look: list(look(context))) for subject, look in remote.items()}  # type: ignore[misc]
     for subject, look in _LOCAL.items():
-        yield from _guarded(subject, lambda look=look: look(case))  # type: ignore[misc]
+        yield from _guarded(subject, lambda look=look: look(context))  # type: ignore[misc]
     for subject, background in asked.items():
         if background.wait(ANSWER_SECONDS + _SPARE_SECONDS):
             yield from _guarded(subject, lambda background=background: _value(background))  # type: ignore[misc]
@@ -131,7 +131,7 @@ def _no_bytecode() -> Iterator[None]:
 
 
 def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
-    """Keys of each finding: code, level, subject, sentence, fix; of each setting: name, variables, value, source."""
+    """Keys of each finding: code, level, subject, sentence, fix, facts; of each setting: name, variables, value, source."""
     return {
         "exit_code": int(found.exit_code),
         "findings": [
@@ -141,6 +141,7 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
                 "subject": one.subject,
                 "sentence": one.sentence,
                 "fix": one.fix or None,
+                "facts": dict(one.facts),
             }
             for one in found.findings
         ],

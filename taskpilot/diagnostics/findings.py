@@ -1,6 +1,7 @@
 """What the doctor can find: every code with its weight, on one page."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -177,6 +178,8 @@ class Finding:
     """May hold untrusted text."""
     fix: str = ""
     """The command or the key that helps; empty where nothing has to be done."""
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+    """What the sentence is about, for programs: `setting`, `file`, `line`, `job`, `model`, `url`, `path` and the like."""
 
     @property
     def level(self) -> Level:

@@ -19,13 +19,13 @@ _LIST_MAX: Final = 8 * 1024 * 1024
 _NO_LIST: Final = frozenset({404, 405, 501})
 
 
-def examine_model(case: CheckContext) -> Iterator[Finding]:
+def examine_model(context: CheckContext) -> Iterator[Finding]:
     """Whether the models that jobs and settings name could be asked."""
-    settings = case.settings
-    if why := case.unsound("openai_base_url", "openai_api_key", "model"):
+    settings = context.settings
+    if why := context.unsound("openai_base_url", "openai_api_key", "model"):
         yield unchecked("model", why)
         return
-    asked = case.models()
+    asked = context.models()
     if OFFLINE in asked:
         yield Finding(Code.MODEL_OFFLINE, f"offline is embedded: rules, no network, no key; {_users(asked[OFFLINE])}")
     names = [name for name in asked if name != OFFLINE]
@@ -35,12 +35,12 @@ def examine_model(case: CheckContext) -> Iterator[Finding]:
     if not key and settings.openai_base_url is None:
         for name in names:
             sentence = f"there is no way to {one_line(name)}: neither a key nor a server is set; {_users(asked[name])}"
-            yield Finding(Code.MODEL_NO_ACCESS, sentence, _THREE_WAYS)
+            yield Finding(Code.MODEL_NO_ACCESS, sentence, _THREE_WAYS, {"model": one_line(name)})
         return
     try:
         check_model(names[0] if names else "any", key, settings.openai_base_url)
     except ConfigurationError as error:
-        yield Finding(Code.MODEL_NO_ACCESS, str(error).removesuffix(" No token was spent."), "set OPENAI_API_KEY and OPENAI_BASE_URL anew")
+        yield Finding(Code.MODEL_NO_ACCESS, str(error), error.hint or _THREE_WAYS)
         return
     yield from _ask(settings.openai_base_url or OPENAI_URL, key, names)
 
@@ -55,17 +55,23 @@ def _ask(base_url: str, key: str | None, names: list[str]) -> Iterator[Finding]:
         answer = exchange("GET", url, seconds=ANSWER_SECONDS, headers=headers, body_max=_LIST_MAX)
     except (Unanswered, ValueError) as error:
         fix = "start that server or correct OPENAI_BASE_URL; a run would end with 75"
-        yield Finding(Code.MODEL_UNREACHABLE, f"{place} cannot be reached: {error}", fix)
+        yield Finding(Code.MODEL_UNREACHABLE, f"{place} cannot be reached: {error}", fix, {"url": place})
         return
     if answer.status in (401, 403):
         what = "the key in OPENAI_API_KEY" if key else "a request without a key"
-        yield Finding(Code.MODEL_KEY_REFUSED, f"{place} refuses {what} ({answer.status})", "set OPENAI_API_KEY to a key of that server")
+        yield Finding(
+            Code.MODEL_KEY_REFUSED,
+            f"{place} refuses {what} ({answer.status})",
+            "set OPENAI_API_KEY to a key of that server",
+            {"url": place, "status": answer.status},
+        )
     elif answer.status in _NO_LIST:
         why = f"{place} answers, but has no list of models ({answer.status}): key and models are unknown"
         yield unchecked("model", why, "correct OPENAI_BASE_URL, which mostly ends in /v1; where it is right, a run will tell")
     elif answer.status != 200:
         fix = "try again later; where it stays so, look at that server's log"
-        yield Finding(Code.MODEL_UNWELL, f"{place} answers {answer.status} to a request for its models", fix)
+        facts: dict[str, str | int] = {"url": place, "status": answer.status}
+        yield Finding(Code.MODEL_UNWELL, f"{place} answers {answer.status} to a request for its models", fix, facts)
     else:
         yield from _listed(place, answer, names)
 
@@ -80,9 +86,8 @@ def _listed(place: str, answer: Answer, names: list[str]) -> Iterator[Finding]:
     for name in missing:
         few = one_line(", ".join(sorted(listed)), limit=160) or "none"
         sentence = f"{place} does not list {one_line(name)}; it lists {few}"
-        yield Finding(
-            Code.MODEL_NOT_LISTED, sentence, "correct TASKPILOT_MODEL or the job's model=; some servers take names that they do not list"
-        )
+        fix = "correct TASKPILOT_MODEL or the job's model=; some servers take names that they do not list"
+        yield Finding(Code.MODEL_NOT_LISTED, sentence, fix, {"url": place, "model": one_line(name)})
     if not missing:
         yield Finding(Code.MODEL_OK, f"{place} answers and lists {one_line(', '.join(names)) or f'{len(listed)} models'}")
 

@@ -28,12 +28,16 @@ Look = Callable[["_Server"], Iterator[Finding]]
 class _NoUse(Exception):
     """The server gave no usable answer."""
 
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class _Server:
     """One server, asked several times within the time of one answer."""
 
-    def __init__(self, case: CheckContext, url: str) -> None:
-        self.case = case
+    def __init__(self, context: CheckContext, url: str) -> None:
+        self.context = context
         self.place = shown(url)
         self._url = url.rstrip("/")
         self._deadline = time.monotonic() + ANSWER_SECONDS
@@ -45,7 +49,7 @@ class _Server:
         except (Unanswered, ValueError) as error:
             raise _NoUse(one_line(str(error))) from error
         if answer.status != 200:
-            raise _NoUse(f"it answered {answer.status} to {path.partition('?')[0]}")
+            raise _NoUse(f"it answered {answer.status} to {path.partition('?')[0]}", status=answer.status)
         return answer.body.decode("utf-8", "replace")
 
     def json(self, path: str, *keys: str) -> Any:
@@ -63,11 +67,11 @@ def _examined(subject: str, look: Look) -> Callable[[CheckContext], Iterator[Fin
     """The look at one server of the settings' `[stack]`."""
     key = f"stack.{subject} in taskpilot.toml"
 
-    def examine(case: CheckContext) -> Iterator[Finding]:
-        if why := case.unsound(f"stack_{subject}"):
+    def examine(context: CheckContext) -> Iterator[Finding]:
+        if why := context.unsound(f"stack_{subject}"):
             yield unchecked(subject, why)
             return
-        server = _Server(case, getattr(case.settings, f"stack_{subject}"))
+        server = _Server(context, getattr(context.settings, f"stack_{subject}"))
         try:
             yield from look(server)
         except _NoUse as error:
@@ -79,7 +83,7 @@ def _examined(subject: str, look: Look) -> Callable[[CheckContext], Iterator[Fin
 
 def _prometheus(server: _Server) -> Iterator[Finding]:
     version = _word(server.json("/api/v1/status/buildinfo", "data", "version"))
-    store_id = server.case.inspection.store_id
+    store_id = server.context.inspection.store_id
     flaws = list(_series(server, store_id)) if store_id is not None else []
     rules = [rule for group in server.json("/api/v1/rules", "data", "groups") for rule in group["rules"]]
     ours = [rule for rule in rules if "taskpilot_" in str(rule.get("query", ""))]
@@ -129,7 +133,7 @@ def _jaeger(server: _Server) -> Iterator[Finding]:
     services = server.json("/api/services", "data") or []
     found = _JAEGER_VERSION.search(server.text("/"))
     name = f"Jaeger {_word(found[1])}" if found else "Jaeger (it does not say its version)"
-    ours = server.case.settings.otel_resource["service.name"]
+    ours = server.context.settings.otel_resource["service.name"]
     if ours not in services:
         sentence = f"{name} at {server.place} has no trace of {one_line(ours, limit=80)} yet"
         yield Finding(Code.JAEGER_NO_TRACES, sentence, "taskpilot traces replay, where runs have ended since it is there")
@@ -141,7 +145,7 @@ def _elasticsearch(server: _Server) -> Iterator[Finding]:
     try:
         version = _word(server.json("/", "version", "number"))
     except _NoUse as error:
-        if not str(error).startswith(("it answered 401", "it answered 403")):
+        if error.status not in (401, 403):
             raise
         fix = "set TASKPILOT_STACK_ELASTICSEARCH_URL=http://elastic:PASSWORD@localhost:9200, with the password of .env"
         yield Finding(Code.ELASTICSEARCH_PASSWORD, f"{server.place} answers and asks for a password; its health was not looked at", fix)
@@ -164,13 +168,13 @@ def _grafana(server: _Server) -> Iterator[Finding]:
     yield Finding(Code.GRAFANA_OK, f"Grafana {version} at {server.place}")
 
 
-def examine_pushgateway(case: CheckContext) -> Iterator[Finding]:
+def examine_pushgateway(context: CheckContext) -> Iterator[Finding]:
     """The gateway's version; and one that is there and that nobody uses. What it holds of us is told by the subject gateway."""
-    if why := case.unsound("pushgateway_url"):
+    if why := context.unsound("pushgateway_url"):
         yield unchecked("pushgateway", why)
         return
-    url = case.settings.pushgateway_url
-    server = _Server(case, url or _GATEWAY)
+    url = context.settings.pushgateway_url
+    server = _Server(context, url or _GATEWAY)
     key = f"set TASKPILOT_PUSHGATEWAY_URL={_GATEWAY}"
     try:
         version = _word(server.json("/api/v1/status", "data", "build_information", "version"))
@@ -185,9 +189,9 @@ def examine_pushgateway(case: CheckContext) -> Iterator[Finding]:
         yield Finding(Code.PUSHGATEWAY_OK, f"Pushgateway {version} at {server.place}")
 
 
-def examine_otel_collector(case: CheckContext) -> Iterator[Finding]:
+def examine_otel_collector(context: CheckContext) -> Iterator[Finding]:
     """The collector as ever; but who asks for the stack wants one, also where it is only the default that names it."""
-    for finding in examine_collector(case):
+    for finding in examine_collector(context):
         if finding.code in (Code.COLLECTOR_NONE, Code.COLLECTOR_UNREACHABLE):
             fix = f"{_COMPOSE} up -d otel-collector; or correct OTEL_EXPORTER_OTLP_ENDPOINT"
             yield Finding(Code.COLLECTOR_UNREACHABLE, finding.sentence, fix)
@@ -195,10 +199,10 @@ def examine_otel_collector(case: CheckContext) -> Iterator[Finding]:
             yield finding
 
 
-def examine_undelivered(case: CheckContext) -> Iterator[Finding]:
+def examine_undelivered(context: CheckContext) -> Iterator[Finding]:
     """What the record holds that nobody got yet, and how often something could not be delivered at once."""
-    seen = case.inspection
-    pending = seen.pending if case.settings.pushgateway_url is not None else ()
+    seen = context.inspection
+    pending = seen.pending if context.settings.pushgateway_url is not None else ()
     if pending:
         names = one_line(", ".join(one.job for one in pending), limit=160)
         yield Finding(

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -20,21 +21,20 @@ LOG_BYTES: Final = 64 * 1024 * 1024
 _HOME: Final = "give another state dir by TASKPILOT_HOME or --home"
 
 
-def examine_store(case: CheckContext) -> Iterator[Finding]:
+def examine_store(context: CheckContext) -> Iterator[Finding]:
     """What stands in the way of a run's record."""
-    if why := case.unsound("state_dir"):
+    if why := context.unsound("state_dir"):
         yield unchecked("store", why)
         return
-    state_dir = case.settings.state_dir
+    state_dir = context.settings.state_dir
     found = list(_folder(state_dir))
     yield from found
     if any(one.code is Code.STORE_DIR_UNUSABLE for one in found):
         return
     yield from _room(state_dir)
-    seen = case.inspection
-    if seen.path.exists():
-        yield from _file(seen.path)
-    yield from _record(case, seen)
+    seen = context.inspection
+    of_file = _file(seen.path) if seen.path.exists() else ()
+    yield from (replace(one, facts={"path": str(seen.path)}) for one in (*of_file, *_record(context, seen)))
 
 
 def _folder(state_dir: Path) -> Iterator[Finding]:
@@ -87,7 +87,7 @@ def _file(path: Path) -> Iterator[Finding]:
         )
 
 
-def _record(case: CheckContext, seen: Inspection) -> Iterator[Finding]:
+def _record(context: CheckContext, seen: Inspection) -> Iterator[Finding]:
     backup = "restore it from a backup (those of `taskpilot db backup` are in its folder `backups`), or move it away to begin anew"
     upgrade = "taskpilot db backup && taskpilot db upgrade"
     older = seen.schema is not None and seen.schema.isdigit() and seen.schema < seen.newest_schema
@@ -124,7 +124,7 @@ def _record(case: CheckContext, seen: Inspection) -> Iterator[Finding]:
                 "look at the rights of that folder and at the disk",
             )
         case Condition.READ:
-            yield from _contents(case, seen)
+            yield from _contents(context, seen)
 
 
 def _locked(seen: Inspection) -> Finding:
@@ -133,7 +133,7 @@ def _locked(seen: Inspection) -> Finding:
     return Finding(Code.STORE_LOCKED, sentence, f"`fuser {quote(str(seen.path))}` shows who; end it, or wait for its end")
 
 
-def _contents(case: CheckContext, seen: Inspection) -> Iterator[Finding]:
+def _contents(context: CheckContext, seen: Inspection) -> Iterator[Finding]:
     path = seen.path
     flaws = []
     if seen.damage:
@@ -141,7 +141,7 @@ def _contents(case: CheckContext, seen: Inspection) -> Iterator[Finding]:
         flaws.append(Finding(Code.STORE_CORRUPT, f"the store {path} is damaged: {'; '.join(seen.damage)}", fix))
     if seen.locked_by is not None:
         flaws.append(_locked(seen))
-    wanted = case.settings.deployment
+    wanted = context.settings.deployment
     if wanted is not None and seen.deployment not in (None, wanted):
         sentence = f"the store {path} belongs to deployment {seen.deployment}, not to {wanted}"
         flaws.append(Finding(Code.STORE_DEPLOYMENT, sentence, "unset TASKPILOT_DEPLOYMENT, or give another TASKPILOT_HOME"))

@@ -20,11 +20,11 @@ _KEY: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _KEPT: Final = "traces.jsonl in the state dir keeps the spans"
 
 
-def examine_collector(case: CheckContext) -> Iterator[Finding]:
+def examine_collector(context: CheckContext) -> Iterator[Finding]:
     """Whether spans would reach somebody."""
-    settings = case.settings
+    settings = context.settings
     names = ("otel_enabled", "otel_endpoint", "otel_traces_endpoint", "otel_protocol", "otel_headers")
-    if why := case.unsound(*names):
+    if why := context.unsound(*names):
         yield unchecked("collector", why)
         return
     if not settings.otel_enabled:
@@ -66,17 +66,17 @@ _PRUNE: Final = "taskpilot metrics prune"
 _LABEL_KEY: Final = "TASKPILOT_PUSHGATEWAY_URL"
 
 
-def examine_gateway(case: CheckContext) -> Iterator[Finding]:
+def examine_gateway(context: CheckContext) -> Iterator[Finding]:
     """Whether the numbers arrive, and whether another one's are mixed with them."""
-    url = case.settings.pushgateway_url
-    if why := case.unsound("pushgateway_url"):
+    url = context.settings.pushgateway_url
+    if why := context.unsound("pushgateway_url"):
         yield unchecked("gateway", why)
         return
     if url is None:
         sentence = "no Pushgateway is set, so no numbers are pushed"
         yield Finding(Code.GATEWAY_UNSET, sentence, f"set {_LABEL_KEY}, or pushgateway_url in taskpilot.toml, if you want them")
         return
-    pending = case.inspection.pending
+    pending = context.inspection.pending
     if pending:
         why = next((one.error for one in pending if one.error), "")
         sentence = f"the numbers of {_names([one.job for one in pending])} are still pending" + (f": {why}" if why else "")
@@ -84,18 +84,14 @@ def examine_gateway(case: CheckContext) -> Iterator[Finding]:
     try:
         groups = groups_of(url, seconds=ANSWER_SECONDS)
     except GatewayUnreachable as error:
-        yield Finding(
-            Code.GATEWAY_UNREACHABLE,
-            str(error).partition(". Look at")[0],
-            f"start the gateway, or correct {_LABEL_KEY}; what is pending is pushed later",
-        )
+        yield Finding(Code.GATEWAY_UNREACHABLE, str(error), error.hint or "")
         return
-    yield from _judge(case, url, groups)
+    yield from _judge(context, url, groups)
 
 
-def _judge(case: CheckContext, url: str, groups: list[Group]) -> Iterator[Finding]:
-    seen = case.inspection
-    deployment = seen.deployment or case.settings.deployment
+def _judge(context: CheckContext, url: str, groups: list[Group]) -> Iterator[Finding]:
+    seen = context.inspection
+    deployment = seen.deployment or context.settings.deployment
     if seen.condition not in (Condition.READ, Condition.NONE):
         yield unchecked("gateway", f"{shown(url)} answers, but the store cannot be read, so nobody knows which groups are its own")
         return
@@ -105,42 +101,42 @@ def _judge(case: CheckContext, url: str, groups: list[Group]) -> Iterator[Findin
     ours = [group for group in groups if group.labels.get("job") == JOB and group.labels.get("deployment") == deployment]
     bad: set[str] = set()
     for group in ours:
-        finding = _flaw(case, url, deployment, group)
+        finding = _flaw(context, url, deployment, group)
         if finding is not None:
             bad.add(_label(group))
             yield finding
-    if isinstance(case.catalog, JobCatalog):
-        missing = sorted(set(case.catalog.jobs) - {group.labels.get("job_name", "") for group in ours})
+    if isinstance(context.catalog, JobCatalog):
+        missing = sorted(set(context.catalog.jobs) - {group.labels.get("job_name", "") for group in ours})
         if missing:
             yield Finding(Code.GATEWAY_NOT_PUSHED, f"{_names(missing)} has no numbers there yet", "taskpilot metrics push")
     if len(bad) < len(ours) or not ours:
         yield Finding(Code.GATEWAY_OK, f"{shown(url)} answers; groups of deployment {deployment} that are ours: {len(ours) - len(bad)}")
 
 
-def _flaw(case: CheckContext, url: str, deployment: str, group: Group) -> Finding | None:
+def _flaw(context: CheckContext, url: str, deployment: str, group: Group) -> Finding | None:
     name = _label(group)
     delete = "curl -X DELETE " + quote(_address(url, group))
-    other = next((owner for owner in group.store_ids if owner != case.inspection.store_id), None)
+    other = next((owner for owner in group.store_ids if owner != context.inspection.store_id), None)
     if other is not None:
         sentence = f"another store ({one_line(other, limit=60)}) fills the group of {name} under the name {deployment}"
         fix = f"{delete} where that store is gone; else give one of the two its own TASKPILOT_HOME and TASKPILOT_DEPLOYMENT"
-        return Finding(Code.GATEWAY_FOREIGN_STORE, sentence, fix)
+        return Finding(Code.GATEWAY_FOREIGN_STORE, sentence, fix, {"job": name, "store_id": one_line(other, limit=60)})
     if not group.store_ids:
         sentence = f"the group of {name} under our name {deployment} names no store: it was not pushed by TaskPilot"
-        return Finding(Code.GATEWAY_UNOWNED_GROUP, sentence, _PRUNE if _prunable(case, group) else delete)
-    if _prunable(case, group):
-        return Finding(Code.GATEWAY_REMOVED_JOB, f"the group of {name} is still there, but no file defines that job", _PRUNE)
+        return Finding(Code.GATEWAY_UNOWNED_GROUP, sentence, _PRUNE if _prunable(context, group) else delete, {"job": name})
+    if _prunable(context, group):
+        return Finding(Code.GATEWAY_REMOVED_JOB, f"the group of {name} is still there, but no file defines that job", _PRUNE, {"job": name})
     return None
 
 
-def _prunable(case: CheckContext, group: Group) -> bool:
+def _prunable(context: CheckContext, group: Group) -> bool:
     """Whether it is what a push makes, of a job that is gone."""
     job = group.labels.get("job_name", "")
     return (
         set(group.labels) == {"job", "deployment", "job_name"}
         and is_job_name(job)
-        and isinstance(case.catalog, JobCatalog)
-        and not case.catalog.knows(job)
+        and isinstance(context.catalog, JobCatalog)
+        and not context.catalog.knows(job)
     )
 
 

@@ -1,6 +1,6 @@
 """One tree of errors; each knows its exit code and whether a retry can help."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from taskpilot.domain.chat import ChatRetry
@@ -16,8 +16,23 @@ class TaskPilotError(Exception):
     permanent: ClassVar[bool] = True
     """True where doing the same again cannot help."""
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+    def __init__(self, message: str | None = None, *, hint: str | None = None, problems: Sequence["TaskPilotError"] = ()) -> None:
+        super().__init__(message or "; ".join(map(str, problems)) or _first_line(type(self)))
+        self.hint = hint
+        """The command to type or the key to set that helps; shown on a line of its own, so that it can be copied."""
+        self.problems = tuple(problems)
+        """Each problem on its own, with its own hint, where several were found at once."""
+
+    @property
+    def one_line(self) -> str:
+        """Sentence and hint together, for a record, a log line or a mail."""
+        if self.problems:
+            return "; ".join(problem.one_line for problem in self.problems)
+        return f"{str(self).rstrip('.')}; {self.hint}" if self.hint else str(self)
+
+
+def _first_line(kind: type[BaseException]) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]
 
 
 class UsageError(TaskPilotError):
@@ -30,6 +45,25 @@ class ConfigurationError(TaskPilotError):
     """The configuration is invalid."""
 
     exit_code = ExitCode.CONFIGURATION
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        problems: Sequence[TaskPilotError] = (),
+        setting: str | None = None,
+        file: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, problems=problems)
+        self.setting = setting
+        """What is wrong, as it was written: a key of the settings file, a variable, an option of the command line."""
+        self.file = file
+        """The settings file that holds the key; None for a variable or an option."""
+
+
+class InvalidOption(ConfigurationError, ValueError):
+    """An option in a job file is unknown or wrong."""
 
 
 class StoreError(TaskPilotError):
@@ -60,8 +94,10 @@ class NotFound(TaskPilotError):
 class ModelError(TaskPilotError):
     """A model call did not give a usable answer."""
 
-    def __init__(self, message: str | None = None, *, retries: tuple[ChatRetry, ...] = (), maybe_billed: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, retries: tuple[ChatRetry, ...] = (), maybe_billed: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint)
         self.retries = retries
         """The tries that were followed by another one before this."""
         self.maybe_billed = maybe_billed
@@ -137,17 +173,16 @@ class EveryItemFailed(TaskPilotError):
 
     permanent = False
 
-    def __init__(self, message: str | None = None, *, first: Exception | None = None) -> None:
-        super().__init__(message)
-        self.first = first or self
-        """What the first item failed with."""
+    def __init__(self, causes: Sequence[Exception]) -> None:
+        super().__init__(f"all {len(causes)} items failed, the first one with: {causes[0]}")
+        self.causes = tuple(causes)
 
 
 class Stop(BaseException):
     """Leaves the job at once; not an Exception, so that no `except Exception` of a job keeps a stopped run going."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+        super().__init__(message or _first_line(type(self)))
 
 
 class Waiting(Stop):

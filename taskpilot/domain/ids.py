@@ -25,4 +25,4 @@ def parse_id(text: str, *, noun: str = "run", shown_by: str | None = None) -> st
     try:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
-        raise UsageError(f"{str(text)[:64]!r} is not a {noun} id; `taskpilot {shown_by or f'{noun}s list'}` shows them") from None
+        raise UsageError(f"{str(text)[:64]!r} is not a {noun} id", hint=f"taskpilot {shown_by or f'{noun}s list'}") from None

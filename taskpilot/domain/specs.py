@@ -8,7 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+from taskpilot.domain.errors import InvalidOption, TaskPilotError
+from taskpilot.domain.options import checked_options
 from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.text import one_line
+from taskpilot.domain.times import parse_duration
 
 Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
 CatchUp = Literal["skip", "last", "all"]
@@ -18,6 +22,9 @@ DEFAULT_CATCH_UP_LIMIT: Final = 10
 DEFAULT_STAGGER: Final = timedelta(seconds=10)
 """Between the starts of two runs that catch up, of one job or of several: a restart is no stampede."""
 
+DEFAULT_MAX_DELAY: Final = timedelta(minutes=1)
+"""Between two attempts: the supervisor keeps its place while it waits."""
+
 _JOB_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -26,11 +33,60 @@ def is_job_name(text: str) -> bool:
     return _JOB_NAME.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Retry:
-    """How many attempts a run has in all; a later one goes on from the journal."""
+    """How many attempts a run has in all; a later one goes on from the journal.
+
+    delay: the wait before the second attempt, "30s"; it doubles before each further one, up to `max_delay` (1 minute, or `delay` where
+    that is longer). Without `delay` the wait is drawn from 0 to 2 seconds, doubling up to `max_delay`. WaitBudget do not count towards the
+    deadline. on: of the exceptions of the job only these lead to another attempt, and only where trying again can help; all of them where
+    none is named. An attempt whose process was lost always leads to another one. Raises InvalidOption that names the option.
+    """
 
     attempts: int = 1
+    delay: timedelta | None = None
+    max_delay: timedelta = DEFAULT_MAX_DELAY
+    on: tuple[type[Exception], ...] = ()
+
+    @checked_options("Retry")
+    def __init__(
+        self,
+        attempts: int = 1,
+        delay: str | timedelta | None = None,
+        max_delay: str | timedelta | None = None,
+        on: type[Exception] | tuple[type[Exception], ...] = (),
+    ) -> None:
+        _check_count("Retry", "attempts", attempts, least=1)
+        first, longest = _duration("delay", delay), _duration("max_delay", max_delay)
+        if first is not None and longest is not None and longest < first:
+            raise InvalidOption(f"Retry(max_delay={max_delay!r}) is shorter than delay={delay!r}")
+        object.__setattr__(self, "attempts", attempts)
+        object.__setattr__(self, "delay", first)
+        object.__setattr__(self, "max_delay", longest or max(first or DEFAULT_MAX_DELAY, DEFAULT_MAX_DELAY))
+        object.__setattr__(self, "on", _exceptions(on))
+
+    def allows(self, *errors: BaseException) -> bool:
+        """Whether an attempt that one of these ended may be followed by another one."""
+        return not self.on or any(isinstance(error, self.on) for error in errors)
+
+
+def _duration(option: str, value: str | timedelta | None) -> timedelta | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise InvalidOption(f"Retry({option}=...): {error}") from None
+
+
+def _exceptions(on: object) -> tuple[type[Exception], ...]:
+    kinds = on if isinstance(on, tuple | list) else (on,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise InvalidOption(
+                f"Retry(on=...) takes exception classes, such as on=(ConnectionError,), not {one_line(repr(kind), limit=80)}"
+            )
+        if issubclass(kind, TaskPilotError) and kind.permanent and not kind.__subclasses__():
+            raise InvalidOption(f"Retry(on=...) names {kind.__name__}, where trying again cannot help ({kind.__name__}.permanent is True)")
+    return tuple(kinds)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -38,7 +94,7 @@ class Budget:
     """Ceilings of one run; None is no ceiling of that kind. `usd` is read exactly, from text, an int or a Decimal.
 
     A ceiling in USD cannot hold for a model without a price: such a run is refused, or, with `unpriced="allow"`, held by the other
-    ceilings alone.
+    ceilings alone. Raises InvalidOption that names the option.
     """
 
     usd: Decimal | None = None
@@ -47,6 +103,7 @@ class Budget:
     tool_calls: int | None = None
     unpriced: Literal["refuse", "allow"] = "refuse"
 
+    @checked_options("Budget")
     def __init__(
         self,
         *,
@@ -56,17 +113,32 @@ class Budget:
         tool_calls: int | None = None,
         unpriced: Literal["refuse", "allow"] = "refuse",
     ) -> None:
-        object.__setattr__(self, "usd", None if usd is None else Decimal(usd))
-        object.__setattr__(self, "tokens", tokens)
-        object.__setattr__(self, "llm_calls", llm_calls)
-        object.__setattr__(self, "tool_calls", tool_calls)
-        object.__setattr__(self, "unpriced", unpriced)
+        object.__setattr__(self, "usd", _usd(usd))
+        for option, count in (("tokens", tokens), ("llm_calls", llm_calls), ("tool_calls", tool_calls)):
+            if count is not None:
+                _check_count("Budget", option, count, least=0)
+            object.__setattr__(self, option, count)
         if unpriced not in ("refuse", "allow"):
-            raise ValueError(f"Budget(unpriced={unpriced!r}) is neither 'refuse' nor 'allow'")
-        for name in ("usd", "tokens", "llm_calls", "tool_calls"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"Budget({name}={value}) must not be negative")
+            raise InvalidOption(f"Budget(unpriced={unpriced!r}) must be 'refuse' or 'allow'")
+        object.__setattr__(self, "unpriced", unpriced)
+
+
+def _usd(value: object) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        usd = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
+    except ArithmeticError:
+        usd = None
+    # A float is refused: 0.1 is not the amount that it says.
+    if usd is None or not usd.is_finite() or usd < 0:
+        raise InvalidOption(f'Budget(usd={one_line(repr(value), limit=80)}) must be an amount that is not negative, like usd="0.50"')
+    return usd
+
+
+def _check_count(owner: str, option: str, value: object, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidOption(f"{owner}({option}={one_line(repr(value), limit=80)}) must be a whole number, at least {least}")
 
 
 DEFAULT_BUDGET: Final = Budget(usd=1, llm_calls=200, unpriced="allow")

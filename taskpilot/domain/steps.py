@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from taskpilot.domain.usage import Usage
 
@@ -87,3 +87,12 @@ class Step:
     idempotent: bool = True
     position: int = 0
     """Its place among the steps of its run, by their beginnings; goes on over attempts."""
+
+
+@dataclass(frozen=True)
+class StepAnswer:
+    """What a person says of an uncertain or diverged call."""
+
+    step_id: str
+    kind: Literal["done", "again", "fail"]
+    result: Any = None

@@ -86,3 +86,22 @@ class Task:
     def question(self) -> Reason:
         """What a person is asked where it is in review: why the run waits for it."""
         return Reason(ReasonCode.APPROVAL, {"task_id": self.id, "title": self.title})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What became of one proposed task."""
+
+    id: str
+    title: str
+    priority: Priority
+    status: TaskStatus
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowResult:
+    """What became of one request."""
+
+    request: str
+    tasks: tuple[TaskResult, ...]

@@ -31,9 +31,9 @@ def said(error: BaseException) -> str:
 
 
 def words_of(error: BaseException) -> str:
-    """The words of an error, also where it breaks when it is asked for them."""
+    """The words of an error and its hint, also where it breaks when it is asked for them."""
     try:
-        return str(error)
+        return str(getattr(error, "one_line", None) or error)
     except Exception:
         return "(an error that cannot be shown)"
 

@@ -1,1 +1,1 @@
-"""Where a run's supervisor starts: here, on this host, from a preloaded fork server."""
+"""Starts the supervisors of runs: on this host, from a preloaded fork server."""

@@ -1,4 +1,4 @@
-"""A process that has imported everything once, and forks a supervisor for each order: 20 ms instead of a second of imports."""
+"""A process that imports everything once and forks a supervisor for each order: 20 ms instead of a second of imports."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 from taskpilot.domain.errors import StoreBusy, TaskPilotError
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.text import one_line
-from taskpilot.engines.orders import Lines, order_of, send
+from taskpilot.engines.orders import MessageReader, order_of, send
 from taskpilot.process.linux import children, set_subreaper
 
 PRELOADED: Final = (
@@ -26,10 +26,10 @@ PRELOADED: Final = (
     "regorus",
     "opentelemetry.sdk.trace",
 )
-"""What a run loads sooner or later. Not grpc: its threads do not survive a fork."""
+"""What a run imports sooner or later. Not grpc: its threads do not survive a fork."""
 
 _UNAVAILABLE: Final = 69
-"""EX_UNAVAILABLE of sysexits.h, which no run ends with: the store was busy, and the order is to be put back."""
+"""EX_UNAVAILABLE of sysexits.h, which no run ends with: the store was busy, and the order goes back into the queue."""
 
 _OWN_HANDLERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
@@ -37,12 +37,12 @@ _OWN_HANDLERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIG
 def serve_orders(connection: socket.socket, start: Callable[[StartOrder], int], *, preload: Sequence[str] = PRELOADED) -> None:
     """Forks a supervisor for each order that arrives, until the server on the other side is gone; the supervisors live on.
 
-    `start` runs in the supervisor's process and gives its exit status. Nothing is opened here that a fork would share. The server is told
-    of each supervisor's end; a message `{"signal": n}` is passed on to all that live. What a supervisor leaves behind that was killed
-    itself comes to this process, and is killed.
+    `start` runs in the supervisor's process and gives its exit status. Nothing is opened here that a fork would share. The server gets a
+    message at each supervisor's end; its message `{"signal": n}` goes to all living supervisors. The children of a killed supervisor
+    become children of this process, which kills them.
     """
     for name in preload:
-        # Each supervisor imports again what is missing, and says then what is wrong with it.
+        # A supervisor imports again what is missing, and reports the error.
         with suppress(Exception):
             import_module(name)
     _ForkServer(connection, start).run()
@@ -62,13 +62,13 @@ class _ForkServer:
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # The server decides when this process ends: it closes the connection.
+            # The server ends this process: it closes the connection.
             signal.signal(number, signal.SIG_IGN)
         set_subreaper(on=True)
-        # What is loaded is for ever: the collector of a child would only copy its pages.
+        # These objects live as long as the process: a child's garbage collector would only copy their pages.
         gc.collect()
         gc.freeze()
-        lines = Lines()
+        reader = MessageReader()
         with selectors.DefaultSelector() as selector:
             selector.register(self._connection, selectors.EVENT_READ)
             selector.register(self._read_fd, selectors.EVENT_READ)
@@ -87,14 +87,14 @@ class _ForkServer:
                     return
                 if not data:
                     return
-                for message in lines.feed(data):
-                    self._obey(message)
+                for message in reader.feed(data):
+                    self._handle(message)
 
-    def _obey(self, message: dict[str, object]) -> None:
+    def _handle(self, message: dict[str, object]) -> None:
         number = message.get("signal")
         if isinstance(number, int):
             for pid in self._living:
-                # Ours and not reaped: the pid is nobody else's.
+                # A child that is not reaped: no other process has its pid.
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
             return
@@ -105,16 +105,16 @@ class _ForkServer:
         try:
             pid = os.fork()
             if pid == 0:
-                self._be_a_supervisor(order)
+                self._run_supervisor(order)
         except OSError as error:
-            self._tell({"failed": str(error), **message})
+            self._send({"failed": str(error), **message})
             return
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._living[pid] = message
-        self._tell({"started": pid, "living": len(self._living)})
+        self._send({"started": pid, "living": len(self._living)})
 
-    def _be_a_supervisor(self, order: StartOrder) -> NoReturn:
+    def _run_supervisor(self, order: StartOrder) -> NoReturn:
         status = 70
         try:
             signal.set_wakeup_fd(-1)
@@ -123,14 +123,14 @@ class _ForkServer:
             self._connection.close()
             os.close(self._read_fd)
             os.close(self._write_fd)
-            # Its own session: what a terminal sends to the server's group is not meant for a run.
+            # A session of its own: Ctrl-C in the server's terminal is not for a run.
             os.setsid()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_HANDLERS)
             status = self._start(order)
         except TaskPilotError as error:
-            # Any other order than a busy store's is in the queue again when LAUNCH has passed.
+            # After any other error than a busy store the order is in the queue again when LAUNCH has passed.
             status = _UNAVAILABLE if isinstance(error, StoreBusy) else status
-            sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(str(error))}\n")
+            sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(error.one_line)}\n")
         except BaseException:
             import traceback
 
@@ -155,13 +155,13 @@ class _ForkServer:
             order = self._living.pop(pid, None)
             ended = True
             if order is not None and os.waitstatus_to_exitcode(status) == _UNAVAILABLE:
-                self._tell({"requeue": order})
+                self._send({"requeue": order})
         if ended:
-            self._tell({"living": len(self._living)})
+            self._send({"living": len(self._living)})
         self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """A child that is no supervisor belonged to one that is dead. Its own children are ours when it is gone: at the next SIGCHLD."""
+        """Kills each child that is no supervisor: its supervisor is dead. Its own children become ours then, for the next SIGCHLD."""
         for pid in (children() or frozenset()) - self._living.keys():
             with suppress(ProcessLookupError, PermissionError):
                 group = os.getpgid(pid)
@@ -170,7 +170,7 @@ class _ForkServer:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _tell(self, message: dict[str, object]) -> None:
-        # Where the server is gone, the end of the connection says so a moment later.
+    def _send(self, message: dict[str, object]) -> None:
+        # If the server is gone, the connection ends a moment later.
         with suppress(OSError):
             send(self._connection, message)

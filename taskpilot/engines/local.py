@@ -1,4 +1,4 @@
-"""Starts supervisors on this host through a fork server, and starts that one again should it die."""
+"""Starts supervisors on this host through a fork server; a fork server that died is started again."""
 
 import socket
 import subprocess
@@ -10,20 +10,20 @@ from contextlib import suppress
 from typing import Final
 
 from taskpilot.domain.fires import StartOrder
-from taskpilot.engines.orders import Lines, order_message, order_of, send
+from taskpilot.engines.orders import MessageReader, order_message, order_of, send
 
-_ENOUGH_SECONDS: Final = 60.0
+_READY_SECONDS: Final = 60.0
 """A fork server imports for about a second; on a busy machine for several."""
-_APART_SECONDS: Final = 1.0
-"""Between two starts of a fork server, at least: one that dies at once is no reason to do nothing else."""
+_RESTART_SECONDS: Final = 1.0
+"""At least this long between two starts of a fork server: one that dies at once must not be started in a tight loop."""
 
 
 class EngineDown(Exception):
-    """The fork server does not take orders at this moment; the order is to be put back."""
+    """The fork server takes no orders at this moment; the order goes back into the queue."""
 
 
 class _ForkServer:
-    """One fork server's process, and what it has told."""
+    """One fork server's process, and the state of its messages."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self.process = process
@@ -31,31 +31,31 @@ class _ForkServer:
         self.started_at = time.monotonic()
         self.ready = threading.Event()
         self.living = 0
-        self.let_go = False
-        self.unanswered: deque[StartOrder] = deque()
-        """Orders that it was given and has not told of, in their order."""
+        self.stopping = False
+        self.unconfirmed: deque[StartOrder] = deque()
+        """Orders that it was sent and has not confirmed, in their order."""
 
-    def hear(self, message: dict[str, object]) -> bool:
-        """Takes notice of a message; True where it says that a supervisor has ended."""
+    def handle(self, message: dict[str, object]) -> bool:
+        """Handles a message; True where it says that a supervisor has ended."""
         if "ready" in message:
             self.ready.set()
         before, living = self.living, message.get("living")
         if isinstance(living, int):
             self.living = living
         if "started" in message or "failed" in message:
-            # After the number of the living: the sum is never too small.
-            self.unanswered.popleft()
+            # After the number of living supervisors: the sum of the two is never too small.
+            self.unconfirmed.popleft()
         return self.living < before
 
     def close(self) -> None:
-        # A listener sleeps in recv; only this wakes it.
+        # The listening thread sleeps in recv; only this wakes it.
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
         self.connection.close()
 
 
 class LocalEngine:
-    """`submit` hands an order to the fork server; what becomes of it is in the record."""
+    """`submit` hands an order to the fork server; the result is in the store."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class LocalEngine:
         self._command = tuple(command)
         """Starts a fork server whose standard input is the connection."""
         self._on_end = on_end
-        """Called when a supervisor has ended: a place may be free."""
+        """Called when a supervisor has ended: another run may start."""
         self._on_lost = on_lost
-        """Called with an order that could not be started: the store was busy, or the fork server took it along when it died."""
+        """Called with an order that was not started: the store was busy, or the fork server died."""
         self._lock = threading.Lock()
         self._server: _ForkServer | None = None
 
@@ -86,13 +86,13 @@ class LocalEngine:
         self._server = _ForkServer(process, ours)
         threading.Thread(target=self._listen, args=(self._server,), name="taskpilot-engine", daemon=True).start()
 
-    def wait_ready(self, seconds: float = _ENOUGH_SECONDS) -> bool:
+    def wait_ready(self, seconds: float = _READY_SECONDS) -> bool:
         """Whether the fork server takes orders, after at most so long. One that has died is started again."""
         try:
             with self._lock:
                 server = self._revive()
         except (OSError, EngineDown):
-            time.sleep(min(seconds, _APART_SECONDS))
+            time.sleep(min(seconds, _RESTART_SECONDS))
             return False
         return server.ready.wait(seconds)
 
@@ -101,13 +101,13 @@ class LocalEngine:
         with self._lock:
             try:
                 server = self._revive()
-                # Before it is sent: the answer may be here before `send` is back.
-                server.unanswered.append(order)
+                # Before it is sent: the answer may arrive before `send` returns.
+                server.unconfirmed.append(order)
                 try:
                     send(server.connection, order_message(order))
                 except OSError:
                     with suppress(ValueError):
-                        server.unanswered.remove(order)
+                        server.unconfirmed.remove(order)
                     raise
             except OSError as error:
                 raise EngineDown(f"the process that starts runs is gone ({error}); another one is started") from error
@@ -119,11 +119,11 @@ class LocalEngine:
                 send(self._server.connection, {"signal": number})
 
     def stop(self) -> None:
-        """Lets go of the fork server: it leaves, and supervisors that still live go on alone."""
+        """Ends the fork server; supervisors that still live go on alone."""
         with self._lock:
             server, self._server = self._server, None
         if server is not None:
-            server.let_go = True
+            server.stopping = True
             server.close()
             try:
                 server.process.wait(5)
@@ -133,13 +133,13 @@ class LocalEngine:
 
     @property
     def living(self) -> int:
-        """Supervisors that the fork server has or is about to have. Those of one that died are on their own."""
+        """Supervisors that the fork server has or is about to have; not those of one that died."""
         server = self._server
-        return 0 if server is None else server.living + len(server.unanswered)
+        return 0 if server is None else server.living + len(server.unconfirmed)
 
     @property
     def pid(self) -> int | None:
-        """The fork server's process, where one lives."""
+        """The fork server's process, where it lives."""
         server = self._server
         return None if server is None or server.process.poll() is not None else server.process.pid
 
@@ -147,7 +147,7 @@ class LocalEngine:
         server = self._server
         if server is None or server.process.poll() is not None:
             if server is not None:
-                if time.monotonic() - server.started_at < _APART_SECONDS:
+                if time.monotonic() - server.started_at < _RESTART_SECONDS:
                     raise EngineDown(f"the process that starts runs ended at once, with status {server.process.returncode}")
                 server.close()
             self.start()
@@ -155,23 +155,23 @@ class LocalEngine:
         return self._server
 
     def _listen(self, server: _ForkServer) -> None:
-        lines = Lines()
+        reader = MessageReader()
         with suppress(OSError, ValueError):
             while data := server.connection.recv(65_536):
-                for message in lines.feed(data):
-                    if server.hear(message):
+                for message in reader.feed(data):
+                    if server.handle(message):
                         self._on_end()
                     if "requeue" in message:
-                        self._put_back(order_of(message["requeue"]))
+                        self._requeue(order_of(message["requeue"]))
         server.living = 0
-        while server.unanswered:
-            order = server.unanswered.popleft()
-            if not server.let_go:
-                self._put_back(order)
+        while server.unconfirmed:
+            order = server.unconfirmed.popleft()
+            if not server.stopping:
+                self._requeue(order)
         self._on_end()
 
-    def _put_back(self, order: StartOrder) -> None:
-        # Where the store cannot be written, the order is in the queue again after LAUNCH.
+    def _requeue(self, order: StartOrder) -> None:
+        # If the store cannot be written, the order is in the queue again after LAUNCH.
         with suppress(Exception):
             self._on_lost(order)
             self._on_end()

@@ -1,4 +1,4 @@
-"""What a server and its fork server say to each other: one JSON value a line, over a socket that both trust."""
+"""The messages between a server and its fork server: one JSON object a line, over a socket that both trust."""
 
 import json
 import socket
@@ -11,12 +11,12 @@ from taskpilot.domain.times import from_micros, to_micros
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
-    """Says one thing. Raises OSError where the other side is gone."""
+    """Sends one message. Raises OSError where the other side is gone."""
     connection.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
 
-class Lines:
-    """Takes whole messages out of what arrives in pieces."""
+class MessageReader:
+    """Takes whole messages out of bytes that arrive in pieces."""
 
     def __init__(self) -> None:
         self._rest = b""

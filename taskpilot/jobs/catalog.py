@@ -44,21 +44,19 @@ class JobCatalog:
             return self.jobs[name]
         to_blame = [broken for broken in self.broken if name in broken.names]
         if to_blame:
-            raise ConfigurationError(f"job '{one_line(name)}' cannot be loaded: {'; '.join(map(str, to_blame))}")
-        raise UsageError(f"unknown job '{one_line(name, limit=80)}'{self._advice(name)}")
+            raise ConfigurationError(
+                problems=[ConfigurationError(f"job '{one_line(name)}' cannot be loaded: {broken}") for broken in to_blame]
+            )
+        raise UsageError(f"unknown job '{one_line(name, limit=80)}'{self._broken_files()}", hint=self._near(name))
 
     def knows(self, name: str) -> bool:
         """Whether a job of that name is defined, or a broken file seems to define it."""
         return name in self.jobs or any(name in broken.names for broken in self.broken)
 
-    def _advice(self, name: str) -> str:
-        close = get_close_matches(name, self.jobs, n=3)
-        if close:
-            advice = f"; did you mean {' or '.join(close)}?"
-        elif self.jobs:
-            advice = f"; there are {one_line(', '.join(self.jobs), limit=400)}"
-        else:
-            advice = f"; {self.directory} defines no job"
-        if self.broken:
-            advice += f"{'' if close else '.'} {len(self.broken)} file(s) could not be loaded: {'; '.join(map(str, self.broken))}"
-        return advice
+    def _near(self, name: str) -> str:
+        if close := get_close_matches(name, self.jobs, n=3):
+            return f"did you mean {' or '.join(close)}?"
+        return f"there are {one_line(', '.join(self.jobs), limit=400)}" if self.jobs else f"{self.directory} defines no job"
+
+    def _broken_files(self) -> str:
+        return f"; {len(self.broken)} file(s) could not be loaded: {'; '.join(map(str, self.broken))}" if self.broken else ""

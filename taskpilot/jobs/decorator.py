@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Final, ParamSpec, TypeVar, cast, get_args, overload
 
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.options import checked_options
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import (
     DEFAULT_CATCH_UP_LIMIT,
@@ -22,8 +23,8 @@ from taskpilot.domain.specs import (
 )
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
-from taskpilot.jobs.signature import check_function
 from taskpilot.tools.decorator import is_tool, tool_spec
+from taskpilot.tools.signature import check_named, check_plain, head_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,7 @@ T = TypeVar("T")
 SPEC_ATTRIBUTE: Final = "__taskpilot_job__"
 TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
 
+_CONTEXT_NAMES: Final = frozenset({"ctx", "_ctx", "context", "_context", "_"})
 _OVERLAPS: Final = get_args(Overlap)
 _CATCH_UPS: Final = get_args(CatchUp)
 
@@ -58,10 +60,10 @@ def job(
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     name: str | None = None,
-    **unknown: object,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
+@checked_options("@job")
 def job(
     function: Callable[P, R] | None = None,
     /,
@@ -81,18 +83,22 @@ def job(
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     name: str | None = None,
-    **unknown: object,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function a job: `def triage(ctx: RunContext, inbox: str = "inbox.jsonl") -> str`, with `@job` or `@job(...)` above it.
 
-    schedule: `cron(...)`, `every(...)`, `at(...)` or None. deadline: active time of all attempts, "15m"; 1 hour where none is given.
-    retry: `Retry(attempts=3)`. overlap, where a fire meets a run of the job that is still active: "skip", "buffer_one" or "buffer_all" (it
-    starts when that run has ended), "cancel_other" (SIGTERM and 10 s), "terminate_other" (SIGKILL) or "allow_all". catch_up, after an
-    outage: "skip", "last" or "all" (the newest `catch_up_limit`), not older than `catch_up_window` ("2h"; half the period where none is
-    given), their starts `catch_up_stagger` apart. start_deadline: a fire that could not start so long after its time is missed. jitter: a
-    fire starts up to so much later, always the same for the same fire. pause_on_failure: so many runs in a row that end badly pause the
-    job; True is 1. budget: `Budget(...)` of one run; 1 USD and 200 calls where none is given. model: a name. tools: functions decorated
-    with `@tool`. name: the function's own where none is given; `[a-z][a-z0-9_]{0,62}`.
+    schedule: `cron(...)`, `every(...)`, `at(...)` or None.
+    deadline: the active time of all attempts together, "15m"; 1 hour by default.
+    retry: `Retry(attempts=3)`.
+    overlap: what happens when a fire is due and a run of the job is still active: "skip", "buffer_one" or "buffer_all" (it starts when that
+    run has ended), "cancel_other" (SIGTERM and 10 s), "terminate_other" (SIGKILL) or "allow_all".
+    catch_up: which fires run after an outage: "skip", "last" or "all" (the newest `catch_up_limit`), none older than `catch_up_window`
+    ("2h"; by default half the period), their starts `catch_up_stagger` apart.
+    start_deadline: a fire that could not start within this time is missed.
+    jitter: a fire starts up to this much later, always the same for the same fire.
+    pause_on_failure: this many runs in a row that end badly pause the job; True is 1.
+    budget: `Budget(...)` of one run; 1 USD and 200 calls by default.
+    model: a name. tools: functions decorated with `@tool`.
+    name: by default the function's own; `[a-z][a-z0-9_]{0,62}`.
 
     The function stays callable as it is. Raises ConfigurationError that names the option.
     """
@@ -101,16 +107,14 @@ def job(
         title = getattr(function, "__name__", "") if name is None else name
         if not isinstance(title, str) or not is_job_name(title):
             raise ConfigurationError(f"'{one_line(str(title))}' is not a job name: a to z, 0 to 9 and _, a letter first, at most 63")
-        check_function(function, title)
-        if unknown:
-            raise ConfigurationError(f"job {title!r}: @job has no option '{one_line(next(iter(unknown)))}'")
+        _check_function(function, title)
         spec = JobSpec(
             name=title,
             function=function,
             description=inspect.getdoc(function) or "",
             schedule=_instance(title, "schedule", schedule, Schedule, 'cron("0 7 * * *"), every("15m") or at("2026-12-24T08:00Z")'),
             deadline=_duration(title, "deadline", deadline) or DEFAULT_DEADLINE,
-            retry=_retry(title, retry),
+            retry=_instance(title, "retry", retry, Retry, "Retry(attempts=3)") or Retry(),
             overlap=cast("Overlap", _word(title, "overlap", overlap, _OVERLAPS)),
             catch_up=cast("CatchUp", _word(title, "catch_up", catch_up, _CATCH_UPS)),
             catch_up_window=_duration(title, "catch_up_window", catch_up_window),
@@ -153,6 +157,23 @@ def _resolved(title: str, functions: Sequence[Callable[..., Any]]) -> tuple[Tool
     return specs
 
 
+def _check_function(function: Callable[..., Any], title: str) -> None:
+    """Raises ConfigurationError where the function is no plain synchronous one with a context first and annotated parameters after it."""
+    if not inspect.isfunction(function):
+        raise ConfigurationError(f"@job decorates plain functions, not {type(function).__name__!r} objects")
+    check_plain(function, f"job {title!r}")
+    head = head_of(function)
+    if not head or not _takes_context(head[0]):
+        raise ConfigurationError(f"job {title!r} must take the run's context first: def {function.__name__}(ctx: RunContext, ...)")
+    check_named(head[1:], f"job {title!r}")
+
+
+def _takes_context(parameter: inspect.Parameter) -> bool:
+    if parameter.kind not in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
+        return False
+    return parameter.name in _CONTEXT_NAMES or "RunContext" in str(parameter.annotation)
+
+
 def _word(title: str, option: str, value: object, known: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in known:
         return value
@@ -183,16 +204,6 @@ def _instance(title: str, option: str, value: T | None, kind: type[Any], example
     if value is not None and not isinstance(value, kind):
         raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} is not understood; write {example}")
     return value
-
-
-def _retry(title: str, value: Retry | None) -> Retry:
-    retry = _instance(title, "retry", value, Retry, "Retry(attempts=3)") or Retry()
-    attempts: object = retry.attempts
-    if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
-        raise ConfigurationError(
-            f"job {title!r}: Retry(attempts={attempts!r}) must be a whole number, at least 1: the first attempt counts"
-        )
-    return retry
 
 
 def _model(title: str, value: object) -> str | None:

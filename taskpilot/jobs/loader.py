@@ -19,7 +19,8 @@ from taskpilot.domain.errors import ConfigurationError, Stop, TaskPilotError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.catalog import BrokenFile, JobCatalog
-from taskpilot.jobs.decorator import SPEC_ATTRIBUTE, job_spec
+from taskpilot.jobs.decorator import SPEC_ATTRIBUTE, TOOLS_ATTRIBUTE, job_spec
+from taskpilot.tools.decorator import tool_spec
 
 PACKAGE: Final = "taskpilot_jobs"
 """A job file `triage.py` is the module `taskpilot_jobs.triage`; beside it, `from ._shared import x` and `from _shared import x` work."""
@@ -48,7 +49,9 @@ def load_jobs(directory: Path, *, mask: Callable[[str], str] = str) -> JobCatalo
     """
     directory = directory.absolute()
     if not directory.is_dir():
-        raise ConfigurationError(f"there is no folder {directory} for job files; `taskpilot init` makes one, --jobs DIR names another")
+        raise ConfigurationError(
+            f"there is no folder {directory} for job files", hint="`taskpilot init` makes one, --jobs DIR names another"
+        )
     check_trusted(directory)
     _prepare_imports(directory)
     results = [_load(path, mask) for path in sorted(directory.glob("*.py")) if not path.name.startswith(("_", ".")) and not path.is_dir()]
@@ -132,15 +135,30 @@ def _jobs_of(module: ModuleType) -> Sequence[JobSpec]:
     }
     specs: dict[str, JobSpec] = {}
     for function in functions.values():
-        line = inspect.unwrap(function).__code__.co_firstlineno
-        try:
+        line = _first_line(function)
+        for tool in getattr(function, TOOLS_ATTRIBUTE, ()):
+            with _at_line(_first_line(tool) if getattr(tool, "__module__", None) == module.__name__ else line):
+                tool_spec(tool)
+        with _at_line(line):
             spec = job_spec(function)
-        except ConfigurationError as error:
-            raise _Misdefined(str(error), line) from error
         if spec.name in specs:
             raise _Misdefined(f"two jobs of this file have the name {spec.name!r}", line)
         specs[spec.name] = spec
     return list(specs.values())
+
+
+@contextmanager
+def _at_line(line: int) -> Iterator[None]:
+    """Gives a ConfigurationError the line of what it is about."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise _Misdefined(error.one_line, line) from error
+
+
+def _first_line(function: Callable[..., object]) -> int:
+    line: int = inspect.unwrap(function).__code__.co_firstlineno
+    return line
 
 
 def _clashes(loaded: Sequence[_Loaded]) -> list[BrokenFile]:
@@ -204,7 +222,7 @@ def _cause(error: BaseException, mask: Callable[[str], str]) -> str:
     if isinstance(error, SystemExit):
         text = f"the file ends the program when it is read (exit {text})"
     if isinstance(error, TaskPilotError):
-        return one_line(mask(text), limit=500)
+        return one_line(mask(error.one_line), limit=500)
     return one_line(mask(f"{type(error).__name__}: {text}" if text else type(error).__name__), limit=500)
 
 

@@ -82,10 +82,11 @@ def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, now: 
     """Raises TransitionRefused where the job is paused, or a run of it is active that no other may run beside."""
     pause = schedules.pauses_in_force(connection).get(spec.name)
     if pause is not None:
-        raise TransitionRefused(f"job {spec.name} is {paused(pause)}; resume it first")
+        raise TransitionRefused(f"job {spec.name} is {paused(pause)}", hint=f"taskpilot jobs resume {spec.name}")
     busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, now)), None)
     if busy is not None and not OVERLAP[spec.overlap].beside:
-        raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}: cancel it, or ask again when it has ended")
+        hint = f"taskpilot runs cancel {busy.id}"
+        raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}, and no other may run beside it", hint=hint)
 
 
 def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime) -> Skip | Hold:

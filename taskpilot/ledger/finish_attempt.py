@@ -7,7 +7,7 @@ from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import AGENT_INVOCATIONS, BUDGET_STOPS, LLM_CALLS, LLM_COST, LLM_UNPRICED, RUN_DURATION, RUNS, TOOL_CALLS
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import OPEN, RESUMABLE, Outcome, Run, RunStatus, exit_code
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import JobSpec, Retry
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.store import runs, schedules, steps, totals
@@ -168,14 +168,16 @@ def ask_to_end(connection: Transaction, run_id: str, *, grace: timedelta, now: d
 
 
 _FIRST: Final = timedelta(seconds=2)
-_LONGEST: Final = timedelta(minutes=1)
-"""The supervisor keeps its place while it waits."""
+_SPREAD: Final = 0.1
+"""Of a delay that a job names: runs that failed at once do not meet again, and none starts before its delay is over."""
 
 
-def backoff(attempts: int, drawn: float) -> timedelta:
-    """The wait after so many attempts: `drawn`, in [0, 1), of a time that doubles with each. Many that failed at once do not meet again."""
-    longest: timedelta = min(_FIRST * 2 ** min(attempts - 1, 16), _LONGEST)
-    return longest * drawn
+def backoff(retry: Retry, attempts: int, drawn: float) -> timedelta:
+    """The wait after so many attempts, for `drawn` in [0, 1); it doubles with each, up to `max_delay`."""
+    longest: timedelta = (retry.delay or _FIRST) * 2 ** min(attempts - 1, 16)
+    if retry.delay is None:
+        return drawn * min(longest, retry.max_delay)
+    return min(longest * (1 + _SPREAD * drawn), retry.max_delay)
 
 
 def overtaken_by(spec: JobSpec | None, scheduled_for: datetime | None, start: datetime) -> datetime | None:

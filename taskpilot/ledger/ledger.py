@@ -106,12 +106,13 @@ class Ledger:
             status = RunStatus(row.status)
             if status in (RunStatus.RUNNING, RunStatus.QUEUED):
                 if self._is_alive(row, now):
-                    raise TransitionRefused(f"run {run_id} is {status} and its supervisor lives: `taskpilot runs show {run_id}` shows it")
+                    raise TransitionRefused(f"run {run_id} is {status} and its supervisor lives", hint=f"taskpilot runs show {run_id}")
                 self._end_lost(connection, row, now, retry=True)
             elif not tasks.may_resume(connection, run_id, status):
-                raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume. `taskpilot run {row.job}` starts a new one")
+                raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume", hint=f"taskpilot run {row.job}")
             if not OVERLAP[spec.overlap].beside and (other := self._active_beside(connection, row, now)) is not None:
-                raise TransitionRefused(f"run {other} of {row.job} is active: resume {run_id} when it has ended")
+                hint = f"when it has ended: taskpilot runs resume {run_id}"
+                raise TransitionRefused(f"run {other} of {row.job} is active", hint=hint)
             runs.update_run(
                 connection,
                 run_id,
@@ -271,7 +272,7 @@ class Ledger:
     def _row(self, connection: Transaction, run_id: str) -> Record:
         row = runs.run_row(connection, run_id)
         if row is None:
-            raise NotFound(f"there is no run {run_id}; `taskpilot runs list` shows them")
+            raise NotFound(f"there is no run {run_id}", hint="taskpilot runs list")
         return row
 
 

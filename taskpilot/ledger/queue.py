@@ -7,6 +7,7 @@ from random import Random
 from taskpilot.domain.fires import Pause, StartOrder
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Outcome, RunStatus
+from taskpilot.domain.specs import Retry
 from taskpilot.domain.times import from_micros, to_micros, utc_text
 from taskpilot.ledger.admission import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.claims import Definitions
@@ -54,6 +55,11 @@ class Queue:
             self._take_fires(connection, jobs, scheduler, busy, free, orders, now)
             return orders
 
+    def next_start(self) -> datetime | None:
+        """When the first of the fires and runs that wait for a later time may start."""
+        with self._store.read() as connection:
+            return fires.next_start(connection, self._now())
+
     def requeue(self, order: StartOrder) -> None:
         """The order could not be started: it is first in the queue again."""
         with self._store.write() as connection:
@@ -88,7 +94,8 @@ class Queue:
             return [row.id for row in runs.orphaned_runs(connection) if self._adopt(connection, row, jobs, now)]
 
     def _adopt(self, connection: Transaction, row: Record, jobs: Definitions, now: datetime) -> bool:
-        start = now + backoff(row.attempts, self._random.random())
+        # Its process was lost: the delay that the job names is for attempts that failed.
+        start = now + backoff(Retry(), row.attempts, self._random.random())
         scheduled_for = None if row.scheduled_for is None else from_micros(row.scheduled_for)
         fire = overtaken_by(jobs.specs.get(row.job), scheduled_for, start)
         if fire is None:

@@ -9,8 +9,8 @@ from taskpilot.domain.protocols import Model
 from taskpilot.domain.text import one_line
 
 _THREE_WAYS: Final = (
-    "there is no model to ask: type `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
-    "(OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any compatible server, such as llama.cpp or vLLM). No token was spent."
+    "type `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
+    "(OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any compatible server, such as llama.cpp or vLLM)"
 )
 
 
@@ -19,13 +19,15 @@ def check_model(name: str, api_key: str | None, base_url: str | None) -> None:
     if name == OFFLINE:
         return
     if not api_key and not base_url:
-        raise ConfigurationError(_THREE_WAYS)
+        raise ConfigurationError("there is no model to ask. No token was spent.", hint=_THREE_WAYS)
     if not name.strip():
-        raise ConfigurationError("The model has no name: name one by --model, TASKPILOT_MODEL or the job's model=. No token was spent.")
+        raise ConfigurationError(
+            "the model has no name. No token was spent.", hint="name one by --model, TASKPILOT_MODEL or the job's model="
+        )
     if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
         raise ConfigurationError(
-            "OPENAI_API_KEY holds a blank, a line break or a character that is not ASCII, which no key does: "
-            "copy it again without what surrounds it. No token was spent."
+            "OPENAI_API_KEY holds a blank, a line break or a character that is not ASCII, which no key does. No token was spent.",
+            hint="set OPENAI_API_KEY again, without what surrounds the key",
         )
     if base_url:
         _check_url(base_url)
@@ -39,7 +41,8 @@ def _check_url(base_url: str) -> None:
         good = False
     if not good or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
         shown = one_line(base_url.rpartition("@")[2])
-        raise ConfigurationError(f"OPENAI_BASE_URL is {shown!r}, not an address like http://localhost:8080/v1. No token was spent.")
+        hint = "set OPENAI_BASE_URL to an address like http://localhost:8080/v1"
+        raise ConfigurationError(f"OPENAI_BASE_URL is {shown!r}, which is no address. No token was spent.", hint=hint)
 
 
 def open_model(name: str, *, api_key: str | None, base_url: str | None) -> Model:

@@ -101,8 +101,8 @@ def _parts(request: str) -> list[str]:
         return [lead, *kept][:_TASKS_MAX] if _OPENS_A_TASK.match(lead) and not lead.endswith(":") and len(kept) < _TASKS_MAX else kept
     parts: list[str] = []
     waiting = ""
-    for sentence in _SENTENCE_END.split(request):
-        for clause in _AND.split(sentence):
+    for part in _SENTENCE_END.split(request):
+        for clause in _AND.split(part):
             flat = " ".join(clause.split())
             if not flat:
                 continue
@@ -205,7 +205,7 @@ def _structured(request: ChatRequest) -> dict[str, Any]:
     example = _example(schema, schema, depth=0)
     if not isinstance(example, dict):
         raise ModelRefused(
-            "offline: the embedded model can only give an object, and another output is asked for; name a real model by --model"
+            "offline: the embedded model can only give an object, and another output is asked for", hint="name a real model by --model"
         )
     if request.agent == "summarizer" and "summary" in properties:
         return example | {"summary": "offline: the embedded rules summarize nothing; name a real model by --model for that."}
@@ -237,7 +237,7 @@ def _execute(request: ChatRequest) -> ChatReply:
 def _example(schema: Any, root: dict[str, Any], *, depth: int) -> Any:
     """The smallest value that fits a schema, with `offline` wherever a text may stand. Raises ModelRefused where no rule fits."""
     if not isinstance(schema, dict) or depth > 20:
-        raise ModelRefused("offline: the embedded model has no rule for the output that is asked for; name a real model by --model")
+        raise ModelRefused("offline: the embedded model has no rule for the output that is asked for", hint="name a real model by --model")
     reference = schema.get("$ref")
     if isinstance(reference, str):
         return _example(root.get("$defs", {}).get(reference.removeprefix("#/$defs/")), root, depth=depth + 1)

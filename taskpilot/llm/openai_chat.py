@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -121,7 +121,7 @@ class OpenAIModel:
         try:
             return self._exchange(payload, patience.left())
         except Failure as failure:
-            if failure.status != 400 or "max_completion_tokens" not in failure.explanation or "max_tokens" not in payload:
+            if not failure.wants_newer_limit or "max_tokens" not in payload:
                 raise
             self._limit_key = "max_completion_tokens"
             patience.gave_up(failure, reason="unsupported")
@@ -153,44 +153,47 @@ class OpenAIModel:
 
     def _answered_badly(self, error: Any) -> Failure:
         status: int = error.status_code
-        said = self._safe(error.body.get("message") if isinstance(error.body, dict) else error.body)
-        code = error.body.get("code") if isinstance(error.body, dict) else None
+        body = error.body if isinstance(error.body, dict) else {"message": error.body}
+        said, code = self._safe(body.get("message")), body.get("code")
         wait = retry_after(error.response.headers)
         if status == 429 and code != "insufficient_quota":
-            return Failure("rate_limit", f"{self.server} is asked too often (429){said}", status, retry_after=wait)
+            return Failure("rate_limit", f"{self.server}: rate limit exceeded (429){said}", status, retry_after=wait)
         if status == 408:
             return Failure("timeout", f"{self.server} waited too long (408){said}", status, retry_after=wait)
         if status == 409:
             return Failure("conflict", f"{self.server} reports a conflict (409){said}", status, retry_after=wait)
         if status >= 500:
             return Failure("server_error", f"{self.server} has a fault ({status}){said}", status, retry_after=wait)
-        return Failure("server_error", self._refusal(status, said, error.response.headers.get("location")), status, final=True)
+        explanation, hint = self._refusal(status, said, error.response.headers.get("location"))
+        return Failure(
+            "server_error", explanation, status, final=True, hint=hint, wants_newer_limit=status == 400 and _wants_newer_limit(body)
+        )
 
-    def _refusal(self, status: int, said: str, location: str | None) -> str:
+    def _refusal(self, status: int, said: str, location: str | None) -> tuple[str, str | None]:
+        """What the server's status means, and what helps."""
         if status == 401:
             # What the server says here often repeats a part of the key.
             sent = "did not accept the key" if self._api_key else "wants a key and none is set"
-            return f"{self.server} {sent} (401): set OPENAI_API_KEY to a key of that server, or OPENAI_BASE_URL to the server of your key"
+            hint = "set OPENAI_API_KEY to a key of that server, or OPENAI_BASE_URL to the server of your key"
+            return f"{self.server} {sent} (401)", hint
         if status == 403:
-            return f"{self.server} does not allow this key the model {self._name} (403){said}"
+            return f"{self.server} does not allow this key the model {self._name} (403){said}", None
         if status == 404:
-            return (
-                f"{self.server} has no model {self._name}, or is not the base URL of an OpenAI-compatible server, "
-                f"which mostly ends in /v1 (404): check --model and OPENAI_BASE_URL{said}"
-            )
+            sentence = f"{self.server} has no model {self._name}, or is not the base URL of an OpenAI-compatible server (404){said}"
+            return sentence, "check --model and OPENAI_BASE_URL, which mostly ends in /v1"
         if status == 429:
-            return f"the account at {self.server} has no quota left (429): raise its limit or use another key{said}"
+            return f"the account at {self.server} has no quota left (429){said}", "raise its limit or use another key"
         if 300 <= status < 400:
             to = one_line(location or "nowhere")
-            return f"{self.server} redirects to {to} ({status}), which is not followed with a key: set OPENAI_BASE_URL to the right address"
-        return f"{self.server} refused the request ({status}){said}"
+            sentence = f"{self.server} redirects to {to} ({status}), which is not followed with a key"
+            return sentence, "set OPENAI_BASE_URL to the right address"
+        return f"{self.server} refused the request ({status}){said}", None
 
     def _connection_lost(self, cause: BaseException) -> Failure:
         text = self._safe(str(cause))
-        if "CERTIFICATE_VERIFY_FAILED" in str(cause):
-            return Failure(
-                "connection", f"the certificate of {self.server} is not trusted{text}; SSL_CERT_FILE names another authority", final=True
-            )
+        if _distrusts_certificate(cause):
+            sentence = f"the certificate of {self.server} is not trusted{text}"
+            return Failure("connection", sentence, final=True, hint="SSL_CERT_FILE=FILE names another authority")
         if type(cause).__name__ == "ConnectError":
             return Failure("connection", f"{self.server} cannot be reached{text}")
         return Failure("connection", f"the connection to {self.server} broke{text}", maybe_billed=True)
@@ -218,6 +221,20 @@ class OpenAIModel:
                     default_headers={"Accept-Encoding": "identity"},
                 )
             return self._client
+
+
+def _wants_newer_limit(body: Mapping[str, Any]) -> bool:
+    """Whether a server refuses `max_tokens`; OpenAI says so in fields, others only in their own words."""
+    words = body.get("message")
+    return body.get("param") == "max_tokens" or (isinstance(words, str) and "max_completion_tokens" in words)
+
+
+def _distrusts_certificate(cause: BaseException | None) -> bool:
+    import ssl
+
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _structured(mode: Mode, reply: ChatReply) -> ChatReply:

@@ -142,4 +142,4 @@ def _amount(path: Path, where: str, key: str, value: Any) -> Decimal:
 
 
 def _invalid(path: Path, what: str) -> ConfigurationError:
-    return ConfigurationError(f"{path}: {what}. No token was spent. A price has these lines: {_EXAMPLE}")
+    return ConfigurationError(f"{path}: {what}. No token was spent.", hint=f"correct {path}; a price has these lines: {_EXAMPLE}")

@@ -32,6 +32,10 @@ class Failure(Exception):
     tries: int = TRIES
     maybe_billed: bool = False
     """True where the server may have done the work although its answer did not arrive."""
+    hint: str | None = None
+    """The key to set that helps."""
+    wants_newer_limit: bool = False
+    """The server refuses `max_tokens` and asks for `max_completion_tokens`."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -117,7 +121,9 @@ class RetryState:
     def _wait_after(self, failure: Failure) -> None:
         self._maybe_billed = self._maybe_billed or failure.maybe_billed
         if failure.final:
-            raise ModelRefused(failure.explanation, retries=tuple(self._retries), maybe_billed=self._maybe_billed) from failure
+            raise ModelRefused(
+                failure.explanation, hint=failure.hint, retries=tuple(self._retries), maybe_billed=self._maybe_billed
+            ) from failure
         self._failures += 1
         if failure.retry_after is None and self._failures >= failure.tries:
             raise self._unavailable(f"gave up after {self._failures} tries: {failure.explanation}") from failure

@@ -59,7 +59,8 @@ def _read(file: Path) -> Source:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         why = error.strerror or error
-        raise ConfigurationError(f"the policy file {file} cannot be read ({why}); `policy.files` in the settings names it") from None
+        hint = "correct policy.files in the settings, which names it"
+        raise ConfigurationError(f"the policy file {file} cannot be read ({why})", hint=hint) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"the policy file {file} is larger than {MAX_FILE_BYTES // 1024} kB")
     try:
@@ -76,4 +77,4 @@ def _refuse_http_send(file: Path, text: str) -> None:
     found = _HTTP_SEND.search(blank)
     if found:
         line = blank.count("\n", 0, found.start()) + 1
-        raise ConfigurationError(f"{file}:{line}: http.send is not available to policies; what they judge must be in the call's arguments")
+        raise ConfigurationError(f"{file}:{line}: http.send is not available to policies, which judge the call's arguments")

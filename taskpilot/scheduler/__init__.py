@@ -1,1 +1,1 @@
-"""When something is due, somebody has to wake up: APScheduler is the clock, the ledger decides."""
+"""The loop of `taskpilot serve`: APScheduler decides when it wakes up, the ledger decides what is due."""

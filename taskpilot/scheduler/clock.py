@@ -1,61 +1,83 @@
-"""APScheduler as the clock: it knows when each job is due next, and wakes the thread that asks the ledger."""
+"""APScheduler decides when the scheduler wakes up: for fires, for the next start in the queue, and for regular work."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from apscheduler.events import EVENT_JOB_SUBMITTED
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.date import DateTrigger
 
 from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.times import utc_now
+from taskpilot.schedules.schedule import every
 
 
 class Clock:
-    """Calls `wake` when a schedule is due, with its description. Its job store is memory, filled anew from the definitions.
+    """Calls functions at their times, in APScheduler's thread, and then `wake`: once all that is due at this moment were called.
 
-    It has one entry for each schedule, not for each job: a thousand jobs of one schedule are due at once, and whoever is woken asks the
-    ledger for all of them.
+    The functions note what is due and return at once; the thread that is woken asks the ledger. Nothing is stored: the entries are made
+    from the job files at each start.
     """
 
-    def __init__(self, wake: Callable[[str], None]) -> None:
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._functions: dict[str, Callable[[datetime], None]] = {}
+        self._schedules: set[str] = set()
+        self._moments: dict[str, datetime] = {}
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            jobstores={"default": MemoryJobStore()},
-            executors={"default": _WakingExecutor(wake)},
-            # A late job is never dropped here: whether it is late is for the ledger to judge.
+            jobstores={"default": _JobStore()},
+            executors={"default": _InlineExecutor(self._functions)},
+            # APScheduler drops no late job: the ledger judges what is late.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
-        self._entries: set[str] = set()
+        # APScheduler sends this event when it has gone through everything that is due: a thousand schedules are one wake-up.
+        self._scheduler.add_listener(lambda _event: wake(), EVENT_JOB_SUBMITTED)
 
     def start(self) -> None:
-        """Begins to keep time, in a thread of APScheduler's."""
+        """Starts APScheduler's thread."""
         self._scheduler.start()
 
-    def set_schedules(self, schedules: Mapping[str, Schedule]) -> None:
-        """From here on exactly these jobs are due, each by its schedule."""
-        wanted = {schedule.describe(): schedule for schedule in schedules.values()}
-        for entry in self._entries - wanted.keys():
-            # One that has no further fire has left the job store by itself.
-            with suppress(JobLookupError):
-                self._scheduler.remove_job(entry)
-        for entry in wanted.keys() - self._entries:
-            self._scheduler.add_job(_nothing, _ScheduleTrigger(wanted[entry]), id=entry, name=entry)
-        self._entries = set(wanted)
-
-    def look_again(self) -> None:
-        """Makes APScheduler look at the wall clock now: it sleeps by another clock, and the wall clock may have been set."""
-        if self._scheduler.running:
-            self._scheduler.wakeup()
-
     def stop(self) -> None:
-        """Wakes nobody any more."""
+        """Ends APScheduler's thread."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+    def set_schedules(self, schedules: Collection[Schedule], due: Callable[[Schedule, datetime], None]) -> None:
+        """Calls `due` from now on with each of exactly these schedules at each of its fires, and with the time of the fire.
+
+        One entry serves all the jobs of a schedule. The time is a hint: APScheduler does not offer every fire after a sleep.
+        """
+        wanted = {schedule.describe(): schedule for schedule in schedules}
+        for name in self._schedules - wanted.keys():
+            # A schedule without a further fire has left APScheduler's store by itself.
+            with suppress(JobLookupError):
+                self._scheduler.remove_job(name)
+            del self._functions[name]
+        for name in wanted.keys() - self._schedules:
+            self._add(name, _ScheduleTrigger(wanted[name]), partial(due, wanted[name]))
+        self._schedules = set(wanted)
+
+    def call_every(self, period: timedelta, function: Callable[[], None], *, name: str) -> None:
+        """Calls a function regularly, counted from now."""
+        self._add(name, _ScheduleTrigger(every(period, anchor=utc_now())), lambda _time: function())
+
+    def call_at(self, moment: datetime, function: Callable[[], None], *, name: str) -> None:
+        """Calls a function once; replaces the former moment of that name."""
+        if self._moments.get(name) != moment:
+            self._moments[name] = moment
+            self._add(name, DateTrigger(moment), lambda _time: function())
+
+    def _add(self, name: str, trigger: BaseTrigger, function: Callable[[datetime], None]) -> None:
+        self._functions[name] = function
+        self._scheduler.add_job(_nothing, trigger, id=name, name=name, replace_existing=True)
 
 
 class _ScheduleTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types
@@ -65,45 +87,67 @@ class _ScheduleTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no
         self._schedule = schedule
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """The next one after now: those before it are in the ledger's hands, and a month of seconds is not gone through here."""
+        """The first fire after now. Earlier ones are read from the ledger: APScheduler would go through a month of seconds one by one."""
         return self._schedule.next_after(now if previous_fire_time is None else max(previous_fire_time, now))
 
 
-class _WakingExecutor(BaseExecutor):  # type: ignore[misc]  # as above
-    """Runs nothing: it says that something is due. The times that it is offered are a hint, since not all are offered."""
+class _JobStore(MemoryJobStore):  # type: ignore[misc]  # as above
+    """Plans every entry anew when the wall clock was set back.
 
-    def __init__(self, wake: Callable[[str], None]) -> None:
+    APScheduler would sleep until the clock shows the old time again. It notices the step since it never sleeps longer than the shortest
+    period of `call_every`, and it measures its sleep by a clock that nobody sets.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._wake = wake
+        self._asked_at: datetime | None = None
+
+    def get_due_jobs(self, now: datetime) -> list[Any]:
+        """As the base class."""
+        before, self._asked_at = self._asked_at, now
+        if before is not None and now < before:
+            for entry in self.get_all_jobs():
+                entry.reschedule(entry.trigger)
+        due: list[Any] = super().get_due_jobs(now)
+        return due
+
+
+class _InlineExecutor(BaseExecutor):  # type: ignore[misc]  # as above
+    """Calls the function of an entry in APScheduler's own thread."""
+
+    def __init__(self, functions: dict[str, Callable[[datetime], None]]) -> None:
+        super().__init__()
+        self._functions = functions
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        del run_times
-        self._wake(job.id)
-        # Done at once. The base class counts it as begun only after this, so the sum is nothing.
+        # The entry may have been removed a moment ago.
+        if (function := self._functions.get(job.id)) is not None:
+            function(run_times[-1])
+        # Reported at once, or APScheduler leaves out the next fire. It counts this one after the call: the sum is zero.
         self._run_job_success(job.id, [])
 
 
 def _nothing() -> None:
-    """APScheduler wants a function."""
+    """APScheduler's entries need a function; `_InlineExecutor` calls another one, which is told the time."""
 
 
 class WakeEvent:
-    """Wakes its sleeper at the next ring, or at once where it rang since the last sleep.
+    """Ends the sleep of one thread: the next `wait`, where nobody waits now.
 
-    Not a threading.Event: a signal handler that sets one while the thread that it interrupts is inside of that event waits for itself,
-    for ever. SimpleQueue is made to be called again in the middle of its own call.
+    Not a threading.Event: a signal handler that calls `set` while its own thread is inside of the event's lock would wait for itself for
+    ever. SimpleQueue may be called again in the middle of its own call.
     """
 
     def __init__(self) -> None:
-        self._rings: SimpleQueue[None] = SimpleQueue()
+        self._calls: SimpleQueue[None] = SimpleQueue()
 
     def set(self) -> None:
         """Ends the sleep."""
-        self._rings.put(None)
+        self._calls.put(None)
 
-    def wait(self, seconds: float) -> None:
-        """Sleeps until somebody rings, at most so long. However often it rang, it is one ring."""
+    def wait(self, seconds: float | None = None) -> None:
+        """Sleeps until `set` is called, at most so long where a time is given. Several calls before it count as one."""
         with suppress(Empty):
-            self._rings.get(timeout=max(0.0, seconds))
+            self._calls.get(timeout=None if seconds is None else max(0.0, seconds))
             while True:
-                self._rings.get_nowait()
+                self._calls.get_nowait()

@@ -1,8 +1,9 @@
-"""What a scheduler does each time that it wakes up, with the time handed in."""
+"""What the scheduler does at each wake-up; the time is handed in."""
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,10 +12,9 @@ from typing import Final, Protocol
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
-from taskpilot.domain.fires import PUNCTUAL, WAKE_UP, ClockEvent, ClockEventKind, SchedulerState, StartOrder
+from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
-from taskpilot.ledger.claims import Claimed, Definitions
-from taskpilot.scheduler.alarms import Alarms
+from taskpilot.ledger.claims import Definitions
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.store import schedulers
@@ -23,19 +23,18 @@ from taskpilot.store.schedules import schedules_in_force
 
 
 class FolderWatch:
-    """Remembers how a folder looked when it was read last."""
+    """Finds out whether the files of a folder changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: frozenset[tuple[str, int, int, int]] | None = None
+        self._files: frozenset[tuple[str, int, int, int]] | None = None
 
     def changed(self) -> bool:
-        """Whether it looks different from the last time that this was asked; True the first time."""
-        looks = self._look()
-        before, self._seen = self._seen, looks
-        return looks != before
+        """Whether a file is new, changed or gone since the last call; True the first time."""
+        before, self._files = self._files, self._read()
+        return self._files != before
 
-    def _look(self) -> frozenset[tuple[str, int, int, int]]:
+    def _read(self) -> frozenset[tuple[str, int, int, int]]:
         try:
             with os.scandir(self._folder) as entries:
                 return frozenset(
@@ -54,35 +53,51 @@ def _stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
         return None
 
 
-TICK_EVERY: Final = timedelta(seconds=5)
-"""So often a scheduler says in the record that it is awake, reaps dead runs and looks at the job files."""
-QUEUE_EVERY: Final = timedelta(seconds=1)
-"""So often it looks whether somebody else put something into the queue."""
+REGULAR_EVERY: Final = timedelta(seconds=5)
+"""The regular work: write the scheduler's row, end the runs whose process is gone, look for changed job files."""
+LOOK_EVERY: Final = timedelta(seconds=1)
+"""Other processes put runs into the queue too, and the wall clock may be set: this is the longest sleep."""
 
 
 class Engine(Protocol):
     """Starts supervisors."""
 
     def submit(self, order: StartOrder) -> None:
-        """Hands over an order. Raises an exception where it cannot; the order is put back then."""
+        """Hands over an order. Raises an Exception where that fails; the order goes back into the queue then."""
         ...
 
 
 class Log(Protocol):
-    """Says what happened."""
+    """The log of the server."""
 
     def info(self, message: object, /, **fields: object) -> None:
-        """What happened."""
+        """Logs what happened."""
         ...
 
     def warning(self, message: object, /, **fields: object) -> None:
-        """What somebody should look at."""
+        """Logs what a person should look at."""
+        ...
+
+
+class Clock(Protocol):
+    """Decides when `tick` is called. Its functions are called in another thread, before the wake-up that they are for."""
+
+    def set_schedules(self, schedules: Collection[Schedule], due: Callable[[Schedule, datetime], None]) -> None:
+        """Calls `due` from now on with each of exactly these schedules at each of its fires, and with the time of the fire."""
+        ...
+
+    def call_every(self, period: timedelta, function: Callable[[], None], *, name: str) -> None:
+        """Calls a function regularly."""
+        ...
+
+    def call_at(self, moment: datetime, function: Callable[[], None], *, name: str) -> None:
+        """Calls a function once; replaces the former moment of that name."""
         ...
 
 
 @dataclass(slots=True)
-class Told:
-    """What a scheduler last said of itself."""
+class _Status:
+    """What the scheduler last wrote of itself into its row."""
 
     jobs: int = 0
     broken: tuple[str, ...] = ()
@@ -92,153 +107,160 @@ class Told:
 
     @property
     def failing(self) -> tuple[datetime, str] | None:
-        """Since when its turns fail, and the error."""
+        """Since when its ticks fail, and the error."""
         return None if self.failed_at is None else (self.failed_at, self.error or "")
 
 
 class Scheduler:
-    """Claims what is due, starts what is in the queue, ends what is dead, and says that it is awake.
+    """Claims what is due, starts what is in the queue, ends the runs of dead processes, and writes that it is awake.
 
-    One thread calls `turn`. What fails in it is told and tried again at the next turn: nothing is lost by it, since what is due is
-    derived from the cursors in the record.
+    One thread calls `tick` at each wake-up. An error in it is recorded, and everything is tried again at the next tick: nothing is lost,
+    since what is due is derived from the cursors in the store.
     """
 
     def __init__(
         self,
         deployment: Deployment,
         engine: Engine,
+        clock: Clock,
         *,
         scheduler_id: str,
         log: Log,
-        set_alarms: Callable[[Mapping[str, Schedule]], None] = lambda _schedules: None,
         changed: Callable[[frozenset[str]], None] = lambda _jobs: None,
         boottime: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
         self._engine = engine
+        self._clock = clock
         self._id = scheduler_id
         self._log = log
-        self._set_alarms = set_alarms
         self._changed = changed
-        """Told of the jobs whose counters changed, for their gateway groups."""
+        """Called with the jobs whose counters changed, for their gateway groups."""
         self._boottime = boottime
         self._watch = FolderWatch(deployment.settings.jobs_dir)
-        self._alarms = Alarms()
         self._jobs = Definitions({})
+        self._jobs_of: dict[Schedule, set[str]] = {}
         self._reload = False
-        self._told = Told()
-        self._everything = True
-        """The next claim looks at all jobs: at the start, after a reload, a sleep or a failure."""
-        self._next_tick: datetime | None = None
-        self._last_turn: tuple[datetime, float] | None = None
-        """When the last turn began, failed or not: by the wall clock, and by one that nobody sets."""
+        self._status = _Status()
+        self._due: deque[tuple[Schedule, datetime]] = deque()
+        """What the clock said since the last tick: schedules with the time of their fire."""
+        self._all_due = True
+        """The next claim asks for all jobs: at the start, after a reload, a sleep or a failure."""
+        self._regular_due = True
+        self._last_tick: tuple[datetime, float] | None = None
+        """When the last tick began, failed or not: by the wall clock, and by one that nobody sets."""
         self._gap: ClockEventKind | None = ClockEventKind.ASLEEP
-        """What may have happened to the time before this turn, until the record was asked about it; at the start, nobody was awake."""
+        """What may have happened to the time before this tick, until the store was asked about it; at the start, no scheduler ran."""
         self._asleep_since: datetime | None = None
         """Since when no scheduler was awake, until a claim has judged by it."""
-        self._ticked = False
+        self._row_written = False
         self.state = SchedulerState.STARTING
+        clock.call_every(LOOK_EVERY, lambda: None, name="look at the queue and the clock")
+        clock.call_every(REGULAR_EVERY, self._request_regular_work, name="regular work")
 
     def reload(self) -> None:
-        """Reads the job files again at the next turn, changed or not."""
+        """Reads the job files again at the next tick, changed or not."""
         # A plain flag: a signal handler sets it.
         self._reload = True
 
-    def turn(self) -> None:
-        """One wake-up. Never raises an Exception: an error is told in the record, the log and by `error`."""
+    def tick(self) -> None:
+        """The work of one wake-up. Never raises an Exception: an error is in the scheduler's row, the log and `error`."""
         try:
-            self._turn()
+            self._tick()
         except Exception as error:
             self._fail(error)
         else:
-            if self._told.error is not None:
-                self._log.info(f"the scheduler works again after: {self._told.error}")
-            self._told.error, self._told.failed_at = None, None
+            if self._status.error is not None:
+                self._log.info(f"the scheduler works again after: {self._status.error}")
+            self._status.error, self._status.failed_at = None, None
 
     @property
     def error(self) -> str | None:
-        """What the last turn failed with."""
-        return self._told.error
+        """What the last tick failed with."""
+        return self._status.error
 
-    def seconds_to_sleep(self) -> float:
-        """Until the next alarm or duty, at most a wake-up."""
-        now = self._deployment.now()
-        due = [now + WAKE_UP, now + QUEUE_EVERY]
-        if self._next_tick is not None:
-            due.append(self._next_tick)
-        if (alarm := self._alarms.next) is not None:
-            due.append(alarm)
-        return max(0.0, (min(due) - now).total_seconds())
-
-    def tell(self, state: SchedulerState) -> None:
-        """Writes how it stands. Raises StoreError or StoreBusy."""
+    def record_state(self, state: SchedulerState) -> None:
+        """Writes the scheduler's row with a new state. Raises StoreError or StoreBusy."""
         self.state = state
-        self._write(self._told.error)
+        self._write_row(self._status.error)
 
-    def _write(self, error: str | None) -> None:
-        told = self._told
+    def _write_row(self, error: str | None) -> None:
+        status = self._status
         with self._deployment.store.write() as connection:
             schedulers.tick(
                 connection,
                 self._id,
                 now=self._deployment.now(),
                 state=self.state,
-                lag=told.lag,
-                jobs=told.jobs,
-                broken=told.broken,
+                lag=status.lag,
+                jobs=status.jobs,
+                broken=status.broken,
                 error=error,
             )
-        self._ticked = True
+        self._row_written = True
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         now = self._deployment.now()
         self._presence.check()
-        self._look_at_clock(now)
-        duties = self._next_tick is None or now >= self._next_tick or self._asleep_since is not None
-        if self._reload or (duties and self._watch.changed()):
+        self._check_clock(now)
+        regular = self._regular_due or self._asleep_since is not None
+        self._regular_due = False
+        if self._reload or (regular and self._watch.changed()):
             self._read_jobs()
-        claimed = self.state in (SchedulerState.STARTING, SchedulerState.RUNNING) and self._claim(now)
-        if duties:
+        due = self._take_due()
+        claimed = self.state in (SchedulerState.STARTING, SchedulerState.RUNNING) and self._claim(due, now)
+        if regular:
             self._reap()
         if self.state is SchedulerState.RUNNING:
             self._dispatch()
-        if duties:
-            # A pass that came this far has failed with nothing.
-            self._write(None)
-            self._next_tick = now + TICK_EVERY
+        if regular:
+            # A tick that came this far has not failed.
+            self._write_row(None)
             if not claimed:
                 self._deployment.store.checkpoint()
 
-    def _look_at_clock(self, now: datetime) -> None:
-        """Finds out whether no scheduler was awake for longer than two wake-ups; notes that, and a clock that was set."""
-        if self._next_tick is not None and now < self._next_tick - 2 * TICK_EVERY:
-            # The clock was set back: the next duty would be an hour away.
-            self._next_tick = now
-        before, self._last_turn = self._last_turn, (now, self._boottime())
+    def _request_regular_work(self) -> None:
+        self._regular_due = True
+
+    def _note_due(self, schedule: Schedule, time: datetime) -> None:
+        self._due.append((schedule, time))
+
+    def _take_due(self) -> dict[Schedule, datetime]:
+        due: dict[Schedule, datetime] = {}
+        while self._due:
+            schedule, time = self._due.popleft()
+            due.setdefault(schedule, time)
+        return due
+
+    def _check_clock(self, now: datetime) -> None:
+        """Records that no scheduler was awake for longer than two wake-ups, and that the clock was set."""
+        before, self._last_tick = self._last_tick, (now, self._boottime())
         if before is not None:
-            stepped = (now - before[0]) - timedelta(seconds=self._last_turn[1] - before[1])
+            stepped = (now - before[0]) - timedelta(seconds=self._last_tick[1] - before[1])
             if now - before[0] >= PUNCTUAL:
                 self._gap = ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP
             if stepped <= -PUNCTUAL:
-                self._note(ClockEventKind.BACKWARD, before[0], now)
+                self._record_clock_event(ClockEventKind.BACKWARD, before[0], now)
+                # The row's last tick is in the future now.
+                self._regular_due = True
         if self._gap is None:
             return
         with self._deployment.store.read() as connection:
-            # What it wrote at its start, before its first pass, says nothing of the time before.
-            last = schedulers.last_tick(connection, but=None if self._ticked else self._id)
+            # What this scheduler wrote at its start, before its first tick, says nothing about the time before.
+            last = schedulers.last_tick(connection, but=None if self._row_written else self._id)
         if last is not None and now - last >= PUNCTUAL:
-            self._note(self._gap, last, now)
-            self._everything, self._asleep_since = True, last
+            self._record_clock_event(self._gap, last, now)
+            self._all_due, self._asleep_since = True, last
         self._gap = None
 
-    def _note(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
-        words = {
+    def _record_clock_event(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
+        sentences = {
             ClockEventKind.ASLEEP: "no scheduler was awake",
             ClockEventKind.FORWARD: "the clock was set forward",
             ClockEventKind.BACKWARD: "the clock was set back",
         }
-        self._log.warning(f"{words[kind]}: from {start.isoformat()} to {end.isoformat()}")
+        self._log.warning(f"{sentences[kind]}: from {start.isoformat()} to {end.isoformat()}")
         with self._deployment.store.write() as connection:
             schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
 
@@ -247,37 +269,37 @@ class Scheduler:
         self._jobs = follow_definitions(self._deployment, again=True)
         broken = self._jobs.complaints
         with self._deployment.store.read() as connection:
-            force = schedules_in_force(connection)
+            in_force = schedules_in_force(connection)
         schedules = {job: spec.schedule for job, spec in self._jobs.specs.items() if spec.schedule is not None} | {
-            job: schedule_of(force[job].schedule) for job in self._jobs.broken if job in force
+            job: schedule_of(in_force[job].schedule) for job in self._jobs.broken if job in in_force
         }
-        self._alarms.set(schedules, after={job: one.cursor for job, one in force.items() if one.cursor is not None})
-        self._set_alarms(schedules)
-        if (len(self._jobs.specs), broken) != (self._told.jobs, self._told.broken):
+        self._jobs_of = {}
+        for job, schedule in schedules.items():
+            self._jobs_of.setdefault(schedule, set()).add(job)
+        # Before the claim that asks for all: what becomes due between the two is in that claim or in a wake-up.
+        self._clock.set_schedules(self._jobs_of.keys(), self._note_due)
+        if (len(self._jobs.specs), broken) != (self._status.jobs, self._status.broken):
             self._log.info(f"{len(self._jobs.specs)} jobs are defined", broken=len(broken))
-        for line in set(broken) - set(self._told.broken):
+        for line in set(broken) - set(self._status.broken):
             self._log.warning(f"broken job file: {line}")
-        self._told.jobs, self._told.broken = len(self._jobs.specs), broken
-        self._everything = True
+        self._status.jobs, self._status.broken = len(self._jobs.specs), broken
+        self._all_due = True
 
-    def _claim(self, now: datetime) -> bool:
+    def _claim(self, due: Mapping[Schedule, datetime], now: datetime) -> bool:
         """Whether anything was due."""
-        ringing = self._alarms.ring(now)
-        if not ringing and not self._everything:
+        if due:
+            self._status.lag = max(timedelta(0), now - min(due.values()))
+        only = None if self._all_due else frozenset[str]().union(*(self._jobs_of.get(schedule, ()) for schedule in due))
+        if only is not None and not only:
             return False
-        self._told.lag = max((now - due for due in ringing.values()), default=timedelta(0))
-        only = None if self._everything else frozenset(ringing)
-        claimed = self._deployment.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, failing=self._told.failing)
-        self._everything, self._asleep_since = False, None
-        self._tell_of(claimed)
-        return bool(claimed.outcomes)
-
-    def _tell_of(self, claimed: Claimed) -> None:
+        claimed = self._deployment.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, failing=self._status.failing)
+        self._all_due, self._asleep_since = False, None
         if claimed.outcomes:
-            words = ", ".join(f"{number} {outcome}" for outcome, number in sorted(claimed.outcomes.items()) if number)
-            self._log.info(f"claimed what was due: {words}", **{str(outcome): number for outcome, number in claimed.outcomes.items()})
+            counts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(claimed.outcomes.items()) if number)
+            self._log.info(f"claimed what was due: {counts}", **{str(outcome): number for outcome, number in claimed.outcomes.items()})
         if claimed.jobs:
             self._changed(claimed.jobs)
+        return bool(claimed.outcomes)
 
     def _reap(self) -> None:
         lost = self._deployment.ledger.reap()
@@ -298,16 +320,17 @@ class Scheduler:
                     self._deployment.queue.requeue(order)
                 raise
             del orders[0]
+        if (start := self._deployment.queue.next_start()) is not None:
+            self._clock.call_at(start, lambda: None, name="next start in the queue")
 
     def _fail(self, error: Exception) -> None:
-        words = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
-        if words != self._told.error:
-            self._log.warning(f"the scheduler could not do its work and tries again: {words}")
-        self._told.error, self._told.failed_at = words, self._told.failed_at or self._deployment.now()
-        self._everything = True
+        message = error.one_line if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
+        if message != self._status.error:
+            self._log.warning(f"the scheduler could not do its work and tries again: {message}")
+        self._status.error, self._status.failed_at = message, self._status.failed_at or self._deployment.now()
+        # The next tick, a second later at most, tries everything again.
+        self._all_due = self._regular_due = True
         if not isinstance(error, StoreError | StoreBusy):
-            # It is awake, and somebody should see what it cannot do.
+            # The store can be written: its row says what fails.
             with suppress(StoreError, StoreBusy):
-                self._write(words)
-        # At the next turn, a second later, all duties are tried again.
-        self._next_tick = None
+                self._write_row(message)

@@ -1,7 +1,8 @@
-"""The life of a server: from its first turn over every wake-up to the drain, in the main thread; told to systemd."""
+"""The life of a server in the main thread: from its first tick over every wake-up to the drain; reported to systemd."""
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ class Notifier:
         # A leading @ is systemd's way to write an abstract socket.
         self._address = None if address is None else "\0" + address[1:] if address.startswith("@") else address
 
-    def tell(self, *lines: str) -> None:
+    def send(self, *lines: str) -> None:
         """Sends lines such as `READY=1`. Never raises."""
         if self._address is None:
             return
@@ -30,8 +31,48 @@ class Notifier:
             connection.sendall("\n".join(lines).encode())
 
 
+class TelemetryThread:
+    """Calls `push` at the start, at each request and at the end. A gateway that hangs delays no fire.
+
+    Errors are ignored: what was not delivered stays pending in the store, and the next push delivers it.
+    """
+
+    def __init__(self, push: Callable[[], None], *, first: Callable[[], None] = lambda: None) -> None:
+        self._push = push
+        self._first = first
+        self._requested = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="taskpilot-telemetry", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def request(self) -> None:
+        """Makes it push soon."""
+        self._requested.set()
+
+    def stop(self, seconds: float) -> None:
+        """Pushes once more, and waits for that so many seconds at most."""
+        self._stopping.set()
+        self._requested.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        with suppress(Exception):
+            self._first()
+        while True:
+            with suppress(Exception):
+                self._push()
+            if self._stopping.is_set():
+                return
+            self._requested.wait()
+            self._requested.clear()
+
+
 _GRACE_SECONDS: Final = 15.0
-"""After SIGTERM a supervisor gives its job 10 s, then kills it, then records; a second one makes it kill at once."""
+"""After SIGTERM a supervisor gives its job 10 s, then kills it, then records; a second SIGTERM makes it kill at once."""
 _KILL_SECONDS: Final = 5.0
 
 
@@ -53,7 +94,7 @@ class Engine(Protocol):
 
 
 class Serving:
-    """Turns the scheduler until a signal asks for the end: SIGTERM or SIGINT; a second one cuts the drain short. SIGHUP reads the jobs."""
+    """Calls the scheduler at each wake-up until SIGTERM or SIGINT; a second signal cuts the drain short. SIGHUP reads the job files."""
 
     def __init__(
         self,
@@ -65,7 +106,7 @@ class Serving:
         *,
         wake_event: WakeEvent,
         drain_seconds: float,
-        say: Callable[[str], None] = lambda _line: None,
+        echo: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._scheduler = scheduler
         self._engine = engine
@@ -73,81 +114,78 @@ class Serving:
         self._notifier = notifier
         self._log = log
         self._drain_seconds = drain_seconds
-        self._say = say
-        """For what nobody may miss, also where no log can be written: a full disk has the log on it too."""
-        self._said: str | None = None
+        self._echo = echo
+        """Prints what a person must see even if no log can be written: a full disk has the log on it too."""
+        self._printed_error: str | None = None
         self._wake_event = wake_event
-        """Rung by any thread: something is due, in the queue, or a place is free."""
-        self._asked = 0
-        self._turned = time.monotonic()
+        """Set by any thread: something is due or in the queue, or a run has ended."""
+        self._stop_signals = 0
+        self._ticked_at = time.monotonic()
 
-    def seconds_since_turn(self) -> float:
-        """How long ago the loop went round last."""
-        return time.monotonic() - self._turned
+    def seconds_since_tick(self) -> float:
+        """How long ago the last tick ended."""
+        return time.monotonic() - self._ticked_at
 
     def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
-        """Returns when the drain is over. Only for the main thread. `ready` is called when the first fires can be met."""
-        before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        """Returns when the drain is over. Only for the main thread. `ready` is called when runs can be started."""
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
-            while not self._asked and not self._engine.wait_ready(0.1):
-                self._go_round()
-            if not self._asked:
+            # First: what becomes due while the first tick reads the job files is a wake-up, or in that tick's claim.
+            self._clock.start()
+            while not self._stop_signals and not self._engine.wait_ready(0.1):
+                self._tick()
+            if not self._stop_signals:
                 self._scheduler.state = SchedulerState.RUNNING
-                self._clock.start()
-                self._go_round()
-                self._notifier.tell("READY=1", "STATUS=it keeps time")
+                self._tick()
+                self._notifier.send("READY=1", "STATUS=scheduler running")
                 ready()
-            while not self._asked:
-                self._wake_event.wait(self._scheduler.seconds_to_sleep())
-                self._go_round()
+            while not self._stop_signals:
+                self._wake_event.wait()
+                self._tick()
             self._drain()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _go_round(self) -> None:
-        self._scheduler.turn()
-        self._clock.look_again()
-        self._turned = time.monotonic()
-        if (error := self._scheduler.error) != self._said:
-            self._said = error
-            self._say("it works again" if error is None else f"it cannot do its work and tries again: {error}")
-        if self._scheduler.error is None:
-            self._notifier.tell("WATCHDOG=1")
+    def _tick(self) -> None:
+        self._scheduler.tick()
+        self._ticked_at = time.monotonic()
+        error = self._scheduler.error
+        if error != self._printed_error:
+            self._printed_error = error
+            self._echo("the scheduler works again" if error is None else f"the scheduler could not do its work and tries again: {error}")
+        if error is None:
+            self._notifier.send("WATCHDOG=1")
         else:
-            # Alive and trying: systemd must not take a store that is away for a hang.
-            self._notifier.tell("WATCHDOG=1", f"STATUS={self._scheduler.error}"[:500])
+            # systemd must not restart a server whose store is away: the server is alive, and goes on when the store is back.
+            self._notifier.send("WATCHDOG=1", f"STATUS={error}"[:500])
 
     def _drain(self) -> None:
-        self._notifier.tell("STOPPING=1", "STATUS=it waits for its runs")
-        self._clock.stop()
+        self._notifier.send("STOPPING=1", "STATUS=waiting for its runs to end")
         self._scheduler.state = SchedulerState.DRAINING
         self._log.info(f"asked to end: no new fires; {self._engine.living} runs have {self._drain_seconds:g} s to end by themselves")
-        heard = self._asked
-        self._wait_for_runs(self._drain_seconds, heard)
+        self._wait_for_runs(self._drain_seconds)
         for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGTERM, _KILL_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
             if self._engine.living == 0:
                 break
-            self._log.warning(
-                f"{self._engine.living} runs are ended by {number.name}; what is journaled is kept, and a retry goes on with it"
-            )
+            self._log.warning(f"{self._engine.living} runs are ended by {number.name}; a retry continues from what is journaled")
             self._engine.signal_all(number)
-            heard = self._asked
-            self._wait_for_runs(seconds, heard)
+            self._wait_for_runs(seconds)
+        self._clock.stop()
         with suppress(Exception):
-            self._scheduler.tell(SchedulerState.STOPPED)
+            self._scheduler.record_state(SchedulerState.STOPPED)
         self._log.info("the server has ended")
 
-    def _wait_for_runs(self, seconds: float, heard: int) -> None:
-        """Until no run is left, the time is over, or another signal wants it shorter."""
-        until = time.monotonic() + seconds
-        while self._engine.living and self._asked == heard and (left := until - time.monotonic()) > 0:
-            self._wake_event.wait(min(left, 1.0))
-            self._go_round()
+    def _wait_for_runs(self, seconds: float) -> None:
+        """Until no run is left, the time is over, or another signal asks for a quicker end."""
+        signals, until = self._stop_signals, time.monotonic() + seconds
+        while self._engine.living and self._stop_signals == signals and (left := until - time.monotonic()) > 0:
+            self._wake_event.wait(left)
+            self._tick()
 
-    def _hear(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._scheduler.reload()
         else:
-            self._asked += 1
+            self._stop_signals += 1
         self._wake_event.set()

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from taskpilot.domain.options import checked_options
 from taskpilot.domain.schedule import Schedule, in_utc
 from taskpilot.domain.times import EPOCH, format_duration, parse_duration, to_micros
 from taskpilot.schedules.crontab import Crontab, normalise
@@ -94,6 +95,7 @@ class At(Schedule):
         return self.when if since <= self.when <= moment else None
 
 
+@checked_options("cron")
 def cron(expression: str, *, timezone: str = "UTC") -> Schedule:
     """Due when the wall clock of a zone matches a crontab expression: five fields, or `@daily` and its kin.
 
@@ -104,6 +106,7 @@ def cron(expression: str, *, timezone: str = "UTC") -> Schedule:
     return Cron(Crontab(normalise(expression), _zone(timezone)))
 
 
+@checked_options("every")
 def every(period: str | timedelta, *, anchor: datetime | str | None = None) -> Schedule:
     """Due at anchor + n periods for every whole n, also before the anchor; the anchor is 1970-01-01T00:00Z where none is given.
 
@@ -111,10 +114,11 @@ def every(period: str | timedelta, *, anchor: datetime | str | None = None) -> S
     """
     duration = parse_duration(period)
     if duration < SHORTEST_PERIOD:
-        raise ValueError(f"every({period!r}) is shorter than {format_duration(SHORTEST_PERIOD)}; let the job loop instead")
+        raise ValueError(f"{period!r} is shorter than {format_duration(SHORTEST_PERIOD)}; let the job loop instead")
     return Every(duration, EPOCH if anchor is None else _instant(anchor))
 
 
+@checked_options("at")
 def at(when: str | datetime) -> Schedule:
     """Due once, at an instant: ISO 8601 text or a datetime, with its offset. Raises ValueError where the offset is missing."""
     return At(_instant(when))

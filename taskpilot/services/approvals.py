@@ -51,7 +51,7 @@ def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, 
     with deployment.store.write() as connection:
         decision = tasks.get_decision(connection, parsed)
         if decision is None:
-            raise NotFound(f"there is no decision {parsed}; `taskpilot decisions list` shows them")
+            raise NotFound(f"there is no decision {parsed}", hint="taskpilot decisions list")
         _check_pending(decision)
         tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=deployment.now())
         totals.mark_dirty(connection, decision.job)

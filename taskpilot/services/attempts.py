@@ -175,7 +175,7 @@ class Attempts:
         deployment = self._deployment
         run = self._run(grant.run_id)
         failed = run.reason.code not in (ReasonCode.SIGNAL, ReasonCode.LEASE)
-        seconds = backoff(run.attempts, random.random()).total_seconds() if failed else 0.0  # noqa: S311  no secret
+        seconds = backoff(self._spec.retry, run.attempts, random.random()).total_seconds() if failed else 0.0  # noqa: S311  no secret
         if (fire := overtaken_by(self._spec, run.scheduled_for, deployment.now() + timedelta(seconds=seconds))) is not None:
             self._release(grant, _overtaken(run, utc_text(fire)))
             return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Final
 from uuid import UUID
 
@@ -36,9 +37,9 @@ def backup_store(settings: Settings, target: Path | None, *, now: datetime) -> P
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / f"taskpilot-{now:%Y%m%dT%H%M%SZ}.db"
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target} exists; a backup never goes over a file: name another one")
+        raise UsageError(f"{target} exists, and a backup never goes over a file", hint="name another file")
     if not target.parent.is_dir():
-        raise UsageError(f"{target.parent} is not a folder: make it, or name another file")
+        raise UsageError(f"{target.parent} is not a folder", hint=f"mkdir -p {quote(str(target.parent))}")
     creation.backup(settings.state_dir, target)
     return target
 
@@ -72,7 +73,7 @@ def prune_history(deployment: Deployment, older_than: timedelta, *, dry_run: boo
     or StoreBusy.
     """
     if older_than < pruning.YOUNGEST:
-        raise UsageError("what is younger than a day is never pruned: give --older-than at least 1d")
+        raise UsageError("what is younger than a day is never pruned", hint="give --older-than at least 1d")
     if "store" not in vars(deployment) and not (deployment.settings.state_dir / FILE).exists():
         return Pruned()
     before = deployment.now() - older_than

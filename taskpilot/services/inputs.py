@@ -47,7 +47,8 @@ def _find(text: str, name: str, *, root: Path, typed: bool) -> Path:
         if candidate.is_file():
             return candidate
     looked = " and ".join(dict.fromkeys(str(candidate) for candidate in candidates))
-    raise UsageError(f"parameter {name}: there is no file {one_line(looked)}; type `-p {name}=FILE`, or `-p {name}=-` for standard input")
+    hint = f"type `-p {name}=FILE`, or `-p {name}=-` for standard input"
+    raise UsageError(f"parameter {name}: there is no file {one_line(looked)}", hint=hint)
 
 
 def _target(run_dir: Path, name: str, text: str) -> Path:

@@ -22,7 +22,7 @@ def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
     with deployment.store.write() as connection:
         pause = schedules.pauses_in_force(connection).get(name)
         if pause is not None:
-            raise TransitionRefused(f"job {name} is already {paused(pause)}; `taskpilot jobs resume {name}` ends that")
+            raise TransitionRefused(f"job {name} is {paused(pause)} already", hint=f"taskpilot jobs resume {name}")
         schedules.begin_pause(connection, name, by=by, note=note, now=deployment.now())
         totals.mark_dirty(connection, name)
     return f"job {name} is paused: its fires are recorded as paused, what runs goes on; `taskpilot jobs resume {name}` ends it"
@@ -58,7 +58,7 @@ def read_definitions(deployment: Deployment, *, again: bool = False) -> Definiti
     try:
         catalog = deployment.reread_jobs() if again else deployment.catalog
     except ConfigurationError as error:
-        return Definitions({}, dict.fromkeys(known, str(error)), complaints=(str(error),))
+        return Definitions({}, dict.fromkeys(known, error.one_line), complaints=(error.one_line,))
     return Definitions(
         catalog.jobs, _broken(catalog, set(known)), _changed_at(catalog.directory), complaints=tuple(map(str, catalog.broken))
     )

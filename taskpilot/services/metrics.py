@@ -114,14 +114,15 @@ def _retired(deployment: Deployment, url: str, job: str) -> Pruned:
     try:
         retire_group(deployment.store, url, deployment.settings.state_dir, job, seconds_left=PUSH_SECONDS)
     except GatewayUnreachable as error:
-        return Pruned(job, Outcome.FAILED, str(error))
+        return Pruned(job, Outcome.FAILED, error.one_line)
     return Pruned(job, Outcome.REMOVED)
 
 
 def _gateway(deployment: Deployment) -> str:
     url = deployment.settings.pushgateway_url
     if url is None:
-        raise ConfigurationError("no Pushgateway is set: name it by TASKPILOT_PUSHGATEWAY_URL, or as pushgateway_url in taskpilot.toml")
+        hint = "set TASKPILOT_PUSHGATEWAY_URL, or pushgateway_url in taskpilot.toml"
+        raise ConfigurationError("no Pushgateway is set", hint=hint)
     return url
 
 
@@ -136,12 +137,13 @@ def push_quietly(deployment: Deployment, job: str | None = None) -> str:
     except TaskPilotError as error:
         if error.permanent:
             raise
-        return f"nothing: {error}"
+        return f"nothing: {error.one_line}"
     delivered = [one.job for one in results if one.result is not None and one.result.delivered]
     others = [one.job for one in results if one.foreign_store is not None]
     if others:
         raise ConfigurationError(
-            f"another store fills the gateway's group of {', '.join(others)}: give one of the two deployments another TASKPILOT_DEPLOYMENT"
+            f"another store fills the gateway's group of {', '.join(others)}",
+            hint="give one of the two deployments another TASKPILOT_DEPLOYMENT",
         )
     failed = [f"{one.job} ({one.result.error})" for one in results if one.result is not None and not one.result.delivered]
     return f"{len(delivered)} of {len(results)} jobs to the gateway" + (f"; pending: {', '.join(failed)}" if failed else "")

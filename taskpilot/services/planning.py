@@ -113,8 +113,9 @@ def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None
 def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Prices) -> None:
     if not prices.known(model, base_url=deployment.settings.openai_base_url):
         raise ConfigurationError(
-            f"job {spec.name} has a budget of {spec.ceilings.usd} USD, but the price of {one_line(model)} is not known: add it to "
-            f"{deployment.settings.root / 'prices.toml'}, or give the budget in tokens or calls. No token was spent."
+            f"job {spec.name} has a budget of {spec.ceilings.usd} USD, but the price of {one_line(model)} is not known. "
+            "No token was spent.",
+            hint=f"add it to {deployment.settings.root / 'prices.toml'}, or give the budget in tokens or calls",
         )
 
 
@@ -122,7 +123,8 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | Reason:
     if text == "auto":
         if spec.schedule is None:
             raise UsageError(
-                f"job {spec.name} has no schedule, so --scheduled-for auto names no fire; leave it out, or give the job a schedule="
+                f"job {spec.name} has no schedule, so --scheduled-for auto names no fire",
+                hint="leave --scheduled-for out, or give the job a schedule=",
             )
         window = catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
         fire = spec.schedule.latest_at_or_before(now, within=window)
@@ -132,9 +134,9 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | Reason:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--scheduled-for {one_line(text)}: write it like 2026-12-24T08:00+01:00, or auto") from None
+        raise UsageError(f"--scheduled-for {one_line(text)} is not a time", hint="write it like 2026-12-24T08:00+01:00, or auto") from None
     if when.tzinfo is None:
-        raise UsageError(f"--scheduled-for {one_line(text)} has no zone: write it like 2026-12-24T08:00+01:00")
+        raise UsageError(f"--scheduled-for {one_line(text)} has no zone", hint="write it like 2026-12-24T08:00+01:00")
     try:
         return when.astimezone(UTC)
     except OverflowError:

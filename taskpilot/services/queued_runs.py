@@ -28,8 +28,8 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
     files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
     if files:
         raise UsageError(
-            f"parameter {one_line(', '.join(files))} names a file of the server's machine, which nobody may choose from elsewhere: "
-            "leave it to the job's default, or type `taskpilot run` there"
+            f"parameter {one_line(', '.join(files))} names a file of the server's machine, which nobody may choose from elsewhere",
+            hint="leave it to the job's default, or type `taskpilot run` there",
         )
     plan = plan_run(deployment, RunRequest(job, values=parameters, model=model))
     assert isinstance(plan, RunPlan), "a run that names no fire is always due"
@@ -50,7 +50,7 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
         plan = _plan(deployment, order)
     except (ConfigurationError, UsageError, NotFound) as error:
         # Its words are the checks' own, and name no secret.
-        deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION, {"error": str(error)}))
+        deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION, {"error": error.one_line}))
         return None
     with Interrupts() as interrupts, deployment.store.held():
         try:

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import TransitionRefused, UsageError
@@ -12,7 +12,7 @@ from taskpilot.domain.ids import parse_id
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RESUMABLE, FireOutcome, Run, RunStatus, RunSummary, exit_code
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.process import Interrupts
@@ -31,15 +31,6 @@ _HOLD_SECONDS: Final = 0.5
 """Between two looks at whether the run in the way has ended."""
 _START_SHARE: Final = 0.2
 """Seconds of the half second that a push at a run's start may take; it goes on beside the job."""
-
-
-@dataclass(frozen=True)
-class StepAnswer:
-    """What a person says of an uncertain or diverged call."""
-
-    step_id: str
-    kind: Literal["done", "again", "fail"]
-    result: Any = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +97,7 @@ def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
             raise TransitionRefused(f"run {run.id} is {standing.status}: it waits for no answer")
         step = steps.get_step(connection, run.id, step_id)
         if step is None:
-            raise UsageError(f"run {run.id} has no step {step_id}; `taskpilot runs show {run.id}` shows those that wait")
+            raise UsageError(f"run {run.id} has no step {step_id}", hint=f"taskpilot runs show {run.id}")
         if step.kind is not StepKind.CALL:
             raise TransitionRefused(f"step {step_id} is not a tool call; it is retried automatically")
         if step.status not in (StepStatus.UNKNOWN, StepStatus.DIVERGED, StepStatus.FAILED):

@@ -32,9 +32,9 @@ def crontab(jobs: Sequence[JobSpec], places: Places, *, now: datetime) -> str:
         try:
             lines += [f"# {spec.name}: {_described(spec)}", *crontab_lines(spec, places, now=now)]
         except UsageError as error:
-            refused.append(str(error))
+            refused.append(error)
     if refused:
-        raise UsageError("; ".join(refused))
+        raise UsageError(problems=refused)
     return "\n".join([_HEADER, *lines]) + "\n"
 
 
@@ -101,4 +101,4 @@ def _described(spec: JobSpec) -> str:
 
 
 def _refusal(spec: JobSpec, why: str, instead: str) -> UsageError:
-    return UsageError(f"job {spec.name}: {why}; use {instead}")
+    return UsageError(f"job {spec.name}: {why}", hint=f"use {instead}")

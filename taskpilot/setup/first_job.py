@@ -106,7 +106,7 @@ def make_starting_point(folder: Path) -> StartingPoint:
         lines = {line.strip().strip("/") for line in (folder / ".gitignore").read_text(encoding="utf-8", errors="replace").splitlines()}
     except OSError as error:
         raise UsageError(
-            f"{error.filename or folder} cannot be written: {error.strerror}; name another folder: `taskpilot init DIR`"
+            f"{error.filename or folder} cannot be written: {error.strerror}", hint="name another folder: taskpilot init DIR"
         ) from error
     missing = tuple(line for line in _SECRET_LINES if line.strip("/") not in lines)
     return StartingPoint(tuple(wrote), tuple(kept), has_first_job, missing)
@@ -119,7 +119,7 @@ def _jobs_folder(folder: Path) -> str:
         return str(jobs.relative_to(folder.resolve()))
     except ValueError:
         raise UsageError(
-            f"the settings look for jobs in {jobs}, outside of {folder}: unset TASKPILOT_JOBS, or write the job there"
+            f"the settings look for jobs in {jobs}, outside of {folder}", hint="unset TASKPILOT_JOBS, or write the job there"
         ) from None
 
 

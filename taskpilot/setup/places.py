@@ -13,6 +13,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from taskpilot.config import Settings
+from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.schedules.schedule import Cron, Every
@@ -70,9 +71,7 @@ def places_of(settings: Settings) -> Places:
         user_home=Path(account.pw_dir),
         host_zone=host_zone(),
         drain_timeout=settings.drain_timeout,
-        environment=tuple(
-            sorted({source.removeprefix("env ") for field, source in sources.items() if field not in _SAID and source.startswith("env ")})
-        ),
+        environment=tuple(sorted({variable for field, variable in settings.variables.items() if field not in _SAID})),
     )
 
 
@@ -109,10 +108,10 @@ def exported(jobs: Iterable[JobSpec], said: Iterable[str]) -> list[JobSpec]:
     names = list(dict.fromkeys(said))
     for name in names:
         if name in known and known[name].schedule is None:
-            raise UsageError(f"job {name} has no schedule, so there is nothing to export; `taskpilot run {name}` runs it")
+            raise UsageError(f"job {name} has no schedule, so there is nothing to export", hint=f"taskpilot run {name}")
     found = [known[name] for name in names] or [spec for spec in known.values() if spec.schedule is not None]
     if not found:
-        raise UsageError("no job has a schedule, so there is nothing to export; `taskpilot jobs list` shows what is defined")
+        raise UsageError("no job has a schedule, so there is nothing to export", hint="taskpilot jobs list")
     return found
 
 
@@ -142,7 +141,7 @@ def _program() -> tuple[str, ...]:
 
 
 def _is_elsewhere(source: str) -> bool:
-    return source.startswith(("env ", "--"))
+    return source not in ("default", SETTINGS_FILE, PROJECT_FILE)
 
 
 _DAY: Final = timedelta(days=1)

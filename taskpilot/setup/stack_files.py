@@ -47,7 +47,8 @@ def make_stack_files(
     folder = _folder(settings.root, Path(__file__).parents[2] if beside is None else beside)
     state_dir = settings.state_dir
     if _UNQUOTABLE & set(str(state_dir)):
-        raise UsageError("the state dir's path has a quote or a line end in it, which .env cannot hold; name another one by TASKPILOT_HOME")
+        sentence = "the state dir's path has a quote or a line end in it, which .env cannot hold"
+        raise UsageError(sentence, hint="name another state dir by TASKPILOT_HOME")
     logs = state_dir / LOG_FILE.parent
     env = folder / ENV_FILE
     prepare_state_dir(state_dir)
@@ -66,8 +67,8 @@ def _folder(*candidates: Path) -> Path:
         if (folder / COMPOSE_FILE).is_file():
             return folder
     raise ConfigurationError(
-        f"there is no {COMPOSE_FILE} in {candidates[0]}, and this program does not run from a checkout that has one; "
-        "the stack lives in TaskPilot's repository: copy that file and observability/ into the root, and try again"
+        f"there is no {COMPOSE_FILE} in {candidates[0]}, and this program does not run from a checkout that has one",
+        hint="copy that file and observability/ from TaskPilot's repository into the root, and try again",
     )
 
 

@@ -45,9 +45,9 @@ def job_units(jobs: Sequence[JobSpec], places: Places, *, name: str, now: dateti
             units[f"{name}-{spec.name}.timer"] = _timer(spec, now)
             units[f"{name}-{spec.name}.service"] = _run_service(spec, places)
         except UsageError as error:
-            refused.append(str(error))
+            refused.append(error)
     if refused:
-        raise UsageError("; ".join(refused))
+        raise UsageError(problems=refused)
     return units
 
 
@@ -219,7 +219,7 @@ def exec_line(command: Sequence[str]) -> str:
 
 def _word(text: str) -> str:
     if not text.isascii() and any(0xD800 <= ord(character) < 0xE000 for character in text):
-        raise UsageError(f"a unit cannot hold the path {one_line(repr(text), limit=80)}: it is no UTF-8; rename the folder")
+        raise UsageError(f"a unit cannot hold the path {one_line(repr(text), limit=80)}: it is no UTF-8", hint="rename the folder")
     escaped = "".join(
         f"\\x{ord(character):02x}" if ord(character) < 32 or ord(character) == 127 else _ESCAPES.get(character, character)
         for character in text
@@ -249,4 +249,4 @@ def _described(spec: JobSpec) -> str:
 
 
 def _refusal(spec: JobSpec, why: str) -> UsageError:
-    return UsageError(f"job {spec.name}: {why}; use `taskpilot serve` (`taskpilot export systemd --serve` writes its unit)")
+    return UsageError(f"job {spec.name}: {why}", hint="use `taskpilot serve` (`taskpilot export systemd --serve` writes its unit)")

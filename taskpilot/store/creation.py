@@ -5,8 +5,9 @@ import os
 import sqlite3
 import stat
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from sqlalchemy import Engine, text
@@ -14,7 +15,7 @@ from sqlalchemy import Engine, text
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
 from taskpilot.store import tables
 from taskpilot.store.connections import FILE, BusyTimeout, connect, make_engine
-from taskpilot.store.errors import KEPT, file_errors, store_errors
+from taskpilot.store.errors import ANOTHER_STATE_DIR, KEPT, file_errors, store_errors
 
 CREATION_SECONDS: Final = 30.0
 """Making or upgrading a store takes a second; who waits longer than this for another one's is told so."""
@@ -38,7 +39,7 @@ def prepare_state_dir(state_dir: Path) -> None:
         if stat.S_IMODE(info.st_mode) & 0o077 and info.st_uid == os.geteuid():
             state_dir.chmod(0o700)
     if info.st_uid not in (os.geteuid(), 0):
-        raise StoreError(f"the state dir {state_dir} belongs to uid {info.st_uid}, not to us: give another one by TASKPILOT_HOME or --home")
+        raise StoreError(f"the state dir {state_dir} belongs to uid {info.st_uid}, not to us", hint=ANOTHER_STATE_DIR)
 
 
 def upgrade(state_dir: Path) -> tuple[str | None, str]:
@@ -78,13 +79,15 @@ def create(path: Path, busy_seconds: float) -> str | None:
     try:
         _take(lock, path)
         _refuse_lone_log(path)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        # Only where there is none: to close a file drops the locks that another connection of this process holds on it.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         engine = make_engine(path, BusyTimeout(busy_seconds))
         try:
             with store_errors(path):
                 revision = revision_of(engine, path)
                 if revision is not None and revision > tables.HEAD:
-                    raise ConfigurationError(revision_message(path, revision))
+                    raise other_schema(path, revision)
                 _migrate(engine)
                 return revision
         finally:
@@ -100,7 +103,8 @@ def _take(lock: int, path: Path) -> None:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= give_up:
-                raise StoreBusy(f"another process makes or upgrades the store {path}: try again; `fuser {path}.lock` shows who") from None
+                hint = f"try again; `fuser {quote(str(path))}.lock` shows who"
+                raise StoreBusy(f"another process makes or upgrades the store {path}", hint=hint) from None
             time.sleep(0.02)
 
 
@@ -111,7 +115,8 @@ def _refuse_lone_log(path: Path) -> None:
     for companion in {"gone": ("-wal", "-journal"), "empty": ("-wal",)}.get(state, ()):
         beside = path.with_name(path.name + companion)
         if beside.exists() and beside.stat().st_size > 0:
-            raise StoreError(f"{beside} is there but {path} is {state}: restore it from a backup, or move {beside.name} away. {KEPT}")
+            hint = f"restore {path.name} from a backup, or move {beside.name} away"
+            raise StoreError(f"{beside} is there but {path} is {state}. {KEPT}", hint=hint)
 
 
 def _migrate(engine: Engine) -> None:
@@ -143,12 +148,13 @@ def revision_of(engine: Engine, path: Path) -> str | None:
             revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             if revision is not None:
                 return str(revision)
-    raise StoreError(f"{path} is a database, but not one of TaskPilot's: move it away, or give another TASKPILOT_HOME. {KEPT}")
+    raise StoreError(f"{path} is a database, but not one of TaskPilot's. {KEPT}", hint=f"move it away, or {ANOTHER_STATE_DIR}")
 
 
-def revision_message(path: Path, revision: str) -> str:
+def other_schema(path: Path, revision: str) -> ConfigurationError:
     """Why a store of that revision cannot be used, and what helps."""
     if revision.isdigit() and revision < tables.HEAD:
-        fix = "type `taskpilot db backup`, then `taskpilot db upgrade`"
-        return f"the store {path} has schema {revision}, this version needs {tables.HEAD}: {fix}. {KEPT}"
-    return f"the store {path} has schema {revision}, newer than this version's {tables.HEAD}: install the TaskPilot that wrote it. {KEPT}"
+        sentence = f"the store {path} has schema {revision}, this version needs {tables.HEAD}. {KEPT}"
+        return ConfigurationError(sentence, hint="taskpilot db backup && taskpilot db upgrade")
+    sentence = f"the store {path} has schema {revision}, newer than this version's {tables.HEAD}. {KEPT}"
+    return ConfigurationError(sentence, hint="install the TaskPilot that wrote it")

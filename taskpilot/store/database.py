@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any, Self, TypeAlias
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select
@@ -15,7 +16,7 @@ from taskpilot.domain.ids import new_id
 from taskpilot.domain.times import to_micros, utc_now
 from taskpilot.store import tables
 from taskpilot.store.connections import FILE, BusyTimeout, make_engine
-from taskpilot.store.creation import create, prepare_state_dir, revision_message, revision_of
+from taskpilot.store.creation import create, other_schema, prepare_state_dir, revision_of
 from taskpilot.store.errors import KEPT, file_errors, store_errors
 from taskpilot.store.totals import CHANGES, Change
 
@@ -60,7 +61,7 @@ class Store:
                     # Its creation goes on right now, or was killed before the schema was there.
                     create(path, busy_seconds)
                 elif revision != tables.HEAD:
-                    raise ConfigurationError(revision_message(path, revision))
+                    raise other_schema(path, revision)
                 store_id, name = _identity(engine, deployment)
         except BaseException:
             engine.dispose()
@@ -68,8 +69,8 @@ class Store:
         if deployment is not None and deployment != name:
             engine.dispose()
             raise ConfigurationError(
-                f"the store {path} belongs to deployment {name!r}, not {deployment!r}: "
-                "unset TASKPILOT_DEPLOYMENT, or give another TASKPILOT_HOME"
+                f"the store {path} belongs to deployment {name!r}, not {deployment!r}",
+                hint="unset TASKPILOT_DEPLOYMENT, or give another TASKPILOT_HOME",
             )
         return cls(engine, path, patience=patience, store_id=store_id, deployment=name)
 
@@ -142,7 +143,9 @@ def _check_file(path: Path) -> None:
     if stat.S_IMODE(info.st_mode) & 0o077 and info.st_uid == os.geteuid():
         path.chmod(0o600)
     if not os.access(path, os.W_OK):
-        raise StoreError(f"the store {path} is read-only for us: give us the right to write it. {KEPT}")
+        raise StoreError(
+            f"the store {path} is read-only for us. {KEPT}", hint=f"give us the right to write it: chmod u+w {quote(str(path))}"
+        )
 
 
 def _identity(engine: Engine, deployment: str | None) -> tuple[str, str]:

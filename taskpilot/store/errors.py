@@ -1,4 +1,4 @@
-"""What the disk and SQLite say, in our own words: what happened, what was kept, what helps."""
+"""What the disk and SQLite report, in our own words: what happened, what was kept, what helps."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from sqlalchemy import exc
@@ -13,6 +14,21 @@ from sqlalchemy import exc
 from taskpilot.domain.errors import StoreBusy, StoreError
 
 KEPT: Final = "Nothing was overwritten."
+ANOTHER_STATE_DIR: Final = "give another state dir by TASKPILOT_HOME or --home"
+RESTORE: Final = "restore it from a backup (`taskpilot db backup` makes one)"
+_FREE_SPACE: Final = "free some space and try again"
+_HINTS: Final = {
+    sqlite3.SQLITE_FULL: _FREE_SPACE,
+    sqlite3.SQLITE_READONLY: "give us the right to write it",
+    sqlite3.SQLITE_CORRUPT: RESTORE,
+    sqlite3.SQLITE_NOTADB: RESTORE,
+}
+BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+def sqlite_code(error: BaseException | None) -> int:
+    """SQLite's primary result code; 0 for an error that does not come from SQLite itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 @contextmanager
@@ -23,8 +39,8 @@ def file_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
         raise StoreError(
-            f"the state dir cannot be used: {what}: {error.filename or path}. "
-            f"Check its rights and space, or give another one by TASKPILOT_HOME or --home. {KEPT}"
+            f"the state dir cannot be used: {what}: {error.filename or path}. {KEPT}",
+            hint=f"Check its rights and space, or {ANOTHER_STATE_DIR}",
         ) from error
 
 
@@ -34,29 +50,23 @@ def store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (exc.DBAPIError, sqlite3.Error) as error:
-        cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
-        if "locked" in cause or "busy" in cause:
-            raise StoreBusy(f"the store {path} is locked by another process: try again; `fuser {path}` shows who holds it") from error
+        cause = error.orig if isinstance(error, exc.DBAPIError) else error
+        if sqlite_code(cause) in BUSY:
+            hint = f"try again; `fuser {quote(str(path))}` shows who holds it"
+            raise StoreBusy(f"the store {path} is locked by another process", hint=hint) from error
         if isinstance(error, exc.IntegrityError):
             raise
-        raise StoreError(f"the store {path} cannot be used: {_cause_and_help(cause, path)}. {KEPT}") from error
+        what, hint = _cause_and_hint(cause, path)
+        raise StoreError(f"the store {path} cannot be used: {what}. {KEPT}", hint=hint) from error
 
 
-def _cause_and_help(cause: str, path: Path) -> str:
-    backup = "restore it from a backup (`taskpilot db backup` makes one)"
-    advice = {
-        "full": "free some space and try again",
-        "readonly": "give us the right to write it",
-        "malformed": backup,
-        "not a database": backup,
-    }
-    for word, fix in advice.items():
-        if word in cause:
-            return f"{cause}: {fix}"
+def _cause_and_hint(cause: BaseException | None, path: Path) -> tuple[str, str]:
+    if (hint := _HINTS.get(sqlite_code(cause))) is not None:
+        return str(cause), hint
     if not path.exists():
-        return f"the file is gone: put it back, or {backup}"
+        return "the file is gone", f"put it back, or {RESTORE}"
     with suppress(OSError):
         # A full disk is an I/O error to SQLite where the file that it shares with other processes cannot grow.
         if not os.statvfs(path).f_bavail:
-            return f"the disk is full ({cause}): {advice['full']}"
-    return f"{cause}: look at the disk and the rights of that folder"
+            return f"the disk is full ({cause})", _FREE_SPACE
+    return str(cause), "look at the disk and the rights of that folder"

@@ -28,6 +28,16 @@ _RUN_IS_STARTABLE = (
     (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & (runs.c.start_after <= bindparam("now")) & _FREE_RUN
 )
 _ANYTHING = select(exists().where(_FIRE_IS_STARTABLE) | exists().where(_RUN_IS_STARTABLE))
+_NEXT_START = select(
+    select(fires.c.start_after)
+    .where(_IN_QUEUE, fires.c.start_after > bindparam("now"))
+    .order_by(fires.c.start_after)
+    .limit(1)
+    .scalar_subquery(),
+    select(func.min(runs.c.start_after))
+    .where(runs.c.status == RunStatus.QUEUED, runs.c.lease_token.is_(None), runs.c.start_after > bindparam("now"))
+    .scalar_subquery(),
+)
 _PLACE = func.row_number().over(partition_by=fires.c.job, order_by=(fires.c.start_after, fires.c.scheduled_for)).label("place")
 _PLACED = select(fires.c.job, fires.c.scheduled_for, fires.c.start_after, _PLACE).where(_FIRE_IS_STARTABLE).subquery()
 _FIRST_FIRES = (
@@ -162,6 +172,12 @@ def queue_length(connection: Connection) -> int:
 def anything_startable(connection: Connection, now: datetime) -> bool:
     """Whether there is a fire or a run whose time has come and that nobody is starting: what a server asks each second."""
     return bool(connection.execute(_ANYTHING, {"now": to_micros(now), "stale": to_micros(now - LAUNCH)}).scalar())
+
+
+def next_start(connection: Connection, now: datetime) -> datetime | None:
+    """When the first of the fires and runs that are in the queue for a later time may start."""
+    found = [micros for micros in connection.execute(_NEXT_START, {"now": to_micros(now)}).one() if micros is not None]
+    return from_micros(min(found)) if found else None
 
 
 def startable_fires(connection: Connection, now: datetime, *, each: int) -> list[Row[Any]]:

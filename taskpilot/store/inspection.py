@@ -21,6 +21,7 @@ from urllib.parse import quote
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
 from taskpilot.store.connections import FILE
+from taskpilot.store.errors import BUSY, sqlite_code
 from taskpilot.store.tables import HEAD
 
 CHECK_SECONDS: Final = 3.0
@@ -63,6 +64,14 @@ class Condition(StrEnum):
     LOCKED = "locked"
     """Locked also against readers."""
     UNREADABLE = "unreadable"
+
+
+_CONDITIONS: Final = {
+    sqlite3.SQLITE_NOTADB: Condition.NOT_A_DATABASE,
+    sqlite3.SQLITE_CORRUPT: Condition.CORRUPT,
+    **dict.fromkeys(BUSY, Condition.LOCKED),
+}
+"""What SQLite's own code says of a store that it cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,8 @@ def _read(path: Path, log_bytes: int, holder: int | None, *, mapped: bool) -> In
             return _facts(connection, path, log_bytes, holder)
     except sqlite3.Error as error:
         words = one_line(str(error))
-        return Inspection(path, _condition(words), words, log_bytes=log_bytes, locked_by=holder)
+        condition = _CONDITIONS.get(sqlite_code(error), Condition.UNREADABLE)
+        return Inspection(path, condition, words, log_bytes=log_bytes, locked_by=holder)
 
 
 def _mapped(path: Path) -> bool:
@@ -202,7 +212,7 @@ def _damage(connection: sqlite3.Connection) -> tuple[tuple[str, ...], bool]:
         try:
             found = tuple(one_line(str(line)) for (line,) in connection.execute("PRAGMA quick_check(3)"))
         except sqlite3.OperationalError as error:
-            if "interrupt" not in str(error):
+            if sqlite_code(error) != sqlite3.SQLITE_INTERRUPT:
                 raise
             return (), True
     return (() if found == ("ok",) else found), False
@@ -222,18 +232,6 @@ def _in_wal_mode(path: Path) -> bool:
     """By the file's own header: an immutable connection calls every mode `delete`."""
     with path.open("rb") as file:
         return file.read(20)[18:20] == b"\x02\x02"
-
-
-def _condition(words: str) -> Condition:
-    for word, condition in (
-        ("not a database", Condition.NOT_A_DATABASE),
-        ("malformed", Condition.CORRUPT),
-        ("locked", Condition.LOCKED),
-        ("busy", Condition.LOCKED),
-    ):
-        if word in words:
-            return condition
-    return Condition.UNREADABLE
 
 
 def _holder(path: Path) -> int | None:

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 from contextlib import closing, suppress
-from pathlib import Path
 
 from sqlalchemy import select
 
@@ -31,7 +30,7 @@ class Presence:
         with self._store.read() as connection, file_errors(path):
             found, seen = connection.execute(select(store_info.c.store_id)).scalar(), path.stat()
         if found != self._store.store_id:
-            raise StoreError(f"the store {path} was replaced by another one: put it back, or start anew. {KEPT}")
+            raise StoreError(f"the store {path} was replaced by another one. {KEPT}", hint="put it back, or start anew")
         self._seen = seen
 
 
@@ -47,13 +46,10 @@ def probe(store: Store, *, busy_seconds: float) -> None:
         finally:
             connection.execute("ROLLBACK")
     if found is None or found[0] != store.store_id:
-        raise StoreError(f"{path} is another store than the one that was opened: {_mend(path)}. {KEPT}")
+        hint = f"restart `taskpilot serve`, or put the former {path.name} back"
+        raise StoreError(f"{path} is another store than the one that was opened. {KEPT}", hint=hint)
 
 
 def _check_writable(connection: sqlite3.Connection) -> None:
     """A lock is granted on a file that is read-only for us or on a read-only disk as well; a page that is made dirty is not."""
     connection.execute("UPDATE store_info SET created_at = created_at")
-
-
-def _mend(path: Path) -> str:
-    return f"restart `taskpilot serve`, or put the former {path.name} back"

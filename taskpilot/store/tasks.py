@@ -70,7 +70,7 @@ def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason
     """
     task = get_task(connection, task_id)
     if task is None:
-        raise NotFound(f"there is no task {task_id}; `taskpilot tasks list` shows them")
+        raise NotFound(f"there is no task {task_id}", hint="taskpilot tasks list")
     check_transition(task.id, task.status, after)
     reopened = task.reopened + (task.status is TaskStatus.FAILED)
     why = task.reason if reason is None else storable(reason)

@@ -38,6 +38,12 @@ class GatewayUnreachable(TaskPilotError):
     exit_code = ExitCode.TEMPORARY
     permanent = False
 
+    def __init__(self, url: str, cause: str) -> None:
+        super().__init__(
+            f"the Pushgateway at {shown(url)} gave no usable answer: {cause}",
+            hint="start the gateway, or correct TASKPILOT_PUSHGATEWAY_URL; nothing is lost, what is pending is pushed later",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
@@ -143,9 +149,9 @@ def groups_of(url: str, *, seconds: float = 5.0) -> list[Group]:
         answer = exchange("GET", f"{_base(url)}/api/v1/metrics", seconds=seconds, body_max=_GROUPS_MAX)
         groups = json.loads(answer.body)["data"] if answer.status == 200 else None
     except (Unanswered, ValueError, KeyError, TypeError) as error:
-        raise GatewayUnreachable(_unreachable(url, one_line(str(error)))) from error
+        raise GatewayUnreachable(url, one_line(str(error))) from error
     if not isinstance(groups, list):
-        raise GatewayUnreachable(_unreachable(url, f"its answer {answer.status} to /api/v1/metrics is no list of groups"))
+        raise GatewayUnreachable(url, f"its answer {answer.status} to /api/v1/metrics is no list of groups")
     return [
         Group({str(name): str(value) for name, value in group["labels"].items()}, tuple(_store_ids(group)))
         for group in groups
@@ -175,7 +181,7 @@ def retire_group(store: Store, url: str, state_dir: Path, job: str, *, seconds_l
     deadline = time.monotonic() + seconds_left
     with file_lock(state_dir / "locks" / f"{job}.gateway.lock", WaitBudget(seconds_left)) as got:
         if not got:
-            raise GatewayUnreachable(_unreachable(url, f"another process holds the lock of {one_line(job)}'s group"))
+            raise GatewayUnreachable(url, f"another process holds the lock of {one_line(job)}'s group")
         delete_group(url, store.deployment, job, seconds=deadline - time.monotonic())
         with store.write() as connection:
             record_removed(connection, job)
@@ -203,9 +209,9 @@ def _delete(url: str, group: dict[str, str], seconds: float) -> None:
     try:
         delete_from_gateway(_base(url), JOB, grouping_key=group, handler=_handler(answers, time.monotonic() + seconds))
     except (Unanswered, ValueError) as error:
-        raise GatewayUnreachable(_unreachable(url, str(error))) from error
+        raise GatewayUnreachable(url, str(error)) from error
     if answers[0].status not in (200, 202):
-        raise GatewayUnreachable(_unreachable(url, _refusal(answers[0])))
+        raise GatewayUnreachable(url, _refusal(answers[0]))
 
 
 def _push(url: str, group: dict[str, str], registry: Any, deadline: float) -> tuple[str | None, bool]:
@@ -256,10 +262,3 @@ def _store_ids(group: dict[str, Any]) -> list[str]:
 def _refusal(answer: Answer) -> str:
     said = one_line(answer.body.decode("utf-8", "replace"))
     return f"it answered {answer.status}" + (f": {said}" if said else "")
-
-
-def _unreachable(url: str, cause: str) -> str:
-    return (
-        f"the Pushgateway at {shown(url)} gave no usable answer: {cause}. "
-        "Look at TASKPILOT_PUSHGATEWAY_URL and at the gateway; nothing is lost, what is pending is pushed later"
-    )

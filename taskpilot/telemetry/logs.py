@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -81,35 +81,49 @@ class LogSignal:
 
 
 class RunLogger:
-    """What `ctx.log` gives to a job: a message and fields, nothing of which is a template."""
+    """`ctx.log` of a job: a message, its `%` arguments, and fields. Without arguments a message is no template."""
 
     def __init__(self, run: RunIdentity | None = None, *, name: str = "job") -> None:
         self._run = run
         self._name = name
 
-    def debug(self, message: object, /, **fields: object) -> None:
-        """Detail for who looks for a fault."""
-        self._write("debug", message, fields)
+    def debug(self, message: object, /, *args: object, **fields: object) -> None:
+        """A detail for finding a fault."""
+        self._write("debug", message, args, fields)
 
-    def info(self, message: object, /, **fields: object) -> None:
+    def info(self, message: object, /, *args: object, **fields: object) -> None:
         """What happened."""
-        self._write("info", message, fields)
+        self._write("info", message, args, fields)
 
-    def warning(self, message: object, /, **fields: object) -> None:
-        """What somebody should look at."""
-        self._write("warning", message, fields)
+    def warning(self, message: object, /, *args: object, **fields: object) -> None:
+        """Something to look at."""
+        self._write("warning", message, args, fields)
 
-    def error(self, message: object, /, **fields: object) -> None:
+    def error(self, message: object, /, *args: object, **fields: object) -> None:
         """What went wrong."""
-        self._write("error", message, fields)
+        self._write("error", message, args, fields)
 
-    def exception(self, message: object, /, **fields: object) -> None:
+    def exception(self, message: object, /, *args: object, **fields: object) -> None:
         """What went wrong, with the exception that is being handled."""
-        self._write("error", message, fields, error=sys.exc_info()[1])
+        self._write("error", message, args, fields, error=sys.exc_info()[1])
 
-    def _write(self, level: str, message: object, fields: dict[str, object], *, error: BaseException | None = None) -> None:
+    def _write(
+        self, level: str, message: object, args: tuple[object, ...], fields: dict[str, object], *, error: BaseException | None = None
+    ) -> None:
         with suppress(Exception):
-            _log(level, str(message), {"run": self._run, "labels": fields, "logger": self._name, "error": error})
+            _log(level, _formatted(message, args), {"run": self._run, "labels": fields, "logger": self._name, "error": error})
+
+
+def _formatted(message: object, args: tuple[object, ...]) -> str:
+    """As `logging` does it; where message and arguments do not fit each other, both are written as they are."""
+    if not args:
+        return str(message)
+    try:
+        return str(message) % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) else args)
+    except Exception:
+        with suppress(Exception):
+            return f"{message} {args!r}"
+        return str(message)
 
 
 def run_logger(identity: RunIdentity | None = None, *, name: str = "job") -> RunLogger:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from taskpilot.domain import instruments
 from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS, Instrument
 from taskpilot.domain.times import to_micros
+from taskpilot.domain.version import version
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import Total, pending_approvals, states_of, totals_of
 from taskpilot.store.schedules import pauses_in_force
@@ -242,15 +243,10 @@ def _gauge(instrument: Instrument, snapshot: Snapshot, values: Mapping[Any, floa
 def build_info(deployment: str, job: str | None = None) -> Any:
     """The family that says which version wrote a group, or answers a scrape."""
     import platform
-    from importlib.metadata import PackageNotFoundError, version
 
     from prometheus_client.core import GaugeMetricFamily
 
-    try:
-        ours = version("taskpilot")
-    except PackageNotFoundError:
-        ours = "unknown"
-    names, values = ["version", "python", "deployment"], [ours, platform.python_version(), deployment]
+    names, values = ["version", "python", "deployment"], [version(), platform.python_version(), deployment]
     if job is not None:
         names, values = [*names, "job_name"], [*values, job]
     family = GaugeMetricFamily(BUILD_INFO, "Which TaskPilot wrote this?", labels=names)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from taskpilot.domain.errors import ToolArgumentsInvalid
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.text import one_line
-from taskpilot.tools.schema import signature_of
+from taskpilot.tools.signature import complaints, recorded, signature_of
 
 MAX_BYTES: Final = 64 * 1024
 """The same as the policy's guard: what is larger would be denied there."""
@@ -21,44 +21,45 @@ def parse_arguments(spec: ToolSpec, arguments: str | dict[str, Any]) -> dict[str
     a short message that a model can act on.
     """
     from pydantic import ValidationError
-    from pydantic_core import PydanticSerializationError
 
-    signature = signature_of(spec.function, spec.name)
-    values = _object(spec, arguments) if isinstance(arguments, str) else arguments
+    adapter = signature_of(spec.function, f"tool {spec.name!r}").arguments
     try:
         if isinstance(arguments, str):
             # In JSON's own mode: an array may become a set or a tuple, a text a date.
-            model = signature.model.model_validate_json(json.dumps(values))
+            model = adapter.validate_json(json.dumps(_object(spec, arguments)))
         else:
-            model = signature.model.model_validate(values)
-        text = model.model_dump_json(by_alias=True, warnings="none")
-        canonical: dict[str, Any] = json.loads(text, parse_constant=no_constant)
-        again = signature.model.model_validate_json(text)
+            model = adapter.validate_python(arguments)
     except ValidationError as error:
-        raise _invalid(spec, _explain(error)) from None
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise _invalid(spec, complaints(error, _ERRORS_SHOWN)) from None
+    except RecursionError:
+        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels") from None
+    try:
+        canonical, again = recorded(adapter, model)
+        size = len(json.dumps(canonical, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
+    except ValueError as error:
         raise _invalid(spec, f"they cannot be written as JSON ({one_line(str(error), limit=100)})") from None
     if again != model:
         raise _invalid(spec, "a value in them does not come back from JSON as it went in (a secret type?)")
-    if len(text.encode("utf-8")) > MAX_BYTES:
+    if size > MAX_BYTES:
         raise _invalid(spec, f"they are larger than {MAX_BYTES // 1024} kB")
     if _depth(canonical) > MAX_DEPTH:
         raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels")
-    return canonical
+    known: dict[str, Any] = canonical
+    return known
 
 
 def keyword_arguments(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
     """Canonical arguments as the Python values that the function is annotated with. Raises ToolArgumentsInvalid."""
     from pydantic import ValidationError
 
-    signature = signature_of(spec.function, spec.name)
+    signature = signature_of(spec.function, f"tool {spec.name!r}")
     try:
-        model = signature.model.model_validate_json(json.dumps(arguments, allow_nan=False))
+        model = signature.arguments.validate_json(json.dumps(arguments, allow_nan=False))
     except ValidationError as error:
-        raise _invalid(spec, _explain(error)) from None
+        raise _invalid(spec, complaints(error, _ERRORS_SHOWN)) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise _invalid(spec, f"they are not plain JSON ({one_line(str(error), limit=100)})") from None
-    return {name: getattr(model, field) for field, name in signature.fields}
+    return signature.keywords(model)
 
 
 def _object(spec: ToolSpec, text: str) -> dict[str, Any]:
@@ -107,14 +108,6 @@ def _depth(value: Any) -> int:
         elif isinstance(item, list):
             stack.extend((inner, level + 1) for inner in item)
     return deepest
-
-
-def _explain(error: Any) -> str:
-    """Pydantic's errors in one line, without the values that they are about."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    parts = [f"{one_line('.'.join(map(str, item['loc'])) or 'arguments', limit=64)}: {one_line(item['msg'], limit=120)}" for item in found]
-    more = [f"and {len(parts) - _ERRORS_SHOWN} more"] if len(parts) > _ERRORS_SHOWN else []
-    return "; ".join(parts[:_ERRORS_SHOWN] + more)
 
 
 def _invalid(spec: ToolSpec, why: str) -> ToolArgumentsInvalid:

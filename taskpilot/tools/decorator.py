@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.options import checked_options
 from taskpilot.domain.specs import ToolSpec
-from taskpilot.tools.schema import signature_of
+from taskpilot.tools.signature import check_plain, signature_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +36,7 @@ def tool(function: Callable[P, R], /) -> Callable[P, R]: ...
 def tool(*, name: str | None = None, idempotent: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
+@checked_options("@tool")
 def tool(
     function: Callable[P, R] | None = None, /, *, name: str | None = None, idempotent: bool = False
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
@@ -77,19 +79,14 @@ def make_spec(function: Callable[..., Any], *, name: str, idempotent: bool, desc
     """A tool of that name, whether declared or built in. Raises ConfigurationError."""
     if not _NAME.fullmatch(str(name)):
         raise ConfigurationError(f"{name!r} is no name for a tool; use letters, digits and _, at most 64 (@tool(name='...'))")
-    for is_wrong, kind in (
-        (inspect.iscoroutinefunction, "async"),
-        (inspect.isasyncgenfunction, "async"),
-        (inspect.isgeneratorfunction, "a generator"),
-    ):
-        if is_wrong(function):
-            raise ConfigurationError(f"the tool {name} is {kind}; a tool is a plain function that returns its result")
+    check_plain(function, f"tool {name!r}")
     text = description or inspect.getdoc(function)
     if not text or not text.strip():
         raise ConfigurationError(f"the tool {name} has no docstring; a model is told by it what the tool does")
-    return ToolSpec(
-        name=name, description=text, parameters=signature_of(function, name).parameters(), function=function, idempotent=idempotent
-    )
+    signature = signature_of(function, f"tool {name!r}")
+    # A result that JSON cannot say is found here, not when the tool has run.
+    _ = signature.result
+    return ToolSpec(name=name, description=text, parameters=signature.schema(), function=function, idempotent=idempotent)
 
 
 def _called(thing: object) -> str:

@@ -7,7 +7,7 @@ from taskpilot.domain.errors import TaskPilotError, ToolFailed
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.text import one_line
 from taskpilot.tools.arguments import keyword_arguments, no_constant
-from taskpilot.tools.schema import signature_of
+from taskpilot.tools.signature import complaints, signature_of
 
 MAX_RESULT_BYTES: Final = 64 * 1024
 """What a model is shown of a result: a conversation is sent again with every turn, and each byte of it is paid each time."""
@@ -33,11 +33,9 @@ def read_result(spec: ToolSpec, value: Any) -> Any:
     from pydantic import ValidationError
 
     try:
-        return signature_of(spec.function, spec.name).result.validate_json(json.dumps(value))
+        return signature_of(spec.function, f"tool {spec.name!r}").result.validate_json(json.dumps(value))
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        why = one_line(found[0]["msg"], limit=200)
-        raise ToolFailed(f"the result of the tool {spec.name} does not fit its return annotation: {why}") from None
+        raise ToolFailed(f"the result of the tool {spec.name} does not fit its return annotation: {complaints(error)}") from None
 
 
 def result_text(value: Any) -> str:
@@ -54,7 +52,7 @@ def _as_json(spec: ToolSpec, result: Any) -> Any:
     from pydantic_core import PydanticSerializationError
 
     try:
-        text = signature_of(spec.function, spec.name).result.dump_json(result, warnings="none", by_alias=True)
+        text = signature_of(spec.function, f"tool {spec.name!r}").result.dump_json(result, warnings="none", by_alias=True)
         return json.loads(text, parse_constant=no_constant)
     except (PydanticSerializationError, ValueError, RecursionError, TypeError) as error:
         raise ToolFailed(

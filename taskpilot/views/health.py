@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import cache
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.fires import AWAKE, WAKE_UP, SchedulerRow, SchedulerState
 from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
 from taskpilot.process.owner import is_gone
 from taskpilot.store import fires, health_queries, runs, schedules
@@ -116,7 +116,7 @@ def health(deployment: Deployment) -> Health:
                     "model": check_model(connection, look.now),
                 }
     except TaskPilotError as error:
-        checks["store"] = Check(Status.FAIL, str(error))
+        checks["store"] = Check(Status.FAIL, error.one_line)
     if scheduler is None:
         scheduler = SchedulerHealth(jobs=len(look.specs), next_fire=soonest_fire(look.specs.values(), look.now))
     if look.broken:
@@ -127,7 +127,7 @@ def health(deployment: Deployment) -> Health:
     found = [*look.findings, *(Finding(one.status, f"{name}: {one.detail}") for name, one in checks.items() if one.status in _BAD)]
     worst = Status.FAIL if any(one.status is Status.FAIL for one in found) else Status.WARN if found else Status.PASS
     ordered = sorted(found, key=lambda one: one.status is not Status.FAIL)
-    return Health(worst, _version(), scheduler, checks, look.broken, tuple(ordered))
+    return Health(worst, version(), scheduler, checks, look.broken, tuple(ordered))
 
 
 def health_json(health: Health) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _definitions(deployment: Deployment) -> tuple[dict[str, JobSpec], tuple[str,
     try:
         catalog = deployment.catalog
     except ConfigurationError as error:
-        return {}, (str(error),)
+        return {}, (error.one_line,)
     return dict(catalog.jobs), tuple(map(str, catalog.broken))
 
 
@@ -229,16 +229,6 @@ def _no_success(late: Overdue) -> str:
 
 def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-@cache
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def iso_seconds(moment: datetime | None) -> str:

@@ -101,7 +101,7 @@ def validate_jobs(deployment: Deployment, name: str | None = None) -> Validation
     try:
         compile_policy(deployment.settings)
     except ConfigurationError as error:
-        policy_error = str(error)
+        policy_error = error.one_line
     return Validation(tuple(spec.name for spec in fit), tuple(broken), policy_error, tuple(_warnings(deployment, fit)))
 
 
@@ -177,7 +177,9 @@ def _unfit(spec: JobSpec) -> BrokenFile | None:
     try:
         check_parameters(spec)
     except ConfigurationError as error:
-        return BrokenFile(spec.file or Path(), inspect.unwrap(spec.function).__code__.co_firstlineno, str(error), frozenset({spec.name}))
+        return BrokenFile(
+            spec.file or Path(), inspect.unwrap(spec.function).__code__.co_firstlineno, error.one_line, frozenset({spec.name})
+        )
     return None
 
 

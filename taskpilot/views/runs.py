@@ -130,7 +130,7 @@ def has_output(folder: Path) -> bool:
 
 def no_run(run_id: str) -> NotFound:
     """The error for an id that no run has."""
-    return NotFound(f"there is no run {run_id}; `taskpilot runs list` shows them")
+    return NotFound(f"there is no run {run_id}", hint="taskpilot runs list")
 
 
 def checked_page(page: Page, noun: str) -> Page:

@@ -35,7 +35,7 @@ def show_task(deployment: Deployment, task_id: str) -> Task:
     with deployment.store.read() as connection:
         task = queries.get_task(connection, task_id)
     if task is None:
-        raise NotFound(f"there is no task {task_id}; `taskpilot tasks list` shows them")
+        raise NotFound(f"there is no task {task_id}", hint="taskpilot tasks list")
     return task
 
 
@@ -50,7 +50,7 @@ def export_tasks(deployment: Deployment, output: Path | None = None) -> tuple[Pa
     except OSError as error:
         if output is None:
             raise
-        raise UsageError(f"{target} cannot be written: {error.strerror}; name another file with --output") from error
+        raise UsageError(f"{target} cannot be written: {error.strerror}", hint="name another file with --output") from error
     return target, len(tasks)
 
 
@@ -91,5 +91,5 @@ def show_decision(deployment: Deployment, decision_id: str) -> Decision:
     with deployment.store.read() as connection:
         decision = tasks.get_decision(connection, decision_id)
     if decision is None:
-        raise NotFound(f"there is no decision {decision_id}; `taskpilot decisions list` shows them")
+        raise NotFound(f"there is no decision {decision_id}", hint="taskpilot decisions list")
     return decision

@@ -24,12 +24,13 @@ def asked_moment(text: str, zone: str) -> tuple[datetime, str]:
     try:
         when = datetime.fromisoformat(text)
         if not _YEARS[0] <= when.year <= _YEARS[1]:
-            raise UsageError(f"--at {one_line(text, limit=80)}: name a year from {_YEARS[0]} to {_YEARS[1]}")
+            raise UsageError(f"--at {one_line(text, limit=80)}: the year must be from {_YEARS[0]} to {_YEARS[1]}")
         if when.tzinfo is not None:
             return when.astimezone(UTC), ""
         return _of_wall_clock(when, ZoneInfo(zone))
     except (ValueError, OverflowError):
-        raise UsageError(f"--at {one_line(text, limit=80)}: write it like 2026-12-24T08:00, in the job's zone, or with an offset") from None
+        hint = "write it like 2026-12-24T08:00, in the job's zone, or with an offset"
+        raise UsageError(f"--at {one_line(text, limit=80)} is not a time", hint=hint) from None
 
 
 def clock_change(moment: datetime, zone: str) -> str:

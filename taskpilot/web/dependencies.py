@@ -14,8 +14,8 @@ class Services:
 
     deployment: Deployment
     now: Callable[[], datetime]
-    seconds_since_turn: Callable[[], float]
-    """Since the scheduler's loop came round last."""
+    seconds_since_tick: Callable[[], float]
+    """Since the scheduler's last tick."""
     state: Callable[[], SchedulerState]
     wake: Callable[[], None]
     """The scheduler looks at its queue at once."""

@@ -45,12 +45,15 @@ class Problem(BaseModel):
 
     status: int = Field(description="The HTTP status once more.")
     title: str = Field(description="The status in words.")
-    detail: str = Field(description="What happened and what helps, as a sentence.")
+    detail: str = Field(description="What happened, as a sentence.")
+    hint: str | None = Field(default=None, description="The command to type or the key to set that helps.")
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """A refusal as a response."""
-    content = {"status": status, "title": HTTPStatus(status).phrase, "detail": printable(detail)}
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, *, hint: str | None = None) -> Response:
+    """A refusal as a response; `hint` is a member only where something helps."""
+    content: dict[str, Any] = {"status": status, "title": HTTPStatus(status).phrase, "detail": printable(detail)}
+    if hint is not None:
+        content["hint"] = printable(hint)
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 
@@ -63,7 +66,7 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def problem_of(error: TaskPilotError) -> Response:
     """What a refusal of an operation is over HTTP."""
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-    return problem(status, str(error), {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None)
+    return problem(status, str(error), {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None, hint=error.hint)
 
 
 def install_error_handlers(app: FastAPI) -> None:

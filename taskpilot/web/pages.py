@@ -164,5 +164,5 @@ def _history(services: Services, version: str) -> str:
         lines = list_jobs(deployment, limit=JOBS + 1)
         values |= {"jobs": lines[:JOBS], "more_jobs": len(lines) > JOBS}
     except TaskPilotError as error:
-        values["trouble"] = str(error)
+        values["trouble"] = error.one_line
     return render("history.html", **values, health=found, version=version, now=services.now())

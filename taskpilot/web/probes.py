@@ -22,9 +22,9 @@ from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 
 LIVE_SECONDS: Final = AWAKE.total_seconds()
-"""A loop that did not come round for three wake-ups hangs."""
+"""A scheduler without a tick for three wake-ups hangs."""
 READY_SECONDS: Final = PUNCTUAL.total_seconds()
-"""One that missed two is not to be relied on before it is to be restarted."""
+"""One without a tick for two wake-ups is not ready; it is not restarted yet."""
 
 _FRESH_SECONDS: Final = 1.0
 """The store is asked at most this often, however many monitors there are."""
@@ -47,9 +47,9 @@ class Readiness:
         state = self._services.state()
         if state is not SchedulerState.RUNNING:
             return f"the scheduler is {state}"
-        silent = self._services.seconds_since_turn()
+        silent = self._services.seconds_since_tick()
         if silent > READY_SECONDS:
-            return f"the scheduler's loop did not come round for {silent:.0f} s"
+            return f"the scheduler's last tick was {silent:.0f} s ago"
         return await self._of_store()
 
     async def _of_store(self) -> str | None:
@@ -69,7 +69,7 @@ class Readiness:
             probe(self._services.deployment.store, busy_seconds=_BUSY_SECONDS)
             reason = None
         except TaskPilotError as error:
-            reason = str(error)
+            reason = error.one_line
         except BaseException as error:
             reason = said(error)
         # Where the server ended meanwhile, nobody asks any more.
@@ -98,10 +98,10 @@ def open_routes(services: Services) -> APIRouter:
     # Both are answered by the event loop itself, also where every thread is busy or a disk hangs.
     @router.get("/livez", response_model=schemas.Liveness, responses={503: {"model": schemas.Liveness}})
     async def livez() -> Response:
-        """Whether the scheduler's loop comes round: 503 where it hangs, and a restart helps."""
-        silent = services.seconds_since_turn()
+        """Whether the scheduler ticks: 503 if it hangs; restart it then."""
+        silent = services.seconds_since_tick()
         alive = silent <= LIVE_SECONDS
-        return JSONResponse({"alive": alive, "seconds_since_turn": round(silent, 3)}, 200 if alive else 503)
+        return JSONResponse({"alive": alive, "seconds_since_tick": round(silent, 3)}, 200 if alive else 503)
 
     @router.get("/readyz", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
     async def readyz() -> Response:

@@ -134,7 +134,7 @@ def named_in_path() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise NotFound(str(error)) from None
+        raise NotFound(str(error), hint=error.hint) from None
 
 
 def _page(limit: int, before: UUID | None) -> Page:

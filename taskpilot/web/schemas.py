@@ -276,7 +276,7 @@ class Liveness(BaseModel):
     """Whether the scheduler's loop runs."""
 
     alive: bool
-    seconds_since_turn: float
+    seconds_since_tick: float
 
 
 class Readiness(BaseModel):

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import uvicorn
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
+from taskpilot.domain.version import version
 from taskpilot.web.audit import Audit
 from taskpilot.web.auth import Access, AuthMiddleware, Hosts, in_url
 from taskpilot.web.dependencies import Services
@@ -35,7 +35,7 @@ def make_application(services: Services, access: Access) -> ASGIApp:
     """What the server serves."""
     app = FastAPI(
         title="TaskPilot",
-        version=_version(),
+        version=version(),
         description=_DESCRIPTION,
         openapi_url=None,
         docs_url=None,
@@ -57,13 +57,6 @@ def _describe_problems(app: FastAPI) -> None:
     """Adds the shape of refusals to the description: no route returns it by itself, so that FastAPI would not know it."""
     described: dict[str, Any] = app.openapi()
     described["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-
-
-def _version() -> str:
-    try:
-        return version("taskpilot")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 _START_SECONDS: Final = 30.0
@@ -116,7 +109,7 @@ class HttpServer:
         while not server.started:
             if not self._thread.is_alive() or time.monotonic() >= give_up:
                 self.stop(1)
-                raise ConfigurationError("the HTTP server did not start; the log says why")
+                raise ConfigurationError("the HTTP server did not start", hint="the log says why")
             time.sleep(0.005)
 
     @property
@@ -160,17 +153,17 @@ class HttpServer:
             listening.listen(_BACKLOG)
         except OSError as error:
             listening.close()
-            raise ConfigurationError(self._unbound(error)) from None
+            raise self._unbound(error) from None
         return listening
 
-    def _unbound(self, error: OSError) -> str:
+    def _unbound(self, error: OSError) -> ConfigurationError:
         at = f"{in_url(one_line(self._host))}:{self._port}"
         if error.errno == errno.EADDRINUSE:
-            return (
-                f"{at} is in use by another process (`ss -ltnp sport = :{self._port}` shows which): stop it, or give another one by --port"
-            )
+            hint = f"stop that process (`ss -ltnp sport = :{self._port}` shows which), or give another port by --port"
+            return ConfigurationError(f"{at} is in use by another process", hint=hint)
         if error.errno == errno.EADDRNOTAVAIL:
-            return f"{at} is no address of this machine: give another one by --host; 127.0.0.1 is for this machine alone"
+            hint = "give another one by --host; 127.0.0.1 is for this machine alone"
+            return ConfigurationError(f"{at} is no address of this machine", hint=hint)
         if error.errno in (errno.EACCES, errno.EPERM):
-            return f"{at} may not be used by us: ports below 1024 are for uid 0; give another one by --port"
-        return f"{at} cannot be listened on: {error.strerror}"
+            return ConfigurationError(f"{at} may not be used by us: ports below 1024 are for uid 0", hint="give another one by --port")
+        return ConfigurationError(f"{at} cannot be listened on: {error.strerror}")

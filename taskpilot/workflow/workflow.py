@@ -2,7 +2,6 @@
 
 import json
 from contextlib import nullcontext
-from typing import Any
 
 from taskpilot.context import scope
 from taskpilot.context.llm_steps import LLMSteps
@@ -11,13 +10,13 @@ from taskpilot.context.session import Session
 from taskpilot.context.tool_steps import ToolSteps
 from taskpilot.domain.errors import ModelError, ModelUnavailable, Waiting
 from taskpilot.domain.ids import new_id
-from taskpilot.domain.tasks import AFTER_VERDICT, Task, TaskStatus
+from taskpilot.domain.tasks import AFTER_VERDICT, Task, TaskResult, TaskStatus, WorkflowResult
 from taskpilot.domain.text import one_line
 from taskpilot.workflow.execution import Execution
-from taskpilot.workflow.shapes import PLANNER, REVIEWER, Plan, Proposal, Review, TaskResult, WorkflowResult
+from taskpilot.workflow.shapes import PLANNER, REVIEWER, Plan, Proposal, Review
 
 
-def run_workflow(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, request: Any) -> WorkflowResult:
+def run_workflow(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, request: object) -> WorkflowResult:
     """Plans the request, then reviews and executes its tasks one after the other.
 
     Raises ModelError where the planner or a reviewer gives nothing usable, and Waiting, after all other tasks are done, where a person

@@ -10,6 +10,7 @@ import pytest
 
 from tests.command import TaskPilot
 from tests.servers.openai_server import OpenAIServer
+from tests.templates import put_store
 
 
 @pytest.fixture
@@ -29,11 +30,17 @@ def model_server() -> Iterator[OpenAIServer]:
 
 
 @pytest.fixture
-def taskpilot(root: Path, tmp_path: Path) -> TaskPilot:
-    """The command in that root: no key, no server, no gateway, no collector, until a test names them in `environment`."""
+def taskpilot(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> TaskPilot:
+    """The command in that root: no key, no server, no gateway, no collector, until a test names them in `environment`.
+
+    There is an empty store already, unless the test is marked `real_creation`.
+    """
     home = tmp_path / "home"
     home.mkdir()
-    return TaskPilot(root, home)
+    made = TaskPilot(root, home)
+    if request.node.get_closest_marker("real_creation") is None:
+        put_store(made.state_dir)
+    return made
 
 
 @pytest.fixture

@@ -39,13 +39,13 @@ def stubborn_tree():
         time.sleep(0.02)
 
 
-@job(deadline="2s")
+@job(deadline="4s")
 def hangs_in_c(ctx: RunContext) -> str:
     stubborn_tree()
     sum(iter(int, 1))  # never leaves C, so that no handler of ours can run
 
 
-@job(deadline="2s")
+@job(deadline="4s")
 def ignores_sigterm(ctx: RunContext) -> str:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stubborn_tree()

@@ -67,8 +67,11 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def refused(said: Said, code: int, *words: str) -> None:
-    """One sentence on stderr that has the words, and nothing on stdout."""
-    assert (said.code, said.out, said.err.count("\n")) == (code, "", 1), said
-    assert said.err.startswith("taskpilot: ")
+    """One sentence on stderr and at most one hint below it, which have the words, and nothing on stdout."""
+    assert (said.code, said.out) == (code, ""), said
+    sentence, *hint = said.err.splitlines()
+    assert sentence.startswith("taskpilot: ")
+    assert len(hint) <= 1
+    assert all(line.startswith("  ") for line in hint), said
     for word in words:
         assert word in said.err

@@ -13,11 +13,10 @@ from tests.servers import openai_answers as wire
 from tests.servers.openai_answers import Answer, Body
 from tests.servers.openai_server import OpenAIServer
 
-DEADLINE = 3
-ENDED_WITHIN = 30.0
+ENDED_WITHIN = 50.0
 """Seconds for the whole command on a busy machine: its start, the deadline and its end. The server would hang for ten minutes."""
 
-JOB = f'''
+JOB = '''
 import time
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def open_ticket(title: str) -> str:
     return "TICKET-1"
 
 
-@job(deadline="{DEADLINE}s", model="gpt-4o-mini", tools=[open_ticket])
+@job(deadline="60s", model="gpt-4o-mini", tools=[open_ticket])
 def one(ctx: RunContext) -> str:
     """Handle one request."""
     return ",".join(task.status for task in ctx.workflow("The printer is broken").tasks)
@@ -45,7 +44,7 @@ def one(ctx: RunContext) -> str:
 @job(deadline="60s", model="gpt-4o-mini", tools=[open_ticket])
 def many(ctx: RunContext, items: list[str]) -> list[str]:
     """Handle requests, some at a time."""
-    results = ctx.map(ctx.workflow, [f"someone {{item}}" for item in items], concurrency=8, on_error="collect")
+    results = ctx.map(ctx.workflow, [f"someone {item}" for item in items], concurrency=8, on_error="collect")
     return [type(one.cause).__name__ if isinstance(one, ItemError) else one.tasks[0].status for one in results]
 '''
 
@@ -61,6 +60,8 @@ class Case:
     status: str
     says: str = ""
     tasks: tuple[tuple[str, int], ...] = ()
+    deadline: int = 60
+    """Seconds. Where it is what ends the run, it leaves a busy machine the time to get there."""
 
 
 def shaped(value: Body | str) -> Callable[[Body], Answer]:
@@ -110,13 +111,13 @@ CASES: Final = (
     Case("a plan of 10 MB", "planner", wire.huge(), 1, "failed", "larger than"),
     Case("a cut review", "reviewer", wire.text('{"verdict": "APPROVE"', finish_reason="length"), 1, "failed", "cut off", PENDING_TASK),
     Case("a reviewer that refuses", "reviewer", wire.refusal("no"), 1, "failed", "refused", PENDING_TASK),
-    Case("a tool that hangs", "executor", calling(("open_ticket", {"title": "slow"})), 124, "timed_out", "deadline", APPROVED_TASK),
+    Case("a tool that hangs", "executor", calling(("open_ticket", {"title": "slow"})), 124, "timed_out", "deadline", APPROVED_TASK, 8),
     Case(
         "429 far past the deadline", "planner", wire.error(429, headers=[("Retry-After", "300")]), 75, "failed", "after the run's deadline"
     ),
     Case("401", "planner", wire.error(401), 1, "failed", "OPENAI_API_KEY"),
-    Case("a server that hangs", "planner", wire.hang(), 124, "timed_out", "deadline"),
-    Case("a server that drips", "executor", wire.drip(), 124, "timed_out", "deadline", APPROVED_TASK),
+    Case("a server that hangs", "planner", wire.hang(), 124, "timed_out", "deadline", deadline=4),
+    Case("a server that drips", "executor", wire.drip(), 124, "timed_out", "deadline", APPROVED_TASK, 8),
 )
 
 EXECUTORS: Final[dict[str, tuple[Answer | Callable[[Body], Answer], str]]] = {
@@ -158,6 +159,12 @@ def command(asking: TaskPilot) -> TaskPilot:
     return asking
 
 
+def hurried(command: TaskPilot, seconds: int) -> TaskPilot:
+    """The same with another deadline for `one`."""
+    command.job(JOB.replace('deadline="60s"', f'deadline="{seconds}s"', 1), name="one")
+    return command
+
+
 def assert_nothing_is_open(command: TaskPilot, said: Said) -> list[dict[str, Any]]:
     """Every begun step has an end or is unknown, every reservation is settled, every effect is recorded; gives the steps."""
     run = command.run()
@@ -176,7 +183,7 @@ def assert_nothing_is_open(command: TaskPilot, said: Said) -> list[dict[str, Any
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_misbehaving_model_ends_the_run_in_a_clear_status(case: Case, command: TaskPilot, model_server: OpenAIServer) -> None:
     model_server.handler = answering(case.agent, case.answer)
-    said = command("run", "one", "--json")
+    said = hurried(command, case.deadline)("run", "one", "--json")
     summary = said.json
     assert (said.code, summary["status"], summary["tasks"]) == (case.code, case.status, dict(case.tasks)), said
     assert case.says in summary["reason"]
@@ -196,6 +203,7 @@ def test_an_executor_that_gets_lost_fails_its_task_and_no_other(command: TaskPil
     assert made == {"again": 8, "x": 8 * 16, "broken": 8}
 
 
+@pytest.mark.slow
 def test_a_provider_that_stays_ill_is_temporary(command: TaskPilot, model_server: OpenAIServer) -> None:
     model_server.handler = by_name("executor", PROVIDERS)
     said = command("run", "many", "-p", f"items={json.dumps([*PROVIDERS])}", "--json")
@@ -247,7 +255,7 @@ def test_a_server_that_asks_to_come_back_soon_is_asked_again_then(command: TaskP
 
 def test_a_call_whose_answer_was_lost_is_recorded_as_unknown_at_its_worst_case(command: TaskPilot, model_server: OpenAIServer) -> None:
     model_server.handler = answering("planner", wire.hang())
-    said = command("run", "one", "--json")
+    said = hurried(command, 4)("run", "one", "--json")
     (step,) = command.rows("SELECT * FROM steps")
     assert (step["status"], step["cost_nano"]) == ("unknown", step["reserved_nano"])
     assert round(said.json["cost_usd"] * 1e9) == step["reserved_nano"] > 0
@@ -256,7 +264,7 @@ def test_a_call_whose_answer_was_lost_is_recorded_as_unknown_at_its_worst_case(c
 
 def test_a_tool_that_was_cut_off_by_the_deadline_is_unknown_and_not_called_again(command: TaskPilot, model_server: OpenAIServer) -> None:
     model_server.handler = answering("executor", calling(("open_ticket", {"title": "slow"})))
-    said = command("run", "one", "--json")
+    said = hurried(command, 8)("run", "one", "--json")
     assert said.code == 124
     (call,) = command.rows("SELECT * FROM steps WHERE kind = 'call'")
     assert (call["status"], call["idempotent"]) == ("unknown", 0)

@@ -15,6 +15,8 @@ from tests.servers.openai_answers import Answer, Body, Tokens, last_user, struct
 from tests.servers.openai_server import OpenAIServer
 from tests.servers.pushgateway import Pushgateway, pushgateway
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = 100
 SHIPPED = Path(__file__).parents[2] / "jobs" / "triage.py"
 INPUT_NANO, CACHED_NANO, OUTPUT_NANO = 150, 75, 600

@@ -101,6 +101,7 @@ def test_overlap_allow_all_lets_them_run_side_by_side(jobs: TaskPilot) -> None:
     assert jobs.totals("taskpilot_runs_total") == {'{"status":"succeeded"}': 3}
 
 
+@pytest.mark.real_creation
 def test_eight_that_claim_one_fire_start_it_once(jobs: TaskPilot) -> None:
     """On a store that none of them finds, so that its making is raced for too."""
     started = [jobs.start("run", "waits", "--scheduled-for", FIRE, "--json") for _ in range(COUNT)]
@@ -148,6 +149,7 @@ def test_auto_with_no_fire_in_the_window_has_nothing_to_do(jobs: TaskPilot) -> N
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
 
 
+@pytest.mark.real_creation
 def test_eight_jobs_that_start_on_a_store_that_is_not_there_are_all_recorded(taskpilot: TaskPilot) -> None:
     names = [f"job{number}" for number in range(COUNT)]
     for name in names:

@@ -48,14 +48,14 @@ def good(taskpilot: TaskPilot) -> TaskPilot:
 
 
 def refused(taskpilot: TaskPilot, said: Said, code: int, *words: str) -> str:
-    """One sentence on stderr that has the words, nothing on stdout, nothing in the record; gives the sentence."""
+    """A sentence on stderr and its hint, which have the words, nothing on stdout, nothing in the record; gives the sentence."""
     assert (said.code, said.out) == (code, ""), said.err
-    sentence, *usage = said.err.splitlines()
+    sentence, *more = said.err.splitlines()
     assert sentence.startswith("taskpilot: ")
-    # Where the command line itself is wrong, its usage follows.
-    assert [line for line in usage if not line.startswith(("Usage: ", "Try `"))] == []
+    # A hint is indented; where the command line itself is wrong, its usage follows; a second problem is a second sentence.
+    assert [line for line in more if not line.startswith(("  ", "Usage: ", "Try `", "taskpilot: "))] == []
     for word in words:
-        assert word in sentence
+        assert word in said.err
     if (taskpilot.state_dir / "taskpilot.db").exists():
         assert taskpilot.rows("SELECT id FROM runs") == []
     assert not list(taskpilot.state_dir.glob("runs/*"))
@@ -176,7 +176,7 @@ def test_default_values_may_be_written_out(good: TaskPilot) -> None:
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"TASKPILOT_DATABASE_URL": "postgresql://x/y"}, "PostgreSQL is not implemented in this version; unset it"),
+        ({"TASKPILOT_DATABASE_URL": "postgresql://x/y"}, "PostgreSQL is not implemented in this version"),
         ({"TASKPILOT_LEASE_SECONDS": "soon"}, "TASKPILOT_LEASE_SECONDS: 'soon' is not a duration"),
         ({"TASKPILOT_PUSHGATEWAY_URL": "nope"}, "TASKPILOT_PUSHGATEWAY_URL: must be a URL like"),
         ({"TASKPILOT_LOG_LEVEL": "loud"}, "TASKPILOT_LOG_LEVEL: must be one of"),
@@ -192,7 +192,7 @@ def test_a_variable_that_cannot_be_meant_is_78(good: TaskPilot, environment: Map
     ("settings", "words"),
     [
         ("a = [", "taskpilot.toml is not valid TOML"),
-        ("modle = 'x'", "the key modle is not known; did you mean model?"),
+        ("modle = 'x'", "the key modle is not known\n  did you mean model?"),
         ("[budget]\nusd_per_day = 1", "budgets of a day or a deployment are not implemented"),
         ("api_token = 'x'", "set the environment variable TASKPILOT_API_TOKEN"),
         ("[policy]\nfiles = ['gone.rego']", "gone.rego, which is not a file"),
@@ -268,7 +268,7 @@ def test_another_deployments_name_is_78(good: TaskPilot) -> None:
     assert good("run", "good", "--quiet", environment={"TASKPILOT_DEPLOYMENT": "nightly"}).code == 0
     said = good("run", "good", environment={"TASKPILOT_DEPLOYMENT": "daily"})
     assert (said.code, said.out) == (78, "")
-    assert "belongs to deployment 'nightly', not 'daily': unset TASKPILOT_DEPLOYMENT" in said.err
+    assert "belongs to deployment 'nightly', not 'daily'\n  unset TASKPILOT_DEPLOYMENT" in said.err
     assert len(good.rows("SELECT id FROM runs")) == 1
 
 

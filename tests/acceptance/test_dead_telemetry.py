@@ -21,6 +21,8 @@ from tests.servers.bad_gateway import BadServer, dead, dripping, hanging
 from tests.servers.collector import grpc_collector, http_collector
 from tests.servers.pushgateway import Pushgateway, pushgateway
 
+pytestmark = pytest.mark.slow
+
 RUNS: Final = 8
 ROUNDS: Final = int(os.environ.get("TASKPILOT_ROUNDS", "1"))
 """More than one for figures: TASKPILOT_ROUNDS=5 pytest -rP tests/acceptance/test_dead_telemetry.py"""

@@ -10,6 +10,8 @@ import pytest
 from tests.acceptance.stores import JOBS, fill, refused
 from tests.command import TaskPilot
 
+pytestmark = pytest.mark.real_creation
+
 
 @pytest.fixture
 def good(taskpilot: TaskPilot) -> TaskPilot:

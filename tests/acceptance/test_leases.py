@@ -35,7 +35,7 @@ def test_a_killed_supervisor_takes_its_job_along_and_the_same_fire_goes_on(taskp
         job.wait_for("stamped")
         (child,) = children(command.pid)
         send(command.pid, SIGKILL)
-        assert eventually(lambda: not alive(child), seconds=2)
+        assert eventually(lambda: not alive(child), seconds=10)
         command.wait(30)
         assert job.standing() == ("running", "")
         job.open("stamp")

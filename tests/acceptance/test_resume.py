@@ -166,4 +166,4 @@ def test_an_unknown_llm_call_of_a_run_that_may_go_on_takes_no_answer_either(aski
     assert unknown["status"] == "unknown"
     said = job.resume("--step", unknown["id"], "--done", '"nonsense"')
     assert (said.code, len(job.attempts())) == (2, 1)
-    assert "no tool call" in said.err
+    assert "not a tool call" in said.err

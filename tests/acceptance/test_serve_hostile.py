@@ -103,7 +103,7 @@ def test_the_server_is_unharmed_and_says_nothing_of_it(stormed: Stormed) -> None
     assert (server.pid, server.fork_server) == stormed.before
     row = server.row()
     assert (row["state"], row["error"]) == ("running", None)
-    # Its one line says that it keeps time.
+    # Its one line says that it runs.
     assert server.said().splitlines()[1:] == []
 
 

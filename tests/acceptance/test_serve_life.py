@@ -88,7 +88,7 @@ class TestTheEnd:
             assert server.marked() == []
             assert "Traceback" not in server.said()
         assert [run["status"] for run in runs_of(taskpilot, "patient")] == ["succeeded"]
-        # What was due meanwhile is left for whoever keeps time next.
+        # What was due meanwhile is left for the next server.
         assert len(runs_of(taskpilot, "ticks")) == started
         assert taskpilot.rows("SELECT cursor FROM schedules WHERE job = 'ticks'") == cursor
 
@@ -264,15 +264,14 @@ def test_two_servers_share_one_store_and_start_each_fire_once(server: Server) ->
     assert {later - earlier for earlier, later in itertools.pairwise(started)} == {1_000_000}
 
 
-def test_a_server_does_not_wait_for_runs_that_a_killed_fork_server_left(server: Server) -> None:
-    """The last one: it ends the server that the others share."""
-    taskpilot = server.taskpilot
-    define(server, "left_alone")
-    works(server, "left_alone")
-    os.kill(server.fork_server, signal.SIGKILL)
-    began = time.monotonic()
-    assert server.stop() == 0
-    assert time.monotonic() - began < 20
-    open_gate(taskpilot, "left_alone")
-    wait(lambda: ended(taskpilot, "left_alone"), server.said)
-    assert attempts_of(taskpilot, "left_alone") == [("succeeded", "")]
+def test_a_server_does_not_wait_for_runs_that_a_killed_fork_server_left(taskpilot: TaskPilot) -> None:
+    with serving(taskpilot) as server:
+        define(server, "left_alone")
+        works(server, "left_alone")
+        os.kill(server.fork_server, signal.SIGKILL)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 20
+        open_gate(taskpilot, "left_alone")
+        wait(lambda: ended(taskpilot, "left_alone"), server.said)
+        assert attempts_of(taskpilot, "left_alone") == [("succeeded", "")]

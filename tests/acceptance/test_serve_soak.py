@@ -45,6 +45,7 @@ def _look(server: Server, at: int) -> tuple[float, float]:
 
 
 @pytest.mark.timeout(600 + RUNS)
+@pytest.mark.slow
 def test_memory_is_flat_over_many_runs(taskpilot: TaskPilot) -> None:
     for number in range(JOBS):
         taskpilot.job(JOB.replace("NUMBER", str(number)), name=f"soak_{number}")

@@ -9,6 +9,8 @@ import pytest
 from tests.acceptance.serving.storm import JOBS, Servers, check_every_second, starts
 from tests.command import TaskPilot
 
+pytestmark = [pytest.mark.real_creation, pytest.mark.slow]
+
 SECONDS = float(os.environ.get("TASKPILOT_STORM_SECONDS", "12"))
 """How long the servers are killed; 600 is what issue 4 asks for."""
 SEED = int(os.environ.get("TASKPILOT_STORM_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)

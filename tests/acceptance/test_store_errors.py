@@ -15,6 +15,8 @@ import pytest
 from tests.acceptance.stores import JOBS, contents, refused
 from tests.command import Said, TaskPilot
 
+pytestmark = pytest.mark.real_creation
+
 NOBODY = 65534
 DB = "taskpilot.db"
 
@@ -82,7 +84,7 @@ def test_a_store_that_is_locked_for_long_is_75_and_reading_goes_on(good: TaskPil
     assert good("run", "good", "--quiet").code == 0
     with closing(sqlite3.connect(good.state_dir / DB, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        refused(good("run", "good"), 75, "locked by another process: try again", "fuser")
+        refused(good("run", "good"), 75, "locked by another process", "try again; `fuser")
         assert good("runs", "--json").code == 0
         other.execute("ROLLBACK")
     assert good("run", "good", "--quiet").code == 0
@@ -165,7 +167,7 @@ def open_to_all(folder: Path) -> None:
 
 def test_a_store_that_is_moved_away_under_a_run_is_74_and_not_replaced(good: TaskPilot) -> None:
     assert good("run", "good", "--quiet").code == 0
-    refused(good("run", "moves_the_store_away"), 74, "the file is gone: put it back")
+    refused(good("run", "moves_the_store_away"), 74, "the file is gone", "put it back")
     assert not (good.state_dir / DB).exists()
     (good.state_dir / "away.db").rename(good.state_dir / DB)
     # The job's process had the file open, and its end went along with it.

@@ -34,7 +34,7 @@ def test_without_a_root_it_is_78_and_nothing_is_called_well(deployment: Patient)
 
 
 def test_a_root_that_is_no_folder_is_78(deployment: Patient) -> None:
-    assert deployment.diagnose("--root", "/nowhere").one("root.invalid")["fix"] == "`taskpilot init /nowhere` makes one"
+    assert deployment.diagnose("--root", "/nowhere").one("root.invalid")["fix"] == "taskpilot init /nowhere"
 
 
 @pytest.mark.parametrize(("place", "code"), [(".", "root.untrusted"), ("taskpilot.toml", "settings.invalid"), ("jobs", "settings.invalid")])
@@ -51,7 +51,7 @@ def test_a_settings_file_that_cannot_be_read_is_78_and_the_rest_is_not_guessed(d
     found = deployment.diagnose()
     assert found.code == 78
     assert "taskpilot.toml is not valid TOML" in found.one("settings.invalid")["sentence"]
-    assert found.one("settings.invalid")["fix"].startswith("correct it")
+    assert found.one("settings.invalid")["fix"] == f"correct {deployment.root / 'taskpilot.toml'}"
     assert found.bad == {"settings.invalid", *(f"{subject}.unchecked" for subject in SUBJECTS[1:])}
 
 
@@ -63,13 +63,16 @@ def test_one_invalid_setting_hides_no_other_and_no_other_subject(deployment: Pat
     assert found.code == 78
     fixes = {one["sentence"]: one["fix"] for one in found.findings["settings.invalid"]}
     assert len(fixes) == 7
+    facts = [one["facts"] for one in found.findings["settings.invalid"]]
+    assert {"setting": "lease_seconds", "file": "taskpilot.toml"} in facts
+    assert {"setting": "TASKPILOT_LOG_LEVEL"} in facts
     for sentence, fix in (
         ("the key modle is not known", "did you mean model?"),
         ("TASKPILOT_LOG_LEVEL: must be one of", "correct TASKPILOT_LOG_LEVEL"),
         ("TASKPILOT_PUSHGATEWAY_URL: must be a URL", "correct TASKPILOT_PUSHGATEWAY_URL"),
-        ("PostgreSQL is not implemented", "unset it"),
+        ("PostgreSQL is not implemented", "unset TASKPILOT_DATABASE_URL"),
         ("a secret has no place in a file", "set the environment variable TASKPILOT_API_TOKEN"),
-        ("gone.rego, which is not a file", "correct taskpilot.toml"),
+        ("gone.rego, which is not a file", "correct policy.files in taskpilot.toml"),
         ("taskpilot.toml: lease_seconds: must be", "correct lease_seconds in taskpilot.toml"),
     ):
         assert any(sentence in said and fix in advice for said, advice in fixes.items()), sentence
@@ -94,6 +97,7 @@ class TestJobs:
         assert (found.code, found.bad) == (78, {"jobs.broken"})
         sentences = sorted(one["sentence"] for one in found.findings["jobs.broken"])
         assert "broken.py:5: SyntaxError" in sentences[0]
+        assert {"file": str(deployment.root / "jobs" / "broken.py"), "line": 5} in [one["facts"] for one in found.findings["jobs.broken"]]
         assert "odd.py: " in sentences[1]
         assert "taskpilot jobs validate" in found.findings["jobs.broken"][0]["fix"]
         assert found.one("jobs.ok")["sentence"] == "2 sound: by_hand, good"

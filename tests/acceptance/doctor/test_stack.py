@@ -244,7 +244,8 @@ def test_a_gateway_that_nobody_pushes_to_and_what_nobody_got(deployment: Patient
     assert "(by_hand" in pending["taskpilot metrics push"]
     assert pending["taskpilot traces replay"].endswith(": 2")
     assert any(sentence.endswith("traces.jsonl yet: 1") for sentence in pending.values())
-    assert "gateway 1" in found.one("telemetry.failures")["sentence"]
+    # That of the run itself; what else is pending is tried too where time is left.
+    assert re.search(r"gateway [12]\b", found.one("telemetry.failures")["sentence"])
     without = stack.look(pushgateway="")
     assert {"pushgateway.unused", "pushgateway.unreachable"} & set(without.findings)
     assert not any("metric groups" in one["sentence"] for one in without.findings["telemetry.pending"])

@@ -134,7 +134,7 @@ class Server:
 
 @contextmanager
 def serving(taskpilot: TaskPilot, **environment: str) -> Iterator[Server]:
-    """A server that keeps time inside the block."""
+    """A server that runs inside the block."""
     with Server(taskpilot, **environment) as server:
         yield server
 

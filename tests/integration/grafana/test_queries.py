@@ -11,6 +11,8 @@ from tests.integration.grafana.panels import Query, dashboards, panels, queries,
 from tests.integration.grafana.pictures import page
 from tests.integration.grafana.story import Story, told
 
+pytestmark = pytest.mark.slow
+
 MAY_BE_EMPTY: Final = {
     # Nothing is overdue, and nobody scrapes the server itself.
     ("Overdue and paused", "A"),

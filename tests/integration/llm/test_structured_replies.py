@@ -184,20 +184,21 @@ def test_a_refusal_while_finding_out_sets_the_waiting_threads_free(server: OpenA
 
 
 def test_a_slow_finder_is_not_waited_for_past_the_deadline(server: OpenAIServer, model: OpenAIModel, planning: ChatRequest) -> None:
-    entered = threading.Event()
+    entered, released = threading.Event(), threading.Event()
 
     def slow(body: wire.Body) -> wire.Answer:
-        if entered.is_set():
-            return wire.triage_brain(body)
-        entered.set()
-        return replace(wire.triage_brain(body), delay_seconds=1.5)
+        if not entered.is_set():
+            entered.set()
+            released.wait(25)
+        return wire.triage_brain(body)
 
     server.handler = slow
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(model.chat, planning, seconds_left=30)
         entered.wait(timeout=10)
-        assert "tasks" in json.loads(model.chat(planning, seconds_left=0.4).content)
+        assert "tasks" in json.loads(model.chat(planning, seconds_left=3).content)
         assert not first.done()
+        released.set()
         assert "tasks" in json.loads(first.result().content)
 
 

@@ -19,6 +19,8 @@ from tests.servers.prometheus import Prometheus, prometheus
 from tests.servers.pushgateway import Pushgateway, pushgateway
 from tests.servers.webhook import Webhook, webhook
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400
 
 
@@ -43,9 +45,10 @@ class Chain:
         urllib.request.urlopen(urllib.request.Request(f"{self.gateway.url}/metrics/job/taskpilot/{group}", body), timeout=10).close()
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    folder = tmp_path_factory.mktemp("chain")
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    folder = tmp_path / "chain"
+    folder.mkdir()
     with ExitStack() as stack:
         hook = stack.enter_context(webhook())
         address = stack.enter_context(alertmanager(folder, hook.url))
@@ -91,6 +94,11 @@ def test_every_alert_arrives_with_its_words_in_place(chain: Chain) -> None:
         "taskpilot_job_max_success_gap_seconds 90000",
         f"taskpilot_run_last_completion_timestamp_seconds {now}",
     )
+    chain.push(
+        "deployment/a/job_name/old",
+        "taskpilot_job_max_success_gap_seconds 90000",
+        f"taskpilot_run_last_success_timestamp_seconds {now - 2 * DAY}",
+    )
     chain.push("deployment/a/job_name/failed", 'taskpilot_run_last_status{status="failed"} 1')
     chain.push(
         "deployment/a/job_name/hangs", "taskpilot_job_deadline_seconds 600", f"taskpilot_run_last_start_timestamp_seconds {now - 900}"
@@ -111,7 +119,7 @@ def test_every_alert_arrives_with_its_words_in_place(chain: Chain) -> None:
 
     shipped = {line.split()[-1] for line in (RULES / "alerts.yml").read_text().splitlines() if "- alert: " in line}
     for name in sorted(shipped - {"TaskPilotGatewayAbsent"}):
-        assert chain.told(name, "resolved" if name == "TaskPilotSuccessTooOld" else "firing"), name
+        assert chain.told(name), name
     # Last, since without the gateway nothing else means anything: Alertmanager is told to be silent on it.
     chain.stop_gateway.close()
     assert chain.told("TaskPilotGatewayAbsent")

@@ -12,6 +12,8 @@ from tests.integration.stack.night import all_delivered, command_in
 from tests.servers.prometheus import prometheus
 from tests.servers.pushgateway import pushgateway
 
+pytestmark = pytest.mark.slow
+
 RUNS = int(os.environ.get("TASKPILOT_RUNS", "5"))
 """Runs, each in a process of its own. TASKPILOT_RUNS=100 is what the stack is held to; CI has less time."""
 HOUSEKEEPING = Path(__file__).parents[3] / "jobs" / "housekeeping.py"

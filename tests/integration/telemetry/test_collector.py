@@ -1,7 +1,6 @@
 """Spans to a real OTLP receiver, over gRPC and HTTP, and to collectors that are no help."""
 
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.servers.bad_gateway import answering, dead, dripping, hanging
 from tests.servers.collector import Received, grpc_collector, http_collector
 from tests.servers.debian import require
 from tests.servers.recorded import add_step, finished_run
+from tests.stopwatch import own_seconds
 
 Make = Callable[..., AbstractContextManager[Received]]
 
@@ -62,20 +62,20 @@ def test_a_collector_that_is_no_help_is_left_in_time_and_quietly(
     spans = write_pending_traces(store, home, run_id=finished_run(store)).spans
     with bad() as server:
         send = sender(Collector(server.url, protocol))  # type: ignore[attr-defined]
-        start = time.monotonic()
+        start = own_seconds()
         assert send(spans, 0.3).word in (ExportResult.AWAY, ExportResult.UNKNOWN)
-        assert time.monotonic() - start < 0.6
+        assert own_seconds() - start < 1.0
     assert capfd.readouterr() == ("", "")
 
 
 def test_nobody_at_the_endpoint_is_seen_at_once() -> None:
-    start = time.monotonic()
+    start = own_seconds()
     with dead() as server:
         assert not is_there(Collector(server.url, "grpc"))
     assert not is_there(Collector("http://192.0.2.1:4317", "grpc"))
     assert not is_there(Collector("http://[broken", "grpc"))
     assert not is_there(Collector("http://127.0.0.1:99999", "http/protobuf"))
-    assert time.monotonic() - start < 0.5
+    assert own_seconds() - start < 1.0
     with hanging() as server:
         assert is_there(Collector(f"127.0.0.1:{server.port}", "grpc"))
 

@@ -118,7 +118,7 @@ def test_a_collector_that_dies_in_between_gets_each_run_once(store: Store, home:
 def test_a_collector_that_does_not_answer_may_have_taken_it_and_is_asked_again_a_minute_later(store: Store, home: Path) -> None:
     missed(store, home, 1)
     with hanging() as server:
-        delivery = deliver(store, at(server.url, "http/protobuf"), seconds=0.4)
+        delivery = deliver(store, at(server.url, "http/protobuf"), seconds=1.5)
     assert (delivery.runs, delivery.pending) == (0, 1)
     with http_collector() as received:
         collector = at(received.endpoint, "http/protobuf")

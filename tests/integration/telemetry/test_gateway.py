@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import stat
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from tests.servers.bad_gateway import answering, dead, dripping, hanging
 from tests.servers.prometheus import prometheus
 from tests.servers.pushgateway import Pushgateway, pushgateway
 from tests.servers.recorded import finished_run, job_state, opened, total
+from tests.stopwatch import own_seconds
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TRIAGE = JobFacts("triage", model="gpt-4o", agents=("planner",))
@@ -50,6 +50,7 @@ def run_and_push(home: Path, url: str, status: str) -> None:
     os._exit(0 if result.delivered else 1)
 
 
+@pytest.mark.slow
 def test_runs_of_separate_processes_add_up_in_prometheus(home: Path, store: Store, gateway: Pushgateway, tmp_path: Path) -> None:
     with prometheus(tmp_path, [f"127.0.0.1:{gateway.port}"]) as server:
         push_job(store, TRIAGE, gateway.url, home, seconds_left=10)
@@ -121,9 +122,9 @@ def test_a_change_that_comes_while_a_push_is_under_way_is_still_pending(home: Pa
 def test_a_gateway_that_keeps_us_waiting_is_left_in_time(home: Path, store: Store, bad: Callable[[], object]) -> None:
     finished_run(store)
     with bad() as server:  # type: ignore[attr-defined]
-        start = time.monotonic()
-        result = push_job(store, TRIAGE, server.url, home, seconds_left=0.3, now=at(NOON))
-        assert time.monotonic() - start < 0.6
+        start = own_seconds()
+        result = push_job(store, TRIAGE, server.url, home, seconds_left=1.0, now=at(NOON))
+        assert own_seconds() - start < 2.0
     assert not result.delivered
     state = job_state(store)
     assert state.push_timed_out_at is not None
@@ -165,7 +166,7 @@ def test_a_proxy_that_gave_up_may_still_deliver_later(home: Path, store: Store) 
 def test_the_head_of_an_answer_is_enough(home: Path, store: Store) -> None:
     finished_run(store)
     with answering(200, drip_body=True) as server:
-        assert push_job(store, TRIAGE, server.url, home, seconds_left=0.5).delivered
+        assert push_job(store, TRIAGE, server.url, home, seconds_left=5).delivered
 
 
 def test_a_password_in_the_url_is_sent_but_never_told(home: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +195,9 @@ def test_reading_and_pushing_wait_for_the_lock_of_the_job(home: Path, store: Sto
     lock = home / "locks" / "triage.gateway.lock"
     with file_lock(lock, WaitBudget(1)) as got:
         assert got
-        start = time.monotonic()
+        start = own_seconds()
         result = push_job(store, TRIAGE, gateway.url, home, seconds_left=0.2)
-        assert time.monotonic() - start < 0.5
+        assert own_seconds() - start < 0.5
     assert (result.delivered, result.pending) == (False, True)
     assert pending(store) == ["triage"]
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
@@ -232,9 +233,9 @@ def test_pushing_what_is_pending_stops_at_a_gateway_that_hangs(home: Path, store
     for job in ("a", "b", "c"):
         finished_run(store, job)
     with hanging() as server:
-        start = time.monotonic()
-        results = push_pending(store, server.url, home, describe=lambda _job: None, seconds_left=0.3)
-        assert time.monotonic() - start < 0.7
+        start = own_seconds()
+        results = push_pending(store, server.url, home, describe=lambda _job: None, seconds_left=1.0)
+        assert own_seconds() - start < 2.0
     assert list(results) == ["a"]
 
 

@@ -163,6 +163,7 @@ def together(home: Path, url: str, endpoint: str, seconds: float) -> tuple[float
 
 
 @pytest.mark.parametrize("bad", [dead, hanging, dripping])
+@pytest.mark.slow
 def test_eight_runs_that_end_together_wait_half_a_second_at_most(
     home: Path, gateway: Pushgateway, bad: Callable[[], AbstractContextManager[Any]]
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from taskpilot.domain.channels import Channel
 from taskpilot.domain.errors import ToolFailed
 from taskpilot.tools import invoke, notify_tool
+from tests.stopwatch import own_seconds
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -153,10 +154,10 @@ def test_another_status_is_a_failure_that_names_it(status: int) -> None:
 
 def test_a_server_that_drips_its_head_is_given_up_in_time() -> None:
     with serving(drip(b"HTTP/1.1 200 OK\r\nX-Slow: ", seconds=4)) as server:
-        began = time.monotonic()
-        with pytest.raises(ToolFailed, match=r"did not answer within 0\.5 s; it may or may not have received"):
-            send(f"http://127.0.0.1:{server.port}/", seconds=0.5)
-        assert time.monotonic() - began < 2
+        began = own_seconds()
+        with pytest.raises(ToolFailed, match=r"did not answer within 1\.5 s; it may or may not have received"):
+            send(f"http://127.0.0.1:{server.port}/", seconds=1.5)
+        assert own_seconds() - began < 3
 
 
 def test_a_server_that_says_continue_for_ever_is_given_up_in_time() -> None:
@@ -198,9 +199,9 @@ def test_a_server_that_never_answers_is_given_up_in_time() -> None:
 
 def test_the_status_is_enough_and_a_body_without_end_is_left_alone() -> None:
     with serving(drip(b"HTTP/1.1 200 OK\r\n\r\n", seconds=4)) as server:
-        began = time.monotonic()
+        began = own_seconds()
         assert send(f"http://127.0.0.1:{server.port}/") == "sent to ops (HTTP 200)"
-        assert time.monotonic() - began < 2
+        assert own_seconds() - began < 2
 
 
 def test_of_a_huge_body_only_a_little_is_read() -> None:
@@ -282,7 +283,7 @@ def test_a_certificate_that_is_trusted_is_accepted(certificate: Path, monkeypatc
 
 def test_a_tls_handshake_that_never_comes_is_given_up_with_nothing_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
+        began = own_seconds()
         with pytest.raises(ToolFailed, match="nothing was sent"):
             send(f"https://localhost:{silent.getsockname()[1]}/", seconds=0.4)
-        assert time.monotonic() - began < 2
+        assert own_seconds() - began < 2

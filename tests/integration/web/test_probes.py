@@ -36,7 +36,7 @@ def becomes(served: Served, status: int) -> str:
 
 
 def test_a_loop_that_comes_round_is_alive(served: Served) -> None:
-    assert served.get("/livez").json() == {"alive": True, "seconds_since_turn": 0.0}
+    assert served.get("/livez").json() == {"alive": True, "seconds_since_tick": 0.0}
     served.stage.silent = LIVE_SECONDS + 1
     hanging = served.get("/livez")
     assert hanging.status == 503

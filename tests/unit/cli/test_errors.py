@@ -1,4 +1,4 @@
-"""How commands end: one sentence on stderr and the exit code of the table."""
+"""How commands end: a sentence on stderr, what helps below it, and the exit code of the table."""
 
 import errno
 import json
@@ -44,8 +44,10 @@ def test_each_error_has_its_exit_code_and_one_sentence(
     said = capsys.readouterr()
     assert said.out == ""
     if not isinstance(error, SystemExit):
-        assert len(said.err.splitlines()) == 1
-        assert said.err.startswith("taskpilot: ")
+        sentence, *hint = said.err.splitlines()
+        assert sentence.startswith("taskpilot: ")
+        assert len(hint) <= 1
+        assert all(line.startswith("  ") for line in hint)
         assert "Traceback" not in said.err
 
 
@@ -68,7 +70,7 @@ def test_a_defect_leaves_its_traceback_in_the_log(root: Path, capsys: pytest.Cap
     assert str(log) in said
     assert "ZeroDivisionError: a \\x1b[31m defect" in said
     line = json.loads(log.read_text())
-    assert "test_ending.py" in line["error.stack_trace"]
+    assert "test_errors.py" in line["error.stack_trace"]
     assert log.stat().st_mode & 0o777 == 0o600
     assert log.parent.parent.stat().st_mode & 0o777 == 0o700
 
@@ -85,12 +87,35 @@ def test_eacces_is_74_only_for_what_is_in_the_state_dir(root: Path, capsys: pyte
     assert errors.exit_code_of(OSError(errno.EACCES, "Permission denied", "/etc/shadow"), GlobalOptions(), []) == 1
 
 
-def test_the_job_is_named_in_front_of_an_error_that_does_not_name_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_job_is_named_in_front_of_the_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = GlobalOptions()
     given.subject = "triage"
     errors.exit_code_of(StoreError("the disk is full"), given, [])
-    errors.exit_code_of(StoreError("triage cannot write"), given, [])
-    assert capsys.readouterr().err == "taskpilot: triage: the disk is full\ntaskpilot: triage cannot write\n"
+    assert capsys.readouterr().err == "taskpilot: triage: the disk is full\n"
+
+
+class TestAnErrorThatKnowsWhatHelps:
+    ERROR = StoreError("the store is damaged", hint="taskpilot db restore a\x1b[31m")
+
+    def test_its_hint_is_a_line_of_its_own(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        errors.exit_code_of(self.ERROR, GlobalOptions(), [])
+        assert capsys.readouterr().err == "taskpilot: the store is damaged\n  taskpilot db restore a\\x1b[31m\n"
+
+    def test_under_quiet_all_is_one_line(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        errors.exit_code_of(self.ERROR, GlobalOptions(), ["run", "triage", "--quiet"])
+        assert capsys.readouterr().err == "taskpilot: the store is damaged; taskpilot db restore a\\x1b[31m\n"
+
+    def test_several_problems_are_told_one_a_line_each_with_its_own_hint(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        both = ConfigurationError(problems=[ConfigurationError("one is wrong", hint="set ONE=1"), ConfigurationError("two is wrong")])
+        assert errors.exit_code_of(both, GlobalOptions(), []) == 78
+        assert capsys.readouterr().err == "taskpilot: one is wrong\n  set ONE=1\ntaskpilot: two is wrong\n"
+        assert str(both) == "one is wrong; two is wrong"
+        assert both.one_line == "one is wrong; set ONE=1; two is wrong"
+
+    def test_under_quiet_several_problems_are_one_line(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        both = ConfigurationError(problems=[ConfigurationError("one is wrong", hint="set ONE=1"), ConfigurationError("two is wrong")])
+        errors.exit_code_of(both, GlobalOptions(), ["run", "triage", "--quiet"])
+        assert capsys.readouterr().err == "taskpilot: one is wrong; set ONE=1; two is wrong\n"
 
 
 def test_a_usage_error_under_quiet_is_one_line_that_names_the_job(cli: Callable[..., Any]) -> None:
@@ -112,7 +137,7 @@ def test_a_usage_error_under_quiet_is_one_line_that_names_the_job(cli: Callable[
     ],
 )
 def test_what_is_missing_is_answered_by_the_command_that_lists_it(typed: list[str], lists: str, cli: Callable[..., Any]) -> None:
-    assert f"`taskpilot {lists}` shows what there is." in cli(*typed).err.splitlines()[0]
+    assert cli(*typed).err.splitlines()[1] == f"  taskpilot {lists}"
 
 
 @pytest.mark.parametrize("noun", ["runs", "tasks", "decisions"])

@@ -13,7 +13,7 @@ import pytest
 
 from taskpilot.cli.program import COMMANDS, program
 
-HEAVY = ("pydantic", "sqlalchemy", "openai", "rich", "loguru", "cronsim", "taskpilot.settings", "taskpilot.store", "taskpilot.operations")
+HEAVY = ("pydantic", "sqlalchemy", "openai", "rich", "loguru", "cronsim", "taskpilot.config", "taskpilot.store", "taskpilot.services")
 
 
 def every_command(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

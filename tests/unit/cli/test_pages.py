@@ -17,10 +17,10 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RunStatus, RunSummary
-from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.domain.usage import Usage
-from taskpilot.services.running import Finished, StepAnswer
+from taskpilot.services.running import Finished
 from taskpilot.store.database import Store
 from taskpilot.views.runs import show_run, summarize
 from tests import records

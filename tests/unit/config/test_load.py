@@ -22,7 +22,7 @@ def refusal(root: Path, text: str = "", **environ: str) -> str:
         write(root, text)
     with pytest.raises(ConfigurationError) as caught:
         load(cwd=root, environ=environ)
-    return str(caught.value)
+    return caught.value.one_line
 
 
 def test_an_empty_environment_gives_the_documented_defaults(root: Path) -> None:
@@ -37,7 +37,7 @@ def test_an_empty_environment_gives_the_documented_defaults(root: Path) -> None:
 
 
 def test_every_field_has_a_source(root: Path) -> None:
-    names = {field.name for field in dataclasses.fields(Settings)} - {"sources"}
+    names = {field.name for field in dataclasses.fields(Settings)} - {"sources", "variables"}
     assert set(load(cwd=root, environ={}).sources) == names
 
 
@@ -237,7 +237,7 @@ def test_settings_cannot_be_changed(root: Path) -> None:
 @pytest.mark.parametrize("environ", [{}, {"HOME": "/nonexistent", "LOGNAME": "nobody", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}])
 def test_it_works_in_the_bare_environment_of_cron(root: Path, environ: dict[str, str]) -> None:
     repository = Path(__file__).parents[3]
-    code = f"import sys; sys.path.insert(0, {os.fspath(repository)!r}); from taskpilot.settings import load; print(load().root)"
+    code = f"import sys; sys.path.insert(0, {os.fspath(repository)!r}); from taskpilot.config import load; print(load().root)"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environ, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr, done.returncode) == (os.fspath(root), "", 0)
 

@@ -8,6 +8,7 @@ import pytest
 from taskpilot.config import check_trusted, find_root, load
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.exits import ExitCode
+from tests.errors import saying
 
 
 def test_the_nearest_parent_with_a_settings_file_is_the_root(root: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_broken_pyproject_of_a_stranger_does_not_stop_the_search(root: Path) -
 def test_without_a_root_the_message_says_how_to_get_one(tmp_path: Path) -> None:
     if find_root(tmp_path, None) is not None:
         pytest.skip("the folder for temporary files lies inside a TaskPilot root")
-    with pytest.raises(ConfigurationError, match=r"--root .*taskpilot init") as caught:
+    with pytest.raises(ConfigurationError, check=saying(r"--root .*taskpilot init")) as caught:
         load(cwd=tmp_path, environ={})
     assert caught.value.exit_code is ExitCode.CONFIGURATION
 
@@ -60,7 +61,7 @@ def test_what_every_user_could_change_is_refused_with_the_command_that_closes_it
     load(cwd=root, environ={})
     path = (root / name).resolve()
     path.chmod(path.stat().st_mode | 0o002)
-    with pytest.raises(ConfigurationError, match=f"`chmod o-w {path}`"):
+    with pytest.raises(ConfigurationError, check=saying(f"chmod o-w {path}")):
         load(cwd=root, environ={})
 
 
@@ -70,7 +71,7 @@ def test_what_belongs_to_another_user_is_refused(root: Path, name: str) -> None:
     (root / "jobs").mkdir()
     path = (root / name).resolve()
     os.chown(path, 12345, -1)
-    with pytest.raises(ConfigurationError, match=f"belongs to uid 12345.*chown 0 {path}"):
+    with pytest.raises(ConfigurationError, check=saying(f"belongs to uid 12345.*chown 0 {path}")):
         load(cwd=root, environ={})
 
 
@@ -79,7 +80,7 @@ def test_a_link_is_judged_by_what_it_leads_to(root: Path, tmp_path: Path) -> Non
     target.mkdir()
     target.chmod(0o777)
     (root / "jobs").symlink_to(target)
-    with pytest.raises(ConfigurationError, match="chmod o-w"):
+    with pytest.raises(ConfigurationError, check=saying("chmod o-w")):
         load(cwd=root, environ={})
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.ids import new_id, parse_id
+from tests.errors import saying
 
 
 def test_an_id_is_a_version_7_uuid_of_this_moment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,5 +38,5 @@ def test_every_way_to_write_an_id_is_read_as_one(value: uuid.UUID) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "../../etc/passwd", "x" * 32, "g" * 36, "' or 1=1 --", "\x00" * 32, None, 5])
 def test_what_is_no_id_is_a_usage_error_that_names_the_list(text: object) -> None:
-    with pytest.raises(UsageError, match="taskpilot tasks list"):
+    with pytest.raises(UsageError, check=saying("taskpilot tasks list")):
         parse_id(text, noun="task")  # type: ignore[arg-type]

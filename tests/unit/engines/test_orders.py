@@ -1,4 +1,4 @@
-"""What a server and its fork server say to each other."""
+"""The messages between a server and its fork server."""
 
 import socket
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskpilot.domain.fires import StartOrder
-from taskpilot.engines.orders import Lines, order_message, order_of, send
+from taskpilot.engines.orders import MessageReader, order_message, order_of, send
 
 
 def test_a_message_is_one_line_of_json() -> None:
@@ -39,9 +39,9 @@ def test_messages_are_whole_however_they_arrive_in_pieces(messages: list[dict[st
             send(ours, message)
         ours.shutdown(socket.SHUT_WR)
         sent = b"".join(iter(lambda: theirs.recv(65_536), b""))
-    lines, got = Lines(), []
+    reader, got = MessageReader(), []
     while sent:
         size = data.draw(st.integers(1, len(sent)))
-        got += lines.feed(sent[:size])
+        got += reader.feed(sent[:size])
         sent = sent[size:]
     assert got == messages

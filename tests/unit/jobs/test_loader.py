@@ -1,6 +1,7 @@
 """A folder of job files: the good ones are read, the broken ones are named, whatever they do."""
 
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from taskpilot.domain.errors import ConfigurationError, Terminated, UsageError
 from taskpilot.jobs.loader import load_jobs
+from tests.errors import saying
 
 WriteJob = Callable[[str, str], Path]
 
@@ -61,7 +63,7 @@ def test_every_job_is_known_with_its_file_and_its_digest(folder: Path, write: Wr
         ("raise GeneratorExit('x')\n", 1, "GeneratorExit: x"),
         ("1/0\n", 1, "ZeroDivisionError: division by zero"),
         ("raise ValueError('a\\x1b[31m\\nb')\n", 1, "ValueError: a\\x1b[31m b"),
-        ("from taskpilot.schedules.schedule import cron\ncron('61 * * * *')\n", 2, "ValueError: '61 * * * *': '61' is not a minute"),
+        ("from taskpilot.schedules.schedule import cron\ncron('61 * * * *')\n", 2, "cron: '61 * * * *': '61' is not a minute"),
         ("\x00", None, None),
         ("def f():\n    f()\nf()\n", 2, None),
         ("class E(Exception):\n    def __str__(self):\n        1/0\n\nraise E\n", 5, "E: an error that cannot be shown"),
@@ -72,7 +74,7 @@ def test_every_job_is_known_with_its_file_and_its_digest(folder: Path, write: Wr
         ),
         (
             TOOL_WITHOUT_DOCSTRING,
-            8,
+            5,
             "the tool bare has no docstring",
         ),
     ],
@@ -156,7 +158,8 @@ def test_a_job_file_cannot_take_the_place_of_a_library(folder: Path, write: Writ
 
 def test_a_changed_file_and_its_helper_are_read_anew(folder: Path, write: WriteJob) -> None:
     for value in ("1", "2"):
-        write("_shared.py", f"VALUE = {value}\n")
+        # Where Python keeps bytecode, it knows a changed helper by its size and the second of its change.
+        os.utime(write("_shared.py", f"VALUE = {value}\n"), (int(value), int(value)))
         write("a.py", "from _shared import VALUE\n" + good("triage").replace("\n    ", "\n"))
         assert str(load_jobs(folder).get("triage").function.__globals__["VALUE"]) == value
         assert not (folder / "__pycache__" / "a.cpython-311.pyc").exists()
@@ -205,22 +208,22 @@ def test_a_file_that_others_can_write_to_is_not_run(folder: Path, write: WriteJo
     assert list(catalog.jobs) == ["triage"]
     assert "chmod o-w" in catalog.broken[0].cause
     folder.chmod(0o777)
-    with pytest.raises(ConfigurationError, match="chmod o-w"):
+    with pytest.raises(ConfigurationError, check=saying("chmod o-w")):
         load_jobs(folder)
 
 
 def test_an_unknown_job_is_a_usage_error_that_names_close_ones(folder: Path, write: WriteJob) -> None:
     write("triage.py", good("triage"))
-    with pytest.raises(UsageError, match=r"unknown job 'triag'; did you mean triage\?"):
+    with pytest.raises(UsageError, check=saying(r"unknown job 'triag'; did you mean triage\?")):
         load_jobs(folder).get("triag")
-    with pytest.raises(UsageError, match=r"unknown job 'zzz'; there are triage"):
+    with pytest.raises(UsageError, check=saying(r"unknown job 'zzz'; there are triage")):
         load_jobs(folder).get("zzz")
     with pytest.raises(UsageError, match=r"unknown job '\\x1b\[31m'"):
         load_jobs(folder).get("\x1b[31m")
 
 
 def test_in_a_folder_without_jobs_the_unknown_job_is_told_so(folder: Path) -> None:
-    with pytest.raises(UsageError, match="defines no job"):
+    with pytest.raises(UsageError, check=saying("defines no job")):
         load_jobs(folder).get("triage")
 
 

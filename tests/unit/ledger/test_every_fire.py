@@ -234,6 +234,7 @@ def check(life: Life) -> None:
     jitter=st.sampled_from((None, "45s")),
     attempts=st.sampled_from((1, 3)),
 )
+@pytest.mark.slow
 def test_each_fire_has_exactly_one_outcome(
     shared: Spine,
     *,

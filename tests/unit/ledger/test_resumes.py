@@ -9,6 +9,7 @@ from taskpilot import Budget, Retry, RunContext, job
 from taskpilot.domain.errors import NotFound, TransitionRefused
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import Outcome, RunStatus
+from tests.errors import saying
 from tests.spine import Spine
 
 
@@ -95,5 +96,5 @@ def test_reaping_ends_what_is_dead_and_leaves_what_lives_or_waits(spine: Spine) 
 
 
 def test_an_unknown_run_is_not_found(spine: Spine) -> None:
-    with pytest.raises(NotFound, match="runs list"):
+    with pytest.raises(NotFound, check=saying("runs list")):
         spine.ledger.cancel("01936b2e-0000-7000-8000-000000000000")

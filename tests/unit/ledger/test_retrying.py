@@ -22,8 +22,19 @@ def hourly(ctx: RunContext) -> None:
 
 @pytest.mark.parametrize(("attempts", "longest"), [(1, 2), (2, 4), (3, 8), (6, 60), (1000, 60)])
 def test_the_wait_is_drawn_from_a_time_that_doubles_up_to_a_minute(attempts: int, longest: float) -> None:
-    assert backoff(attempts, 0.0) == timedelta(0)
-    assert backoff(attempts, 0.5).total_seconds() == longest / 2
+    assert backoff(Retry(), attempts, 0.0) == timedelta(0)
+    assert backoff(Retry(), attempts, 0.5).total_seconds() == longest / 2
+
+
+@pytest.mark.parametrize(("attempts", "shortest", "longest"), [(1, 30, 33), (2, 60, 66), (3, 100, 100), (1000, 100, 100)])
+def test_a_delay_that_the_job_names_is_kept_doubles_and_has_an_end(attempts: int, shortest: float, longest: float) -> None:
+    retry = Retry(attempts=9, delay="30s", max_delay="100s")
+    assert backoff(retry, attempts, 0.0).total_seconds() == shortest
+    assert backoff(retry, attempts, 1.0).total_seconds() == longest
+
+
+def test_the_longest_delay_holds_for_a_drawn_wait_too() -> None:
+    assert backoff(Retry(max_delay="1s"), 5, 0.5) == timedelta(seconds=0.5)
 
 
 def test_no_attempt_starts_after_the_next_fire_of_its_job() -> None:

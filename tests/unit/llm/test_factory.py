@@ -7,6 +7,7 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.llm.factory import check_model, open_model
 from taskpilot.llm.offline import OfflineModel
 from taskpilot.llm.openai_chat import OpenAIModel
+from tests.errors import saying
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
@@ -16,7 +17,7 @@ def test_without_key_and_server_one_is_shown_all_three_ways(nothing: str | None)
             ask()
         assert caught.value.exit_code is ExitCode.CONFIGURATION
         for way in ("OPENAI_API_KEY=", "OPENAI_BASE_URL=", "--model offline"):
-            assert way in str(caught.value)
+            assert way in caught.value.one_line
 
 
 def test_offline_is_embedded_only_when_named() -> None:
@@ -38,9 +39,9 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY") as caught:
         check_model("m", key, None)
-    assert key.strip() not in str(caught.value)
+    assert key.strip() not in caught.value.one_line
 
 
 def test_a_model_without_a_name_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="--model"):
+    with pytest.raises(ConfigurationError, check=saying("--model")):
         check_model(" ", "sk-x", None)

@@ -9,6 +9,7 @@ import pytest
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.usage import Usage
 from taskpilot.llm.prices import Prices
+from tests.errors import saying
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LOCAL = "http://127.0.0.1:8080/v1"
@@ -122,10 +123,10 @@ def test_a_file_that_is_not_there_says_nothing(tmp_path: Path) -> None:
 )
 def test_a_wrong_file_is_refused_by_name_and_place(text: str, complaint: str, tmp_path: Path) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(ConfigurationError, match=complaint) as caught:
+    with pytest.raises(ConfigurationError, check=saying(complaint)) as caught:
         Prices(path)
-    assert str(path) in str(caught.value)
-    assert "[[price]]" in str(caught.value)
+    assert str(path) in caught.value.one_line
+    assert "[[price]]" in caught.value.one_line
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:

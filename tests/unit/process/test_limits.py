@@ -65,9 +65,9 @@ def test_a_forked_process_dies_of_sigterm_without_the_jobs_clean_up(play: Start,
 def test_a_lease_is_renewed_by_its_third(play: Start) -> None:
     ending = play("sleep", deadline=2.0, lease=1.5).ending()
     assert ending["cause"] == "deadline"
-    gaps = [after - before for before, after in zip([0.0, *ending["renewals"]], ending["renewals"], strict=False)]
-    assert len(gaps) >= 3
-    assert min(gaps) >= 0.49
+    assert len(ending["renewals"]) >= 3
+    # One that a busy machine holds up may have the next one close behind it.
+    assert all(at >= 0.5 * number - 0.01 for number, at in enumerate(ending["renewals"], start=1))
 
 
 def test_a_refused_lease_kills_at_once_without_grace(play: Start) -> None:

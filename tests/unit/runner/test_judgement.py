@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskpilot import Denied, ModelUnavailable, Retry, RunContext, TaskPilotError, ToolFailed, job, tool
+from taskpilot import Denied, ItemError, ModelUnavailable, Retry, RunContext, TaskPilotError, ToolFailed, job, tool
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import (
     BudgetExceeded,
@@ -21,9 +21,10 @@ from taskpilot.domain.errors import (
 )
 from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import RunStatus, exit_code
+from taskpilot.jobs.decorator import job_spec
 from taskpilot.runner import Runner, judge
 from taskpilot.testing import run_job
-from tests.spine import Spine
+from tests.spine import Killed, Spine
 
 
 @job(name="plain")
@@ -76,6 +77,63 @@ def test_every_item_failed_comes_before_succeeded_and_keeps_the_result(session: 
     session.every_item_failed = ValueError("x")
     outcome = judge(session, "0 of 2", None)
     assert (outcome.status, outcome.reason.code, outcome.result) == (RunStatus.FAILED, ReasonCode.EVERY_ITEM_FAILED, "0 of 2")
+
+
+def test_only_the_named_exceptions_of_a_job_are_tried_again(spine: Spine) -> None:
+    @job(name="filtered", retry=Retry(attempts=3, on=ConnectionError))
+    def filtered(ctx: RunContext) -> None:
+        raise (ConnectionResetError if ctx.attempt == 1 else ValueError)("x")
+
+    first = spine.run(filtered)
+    assert first.run.status is RunStatus.QUEUED
+    second = spine.attempt(filtered, spine.ledger.next_attempt(first.grant, job_spec(filtered)))
+    assert (second.run.status, second.run.attempts) == (RunStatus.FAILED, 2)
+    assert second.run.reason.facts == {"error": "ValueError: x", "error_type": "ValueError", "retry_on": "ConnectionError"}
+
+
+def test_the_last_attempt_says_nothing_of_trying_again(spine: Spine) -> None:
+    @job(name="last", retry=Retry(attempts=1, on=ConnectionError))
+    def last(ctx: RunContext) -> None:
+        raise ValueError("x")
+
+    assert "retry_on" not in spine.run(last).run.reason.facts
+
+
+@pytest.mark.parametrize(
+    ("causes", "again"),
+    [
+        ([TimeoutError("a"), TimeoutError("b")], True),
+        ([ValueError("a"), TimeoutError("b")], True),
+        ([ValueError("a"), KeyError("b")], False),
+    ],
+)
+def test_where_every_item_failed_one_named_exception_is_enough(spine: Spine, causes: list[Exception], again: bool) -> None:
+    @job(name="mapped", retry=Retry(attempts=2, on=(TimeoutError,)))
+    def mapped(ctx: RunContext) -> int:
+        def fail(error: Exception) -> None:
+            raise error
+
+        return len(ctx.map(fail, causes, on_error="collect"))
+
+    assert spine.run(mapped).run.status is (RunStatus.QUEUED if again else RunStatus.FAILED)
+
+
+def test_an_item_error_that_leaves_the_job_counts_by_its_cause(spine: Spine) -> None:
+    @job(name="raised", retry=Retry(attempts=2, on=TimeoutError))
+    def raised(ctx: RunContext) -> None:
+        raise ItemError(index=0, item="x", cause=TimeoutError())
+
+    assert spine.run(raised).run.status is RunStatus.QUEUED
+
+
+def test_a_lost_attempt_and_a_busy_store_are_tried_again_whatever_is_named(spine: Spine, session: Session) -> None:
+    @job(name="lost", retry=Retry(attempts=2, on=TimeoutError))
+    def lost(ctx: RunContext) -> None:
+        raise Killed
+
+    assert spine.run_of(spine.killed(lost)).status is RunStatus.QUEUED
+    session.spec = job_spec(lost)
+    assert judge(session, None, StoreBusy("x")).retry
 
 
 def test_an_errors_words_with_controls_are_one_harmless_line(session: Session) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.keeper import Keeper, make_root
 
 Keep = Callable[..., Keeper]
-"""Makes a root with the named jobs and a scheduler over it that has had its first turns."""
+"""Makes a root with the named jobs and a scheduler over it that has had its first ticks."""
 
 
 @pytest.fixture

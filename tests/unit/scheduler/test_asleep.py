@@ -18,11 +18,11 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
-def test_a_minute_without_a_turn_is_noted_and_its_fires_have_their_outcomes(keep: Keep) -> None:
+def test_a_minute_without_a_tick_is_noted_and_its_fires_have_their_outcomes(keep: Keep) -> None:
     keeper = keep(often='schedule=every("10s"), overlap="allow_all"')
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     keeper.passes(MINUTE)
-    keeper.scheduler.turn()
+    keeper.tick()
     asleep, awake = NOON + MINUTE, NOON + 2 * MINUTE
     assert keeper.clock_events() == [("asleep", asleep, awake)]
     outcomes = keeper.outcomes("often")
@@ -35,9 +35,9 @@ def test_a_minute_without_a_turn_is_noted_and_its_fires_have_their_outcomes(keep
 
 def test_a_short_delay_is_no_sleep(keep: Keep) -> None:
     keeper = keep(often='schedule=every("10s"), overlap="allow_all"')
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     keeper.passes(29 * SECOND)
-    keeper.scheduler.turn()
+    keeper.tick()
     assert keeper.clock_events() == []
     assert set(keeper.outcomes("often").values()) == {"started"}
     assert len(keeper.outcomes("often")) == 8
@@ -45,9 +45,9 @@ def test_a_short_delay_is_no_sleep(keep: Keep) -> None:
 
 def test_an_hour_is_caught_up_by_the_last_fire_within_the_window(keep: Keep) -> None:
     keeper = keep(quarterly='schedule=cron("*/15 * * * *")', skipping='schedule=cron("*/15 * * * *"), catch_up="skip"')
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     keeper.passes(HOUR + MINUTE)
-    keeper.scheduler.turn()
+    keeper.tick()
     # 13:02: the fire of 13:00 is two minutes old, within half of its period; the three before it are not.
     quarters = [NOON + 15 * MINUTE * n for n in range(1, 5)]
     assert keeper.outcomes("quarterly") == dict(zip(quarters, ["missed"] * 3 + ["started"], strict=True))
@@ -58,9 +58,9 @@ def test_an_hour_is_caught_up_by_the_last_fire_within_the_window(keep: Keep) -> 
 
 def test_a_month_of_missed_seconds_is_one_gap(keep: Keep) -> None:
     keeper = keep(ticking='schedule=every("1s")')
-    keeper.turns(5 * SECOND, every=SECOND)
+    keeper.ticks(5 * SECOND, every=SECOND)
     keeper.passes(30 * DAY)
-    keeper.scheduler.turn()
+    keeper.tick()
     gaps = keeper.rows("SELECT * FROM fire_gaps ORDER BY from_at")
     rows = keeper.rows("SELECT outcome, count(*) AS number FROM fires GROUP BY outcome")
     counted = sum(gap["number"] for gap in gaps) + sum(row["number"] for row in rows)
@@ -72,15 +72,15 @@ def test_a_month_of_missed_seconds_is_one_gap(keep: Keep) -> None:
     totals = {row["labels"]: row["value"] for row in keeper.rows("SELECT * FROM totals WHERE metric = 'taskpilot_fires_total'")}
     assert sum(totals.values()) == counted
     assert keeper.clock_events() == [("asleep", NOON + 5 * SECOND, NOON + 30 * DAY + 5 * SECOND)]
-    keeper.turns(3 * SECOND, every=SECOND)
+    keeper.ticks(3 * SECOND, every=SECOND)
     newest = keeper.rows("SELECT outcome FROM fires ORDER BY scheduled_for DESC LIMIT 3")
     assert [row["outcome"] for row in newest] == ["started"] * 3
 
 
 def test_a_restart_within_a_wake_up_is_no_sleep(keep: Keep) -> None:
     keeper = keep(often='schedule=every("10s"), overlap="allow_all"')
-    keeper.turns(MINUTE)
-    keeper.scheduler.tell(SchedulerState.STOPPED)
+    keeper.ticks(MINUTE)
+    keeper.scheduler.record_state(SchedulerState.STOPPED)
     keeper.passes(20 * SECOND)
     keeper.serve()
     keeper.start()
@@ -91,13 +91,13 @@ def test_a_restart_within_a_wake_up_is_no_sleep(keep: Keep) -> None:
 def test_a_restart_after_an_hour_catches_up_once_and_staggered(keep: Keep) -> None:
     jobs = {f"job_{n}": 'schedule=cron("30 * * * *"), catch_up_window="1h"' for n in range(3)}
     keeper = keep(**jobs)
-    keeper.turns(MINUTE)
-    keeper.scheduler.tell(SchedulerState.STOPPED)
+    keeper.ticks(MINUTE)
+    keeper.scheduler.record_state(SchedulerState.STOPPED)
     keeper.passes(HOUR)
     keeper.serve()
     keeper.start()
     assert keeper.clock_events() == [("asleep", NOON + MINUTE, NOON + HOUR + MINUTE)]
-    keeper.turns(MINUTE, every=SECOND)
+    keeper.ticks(MINUTE, every=SECOND)
     starts = keeper.rows("SELECT job, started_at FROM runs ORDER BY started_at")
     assert sorted(row["job"] for row in starts) == ["job_0", "job_1", "job_2"]
     began = starts[0]["started_at"]
@@ -108,9 +108,9 @@ def test_a_restart_after_an_hour_catches_up_once_and_staggered(keep: Keep) -> No
 
 def test_everything_is_caught_up_where_the_job_says_so_up_to_its_limit(keep: Keep) -> None:
     keeper = keep(every_one='schedule=cron("*/10 * * * *"), catch_up="all", catch_up_window="2h", catch_up_limit=4, catch_up_stagger="1s"')
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     keeper.passes(HOUR + 4 * MINUTE)
-    keeper.turns(MINUTE, every=SECOND)
+    keeper.ticks(MINUTE, every=SECOND)
     tens = [NOON + 10 * MINUTE * n for n in range(1, 7)]
     assert keeper.outcomes("every_one") == dict(zip(tens, ["missed"] * 2 + ["started"] * 4, strict=True))
     assert keeper.starts("every_one") == tens[2:]
@@ -119,7 +119,7 @@ def test_everything_is_caught_up_where_the_job_says_so_up_to_its_limit(keep: Kee
 def test_a_state_copy_taken_to_tomorrow_catches_up_once_and_starts_nothing_twice(keep: Keep, tmp_path: Path) -> None:
     jobs = {f"job_{n}": 'schedule=cron("0 * * * *"), catch_up_window="12h"' for n in range(3)}
     keeper = keep(**jobs)
-    keeper.turns(2 * HOUR, every=MINUTE / 4)
+    keeper.ticks(2 * HOUR, every=MINUTE / 4)
     today = {job: keeper.outcomes(job) for job in jobs}
     keeper.close()
     shutil.copytree(keeper.deployment.settings.state_dir, tmp_path / "copy")
@@ -127,7 +127,7 @@ def test_a_state_copy_taken_to_tomorrow_catches_up_once_and_starts_nothing_twice
     copy = Keeper(keeper.root, home=tmp_path / "copy", clock=ManualClock(tomorrow))
     try:
         copy.start()
-        copy.turns(MINUTE, every=SECOND)
+        copy.ticks(MINUTE, every=SECOND)
         assert copy.clock_events() == [("asleep", NOON + 2 * HOUR, tomorrow)]
         for job in jobs:
             found = copy.outcomes(job)
@@ -145,13 +145,13 @@ def test_a_state_copy_taken_to_tomorrow_catches_up_once_and_starts_nothing_twice
 
 def test_a_sleep_is_told_once_although_the_first_claim_after_it_fails(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(hourly='schedule=cron("30 * * * *"), catch_up_window="10m"')
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     keeper.passes(HOUR)
     with monkeypatch.context() as patched:
         patched.setattr("taskpilot.ledger.fires.schedules.pauses_in_force", _fails)
-        keeper.scheduler.turn()
+        keeper.tick()
     assert keeper.scheduler.error == "RuntimeError: no luck"
-    keeper.turns(3 * SECOND, every=SECOND)
+    keeper.ticks(3 * SECOND, every=SECOND)
     assert keeper.scheduler.error is None
     assert keeper.clock_events() == [("asleep", NOON + MINUTE, NOON + HOUR + MINUTE)]
     assert keeper.reasons("hourly") == [
@@ -159,15 +159,15 @@ def test_a_sleep_is_told_once_although_the_first_claim_after_it_fails(keep: Keep
     ]
 
 
-def test_a_failed_turn_is_no_sleep_since_the_server_of_yesterday(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_tick_is_no_sleep_since_the_server_of_yesterday(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(minutely='schedule=cron("* * * * *")')
     with keeper.deployment.store.write() as connection:
         schedulers.begin_scheduler(connection, "yesterday's", owner=keeper.deployment.owner, version="1", now=NOON - DAY)
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     with monkeypatch.context() as patched:
         patched.setattr("taskpilot.ledger.fires.schedules.schedules_in_force", _fails)
-        keeper.turns(MINUTE + SECOND, every=SECOND)
-    keeper.turns(MINUTE, every=SECOND)
+        keeper.ticks(MINUTE + SECOND, every=SECOND)
+    keeper.ticks(MINUTE, every=SECOND)
     assert keeper.scheduler.error is None
     assert all(start >= NOON for _kind, start, _end in keeper.clock_events()), keeper.clock_events()
     assert set(keeper.outcomes("minutely")) == {NOON + MINUTE * n for n in range(1, 4)}

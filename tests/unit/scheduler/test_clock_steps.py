@@ -7,6 +7,8 @@ import pytest
 from tests.keeper import NOON
 from tests.unit.scheduler.conftest import Keep
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -15,9 +17,9 @@ TENS = [NOON + 10 * MINUTE * n for n in range(1, 13)]
 
 def test_an_hour_forward_is_noted_and_caught_up_for(keep: Keep) -> None:
     keeper = keep(tens='schedule=cron("*/10 * * * *"), catch_up_window="25m"')
-    keeper.turns(11 * MINUTE)
+    keeper.ticks(11 * MINUTE)
     keeper.clock.advance(HOUR)
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     assert keeper.clock_events() == [("forward", NOON + 11 * MINUTE, NOON + 71 * MINUTE + 15 * SECOND)]
     # At 13:11:15 those of 12:50 on are within 25 minutes; the last one catches up for the others.
     expected = ["started", "missed", "missed", "missed", "coalesced", "coalesced", "started"]
@@ -27,15 +29,15 @@ def test_an_hour_forward_is_noted_and_caught_up_for(keep: Keep) -> None:
 
 def test_an_hour_back_is_noted_and_no_fire_comes_twice_or_is_lost(keep: Keep) -> None:
     keeper = keep(tens='schedule=cron("*/10 * * * *")', hourly='schedule=cron("0 * * * *")')
-    keeper.turns(65 * MINUTE)
+    keeper.ticks(65 * MINUTE)
     before = keeper.outcomes("tens")
     keeper.clock.advance(-HOUR)
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     kind, start, end = keeper.clock_events()[0]
     assert (kind, start, end) == ("backward", NOON + 65 * MINUTE, NOON + 5 * MINUTE + 15 * SECOND)
-    keeper.turns(58 * MINUTE)
+    keeper.ticks(58 * MINUTE)
     assert keeper.outcomes("tens") == before
-    keeper.turns(56 * MINUTE)
+    keeper.ticks(56 * MINUTE)
     assert len(keeper.clock_events()) == 1
     assert keeper.clock() == NOON + 2 * HOUR
     assert keeper.outcomes("tens") == dict.fromkeys(TENS, "started")
@@ -45,36 +47,36 @@ def test_an_hour_back_is_noted_and_no_fire_comes_twice_or_is_lost(keep: Keep) ->
 
 def test_a_scheduler_goes_on_with_its_duties_after_the_clock_went_back(keep: Keep) -> None:
     keeper = keep(hourly='schedule=cron("0 * * * *")')
-    keeper.turns(65 * MINUTE)
+    keeper.ticks(65 * MINUTE)
     keeper.clock.advance(-HOUR)
-    keeper.turns(15 * SECOND)
+    keeper.ticks(15 * SECOND)
     assert keeper.rows("SELECT last_tick_at FROM schedulers")[0]["last_tick_at"] == keeper.clock().timestamp() * 1_000_000
 
 
 def test_a_new_job_is_met_although_the_clock_went_back_after_it_was_seen(keep: Keep) -> None:
     keeper = keep(often='schedule=every("1m")')
-    keeper.turns(10 * MINUTE)
+    keeper.ticks(10 * MINUTE)
     keeper.clock.advance(-10 * MINUTE)
-    keeper.turns(20 * MINUTE)
+    keeper.ticks(20 * MINUTE)
     assert keeper.outcomes("often") == {NOON + MINUTE * n: "started" for n in range(1, 21)}
 
 
 @pytest.mark.parametrize("seconds", [-29, -5, -0.5, 0.5, 5, 29])
 def test_a_small_step_is_no_event_and_loses_nothing(keep: Keep, seconds: float) -> None:
     keeper = keep(often='schedule=every("10s"), overlap="allow_all"')
-    keeper.turns(MINUTE, every=SECOND)
+    keeper.ticks(MINUTE, every=SECOND)
     keeper.clock.advance(timedelta(seconds=seconds))
-    keeper.scheduler.turn()
-    keeper.turns(NOON + 2 * MINUTE - keeper.clock(), every=SECOND)
+    keeper.tick()
+    keeper.ticks(NOON + 2 * MINUTE - keeper.clock(), every=SECOND)
     assert keeper.clock_events() == []
     assert keeper.outcomes("often") == {NOON + 10 * SECOND * n: "started" for n in range(1, 13)}
 
 
 def test_a_suspend_is_a_sleep_and_no_step(keep: Keep) -> None:
     keeper = keep(often='schedule=every("10s")')
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     keeper.passes(10 * MINUTE)
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     assert [kind for kind, _, _ in keeper.clock_events()] == ["asleep"]
 
 
@@ -85,10 +87,10 @@ def test_a_step_forward_during_another_scheduler_is_noted_once(keep: Keep) -> No
     other.deployment = keeper.deployment
     other.serve()
     other.start()
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     other.boot_seconds = keeper.boot_seconds
-    other.scheduler.turn()
+    other.tick()
     keeper.clock.advance(HOUR)
-    keeper.scheduler.turn()
-    other.scheduler.turn()
+    keeper.tick()
+    other.tick()
     assert [kind for kind, _, _ in keeper.clock_events()] == ["forward"]

@@ -1,4 +1,4 @@
-"""The nights on which the clocks are changed, turn by turn: each fire of hand-written lists has its outcome, no others are."""
+"""The nights on which the clocks are changed, tick by tick: each fire of hand-written lists has its outcome, no others are."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,10 +12,12 @@ from taskpilot.testing import ManualClock
 from tests.keeper import Keeper, make_root
 from tests.unit.scheduler.conftest import Keep
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Night:
-    """From when to when a scheduler turns, in UTC, and when jobs are due; a time before the start is of the next day."""
+    """From when to when a scheduler ticks, in UTC, and when jobs are due; a time before the start is of the next day."""
 
     zone: str
     start: str
@@ -122,7 +124,7 @@ def test_each_fire_of_the_night_has_exactly_its_outcome(keep: Keep, name: str) -
     lines = dict(zip([f"job_{letter}" for letter in "abcdefgh"], night.fires.items(), strict=False))
     jobs = {job: f'schedule=cron("{line}", timezone="{night.zone}")' for job, (line, _) in lines.items()}
     keeper = keep(keeper={"clock": ManualClock(start)}, **jobs)
-    keeper.turns(end - start)
+    keeper.ticks(end - start)
     assert len(lines) == len(night.fires)
     for job, (line, fires) in lines.items():
         assert keeper.outcomes(job) == dict.fromkeys(_moments(night, fires)[1:], "started"), line
@@ -140,7 +142,7 @@ def test_a_frozen_clock_is_the_only_one_that_is_asked(tmp_path: Path) -> None:
             for _ in range(8):
                 frozen.tick(timedelta(seconds=15))
                 keeper.boot_seconds += 15
-                keeper.scheduler.turn()
+                keeper.tick()
             assert keeper.scheduler.error is None
             half = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
             assert keeper.outcomes("fixed") == {half: "started"}

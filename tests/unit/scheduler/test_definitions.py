@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskpilot.scheduler.scheduler import FolderWatch
+from taskpilot.schedules.schedule import every
 from tests.keeper import NOON, write_jobs
 from tests.unit.scheduler.conftest import Keep
 
@@ -17,20 +18,20 @@ MINUTELY = 'schedule=every("1m")'
 
 def test_a_changed_file_is_seen_within_seconds(keep: Keep) -> None:
     keeper = keep(old=MINUTELY)
-    keeper.turns(MINUTE, every=SECOND)
+    keeper.ticks(MINUTE, every=SECOND)
     write_jobs(keeper.root, "more", new='schedule=every("30s")')
-    keeper.turns(MINUTE, every=SECOND)
+    keeper.ticks(MINUTE, every=SECOND)
     assert keeper.outcomes("old") == {NOON + MINUTE * n: "started" for n in (1, 2)}
     assert keeper.outcomes("new") == {NOON + MINUTE + 30 * SECOND * n: "started" for n in (1, 2)}
-    assert set(keeper.alarms) == {"old", "new"}
+    assert keeper.wake_ups.schedules == {every("1m"), every("30s")}
 
 
 def test_a_changed_schedule_holds_from_then_on_and_catches_up_nothing(keep: Keep) -> None:
     keeper = keep(job_a=MINUTELY)
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     write_jobs(keeper.root, "timed", job_a='schedule=every("20s")')
     # A whole file of the same second and size would be told apart by its time.
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     assert keeper.outcomes("job_a") == {NOON + MINUTE: "started"} | {NOON + MINUTE + 20 * SECOND * n: "started" for n in (1, 2, 3)}
     assert keeper.rows("SELECT schedule FROM past_schedules")[0]["schedule"] == "every 1m"
 
@@ -38,11 +39,11 @@ def test_a_changed_schedule_holds_from_then_on_and_catches_up_nothing(keep: Keep
 def test_a_broken_file_blocks_its_own_fires_and_no_others(keep: Keep) -> None:
     keeper = keep(stays=MINUTELY)
     write_jobs(keeper.root, "other", breaks=MINUTELY)
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     (keeper.root / "jobs" / "other.py").write_text("def breaks(:\n")
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     write_jobs(keeper.root, "other", breaks=MINUTELY)
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     minutes = [NOON + MINUTE * n for n in (1, 2, 3)]
     assert keeper.outcomes("stays") == dict.fromkeys(minutes, "started")
     assert keeper.outcomes("breaks") == dict(zip(minutes, ["started", "blocked_config", "started"], strict=True))
@@ -50,49 +51,49 @@ def test_a_broken_file_blocks_its_own_fires_and_no_others(keep: Keep) -> None:
     assert sum("broken job file" in line for line in keeper.log.lines) == 1
 
 
-def test_a_removed_job_has_no_alarm_and_its_schedule_ends(keep: Keep) -> None:
+def test_a_removed_job_wakes_nobody_and_its_schedule_ends(keep: Keep) -> None:
     keeper = keep(stays=MINUTELY)
-    write_jobs(keeper.root, "other", goes=MINUTELY)
-    keeper.turns(MINUTE, every=5 * SECOND)
+    write_jobs(keeper.root, "other", goes='schedule=cron("* * * * *")')
+    keeper.ticks(MINUTE, every=5 * SECOND)
     (keeper.root / "jobs" / "other.py").unlink()
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     assert list(keeper.outcomes("goes")) == [NOON + MINUTE]
-    assert set(keeper.alarms) == {"stays"}
+    assert keeper.wake_ups.schedules == {every("1m")}
     assert [row["job"] for row in keeper.rows("SELECT job FROM past_schedules")] == ["goes"]
 
 
 def test_a_folder_that_vanishes_ends_nothing(keep: Keep) -> None:
     keeper = keep(job_a=MINUTELY)
     folder = keeper.root / "jobs"
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     folder.rename(keeper.root / "away")
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     (keeper.root / "away").rename(folder)
-    keeper.turns(MINUTE, every=5 * SECOND)
+    keeper.ticks(MINUTE, every=5 * SECOND)
     minutes = [NOON + MINUTE * n for n in (1, 2, 3)]
     assert keeper.outcomes("job_a") == dict(zip(minutes, ["started", "blocked_config", "started"], strict=True))
     assert "there is no folder" in keeper.reasons("job_a")[1]
     assert keeper.rows("SELECT * FROM past_schedules") == []
-    assert set(keeper.alarms) == {"job_a"}
+    assert keeper.wake_ups.schedules == {every("1m")}
 
 
 def test_a_reload_that_is_asked_for_reads_an_unchanged_folder(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(job_a=MINUTELY)
-    keeper.turns(SECOND)
+    keeper.ticks(SECOND)
     read: list[bool] = []
     known = keeper.deployment.reread_jobs
     monkeypatch.setattr(keeper.deployment, "reread_jobs", lambda: (read.append(True), known())[1])
-    keeper.turns(MINUTE, every=SECOND)
+    keeper.ticks(MINUTE, every=SECOND)
     assert read == []
     keeper.scheduler.reload()
-    keeper.turns(2 * SECOND, every=SECOND)
+    keeper.ticks(2 * SECOND, every=SECOND)
     assert read == [True]
 
 
 def test_what_it_knows_of_the_files_is_in_the_record(keep: Keep) -> None:
     keeper = keep(job_a=MINUTELY, job_b=MINUTELY)
     (keeper.root / "jobs" / "bad.py").write_text("1 / 0\n")
-    keeper.turns(10 * SECOND, every=SECOND)
+    keeper.ticks(10 * SECOND, every=SECOND)
     row = keeper.rows("SELECT jobs, broken FROM schedulers")[0]
     assert row["jobs"] == 2
     assert "bad.py:1: ZeroDivisionError" in row["broken"]

@@ -1,4 +1,4 @@
-"""What fails in a turn is told and made good at the next one."""
+"""What fails in a tick is recorded, and done at the next one."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ def locked(store: Path) -> Iterator[None]:
 
 def test_a_store_that_is_locked_loses_no_fire(keep: Keep) -> None:
     keeper = keep(settings=QUICKLY, often='schedule=every("5s"), overlap="allow_all"')
-    keeper.turns(10 * SECOND, every=SECOND)
+    keeper.ticks(10 * SECOND, every=SECOND)
     with locked(keeper.deployment.store.path):
-        keeper.turns(10 * SECOND, every=5 * SECOND)
+        keeper.ticks(10 * SECOND, every=5 * SECOND)
         assert "locked" in str(keeper.scheduler.error)
-    keeper.turns(10 * SECOND, every=SECOND)
+    keeper.ticks(10 * SECOND, every=SECOND)
     assert keeper.scheduler.error is None
     assert keeper.outcomes("often") == {NOON + 5 * SECOND * n: "started" for n in range(1, 7)}
     assert keeper.starts("often") == sorted(keeper.starts("often"))
@@ -42,21 +42,21 @@ def test_a_store_that_is_locked_loses_no_fire(keep: Keep) -> None:
 def test_an_error_is_in_the_record_until_it_is_over(keep: Keep) -> None:
     keeper = keep(minutely='schedule=every("1m")')
     keeper.engine.refuses = True
-    keeper.turns(MINUTE + 10 * SECOND, every=SECOND)
+    keeper.ticks(MINUTE + 10 * SECOND, every=SECOND)
     assert keeper.scheduler.error == "RuntimeError: the engine is away"
-    keeper.scheduler.tell(keeper.scheduler.state)
+    keeper.scheduler.record_state(keeper.scheduler.state)
     assert _error(keeper) == "RuntimeError: the engine is away"
     keeper.engine.refuses = False
-    keeper.turns(10 * SECOND, every=SECOND)
+    keeper.ticks(10 * SECOND, every=SECOND)
     assert keeper.scheduler.error is None
     assert _error(keeper) is None
 
 
-def test_a_fire_that_was_late_since_turns_failed_says_so(keep: Keep) -> None:
+def test_a_fire_that_was_late_since_ticks_failed_says_so(keep: Keep) -> None:
     keeper = keep(settings=QUICKLY, tens='schedule=every("10s"), catch_up="skip"')
     with locked(keeper.deployment.store.path):
-        keeper.turns(MINUTE, every=20 * SECOND)
-    keeper.turns(SECOND)
+        keeper.ticks(MINUTE, every=20 * SECOND)
+    keeper.ticks(SECOND)
     why = keeper.reasons("tens")[0]
     assert why.startswith("the scheduler was awake but could not do its work since 2026-11-23T12:00:20Z"), why
     assert "locked" in why
@@ -65,10 +65,10 @@ def test_a_fire_that_was_late_since_turns_failed_says_so(keep: Keep) -> None:
 def test_an_engine_that_refuses_gets_the_orders_again_in_order(keep: Keep) -> None:
     keeper = keep(**{f"job_{letter}": 'schedule=every("1m")' for letter in "abc"})
     keeper.engine.holds = keeper.engine.refuses = True
-    keeper.turns(MINUTE + 3 * SECOND, every=SECOND)
+    keeper.ticks(MINUTE + 3 * SECOND, every=SECOND)
     assert keeper.rows("SELECT DISTINCT launched_at FROM fires")[0]["launched_at"] is None
     keeper.engine.refuses = False
-    keeper.turns(SECOND)
+    keeper.ticks(SECOND)
     assert keeper.engine.orders == [StartOrder(f"job_{letter}", NOON + MINUTE) for letter in "abc"]
 
 
@@ -82,19 +82,19 @@ def test_an_engine_that_takes_one_order_keeps_that_one(keep: Keep) -> None:
         taken.append(order)
 
     engine.submit = submit  # type: ignore[method-assign]
-    keeper.turns(MINUTE)
+    keeper.ticks(MINUTE)
     rows = keeper.rows("SELECT job FROM fires WHERE launched_at IS NULL ORDER BY job")
     assert [order.job for order in taken] == ["job_a"]
     assert [row["job"] for row in rows] == ["job_b", "job_c"]
 
 
-def test_a_failed_turn_does_its_duties_at_the_next_one(keep: Keep) -> None:
+def test_a_failed_tick_does_its_regular_work_at_the_next_one(keep: Keep) -> None:
     keeper = keep(settings=QUICKLY, hourly='schedule=every("1h")')
-    keeper.turns(5 * SECOND)
+    keeper.ticks(5 * SECOND)
     with locked(keeper.deployment.store.path):
-        keeper.turns(5 * SECOND)
+        keeper.ticks(5 * SECOND)
         assert keeper.scheduler.error is not None
-    keeper.turns(SECOND)
+    keeper.ticks(SECOND)
     assert keeper.rows("SELECT last_tick_at FROM schedulers")[0]["last_tick_at"] == keeper.clock().timestamp() * 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""The turns of a scheduler that cannot use its store, or was not awake: with the time handed in, and no process."""
+"""The ticks of a scheduler that cannot use its store, or was not awake: with the time handed in, and no process."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from taskpilot.domain.fires import SchedulerState, StartOrder
 from taskpilot.domain.ids import new_id
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.store import schedulers
+from tests.keeper import ManualWakeUps
 from tests.spine import NOON, Spine
 
 HOURLY = """
@@ -50,8 +51,8 @@ class Engine:
         self.orders.append(order)
 
 
-class Turned:
-    """A scheduler over a store, turned by hand."""
+class Ticked:
+    """A scheduler over a store, called by hand."""
 
     def __init__(self, root: Path) -> None:
         (root / "jobs").mkdir()
@@ -65,9 +66,11 @@ class Turned:
         scheduler_id = new_id()
         with deployment.store.write() as connection:
             schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version="1", now=deployment.now())
+        self.wake_ups = ManualWakeUps(self.spine.clock)
         found = Scheduler(
             deployment,
             self.engine,
+            self.wake_ups,
             scheduler_id=scheduler_id,
             log=self.log,
             boottime=lambda: self.spine.clock().timestamp(),
@@ -75,10 +78,11 @@ class Turned:
         found.state = SchedulerState.RUNNING
         return found
 
-    def turn(self, *, after: float) -> None:
-        """Turns it so many seconds later."""
+    def tick(self, *, after: float) -> None:
+        """Calls it so many seconds later."""
         self.spine.clock.advance(timedelta(seconds=after))
-        self.scheduler.turn()
+        self.wake_ups.catch_up()
+        self.scheduler.tick()
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         with closing(sqlite3.connect(self.spine.store.path)) as connection:
@@ -95,59 +99,59 @@ class Turned:
 
 
 @pytest.fixture
-def turned(tmp_path: Path) -> Iterator[Turned]:
-    opened = Turned(tmp_path)
+def ticked(tmp_path: Path) -> Iterator[Ticked]:
+    opened = Ticked(tmp_path)
     yield opened
     opened.spine.close()
 
 
-def test_a_scheduler_that_could_not_write_was_awake_all_the_same(turned: Turned) -> None:
-    turned.turn(after=0)
-    turned.spine.clock.advance(timedelta(hours=1))
-    turned.scheduler = turned.begin()
-    turned.turn(after=0)
-    assert len(turned.rows("SELECT 1 FROM clock_events")) == 1
+def test_a_scheduler_that_could_not_write_was_awake_all_the_same(ticked: Ticked) -> None:
+    ticked.tick(after=0)
+    ticked.spine.clock.advance(timedelta(hours=1))
+    ticked.scheduler = ticked.begin()
+    ticked.tick(after=0)
+    assert len(ticked.rows("SELECT 1 FROM clock_events")) == 1
     for _ in range(60):
-        turned.turn(after=1)
-    with turned.locked():
-        turned.turn(after=6)
-        assert "locked" in str(turned.scheduler.error)
+        ticked.tick(after=1)
+    with ticked.locked():
+        ticked.tick(after=6)
+        assert "locked" in str(ticked.scheduler.error)
     for _ in range(3):
-        turned.turn(after=1)
-    assert turned.scheduler.error is None
-    assert len(turned.rows("SELECT 1 FROM clock_events")) == 1
+        ticked.tick(after=1)
+    assert ticked.scheduler.error is None
+    assert len(ticked.rows("SELECT 1 FROM clock_events")) == 1
 
 
-def test_a_sleep_that_could_not_be_recorded_at_first_is_recorded_later(turned: Turned) -> None:
-    turned.turn(after=0)
-    with turned.locked():
-        turned.turn(after=7200)
-        turned.turn(after=1)
-    turned.turn(after=1)
-    assert [(row["kind"], row["from_at"]) for row in turned.rows("SELECT kind, from_at FROM clock_events")] == [
+def test_a_sleep_that_could_not_be_recorded_at_first_is_recorded_later(ticked: Ticked) -> None:
+    ticked.tick(after=0)
+    with ticked.locked():
+        ticked.tick(after=7200)
+        ticked.tick(after=1)
+    ticked.tick(after=1)
+    assert [(row["kind"], row["from_at"]) for row in ticked.rows("SELECT kind, from_at FROM clock_events")] == [
         ("asleep", int(NOON.timestamp()) * 1_000_000)
     ]
-    assert [row["outcome"] for row in turned.rows("SELECT outcome FROM fires")] == ["buffered"]
-    [gap] = turned.rows("SELECT number, outcome, reason FROM fire_gaps")
+    assert [row["outcome"] for row in ticked.rows("SELECT outcome FROM fires")] == ["buffered"]
+    [gap] = ticked.rows("SELECT number, outcome, reason FROM fire_gaps")
     assert (gap["number"], gap["outcome"]) == (1, "missed")
     assert "no scheduler was awake from 2026-11-23T12:00:00Z" in gap["reason"]
 
 
-def test_what_a_scheduler_cannot_do_stands_in_the_record_until_it_can(turned: Turned) -> None:
-    turned.turn(after=0)
-    turned.engine.down = True
-    turned.turn(after=3600)
+def test_what_a_scheduler_cannot_do_stands_in_the_record_until_it_can(ticked: Ticked) -> None:
+    ticked.tick(after=0)
+    ticked.engine.down = True
+    ticked.tick(after=3600)
     for second in range(60):
-        turned.turn(after=1)
-        [row] = turned.rows("SELECT error, last_tick_at FROM schedulers")
+        ticked.tick(after=1)
+        [row] = ticked.rows("SELECT error, last_tick_at FROM schedulers")
         assert row["error"] == "RuntimeError: no process is left"
         assert row["last_tick_at"] == (int(NOON.timestamp()) + 3601 + second) * 1_000_000
-    turned.engine.down = False
-    turned.turn(after=1)
-    [row] = turned.rows("SELECT error FROM schedulers")
+    ticked.engine.down = False
+    ticked.tick(after=1)
+    [row] = ticked.rows("SELECT error FROM schedulers")
     assert row["error"] is None
-    assert [order.job for order in turned.engine.orders] == ["hourly"]
-    assert [line for line in turned.log.lines if "could not do its work" in line or "works again" in line] == [
+    assert [order.job for order in ticked.engine.orders] == ["hourly"]
+    assert [line for line in ticked.log.lines if "could not do its work" in line or "works again" in line] == [
         "the scheduler could not do its work and tries again: RuntimeError: no process is left",
         "the scheduler works again after: RuntimeError: no process is left",
     ]

@@ -1,5 +1,6 @@
-"""A server's life in the main thread, from its first turn to the end of the drain; its engine and its service manager are the test's."""
+"""A server's life in the main thread, from its first tick to the end of the drain; its engine and its service manager are the test's."""
 
+import os
 import signal
 import socket
 import threading
@@ -10,11 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from taskpilot.domain.fires import SchedulerState
+from taskpilot.domain.times import utc_now
 from taskpilot.scheduler.clock import Clock, WakeEvent
-from taskpilot.scheduler.serving import Notifier, Serving
-from taskpilot.scheduler.telemetry import Telemetry
+from taskpilot.scheduler.scheduler import Scheduler
+from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
 from tests.keeper import Keeper, Log
 from tests.unit.scheduler.conftest import Keep
 
@@ -70,22 +73,22 @@ class Server:
         self.fleet = Fleet(living)
         self.log = Log()
         self.wake_event = WakeEvent()
-        self.clock = Clock(lambda _: self.wake_event.set())
+        self.clock = Clock(self.wake_event.set)
         self.serving = Serving(
             keeper.scheduler, self.fleet, self.clock, manager.notifier, self.log, wake_event=self.wake_event, drain_seconds=drain_seconds
         )
 
-    def at_turn(self, number: int, action: Callable[[], object]) -> None:
-        """What is to happen in the so-manieth turn from now on."""
-        turn, turns = self.keeper.scheduler.turn, [0]
+    def at_tick(self, number: int, action: Callable[[], object]) -> None:
+        """What is to happen in the so-manieth tick from now on."""
+        tick, ticks = self.keeper.scheduler.tick, [0]
 
         def counted() -> None:
-            turn()
-            turns[0] += 1
-            if turns[0] == number:
+            tick()
+            ticks[0] += 1
+            if ticks[0] == number:
                 action()
 
-        self.keeper.scheduler.turn = counted  # type: ignore[method-assign]
+        self.keeper.scheduler.tick = counted  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def test_a_signal_ends_a_server_that_runs_nothing_at_once(server: Callable[..., 
     assert one.fleet.signals == []
     assert one.keeper.rows("SELECT state FROM schedulers")[0]["state"] == "stopped"
     assert one.keeper.rows("SELECT stopped_at FROM schedulers")[0]["stopped_at"] is not None
-    assert manager.heard() == ["WATCHDOG=1", "READY=1\nSTATUS=it keeps time", "STOPPING=1\nSTATUS=it waits for its runs"]
+    assert manager.heard() == ["WATCHDOG=1", "READY=1\nSTATUS=scheduler running", "STOPPING=1\nSTATUS=waiting for its runs to end"]
     assert "the server has ended" in one.log.lines[-1]
 
 
@@ -114,17 +117,17 @@ def test_it_is_running_only_when_the_engine_takes_orders(server: Callable[..., S
     one = server()
     one.fleet.ready = [False, False, True]
     states: list[SchedulerState] = []
-    turn = one.keeper.scheduler.turn
-    one.keeper.scheduler.turn = lambda: (states.append(one.keeper.scheduler.state), turn())[1]  # type: ignore[method-assign]
+    tick = one.keeper.scheduler.tick
+    one.keeper.scheduler.tick = lambda: (states.append(one.keeper.scheduler.state), tick())[1]  # type: ignore[method-assign]
     one.serving.run(ready=term)
     assert states == [SchedulerState.STARTING, SchedulerState.STARTING, SchedulerState.RUNNING]
-    assert manager.heard()[:4] == ["WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "READY=1\nSTATUS=it keeps time"]
+    assert manager.heard()[:4] == ["WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "READY=1\nSTATUS=scheduler running"]
 
 
 def test_a_signal_before_the_engine_is_ready_ends_it_too(server: Callable[..., Server], manager: Manager) -> None:
     one = server()
     one.fleet.ready = [False]
-    one.at_turn(2, term)
+    one.at_tick(2, term)
     called: list[bool] = []
     one.serving.run(ready=lambda: called.append(True))
     assert called == []
@@ -138,8 +141,8 @@ def test_runs_that_end_by_themselves_are_waited_for(server: Callable[..., Server
         one.fleet.living -= 1
         one.wake_event.set()
 
-    one.at_turn(2, one_ends)
-    one.at_turn(3, one_ends)
+    one.at_tick(2, one_ends)
+    one.at_tick(3, one_ends)
     began = time.monotonic()
     one.serving.run(ready=term)
     assert one.fleet.signals == []
@@ -164,7 +167,7 @@ def test_runs_that_hear_nothing_are_killed(server: Callable[..., Server], monkey
 
 def test_a_second_signal_cuts_the_drain_short(server: Callable[..., Server]) -> None:
     one = server(living=1, drain_seconds=40)
-    one.at_turn(2, lambda: (term(), one.wake_event.set()))
+    one.at_tick(2, lambda: (term(), one.wake_event.set()))
     began = time.monotonic()
     one.serving.run(ready=lambda: (term(), one.wake_event.set()))
     assert one.fleet.signals == [signal.SIGTERM]
@@ -177,14 +180,48 @@ def test_a_draining_server_claims_nothing_and_says_so(server: Callable[..., Serv
 
     def an_hour_later() -> None:
         one.keeper.clock.advance(timedelta(hours=1))
-        one.keeper.scheduler.turn()
+        one.keeper.tick()
         seen.append(one.keeper.rows("SELECT state FROM schedulers")[0]["state"])
         one.fleet.living = 0
 
-    one.at_turn(2, an_hour_later)
+    one.at_tick(2, an_hour_later)
     one.serving.run(ready=lambda: (term(), one.wake_event.set()))
     assert seen == ["draining"]
     assert one.keeper.rows("SELECT * FROM fires") == []
+
+
+def fires_while_served(keeper: Keeper, seconds: float) -> list[float]:
+    """Serves by the real time for so long after the first ticks; how late, in seconds, the run of each fire since then was made."""
+    wake_event, began = WakeEvent(), [utc_now()]
+    clock = Clock(wake_event.set)
+    scheduler = Scheduler(keeper.deployment, keeper.engine, clock, scheduler_id=keeper.id, log=keeper.log)
+    serving = Serving(scheduler, Fleet(), clock, Notifier(None), keeper.log, wake_event=wake_event, drain_seconds=0)
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+
+    def ready() -> None:
+        began[0] = utc_now()
+        timer.start()
+
+    serving.run(ready=ready)
+    timer.join()
+    since = began[0].timestamp() * 1_000_000
+    rows = keeper.rows("SELECT created_at - scheduled_for AS late FROM runs WHERE scheduled_for > ? ORDER BY id", since)
+    return [row["late"] / 1_000_000 for row in rows]
+
+
+def test_fires_are_met_well_within_their_second(keep: Keep) -> None:
+    late = fires_while_served(keep(start=False, keeper={"clock": utc_now}, often='schedule=every("1s"), overlap="allow_all"'), 4)
+    assert len(late) >= 2
+    assert min(late) < 0.5
+
+
+def test_apscheduler_is_the_only_clock(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BackgroundScheduler, "start", lambda _self: None)
+    keeper = keep(start=False, keeper={"clock": utc_now}, often='schedule=every("1s"), overlap="allow_all"')
+    assert fires_while_served(keeper, 4) == []
+    # The same with APScheduler's thread.
+    monkeypatch.undo()
+    assert fires_while_served(keeper, 2) != []
 
 
 def test_sighup_reads_the_jobs_again_and_ends_nothing(server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +229,7 @@ def test_sighup_reads_the_jobs_again_and_ends_nothing(server: Callable[..., Serv
     read: list[bool] = []
     known = one.keeper.deployment.reread_jobs
     monkeypatch.setattr(one.keeper.deployment, "reread_jobs", lambda: (read.append(True), known())[1])
-    one.at_turn(2, term)
+    one.at_tick(2, term)
     one.serving.run(ready=lambda: signal.raise_signal(signal.SIGHUP))
     assert read == [True, True]
 
@@ -204,14 +241,14 @@ def test_an_error_is_told_to_the_service_manager_which_is_not_alarmed(server: Ca
     assert manager.heard()[0] == "WATCHDOG=1\nSTATUS=ZeroDivisionError: division by zero"
 
 
-def test_it_tells_how_long_ago_it_turned(server: Callable[..., Server]) -> None:
+def test_it_tells_how_long_ago_its_last_tick_was(server: Callable[..., Server]) -> None:
     one = server()
-    assert 0 <= one.serving.seconds_since_turn() < 60
+    assert 0 <= one.serving.seconds_since_tick() < 60
 
 
 def test_a_notifier_without_an_address_or_a_listener_is_quiet(tmp_path: Path) -> None:
-    Notifier(None).tell("READY=1")
-    Notifier(str(tmp_path / "nobody")).tell("READY=1")
+    Notifier(None).send("READY=1")
+    Notifier(str(tmp_path / "nobody")).send("READY=1")
 
 
 def test_a_notifier_reaches_an_abstract_socket(tmp_path: Path) -> None:
@@ -219,40 +256,41 @@ def test_a_notifier_reaches_an_abstract_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("\0" + name)
         listener.settimeout(10)
-        Notifier("@" + name).tell("READY=1", "STATUS=it keeps time")
-        assert listener.recv(100) == b"READY=1\nSTATUS=it keeps time"
+        Notifier("@" + name).send("READY=1", "STATUS=scheduler running")
+        assert listener.recv(100) == b"READY=1\nSTATUS=scheduler running"
 
 
 def test_telemetry_pushes_at_the_start_after_a_change_and_at_the_end() -> None:
     order: list[str] = []
     pushed = threading.Semaphore(0)
-    telemetry = Telemetry(lambda: (order.append("push"), pushed.release())[1], first=lambda: order.append("first"), every_seconds=600)
+    telemetry = TelemetryThread(lambda: (order.append("push"), pushed.release())[1], first=lambda: order.append("first"))
     telemetry.start()
     assert pushed.acquire(timeout=20)
-    telemetry.changed(frozenset({"job_a"}))
+    telemetry.request()
     assert pushed.acquire(timeout=20)
     telemetry.stop(20)
     assert pushed.acquire(timeout=20)
     assert order == ["first", "push", "push", "push"]
 
 
-def test_telemetry_pushes_by_itself_and_survives_a_push_that_fails() -> None:
+def test_telemetry_goes_on_after_a_push_that_fails() -> None:
     pushed = threading.Semaphore(0)
 
     def fails() -> None:
         pushed.release()
         raise OSError("no gateway")
 
-    telemetry = Telemetry(fails, first=lambda: 1 / 0, every_seconds=0.01)  # type: ignore[arg-type, return-value]
+    telemetry = TelemetryThread(fails, first=lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     telemetry.start()
     for _ in range(3):
         assert pushed.acquire(timeout=20)
+        telemetry.request()
     telemetry.stop(20)
 
 
 def test_a_push_that_hangs_holds_up_the_end_no_longer_than_it_may() -> None:
     let_go = threading.Event()
-    telemetry = Telemetry(lambda: (let_go.wait(60), None)[1])
+    telemetry = TelemetryThread(lambda: (let_go.wait(60), None)[1])
     telemetry.start()
     began = time.monotonic()
     telemetry.stop(0.05)

@@ -11,6 +11,8 @@ from taskpilot.schedules.schedule import cron, every
 from tests.keeper import NOON, Keeper
 from tests.unit.scheduler.conftest import Keep
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 JOBS = {
     "secondly": 'schedule=every("1s")',
@@ -29,7 +31,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("keepers", [2, 3])
-def test_each_fire_has_one_outcome_whoever_turns(keep: Keep, keepers: int) -> None:
+def test_each_fire_has_one_outcome_whoever_ticks(keep: Keep, keepers: int) -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}")  # noqa: T201 - a failure is told with it.
     chance = random.Random(seed)
@@ -47,13 +49,13 @@ def test_each_fire_has_one_outcome_whoever_turns(keep: Keep, keepers: int) -> No
                 if chance.random() < 0.03:
                     one.serve()
                     one.start()
-                one.scheduler.turn()
+                one.tick()
         for one in all_of_them:
             one.engine.refuses = one.engine.holds = False
         for _ in range(20):
             _time_passes(all_of_them, 5)
             for one in all_of_them:
-                one.scheduler.turn()
+                one.tick()
         _judge(first)
     finally:
         for one in all_of_them[1:]:

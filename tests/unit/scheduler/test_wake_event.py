@@ -47,7 +47,7 @@ def test_many_rings_are_one_and_none_is_lost() -> None:
         wake_event.set()
     began = time.monotonic()
     wake_event.wait(30)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     began = time.monotonic()
     wake_event.wait(0.05)
     assert time.monotonic() - began >= 0.05
@@ -59,5 +59,5 @@ def test_a_ring_of_another_thread_ends_the_sleep() -> None:
     other.start()
     began = time.monotonic()
     wake_event.wait(30)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     other.join()

@@ -1,7 +1,7 @@
 """Schedules against an oracle that looks at every minute, in each zone whose clock is set between 2024 and 2034.
 
 CI takes a sample. The whole proof, in a quarter of an hour:
-TASKPILOT_NIGHTS=all .venv/bin/pytest -rP tests/unit/schedules/test_schedule_proof.py
+TASKPILOT_NIGHTS=all .venv/bin/pytest -m slow -rP tests/unit/schedules/test_schedule_proof.py
 """
 
 import os
@@ -22,6 +22,8 @@ from taskpilot.domain.schedule import Schedule
 from taskpilot.schedules.schedule import at, cron, every
 from tests.unit.schedules.proof import oracle
 from tests.unit.schedules.proof.lines import any_line, possible_line
+
+pytestmark = pytest.mark.slow
 
 NIGHTS = os.environ.get("TASKPILOT_NIGHTS", "60")
 """How many settings of a clock are looked at, by chance; `all` is each of them."""

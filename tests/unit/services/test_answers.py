@@ -9,11 +9,12 @@ from taskpilot import RunContext, job
 from taskpilot.domain.decisions import DecisionStatus
 from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
 from taskpilot.domain.runs import RunStatus
-from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.services.approvals import approve_decision, approve_task, reject_decision, reject_task
-from taskpilot.services.running import StepAnswer, answer_step, cancel_run, find_run
+from taskpilot.services.running import answer_step, cancel_run, find_run
 from taskpilot.views.tasks import show_task
+from tests.errors import saying
 from tests.records import add_decision, add_run, add_step, add_task
 from tests.spine import Spine
 
@@ -54,7 +55,7 @@ def test_an_answer_to_a_task_of_a_run_that_is_over_names_no_command_that_would_b
 
 def test_a_step_that_is_no_id_is_refused_with_the_command_that_shows_them(spine: Spine) -> None:
     run_id = add_run(spine.store, status=RunStatus.WAITING)
-    with pytest.raises(UsageError, match=f"taskpilot runs show {run_id}"):
+    with pytest.raises(UsageError, check=saying(f"taskpilot runs show {run_id}")):
         answer_step(spine.deployment, find_run(spine.deployment, run_id), StepAnswer("3", "again"))
 
 
@@ -117,7 +118,7 @@ def test_a_step_that_asks_nothing_takes_no_answer(spine: Spine, status: StepStat
 def test_only_a_tool_call_is_answered_for(spine: Spine, kind: StepKind) -> None:
     run_id = add_run(spine.store, status=RunStatus.WAITING)
     step_id = add_step(spine.store, run_id, kind=kind)
-    with pytest.raises(TransitionRefused, match="no tool call"):
+    with pytest.raises(TransitionRefused, match="not a tool call"):
         answer_step(spine.deployment, find_run(spine.deployment, run_id), StepAnswer(step_id, "done", "x"))
 
 

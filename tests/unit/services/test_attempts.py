@@ -1,6 +1,7 @@
 """The supervisor's part of a run, where no process is started: what goes wrong before, and between two attempts."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,11 @@ def spine(tmp_path: Path) -> Iterator[Spine]:
     opened.close()
 
 
-def attempts_of(spine: Spine) -> Attempts:
+def attempts_of(spine: Spine, job: Callable[..., Any] = plain) -> Attempts:
     def never(*_: Any) -> int:
         raise AssertionError("no process is started in these tests")
 
-    return Attempts(spine.deployment, spine.plan(plain).spec, never, Blank(), lambda: None)
+    return Attempts(spine.deployment, spine.plan(job).spec, never, Blank(), lambda: None)
 
 
 def test_a_process_that_cannot_be_started_ends_the_run_at_once_and_leaves_no_lease(spine: Spine) -> None:
@@ -67,6 +68,21 @@ def test_a_store_that_is_busy_for_a_moment_between_two_attempts_costs_no_attempt
     with Interrupts() as interrupts:
         assert attempts_of(spine)._pause(claim.grant, interrupts)
     assert asked
+
+
+@pytest.mark.parametrize(("reason", "delay", "least"), [(Reason.EXCEPTION, "400ms", 0.4), (Reason.SIGNAL, "2m", 0.0)])
+def test_the_delay_of_the_job_is_kept_after_a_failure_and_is_no_active_time(spine: Spine, reason: Reason, delay: str, least: float) -> None:
+    @job(name="slow", retry=Retry(attempts=2, delay=delay))
+    def slow(ctx: RunContext) -> None:
+        """Do nothing."""
+
+    claim = spine.claim(slow)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, reason, retry=True), active_seconds=1, keep_lease=True)
+    began = time.monotonic()
+    with Interrupts() as interrupts:
+        assert attempts_of(spine, slow)._pause(claim.grant, interrupts)
+    assert least <= time.monotonic() - began < 60
+    assert spine.run_of(claim.run.id).active_micros == 1_000_000
 
 
 def test_a_cancel_between_two_attempts_ends_the_run(spine: Spine) -> None:

@@ -21,6 +21,7 @@ from taskpilot.services.approvals import give_feedback
 from taskpilot.services.database import Pruned, prune_history
 from taskpilot.store import fires, pruning, totals
 from taskpilot.views.why import why
+from tests.errors import saying
 from tests.records import add_agent, add_decision, add_run, add_step, add_task
 from tests.spine import Spine
 from tests.timeline import MONDAY, Timeline
@@ -223,7 +224,7 @@ def test_a_folder_that_a_killed_prune_left_goes_with_the_next_one_and_a_stranger
 def test_a_day_is_the_least_and_no_store_is_made(timeline: Timeline) -> None:
     assert prune_history(timeline.deployment, AGE) == Pruned()
     assert not timeline.deployment.settings.state_dir.exists()
-    with pytest.raises(UsageError, match="at least 1d"):
+    with pytest.raises(UsageError, check=saying("at least 1d")):
         prune_history(timeline.deployment, timedelta(hours=23))
 
 

@@ -17,6 +17,7 @@ from taskpilot.messages.budgets import budget_of
 from taskpilot.services.inputs import INPUT_MAX_BYTES, copy_inputs
 from taskpilot.services.planning import RunRequest, plan_run
 from taskpilot.testing import ManualClock
+from tests.errors import saying
 
 JOBS = """
 from taskpilot import Budget, InputFile, RunContext, cron, job
@@ -134,12 +135,12 @@ def test_the_model_is_the_typed_one_else_the_jobs_else_the_settings(make: MakeHo
 
 
 def test_no_way_to_a_model_is_said_before_the_claim(make: MakeHouse) -> None:
-    with pytest.raises(ConfigurationError, match="--model offline"):
+    with pytest.raises(ConfigurationError, check=saying("--model offline")):
         plan_run(make(), RunRequest(job="plain", model="gpt-4o"))
 
 
 def test_a_budget_in_usd_needs_a_price(make: MakeHouse) -> None:
-    with pytest.raises(ConfigurationError, match=r"prices\.toml"):
+    with pytest.raises(ConfigurationError, check=saying(r"prices\.toml")):
         plan_run(make(OPENAI_API_KEY="sk-x"), RunRequest(job="dear", model="home-made"))
     assert planned(make(OPENAI_API_KEY="sk-x"), job="dear", model="gpt-4o").ceilings["ceiling_nano"] == 100_000_000
 

@@ -33,8 +33,8 @@ def times(schedule: Schedule, places: Places) -> list[str]:
 def refusal(schedule: Schedule, places: Places, **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
         crontab_lines(spec(schedule, **options), places, now=NOW)
-    assert str(caught.value).startswith("job one: ")
-    return str(caught.value)
+    assert caught.value.one_line.startswith("job one: ")
+    return caught.value.one_line
 
 
 def command(places: Places) -> str:

@@ -38,9 +38,9 @@ def calendars(places: Places, schedule: Schedule) -> list[str]:
 def refusal(places: Places, schedule: Schedule, **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
         timer(places, schedule, **options)
-    assert str(caught.value).startswith("job one: ")
-    assert "use `taskpilot serve`" in str(caught.value)
-    return str(caught.value)
+    assert caught.value.one_line.startswith("job one: ")
+    assert "use `taskpilot serve`" in caught.value.one_line
+    return caught.value.one_line
 
 
 def test_a_job_is_a_timer_and_a_service_that_claims_its_fire(places: Places) -> None:

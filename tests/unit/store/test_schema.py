@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, MetaData, create_engine, text
 
 from taskpilot.store import connections, tables
 from taskpilot.store.database import Store
+
+pytestmark = pytest.mark.real_creation
 
 
 def difference(connection: Connection, metadata: MetaData) -> Any:

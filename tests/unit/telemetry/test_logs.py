@@ -97,6 +97,29 @@ def test_values_that_json_cannot_say_do_not_cost_the_line(home: Path) -> None:
     assert second["labels"] == {"rude": "<Rude>", "level": "info", "message": "not a clash"}
 
 
+def test_percent_arguments_go_into_the_message_and_fields_beside_it(home: Path) -> None:
+    configure_logs(home)
+    log = run_logger(RUN)
+    log.info("read %d lines of %s", 7, "inbox", took="1s")
+    log.debug("not shown %s", 1)
+    log.warning("%(done)d of %(all)d", {"done": 1, "all": 2})
+    log.error("100 %")
+    assert [line["message"] for line in lines(home)] == ["read 7 lines of inbox", "1 of 2", "100 %"]
+    assert lines(home)[0]["labels"] == {"took": "1s"}
+
+
+def test_arguments_that_do_not_fit_the_message_do_not_cost_the_line(home: Path) -> None:
+    class Rude:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    configure_logs(home)
+    for message, argument in (("read %d lines", "many"), ("read %d of %d", 1), ("100 %", 1), ("no place", 1), ("said %s", Rude())):
+        run_logger(RUN).info(message, argument)
+    said = [line["message"] for line in lines(home)]
+    assert said == ["read %d lines ('many',)", "read %d of %d (1,)", "100 % (1,)", "no place (1,)", "said %s"]
+
+
 def test_a_huge_message_is_cut(home: Path) -> None:
     configure_logs(home)
     LogSignal().emit(Event(RUN, datetime.now(UTC), "x", "m" * 10_000_000, fields={str(number): "f" * 9000 for number in range(100)}))

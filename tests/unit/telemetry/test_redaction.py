@@ -55,6 +55,6 @@ def test_a_field_whose_name_is_that_of_a_secret_keeps_no_value() -> None:
 @pytest.mark.parametrize("piece", ["a", "://", "://a:", "sk-", "authorization:", "bearer ", "secret=", "a.a-", "password "])
 def test_a_hostile_text_costs_linear_time(piece: str) -> None:
     text = piece * (400_000 // len(piece))
-    began = time.monotonic()
+    began = time.thread_time()
     UNKNOWN.masked(text)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2

@@ -188,20 +188,20 @@ def create_task(title: str) -> str:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (starred, r"starred has the parameter \*titles"),
-        (double_starred, r"double_starred has the parameter \*\*titles"),
-        (positional, "positional has the parameter title before a /"),
-        (unannotated, "unannotated has the parameter title without an annotation"),
+        (starred, r"tool 'starred' takes \*titles; name each parameter"),
+        (double_starred, r"tool 'double_starred' takes \*\*titles"),
+        (positional, "tool 'positional': the parameter 'title' is positional-only"),
+        (unannotated, "tool 'unannotated': the parameter 'title' has no type; write it like title: str"),
         (undocumented, "undocumented has no docstring"),
         (blank, "blank has no docstring"),
-        (asynchronous, "asynchronous is async"),
-        (streaming, "streaming is async"),
-        (generating, "generating is a generator"),
-        (untellable, "untellable has the parameter thing: Untellable, which a model cannot give"),
-        (called_back, "called_back has the parameter thing: .*, which a model cannot give"),
-        (unresolved, "unresolved has an annotation that cannot be read: .*Nowhere"),
-        (ill_defaulted, "ill_defaulted has the parameter count: int = 'many'; the default does not fit"),
-        (unreturnable, "unreturnable returns Untellable, which cannot be written"),
+        (asynchronous, "tool 'asynchronous' is asynchronous"),
+        (streaming, "tool 'streaming' is asynchronous"),
+        (generating, "tool 'generating' is a generator"),
+        (untellable, "tool 'untellable': the type Untellable of the parameter 'thing' cannot be read from text or JSON"),
+        (called_back, "tool 'called_back': the type .* of the parameter 'thing' cannot be read"),
+        (unresolved, "tool 'unresolved': an annotation cannot be read: .*Nowhere"),
+        (ill_defaulted, "tool 'ill_defaulted': the default of 'count' does not fit its type int"),
+        (unreturnable, "tool 'unreturnable' returns Untellable, which cannot be written"),
         (create_task, "create_task is built in"),
     ],
 )
@@ -241,7 +241,7 @@ def test_only_plain_functions_may_be_decorated(thing: Any) -> None:
 
 
 def test_an_option_that_does_not_exist_is_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="retries"):
+    with pytest.raises(ConfigurationError, match="@tool has no option 'retries'"):
         tool(retries=3)  # type: ignore[call-overload]
 
 

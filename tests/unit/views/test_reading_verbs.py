@@ -16,6 +16,7 @@ from taskpilot.views.runs import list_runs, run_log
 from taskpilot.views.tasks import export_tasks
 from taskpilot.views.traces import trace_of
 from tests import records
+from tests.errors import saying
 
 
 def test_a_waterfall_puts_each_step_below_its_agent(deployment: Deployment) -> None:
@@ -94,7 +95,7 @@ def test_the_export_is_whole_private_and_in_the_order_of_birth(deployment: Deplo
     assert sorted(one.name for one in path.parent.iterdir() if "part" in one.name) == []
     elsewhere, _ = export_tasks(deployment, tmp_path / "mine.json")
     assert elsewhere.read_bytes() == path.read_bytes()
-    with pytest.raises(UsageError, match="--output"):
+    with pytest.raises(UsageError, check=saying("--output")):
         export_tasks(deployment, tmp_path / "missing" / "mine.json")
 
 

@@ -1,0 +1,30 @@
+"""Empty stores, copied from one that was migrated once in this process: Alembic takes 130 ms, a copy less than one."""
+
+import os
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from taskpilot.store import creation
+from taskpilot.store.connections import FILE
+
+
+def put_store(state_dir: Path) -> None:
+    """Puts an empty store into a state dir. It has no identity: whoever opens it first gives it one of its own."""
+    creation.prepare_state_dir(state_dir)
+    write_store(state_dir / FILE, 0.0)
+
+
+def write_store(path: Path, _busy_seconds: float) -> None:
+    """The same, in the place of `creation.create`, in a folder that is there."""
+    written = path.with_name(f"{path.name}.{os.getpid()}")
+    written.touch(mode=0o600)
+    written.write_bytes(_migrated())
+    written.replace(path)
+
+
+@cache
+def _migrated() -> bytes:
+    with TemporaryDirectory() as folder:
+        creation.upgrade(Path(folder))
+        return (Path(folder) / FILE).read_bytes()
