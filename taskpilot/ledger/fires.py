@@ -148,7 +148,10 @@ class Fires:
         return sum_of(closed)
 
     def _close_abandoned(self, jobs: Definitions, now: datetime) -> Claimed:
-        """Closes buffered fires whose command, which waited for another run to end, is gone: it would have started them by now."""
+        """Closes buffered fires whose command, which waited for another run to end, is gone: it would have started them by now.
+
+        A command may have claimed a fire that is still to come: it keeps its time, since another command may claim it then.
+        """
         with self._store.read() as connection:
             if not fires.waiting_fires(connection, jobs.specs):
                 return Claimed()
@@ -158,7 +161,7 @@ class Fires:
             for job, waiting in fires.waiting_fires(connection, jobs.specs).items():
                 for fire in waiting if job not in active else ():
                     recorded = fires.get_fire(connection, job, fire)
-                    if recorded is not None and recorded.recorded_at <= now - LAUNCH:
+                    if recorded is not None and max(recorded.recorded_at, fire) <= now - LAUNCH:
                         close_waiting(connection, job, fire, FireOutcome.MISSED, Reason(ReasonCode.COMMAND_GONE), now=now)
                         closed.append(Claimed({FireOutcome.MISSED: 1}, frozenset({job})))
         return sum_of(closed)
