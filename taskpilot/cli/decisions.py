@@ -125,10 +125,11 @@ def approve(decision_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import approve_decision
 
     with bootstrap.deployment() as deployment:
-        output.say(approve_decision(deployment, decision_id, by=name_of(by), note=note))
+        output.say(answered(approve_decision(deployment, decision_id, by=name_of(by), note=note)))
 
 
 @command.command()
@@ -143,7 +144,8 @@ def reject(decision_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import reject_decision
 
     with bootstrap.deployment() as deployment:
-        output.say(reject_decision(deployment, decision_id, by=name_of(by), note=note))
+        output.say(answered(reject_decision(deployment, decision_id, by=name_of(by), note=note)))

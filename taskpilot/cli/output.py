@@ -11,9 +11,7 @@ from taskpilot.domain.text import one_line, printable
 CELL_LIMIT: Final = 200
 """Characters of a cell: a title of 500 or a traceback in a reason would hide the rest of the table."""
 LINE_LIMIT: Final = 2000
-_FOLDED: Final = frozenset(
-    {"title", "task", "why", "meaning", "call", "schedule", "next fire", "fire", "in utc", "started", "decided", "default"}
-)
+_FOLDED: Final = frozenset({"title", "task", "why", "meaning", "call", "schedule", "next run", "in utc", "started", "decided", "default"})
 """Headings of columns whose cells may take several lines; all others are words and ids that are copied, and stay whole."""
 _FOLDED_MIN: Final = 12
 """Characters that such a column keeps: a date, or the beginning of a title."""

@@ -95,10 +95,10 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
         for run in found
     ]
     output.print_table(
-        ("id", "job", "status", "started", "active", "cost", "why"),
+        ("id", "job", "status", "started", "duration", "cost", "why"),
         cells,
         empty="there is no such run",
-        spare=("cost", "active", "started"),
+        spare=("cost", "duration", "started"),
     )
     output.tell_of_more(found, limit, next_page("runs", found[-1].id) if found else "")
 
@@ -170,10 +170,11 @@ def cancel(run_id: str) -> None:
       taskpilot runs cancel 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.actions import cancelled
     from taskpilot.services.running import cancel_run
 
     with bootstrap.deployment() as deployment:
-        output.tell(cancel_run(deployment, run_id))
+        output.tell(cancelled(cancel_run(deployment, run_id)))
 
 
 @command.command()
@@ -196,11 +197,12 @@ def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | No
         raise click.UsageError("say one of the two: --correct or --wrong")
     from taskpilot.cli import bootstrap, options
     from taskpilot.domain.runs import FeedbackVerdict
+    from taskpilot.messages.actions import rated
     from taskpilot.services.approvals import give_feedback
 
     verdict = FeedbackVerdict.CORRECT if correct else FeedbackVerdict.WRONG
     with bootstrap.deployment() as deployment:
-        output.tell(give_feedback(deployment, run_id, verdict, by=options.name_of(by), note=note))
+        output.tell(rated(give_feedback(deployment, run_id, verdict, by=options.name_of(by), note=note)))
 
 
 @command.command()

@@ -108,10 +108,11 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import approve_task
 
     with bootstrap.deployment() as deployment:
-        output.say(approve_task(deployment, task_id, by=name_of(by), note=note))
+        output.say(answered(approve_task(deployment, task_id, by=name_of(by), note=note)))
 
 
 @command.command()
@@ -126,10 +127,11 @@ def reject(task_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import reject_task
 
     with bootstrap.deployment() as deployment:
-        output.say(reject_task(deployment, task_id, by=name_of(by), note=note))
+        output.say(answered(reject_task(deployment, task_id, by=name_of(by), note=note)))
 
 
 @command.command()

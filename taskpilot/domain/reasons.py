@@ -104,7 +104,7 @@ class ReasonCode(StrEnum):
     CAUGHT_UP_BY = "caught_up_by"
     """A later fire catches up for it: `fire`, `NOT_MET`."""
     NOBODY_CLAIMED = "nobody_claimed"
-    """No server ran, and no command claimed it in time."""
+    """No scheduler was running, and no command started it in time."""
     WAS_PAUSED = "was_paused"
     """Not met, and then the job was paused: `since`, `by`, `note`, `NOT_MET`."""
     SCHEDULE_CHANGED = "schedule_changed"

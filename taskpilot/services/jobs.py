@@ -1,4 +1,4 @@
-"""Pausing a job and resuming it; the job folder as the ledger needs it."""
+"""Pauses and resumes jobs, and reads the job folder for the ledger."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,8 +16,8 @@ from taskpilot.store.schedules import schedules_in_force
 from taskpilot.telemetry.gateway import GatewayUnreachable
 
 
-def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
-    """Pauses a job; gives a sentence. What runs goes on. Raises UsageError for an unknown job, TransitionRefused where it is paused."""
+def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> None:
+    """Pauses a job. Active runs continue. Raises UsageError for an unknown job, TransitionRefused where it is paused."""
     name = _known(deployment, job)
     with deployment.store.write() as connection:
         pause = schedules.pauses_in_force(connection).get(name)
@@ -25,11 +25,10 @@ def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
             raise TransitionRefused(f"job {name} is {paused(pause)} already", hint=f"taskpilot jobs resume {name}")
         schedules.begin_pause(connection, name, by=by, note=note, now=deployment.now())
         totals.mark_dirty(connection, name)
-    return f"job {name} is paused: its fires are recorded as paused, what runs goes on; `taskpilot jobs resume {name}` ends it"
 
 
-def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
-    """Ends a pause; gives a sentence. Nothing is caught up. Raises UsageError or TransitionRefused."""
+def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> None:
+    """Ends a pause. Nothing is caught up. Raises UsageError or TransitionRefused."""
     name = _known(deployment, job)
     now = deployment.now()
     with deployment.store.write() as connection:
@@ -41,11 +40,10 @@ def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
             close_paused(connection, force, pause, now, now, not_met=NOBODY)
         schedules.end_pause(connection, name, by=by, note=note, now=now)
         totals.mark_dirty(connection, name)
-    return f"job {name} runs again: what was due in its pause is not caught up"
 
 
 def _known(deployment: Deployment, job: str) -> str:
-    """A job that the folder or the record knows: one whose file is broken can be paused too."""
+    """The name of a job that the folder or the store has: a job whose file is broken can be paused too."""
     with deployment.store.read() as connection:
         recorded = schedules.schedules_in_force(connection, [job]).get(job) or schedules.pauses_in_force(connection).get(job)
     return job if recorded is not None else deployment.catalog.get(job).name

@@ -15,6 +15,7 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
+from taskpilot.messages.actions import Cancelled
 from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Attempts, Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
@@ -77,13 +78,11 @@ def resume_run(
         return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
 
 
-def cancel_run(deployment: Deployment, run_id: str) -> str:
-    """Cancels a run; gives a sentence that says how. Raises UsageError, NotFound, or TransitionRefused where it has ended."""
+def cancel_run(deployment: Deployment, run_id: str) -> Cancelled:
+    """Cancels a run. Raises UsageError, NotFound, or TransitionRefused where it has ended."""
     run = find_run(deployment, run_id)
     before = deployment.ledger.cancel(run.id)
-    if find_run(deployment, run_id).status is RunStatus.CANCELLED:
-        return f"run {run.id} was {before} and is cancelled"
-    return f"run {run.id} is asked to end: its supervisor sends SIGTERM within a second, and kills what is left after 10 s"
+    return Cancelled(run.id, before, ended=find_run(deployment, run_id).status is RunStatus.CANCELLED)
 
 
 def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:

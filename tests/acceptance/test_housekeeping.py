@@ -176,7 +176,7 @@ def test_a_nightly_fire_that_nobody_claimed_is_missed_counted_and_explained(kept
     )
     said = kept("why", "nightly", "--at", datetime.fromtimestamp(fires[-1]["scheduled_for"] / 1e6, UTC).isoformat())
     assert said.code == 0
-    assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was running, and no command claimed it.")
+    assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was running, and no command started it.")
     assert "outcome  missed" in said.out
     assert any(f"nightly missed {len(fires)} fires" in one["text"] for one in kept("health", "--json").json["findings"])
 

@@ -131,7 +131,7 @@ def test_jobs_are_listed_with_their_next_fire_in_their_zone_and_in_utc(cli: Call
     records.add_run(store, status=RunStatus.FAILED)
     said = cli("jobs")
     header, row = said.out.splitlines()
-    assert header.split() == ["JOB", "SCHEDULE", "NEXT", "FIRE", "IN", "UTC", "LAST", "PAUSED"]
+    assert header.split() == ["JOB", "SCHEDULE", "NEXT", "RUN", "IN", "UTC", "LAST", "RUN", "PAUSED"]
     assert "(Europe/Berlin)" in row
     assert "07:00:00+0" in row
     assert row.endswith("failed")
@@ -197,7 +197,7 @@ def test_a_job_is_shown_with_what_it_takes_and_may_use(cli: Callable[..., Any]) 
     said = cli("jobs", "show", "triage").out
     for word in (
         "15m00s",
-        "1 USD, 200 LLM calls a run (the default: the job names none)",
+        "1 USD, 200 LLM calls a run (the default; the job sets none)",
         "inbox",
         "'inbox.jsonl'",
         "taskpilot run triage",
