@@ -83,7 +83,7 @@ def _queue_answered(deployment: Deployment, run_id: str) -> bool:
         in_review = any(task.status is TaskStatus.REVIEW for task in tasks.tasks_of(connection, run_id))
         if asked or in_review or not awake_schedulers(connection, deployment.now()):
             return False
-    return deployment.ledger.go_on(run_id)
+    return deployment.ledger.requeue_waiting(run_id)
 
 
 def _check_pending(decision: Decision) -> None:

@@ -8,7 +8,7 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, TransitionRefused
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.fires import NOBODY, begin_and_end_schedules
+from taskpilot.ledger.fires import NO_SCHEDULER, begin_and_end_schedules
 from taskpilot.ledger.record_outcome import close_paused
 from taskpilot.messages.times import paused
 from taskpilot.store import schedules, totals
@@ -37,7 +37,7 @@ def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> None:
             raise TransitionRefused(f"job {name} is not paused")
         force = schedules.schedules_in_force(connection, [name]).get(name)
         if force is not None:
-            close_paused(connection, force, pause, now, now, not_met=NOBODY)
+            close_paused(connection, force, pause, now, now, not_met=NO_SCHEDULER)
         schedules.end_pause(connection, name, by=by, note=note, now=now)
         totals.mark_dirty(connection, name)
 
@@ -50,7 +50,7 @@ def _known(deployment: Deployment, job: str) -> str:
 
 
 def read_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
-    """The folder as it is, or as it was when it was first read. One that cannot be read breaks every job that the record knows."""
+    """The job folder as first read, or read again. Where it cannot be read, every recorded job is broken."""
     with deployment.store.read() as connection:
         known = schedules_in_force(connection)
     try:
@@ -63,11 +63,11 @@ def read_definitions(deployment: Deployment, *, again: bool = False) -> Definiti
 
 
 def follow_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
-    """The same, with the record of schedules brought up to it, and the gateway groups of jobs that are gone deleted."""
+    """The same; also updates the recorded schedules and deletes the gateway groups of removed jobs."""
     jobs = read_definitions(deployment, again=again)
     gone = begin_and_end_schedules(deployment.store, jobs, now=deployment.now())
     if gone and (gateway := deployment.gateway) is not None:
-        # What cannot be deleted now is named by doctor.
+        # doctor reports what cannot be deleted now.
         with suppress(GatewayUnreachable):
             for job in gone:
                 gateway.delete(job, seconds=2)
@@ -75,7 +75,7 @@ def follow_definitions(deployment: Deployment, *, again: bool = False) -> Defini
 
 
 def _broken(catalog: JobCatalog, known: set[str]) -> dict[str, str]:
-    """Of jobs that the record knows and the folder does not define: the files to blame, or all that are broken."""
+    """For recorded jobs that the folder does not define: the errors of their files, or of all broken files."""
     found: dict[str, str] = {}
     for job in known - set(catalog.jobs):
         to_blame = [file for file in catalog.broken if job in file.names] or catalog.broken
