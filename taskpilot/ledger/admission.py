@@ -73,7 +73,7 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     rows = runs.active_runs(connection, spec.name)
     busy = next((row for row in rows if is_active(connection, row, is_gone, now)), None)
     dead = tuple(row for row in rows if not is_active(connection, row, is_gone, now))
-    if busy is None or OVERLAP[spec.overlap].beside:
+    if busy is None or OVERLAP[spec.overlap].concurrent:
         return Admission(None, dead)
     return Admission(_behind(connection, plan, busy, now), dead)
 
@@ -84,7 +84,7 @@ def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, now: 
     if pause is not None:
         raise TransitionRefused(f"job {spec.name} is {paused(pause)}", hint=f"taskpilot jobs resume {spec.name}")
     busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, now)), None)
-    if busy is not None and not OVERLAP[spec.overlap].beside:
+    if busy is not None and not OVERLAP[spec.overlap].concurrent:
         hint = f"taskpilot runs cancel {busy.id}"
         raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}, and no other may run at the same time", hint=hint)
 
@@ -101,12 +101,12 @@ def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime)
     reason = busy_reason(busy.id, waiting)
     if when is not None and not queued:
         fires.insert_fires(connection, [Fire(spec.name, when, FireOutcome.BUFFERED, None, reason, now, now)])
-    if policy.ends_other is not None:
+    if policy.cancel_grace is not None:
         for fire in waiting:
             if when is not None and fire < when:
                 replaced = Reason(ReasonCode.REPLACED, {"fire": utc_iso(when)})
                 close_waiting(connection, spec.name, fire, FireOutcome.SKIPPED_OVERLAP, replaced, now=now)
-        ask_to_end(connection, busy.id, grace=policy.ends_other, now=now)
+        ask_to_end(connection, busy.id, grace=policy.cancel_grace, now=now)
     return Hold(reason)
 
 

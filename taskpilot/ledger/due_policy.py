@@ -23,11 +23,11 @@ GRACE: Final = timedelta(seconds=10)
 class OverlapPolicy:
     """The treatment of a fire while another run of its job is active, or another fire waits to start."""
 
-    beside: bool = False
+    concurrent: bool = False
     """It starts at once, at the same time as the other."""
     queue: int | None = None
     """So many fires may wait, and further ones are skipped; None: any number."""
-    ends_other: timedelta | None = None
+    cancel_grace: timedelta | None = None
     """The active run is ended, with this grace time, and the waiting fires are skipped; None: neither."""
 
     def refusal(self, active_run: str | None, waiting: Sequence[datetime]) -> Reason | None:
@@ -41,9 +41,9 @@ OVERLAP: Final[Mapping[str, OverlapPolicy]] = {
     "skip": OverlapPolicy(queue=0),
     "buffer_one": OverlapPolicy(queue=1),
     "buffer_all": OverlapPolicy(),
-    "cancel_other": OverlapPolicy(ends_other=GRACE),
-    "terminate_other": OverlapPolicy(ends_other=timedelta(0)),
-    "allow_all": OverlapPolicy(beside=True),
+    "cancel_other": OverlapPolicy(cancel_grace=GRACE),
+    "terminate_other": OverlapPolicy(cancel_grace=timedelta(0)),
+    "allow_all": OverlapPolicy(concurrent=True),
 }
 """The policies by their names in `@job(overlap=...)`; no other code compares the names."""
 
@@ -189,12 +189,12 @@ def _admit(
         if not late and start_deadline_passed(spec, fire, now):
             found.fires.append(_final_fire(due.job, fire, FireOutcome.MISSED, start_deadline_reason(spec), now))
             continue
-        busy = not policy.beside and (snapshot.active_run is not None or bool(waiting))
+        busy = not policy.concurrent and (snapshot.active_run is not None or bool(waiting))
         if busy and not everything and (refusal := policy.refusal(snapshot.active_run, waiting)) is not None:
             found.fires.append(_final_fire(due.job, fire, FireOutcome.SKIPPED_OVERLAP, refusal, now))
             continue
         reason = busy_reason(snapshot.active_run, waiting) if busy else NO_REASON
-        if busy and not everything and policy.ends_other is not None:
+        if busy and not everything and policy.cancel_grace is not None:
             _replace(found, waiting, due.job, fire, now)
             found.ends_active = snapshot.active_run is not None
             waiting = []

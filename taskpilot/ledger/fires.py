@@ -194,7 +194,7 @@ class Fires:
             spec = jobs.specs.get(job)
             judged[job] = judge(one, spec, snapshot, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:
-                ask_to_end(connection, active[job], grace=OVERLAP[spec.overlap].ends_other or timedelta(0), now=now)
+                ask_to_end(connection, active[job], grace=OVERLAP[spec.overlap].cancel_grace or timedelta(0), now=now)
         return sum_of([record(connection, judged, now), *closed])
 
 

@@ -110,7 +110,7 @@ class Ledger:
                 self._end_lost(connection, row, now, retry=True)
             elif not tasks.may_resume(connection, run_id, status):
                 raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume", hint=f"taskpilot run {row.job}")
-            if not OVERLAP[spec.overlap].beside and (other := self._active_beside(connection, row, now)) is not None:
+            if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row, now)) is not None:
                 hint = f"when it has ended: taskpilot runs resume {run_id}"
                 raise TransitionRefused(f"run {other} of {row.job} is active", hint=hint)
             runs.update_run(
@@ -245,14 +245,14 @@ class Ledger:
         if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or is_active(connection, row, self._is_gone, now):
             taken = {"scheduled_for": when, "outcome": outcome.value, "run_id": row.id, "run_status": row.status}
             return Skip(outcome, Reason(ReasonCode.ALREADY_CLAIMED, taken))
-        if not OVERLAP[spec.overlap].beside and (other := self._active_beside(connection, row, now)) is not None:
+        if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row, now)) is not None:
             return Skip(outcome, Reason(ReasonCode.RUN_ACTIVE, {"run_id": other, "lost_run_id": row.id}))
         if self._end_lost(connection, row, now, retry=True) is not RunStatus.QUEUED:
             return Skip(outcome, Reason(ReasonCode.NO_ATTEMPT_LEFT, {"fire": when, "run_id": row.id}))
         grant = self._start_attempt(connection, self._row(connection, row.id), spec, now)
         return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
 
-    def _active_beside(self, connection: Transaction, row: Record, now: datetime) -> str | None:
+    def _other_active(self, connection: Transaction, row: Record, now: datetime) -> str | None:
         others = (other for other in runs.active_runs(connection, row.job) if other.id != row.id)
         return next((other.id for other in others if is_active(connection, other, self._is_gone, now)), None)
 

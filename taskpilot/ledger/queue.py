@@ -45,7 +45,7 @@ class Queue:
                 if len(orders) >= free:
                     break
                 spec = jobs.specs.get(row.job)
-                if row.job in held and (spec is None or not OVERLAP[spec.overlap].beside):
+                if row.job in held and (spec is None or not OVERLAP[spec.overlap].concurrent):
                     # Another run of its job started while this one waited for a person or its next attempt.
                     continue
                 held.add(row.job)
@@ -126,7 +126,7 @@ class Queue:
             final = self._final_outcome(row.job, fire, jobs, paused, now)
             if final is not None:
                 close_waiting(connection, row.job, fire, *final, now=now)
-            elif len(orders) < free and (row.job not in busy or OVERLAP[jobs.specs[row.job].overlap].beside):
+            elif len(orders) < free and (row.job not in busy or OVERLAP[jobs.specs[row.job].overlap].concurrent):
                 fires.mark_fire_launched(connection, row.job, fire, by=scheduler, now=now)
                 orders.append(StartOrder(row.job, scheduled_for=fire))
                 busy.add(row.job)
