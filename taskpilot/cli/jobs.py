@@ -11,7 +11,7 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
 
-@click.group(name="jobs", cls=Noun, alone="list")
+@click.group(name="jobs", cls=Noun, default="list")
 def command() -> None:
     """Show jobs and their schedules; pause and resume them.
 

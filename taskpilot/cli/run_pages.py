@@ -47,7 +47,9 @@ def show(detail: RunDetail) -> None:
             "cost": cost(run.spend, run.model),
             "used": usage(run.spend),
             "parameters": json.dumps(run.parameters, ensure_ascii=False) if run.parameters else "",
-            "steps": ", ".join(f"{number} {_STEPS.get(kind, kind)} {status}" for (kind, status), number in sorted(detail.steps.items())),
+            "steps": ", ".join(
+                f"{formatting.count(number, _STEPS.get(kind, kind))} {status}" for (kind, status), number in sorted(detail.steps.items())
+            ),
             "feedback": "" if detail.feedback is None else _feedback(detail.feedback),
             "trace": run.trace_id,
             "files": str(detail.folder),

@@ -11,7 +11,7 @@ from taskpilot.cli.options import json_option, next_page, page_options, person_o
 STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
 
-@click.group(name="tasks", cls=Noun, alone="list")
+@click.group(name="tasks", cls=Noun, default="list")
 def command() -> None:
     """Show, approve and reject the tasks that the model planned.
 
@@ -53,8 +53,8 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
         output.print_json([task_json(one) for one in found])
         return
     cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, run_pages.why(one)) for one in found]
-    output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task", spare=("job", "priority"))
-    output.tell_of_more(found, limit, next_page("tasks", found[-1].id) if found else "")
+    output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="no tasks", spare=("job", "priority"))
+    output.print_next_page(found, limit, next_page("tasks", found[-1].id) if found else "")
 
 
 @command.command()

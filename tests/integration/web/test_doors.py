@@ -52,8 +52,8 @@ def test_every_answer_forbids_what_a_page_does_not_need(served: Served) -> None:
 def test_without_a_token_writing_is_off(served: Served) -> None:
     refused = served.post("/api/v1/jobs/triage/run", {}, token="guessed")
     assert refused.status == 403
-    assert "TASKPILOT_API_TOKEN" in refused.json()["detail"]
-    assert served.audited() == [("stranger", "jobs.run", "triage", "403")]
+    assert "TASKPILOT_API_TOKEN" in refused.json()["hint"]
+    assert served.audited() == [("anonymous", "jobs.run", "triage", "403")]
     assert served.stage.woken == 0
 
 
@@ -64,7 +64,7 @@ def test_without_the_right_token_nothing_is_written(guarded: Served, header: str
     assert refused.status == 401
     assert refused.headers["www-authenticate"].startswith("Bearer")
     assert guarded.get("/api/v1/runs").json()["items"] == []
-    assert guarded.audited() == [("stranger", "jobs.run", "triage", "401")]
+    assert guarded.audited() == [("anonymous", "jobs.run", "triage", "401")]
 
 
 def test_strangers_do_not_fill_the_record(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_a_body_is_bounded_json_or_refused(guarded: Served) -> None:
     assert guarded.ask("POST", path, body=b"{}", headers=bearer()).status == 415
     assert guarded.ask("POST", path, body=b"x" * (auth.BODY_MAX + 1), headers=as_json).status == 413
     for broken in (b"{", b"\xff", b'{"parameters": {"share": NaN}}', b"[" * 50_000):
-        assert guarded.ask("POST", path, body=broken, headers=as_json).json()["detail"] == "the body is no JSON"
+        assert guarded.ask("POST", path, body=broken, headers=as_json).json()["detail"] == "the body is not valid JSON"
     for unfit in (b"[]", b'"x"', b'{"unknown": 1}'):
         refused = guarded.ask("POST", path, body=unfit, headers=as_json)
         assert refused.status == 422, unfit
