@@ -26,14 +26,14 @@ def test_a_host_of_ours_is_let_in(served: Served, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.", "", "a b", "0x7f000001"])
-def test_a_stranger_s_name_that_resolves_to_us_gets_nothing(served: Served, host: str) -> None:
+def test_a_foreign_domain_that_resolves_to_this_machine_is_refused(served: Served, host: str) -> None:
     for path in ("/health", "/livez", "/metrics", "/"):
         refused = served.get(path, Host=host)
         assert refused.status == 421
         assert "--host" in refused.json()["detail"]
 
 
-def test_a_container_s_name_of_this_machine_is_known_for_what_a_monitor_needs(served: Served) -> None:
+def test_a_monitor_in_a_container_may_use_the_container_s_name_of_this_machine(served: Served) -> None:
     for path in OPEN:
         assert served.get(path, Host="host.docker.internal:8000").status == 200
     assert served.get("/health", Host="host.docker.internal:8000").status == 421
@@ -67,8 +67,8 @@ def test_without_the_right_token_nothing_is_written(guarded: Served, header: str
     assert guarded.audited() == [("anonymous", "jobs.run", "triage", "401")]
 
 
-def test_strangers_do_not_fill_the_record(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "STRANGERS_A_MINUTE", 3)
+def test_requests_without_a_token_cannot_fill_the_store(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "ANONYMOUS_A_MINUTE", 3)
     for _ in range(9):
         assert guarded.post("/api/v1/jobs/triage/run", token="guessed").status == 401
     # A minute may end in between: then there are two of them.
