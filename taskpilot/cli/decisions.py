@@ -41,9 +41,9 @@ def list_(
       taskpilot decisions list --verdict deny --json
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import decision_json
     from taskpilot.store.listings import Page
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import decision_json
 
     with bootstrap.deployment() as deployment:
         found = tasks.list_decisions(deployment, Page(limit, before), run_id=run_id, job=job, status=status, verdict=verdict)
@@ -83,8 +83,8 @@ def show(decision_id: str, *, as_json: bool) -> None:
       taskpilot decisions show 01a214c3-8a9c-74ee-8459-3a635941ec9f
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import decision_json
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import decision_json
 
     with bootstrap.deployment() as deployment:
         one = tasks.show_decision(deployment, decision_id)

@@ -73,9 +73,9 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
     from taskpilot.cli import bootstrap
     from taskpilot.domain.runs import RunStatus
     from taskpilot.messages.reasons import reason_line
+    from taskpilot.messages.shapes import run_json
     from taskpilot.store.listings import Page
     from taskpilot.views.runs import list_runs
-    from taskpilot.views.shapes import run_json
 
     with bootstrap.deployment() as deployment:
         found = list_runs(deployment, Page(limit, before), job=job, status=status)

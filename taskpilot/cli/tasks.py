@@ -43,9 +43,9 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
       taskpilot tasks list --job triage --json
     """
     from taskpilot.cli import bootstrap, run_pages
+    from taskpilot.messages.shapes import task_json
     from taskpilot.store.listings import Page
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import task_json
 
     with bootstrap.deployment() as deployment:
         found = tasks.list_tasks(deployment, Page(limit, before), run_id=run_id, job=job, statuses=statuses)
@@ -68,8 +68,8 @@ def show(task_id: str, *, as_json: bool) -> None:
       taskpilot tasks show 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import task_json
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import task_json
 
     with bootstrap.deployment() as deployment:
         one = tasks.show_task(deployment, task_id)

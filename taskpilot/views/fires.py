@@ -7,8 +7,8 @@ from typing import Any
 from taskpilot.deployment import Deployment
 from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import FireOutcome
+from taskpilot.messages.shapes import iso, reason_json
 from taskpilot.store.fires import fires_page, gaps_page
-from taskpilot.views.shapes import iso, reason_json
 
 
 @dataclass(frozen=True, slots=True)

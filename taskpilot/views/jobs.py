@@ -15,12 +15,12 @@ from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.catalog import BrokenFile
 from taskpilot.jobs.parameters import ParameterInfo, check_parameters, describe_parameters
+from taskpilot.messages.shapes import iso
 from taskpilot.schedules.clock_changes import ClockWarning, clock_warnings
 from taskpilot.store.connections import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
 from taskpilot.store.schedules import pauses_in_force
-from taskpilot.views.shapes import iso
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from taskpilot.domain.ids import parse_id
 from taskpilot.domain.runs import Attempt, Feedback, Run, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.messages import shapes
 from taskpilot.store import listings, runs, tasks
 from taskpilot.store.database import Store
 from taskpilot.store.listings import Page
 from taskpilot.telemetry.logs import RUN_FILE
-from taskpilot.views import shapes
 
 
 def summarize(store: Store, run_id: str) -> RunSummary:

@@ -11,10 +11,10 @@ from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.ids import parse_id
 from taskpilot.domain.tasks import Task
 from taskpilot.files import atomic_write
+from taskpilot.messages.shapes import task_json
 from taskpilot.store import listings, tasks
 from taskpilot.store.listings import Page
 from taskpilot.views.runs import checked_page
-from taskpilot.views.shapes import task_json
 
 EXPORT: Final = ".tasks.json"
 

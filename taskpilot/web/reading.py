@@ -16,8 +16,9 @@ from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.tasks import TaskStatus
+from taskpilot.messages import shapes
 from taskpilot.store.listings import Page
-from taskpilot.views import fires, jobs, runs, shapes, tasks
+from taskpilot.views import fires, jobs, runs, tasks
 from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers

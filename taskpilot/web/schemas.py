@@ -1,4 +1,4 @@
-"""The shapes of requests and responses in the API's description; `views` makes the values."""
+"""The shapes of requests and responses in the API's description; `messages/shapes.py` makes the values."""
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -11,7 +11,7 @@ from taskpilot.domain.tasks import Priority, TaskStatus
 
 Item = TypeVar("Item")
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-"""Text from views/shapes.py, to the microsecond; not parsed here, so that its format stays."""
+"""Text from messages/shapes.py, to the microsecond; not parsed here, so that its format stays."""
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Text of one line."""
