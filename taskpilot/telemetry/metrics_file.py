@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Row
-
 from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS
 from taskpilot.domain.times import utc_now
 from taskpilot.files import WaitBudget, atomic_write, file_lock
@@ -62,7 +60,7 @@ def _totals(snapshot: Snapshot, job: str) -> dict[str, float]:
     return values
 
 
-def _run(row: Row[Any] | None) -> dict[str, Any] | None:
+def _run(row: Any) -> dict[str, Any] | None:
     """The run without what may be large or private."""
     if row is None:
         return None
