@@ -11,7 +11,7 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
 
-@click.group(name="jobs", cls=Noun, alone="list")
+@click.group(name="jobs", cls=Noun, default="list")
 def command() -> None:
     """Show jobs and their schedules; pause and resume them.
 
@@ -173,8 +173,8 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
       taskpilot jobs next triage -n 3
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import iso
     from taskpilot.views.jobs import job_warnings, next_fires, warning_json
-    from taskpilot.views.shapes import iso
 
     with bootstrap.deployment() as deployment:
         fires, warnings = next_fires(deployment, job, count), job_warnings(deployment, job)

@@ -8,7 +8,7 @@ from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
 
 
-@click.group(name="policy", cls=Noun, alone="check")
+@click.group(name="policy", cls=Noun, default="check")
 def command() -> None:
     """Check the rules for tool calls against sample calls.
 

@@ -16,9 +16,9 @@ from taskpilot.domain.usage import Spend
 from taskpilot.messages import questions
 from taskpilot.messages.budgets import budget_of
 from taskpilot.messages.reasons import next_command, reason_line, reason_sentence
+from taskpilot.messages.shapes import summary_json
 from taskpilot.services.running import Finished
 from taskpilot.views.runs import RunDetail, has_output, show_run
-from taskpilot.views.shapes import summary_json
 
 TASKS_SHOWN = 50
 _STEPS: Final[Mapping[str, str]] = {StepKind.ASK: "LLM call", StepKind.CALL: "tool call"}
@@ -47,7 +47,9 @@ def show(detail: RunDetail) -> None:
             "cost": cost(run.spend, run.model),
             "used": usage(run.spend),
             "parameters": json.dumps(run.parameters, ensure_ascii=False) if run.parameters else "",
-            "steps": ", ".join(f"{number} {_STEPS.get(kind, kind)} {status}" for (kind, status), number in sorted(detail.steps.items())),
+            "steps": ", ".join(
+                f"{formatting.count(number, _STEPS.get(kind, kind))} {status}" for (kind, status), number in sorted(detail.steps.items())
+            ),
             "feedback": "" if detail.feedback is None else _feedback(detail.feedback),
             "trace": run.trace_id,
             "files": str(detail.folder),

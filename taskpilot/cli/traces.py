@@ -46,7 +46,7 @@ def show(run_id: str, *, as_json: bool) -> None:
       taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import bootstrap
-    from taskpilot.views.shapes import iso
+    from taskpilot.messages.shapes import iso
     from taskpilot.views.traces import trace_of
 
     with bootstrap.deployment() as deployment:

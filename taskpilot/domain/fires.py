@@ -62,7 +62,7 @@ class Pause:
 
     def reason(self, code: ReasonCode = ReasonCode.PAUSED, **facts: Fact) -> Reason:
         """Why a fire in this pause, or before it, did not start."""
-        return Reason(code, {"since": utc_iso(self.paused_at), "by": self.paused_by, "note": self.note, **facts})
+        return Reason(code, {"since": utc_iso(self.paused_at, timespec="seconds"), "by": self.paused_by, "note": self.note, **facts})
 
 
 @dataclass(frozen=True, slots=True)

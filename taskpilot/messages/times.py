@@ -52,11 +52,13 @@ def paused(pause: Pause) -> str:
 
 def pause_words(pause: Pause) -> str:
     """Like `since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-    return f"since {utc_iso(pause.paused_at)} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
+    return f"since {utc_iso(pause.paused_at, timespec='seconds')} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
 
 
 def pause_end(pause: Pause) -> str:
     """Like `ended 2026-11-26T08:00:00Z by bob: moved`, or that it is still in force."""
     if pause.resumed_at is None:
         return "still in force"
-    return f"ended {utc_iso(pause.resumed_at)} by {pause.resumed_by}" + (f": {pause.resume_note}" if pause.resume_note else "")
+    return f"ended {utc_iso(pause.resumed_at, timespec='seconds')} by {pause.resumed_by}" + (
+        f": {pause.resume_note}" if pause.resume_note else ""
+    )

@@ -13,6 +13,7 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import utc_iso
 from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
+from taskpilot.messages.shapes import iso
 from taskpilot.process.owner import is_gone
 from taskpilot.store import fires, health_queries, runs, schedules
 from taskpilot.store.creation import is_missing
@@ -20,7 +21,6 @@ from taskpilot.store.database import Transaction
 from taskpilot.store.schedulers import newest_schedulers
 from taskpilot.views.checks import Check, Status, check_collector, check_gateway, check_model
 from taskpilot.views.overdue import Overdue, soonest_fire, unmet_fires, without_success
-from taskpilot.views.shapes import iso
 
 _NAMED: Final = 5
 """At most so many jobs or files are named; the others are counted."""

@@ -113,7 +113,7 @@ def _step_line(step: Step) -> TraceLine:
     name = f"{words.get(step.kind, step.kind.value)} {step.model if step.kind is StepKind.ASK and step.model else step.name}"
     details = []
     if step.usage is not None:
-        details.append(f"tokens {step.usage.input:,} in, {step.usage.output:,} out")
+        details.append(f"{step.usage.input:,}+{step.usage.output:,} tokens")
     if step.retries:
         details.append("1 retry" if len(step.retries) == 1 else f"{len(step.retries)} retries")
     if step.error:

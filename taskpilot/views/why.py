@@ -8,12 +8,12 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import PUNCTUAL
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.messages.moments import Moment, MomentRecord, NoOutcome, explain
+from taskpilot.messages.shapes import iso, reason_json
 from taskpilot.schedules.schedule import catch_up_window
 from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Transaction
 from taskpilot.store.pruning import YOUNGEST
 from taskpilot.views.fire_record import JobRecord, names, read_job, read_moment, readable
-from taskpilot.views.shapes import iso, reason_json
 from taskpilot.views.wall_clock import asked_moment, clock_change
 
 

@@ -22,7 +22,7 @@ BEARER = HTTPBearer(auto_error=False, description="TASKPILOT_API_TOKEN")
 
 
 def writing_routes(services: Services) -> APIRouter:
-    """The write part of the API."""
+    """The writing routes of the API."""
     refusals = answers(401, 403, 404, 408, 409, 413, 415, 421, 422, 503)
     router = APIRouter(prefix="/api/v1", tags=["writing"], responses=refusals, dependencies=[Security(BEARER)])
     deployment = services.deployment

@@ -83,7 +83,7 @@ def test_replay_delivers_once_what_the_file_has(
         assert (back.code, back.err) == (0, "")
         assert f"of 2 runs delivered to {received.endpoint}" in back.out
         again = working("traces", "replay", environment=towards(received.endpoint, protocol))
-        assert (again.code, again.out, again.err) == (0, "nothing is pending\n", "")
+        assert (again.code, again.out, again.err) == (0, "nothing to send\n", "")
         assert working("traces", "replay", "--json", environment=towards(received.endpoint, protocol)).json == {
             "spans": 0,
             "runs": 0,

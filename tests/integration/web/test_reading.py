@@ -117,7 +117,7 @@ def test_what_is_not_there_is_a_problem(served: Served, path: str) -> None:
     missing = served.get(f"/api/v1/{path}")
     assert missing.status == 404
     assert missing.headers["content-type"] == "application/problem+json"
-    assert set(missing.json()) == {"status", "title", "detail"}
+    assert set(missing.json()) == {"status", "title", "detail", "hint"}
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "before=x", "status=nothing", "job=A", "job=%00"])
