@@ -100,7 +100,7 @@ class TestJobs:
         assert {"file": str(deployment.root / "jobs" / "broken.py"), "line": 5} in [one["facts"] for one in found.findings["jobs.broken"]]
         assert "odd.py: " in sentences[1]
         assert "taskpilot jobs validate" in found.findings["jobs.broken"][0]["fix"]
-        assert found.one("jobs.ok")["sentence"] == "2 sound: by_hand, good"
+        assert found.one("jobs.ok")["sentence"] == "2 valid: by_hand, good"
 
     def test_a_folder_that_is_gone_is_78(self, deployment: Patient) -> None:
         found = deployment.diagnose("--jobs", "nowhere")

@@ -180,7 +180,7 @@ class TestADisk:
         subprocess.run(["mount", "-o", "remount,ro", str(deployment.state_dir)], check=True)
         found = deployment.diagnose()
         assert (found.code, found.bad) == (1, {"store.read-only"})
-        assert "writable for us" in found.one("store.read-only")["fix"]
+        assert "writable for this user" in found.one("store.read-only")["fix"]
 
 
 class TestAnotherUsers:
