@@ -44,7 +44,7 @@ def examine_settings(context: CheckContext) -> Iterator[Finding]:
         if name != "prices_file":
             yield invalid(problem)
     rows = listed(context.settings)
-    for variable in context.around.strangers:
+    for variable in context.around.unknown:
         shown = one_line(variable, limit=80)
         near = get_close_matches(variable, [name for row in rows for name in row.variables], n=1)
         fix = f"correct it: did you mean {near[0]}?" if near else f"unset {shown}"
