@@ -19,6 +19,7 @@ from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.domain.tasks import WorkflowResult
 from taskpilot.journal.journal import Journal
 from taskpilot.journal.started_step import StartedStep
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.telemetry.logs import RunLogger
 
 
@@ -91,11 +92,11 @@ class Session:
         self.stops.append(stop)
         return stop
 
-    def waiting(self, reason: Reason, action: str, message: str) -> Waiting:
-        """Remembers that a person is asked; gives the stop to be raised. `action` and `message` are for the log."""
+    def waiting(self, reason: Reason, action: str) -> Waiting:
+        """Remembers that a person is asked; gives the stop to be raised."""
         # The run's own id is in every line.
         subject = {name: fact for name, fact in reason.facts.items() if name.endswith("_id") and name != "run_id"}
-        self.tell(action, message, level="warning", **subject)
+        self.tell(action, reason_sentence(reason, now=True), level="warning", **subject)
         waiting = Waiting(reason)
         self.stops.append(waiting)
         return waiting

@@ -77,19 +77,14 @@ class ToolSteps:
         if recorded.status in _UNCERTAIN:
             diverged = recorded.status is StepStatus.DIVERGED
             reason = _question(ReasonCode.DIVERGED_STEP if diverged else ReasonCode.UNCERTAIN_STEP, recorded)
-            what = "stands where another call is recorded" if diverged else "was started and left no result"
-            raise self._session.waiting(reason, "step-uncertain", f"the tool {recorded.name} {what}, and is not safe to repeat")
+            raise self._session.waiting(reason, "step-uncertain")
         raise ToolFailed(recorded.error)
 
     def _conflict(self, place: StepPlace, before: Step, arguments: dict[str, Any], spec: ToolSpec) -> BaseException:
         """Another call is recorded here: this one is not made until a person has looked."""
         error = ToolFailed(f"an earlier attempt called {before.name} here with other arguments (step {before.id})")
         step = self._session.journal.note(place, StepStatus.DIVERGED, value=arguments, error=error, idempotent=spec.idempotent)
-        return self._session.waiting(
-            _question(ReasonCode.DIVERGED_STEP, step).with_facts(recorded_tool=before.name),
-            "step-diverged",
-            f"the tool {place.name} is asked for where an earlier attempt called {before.name} with other arguments; it was not called",
-        )
+        return self._session.waiting(_question(ReasonCode.DIVERGED_STEP, step).with_facts(recorded_tool=before.name), "step-diverged")
 
     def _decide(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str) -> Decision:
         """The allowing decision of this call, recorded with its begin. Raises Denied or Waiting, recorded."""
@@ -114,7 +109,7 @@ class ToolSteps:
                 session.journal.decide(approval)
                 session.tell_decision(approval)
             if approval.status is DecisionStatus.PENDING:
-                raise session.waiting(approval.question, "approval-required", f"{spec.name} needs an approval")
+                raise session.waiting(approval.question, "approval-required")
             denied = _denied(approval)
             session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied)
             raise denied

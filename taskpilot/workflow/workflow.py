@@ -49,7 +49,7 @@ def _work_on(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, reque
         task = session.journal.move_task(task.id, AFTER_VERDICT[review.verdict], one_line(review.reason))
         session.tell("task-reviewed", f"{task.title}: {review.verdict}", task_id=task.id, verdict=review.verdict)
     if task.status is TaskStatus.REVIEW:
-        raise session.waiting(task.question, "review-required", f"task {task.id} waits for a person's review")
+        raise session.waiting(task.question, "review-required")
     if task.status not in (TaskStatus.APPROVED, TaskStatus.EXECUTED):
         return task
     try:

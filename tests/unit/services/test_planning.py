@@ -10,10 +10,12 @@ import pytest
 from taskpilot.config import load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, UsageError
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import TriggerKind
 from taskpilot.ledger.claims import RunPlan
+from taskpilot.messages.budgets import budget_of
 from taskpilot.services.inputs import INPUT_MAX_BYTES, copy_inputs
-from taskpilot.services.planning import RunRequest, budget_notes, plan_run
+from taskpilot.services.planning import RunRequest, plan_run
 from taskpilot.testing import ManualClock
 from tests.errors import saying
 
@@ -108,7 +110,9 @@ def test_auto_is_the_latest_fire_within_the_window(make: MakeHouse) -> None:
 def test_auto_with_no_fire_in_the_window_is_nothing_to_do(make: MakeHouse) -> None:
     deployment = make()
     deployment.now.advance(timedelta(hours=13))  # type: ignore[attr-defined]
-    assert "no fire of daily" in str(plan_run(deployment, RunRequest(job="daily", scheduled_for="auto")))
+    nothing = plan_run(deployment, RunRequest(job="daily", scheduled_for="auto"))
+    assert isinstance(nothing, Reason)
+    assert (nothing.code, nothing.facts["window_seconds"]) == (ReasonCode.NOTHING_DUE, 12 * 3600)
 
 
 @pytest.mark.parametrize("text", ["tomorrow", "2026-12-24T08:00", "", "0001-01-01T00:00+14:00", "2026-13-01T00:00Z"])
@@ -144,10 +148,7 @@ def test_a_budget_in_usd_needs_a_price(make: MakeHouse) -> None:
 def test_the_default_budget_says_that_it_is_the_default_one(make: MakeHouse) -> None:
     plan = planned(make(), job="plain")
     assert plan.ceilings == {"ceiling_nano": 1_000_000_000, "ceiling_tokens": None, "ceiling_llm_calls": 200, "ceiling_tool_calls": None}
-    budget, offline = budget_notes(plan.spec, "offline")
-    assert "1 USD, 200 LLM calls a run (the default one" in budget
-    assert offline.startswith("offline: ")
-    assert len(budget_notes(plan.spec, "gpt-4o")) == 1
+    assert budget_of(plan.spec) == "1 USD, 200 LLM calls a run (the default: the job names none)"
 
 
 def test_a_params_file_gives_what_is_not_typed(make: MakeHouse, tmp_path: Path) -> None:
