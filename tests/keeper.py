@@ -1,5 +1,6 @@
 """A scheduler without a server: its ticks over a real store, with the time, the clocks and the engine in a test's hands."""
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -14,10 +15,12 @@ from taskpilot.config import SETTINGS_FILE, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import SchedulerState, StartOrder
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import from_micros
 from taskpilot.ledger.claims import Claim, RunPlan
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import schedulers
@@ -109,6 +112,11 @@ class Log:
         self.lines.append(f"warning: {message}")
 
 
+def sentence_of(code: str, facts: str) -> str:
+    """The sentence of a reason as the store keeps it."""
+    return reason_sentence(Reason(ReasonCode(code), json.loads(facts)) if code else NO_REASON)
+
+
 class Keeper:
     """The scheduler of one `taskpilot serve`. Two of one root share its store and, where it is handed on, its clock."""
 
@@ -196,8 +204,9 @@ class Keeper:
 
     def reasons(self, job: str) -> list[str]:
         """Why, in the order of fires: rows first, then gaps."""
-        rows = self.rows("SELECT reason FROM fires WHERE job = ? ORDER BY scheduled_for", job)
-        return [row["reason"] for row in rows + self.rows("SELECT reason FROM fire_gaps WHERE job = ? ORDER BY from_at", job)]
+        rows = self.rows("SELECT reason_code, reason_facts FROM fires WHERE job = ? ORDER BY scheduled_for", job)
+        rows += self.rows("SELECT reason_code, reason_facts FROM fire_gaps WHERE job = ? ORDER BY from_at", job)
+        return [sentence_of(row["reason_code"], row["reason_facts"]) for row in rows]
 
     def clock_events(self) -> list[tuple[str, datetime, datetime]]:
         """What was noted of the clock."""

@@ -111,7 +111,7 @@ def test_a_change_that_comes_while_a_push_is_under_way_is_still_pending(home: Pa
     with answering(200) as server:
         version = job_state(store).version
         with store.write() as connection:
-            totals.touch(connection, "triage")
+            totals.mark_dirty(connection, "triage")
         result = Gateway(store, server.url, home, now=busy_clock).push(TRIAGE, seconds=5)
         assert result == PushResult(delivered=True, pending=False)
         assert job_state(store).pushed_version == version + 1
@@ -285,8 +285,9 @@ def test_a_gateway_with_a_nonsense_answer_counts_as_unreachable() -> None:
             if body.startswith(b'{"data": ['):
                 assert foreign_store(server.url, "d", "j", "s") is None
             else:
-                with pytest.raises(GatewayUnreachable, match="TASKPILOT_PUSHGATEWAY_URL"):
+                with pytest.raises(GatewayUnreachable, match="gave no usable answer") as refused:
                     foreign_store(server.url, "d", "j", "s")
+                assert "TASKPILOT_PUSHGATEWAY_URL" in (refused.value.hint or "")
 
 
 def test_the_gateway_accepts_every_metric_and_keeps_its_consistency(home: Path, gateway: Pushgateway) -> None:

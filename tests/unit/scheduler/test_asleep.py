@@ -29,7 +29,7 @@ def test_a_minute_without_a_tick_is_noted_and_its_fires_have_their_outcomes(keep
     assert list(outcomes) == [NOON + 10 * SECOND * n for n in range(1, 13)]
     # Those of the last two wake-ups are punctual; the older ones are covered by them.
     assert list(outcomes.values()) == ["started"] * 6 + ["coalesced"] * 3 + ["started"] * 3
-    assert f"no scheduler was awake from {asleep:%Y-%m-%dT%H:%M:%SZ} to {awake:%Y-%m-%dT%H:%M:%SZ}" in keeper.reasons("often")[6]
+    assert f"no scheduler was running from {asleep:%Y-%m-%dT%H:%M:%SZ} to {awake:%Y-%m-%dT%H:%M:%SZ}" in keeper.reasons("often")[6]
     assert any("no scheduler was awake" in line for line in keeper.log.lines)
 
 
@@ -155,7 +155,7 @@ def test_a_sleep_is_recorded_once_although_the_first_claim_after_it_fails(keep: 
     assert keeper.scheduler.error is None
     assert keeper.clock_events() == [("asleep", NOON + MINUTE, NOON + HOUR + MINUTE)]
     assert keeper.reasons("hourly") == [
-        "no scheduler was awake from 2026-11-23T12:01:00Z to 2026-11-23T13:01:01Z; its catch-up window of 10m has passed"
+        "no scheduler was running from 2026-11-23T12:01:00Z to 2026-11-23T13:01:01Z; its catch-up window of 10m has passed"
     ]
 
 
