@@ -15,12 +15,11 @@ from taskpilot.config import SETTINGS_FILE, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import SchedulerState, StartOrder
 from taskpilot.domain.ids import new_id
-from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import from_micros
 from taskpilot.ledger.claims import Claim, RunPlan
-from taskpilot.messages.reasons import reason_sentence
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import schedulers
@@ -112,11 +111,6 @@ class Log:
         self.lines.append(f"warning: {message}")
 
 
-def sentence_of(code: str, facts: str) -> str:
-    """The sentence of a reason as the store keeps it."""
-    return reason_sentence(Reason(ReasonCode(code), json.loads(facts)) if code else NO_REASON)
-
-
 class Keeper:
     """The scheduler of one `taskpilot serve`. Two of one root share its store and, where it is handed on, its clock."""
 
@@ -139,6 +133,8 @@ class Keeper:
         self.boot_seconds = 0.0
         """What a clock that nobody sets would say."""
         self.changed: set[str] = set()
+        """The jobs whose counters or runs changed."""
+        self.deployment.on_change = lambda changes: self.changed.update(change.job for change in changes)
         self.serve()
 
     def serve(self) -> None:
@@ -153,7 +149,6 @@ class Keeper:
             self.wake_ups,
             scheduler_id=self.id,
             log=self.log,
-            changed=self.changed.update,
             boottime=lambda: self.boot_seconds,
         )
 
@@ -202,11 +197,11 @@ class Keeper:
         assert not twice, twice
         return dict(sorted(said.items()))
 
-    def reasons(self, job: str) -> list[str]:
+    def reasons(self, job: str) -> list[Reason]:
         """Why, in the order of fires: rows first, then gaps."""
-        rows = self.rows("SELECT reason_code, reason_facts FROM fires WHERE job = ? ORDER BY scheduled_for", job)
-        rows += self.rows("SELECT reason_code, reason_facts FROM fire_gaps WHERE job = ? ORDER BY from_at", job)
-        return [sentence_of(row["reason_code"], row["reason_facts"]) for row in rows]
+        rows = self.rows("SELECT * FROM fires WHERE job = ? ORDER BY scheduled_for", job)
+        rows += self.rows("SELECT * FROM fire_gaps WHERE job = ? ORDER BY from_at", job)
+        return [Reason(ReasonCode(row["reason_code"]), json.loads(row["reason_facts"])) for row in rows]
 
     def clock_events(self) -> list[tuple[str, datetime, datetime]]:
         """What was noted of the clock."""
