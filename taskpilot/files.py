@@ -25,7 +25,7 @@ def atomic_write(target: Path, data: bytes, *, mode: int = 0o600, durable: bool 
         try:
             with os.fdopen(descriptor, "wb") as file:
                 if mode & 0o077:
-                    # The umask would take the others' right to read.
+                    # The umask would remove the permission of other users to read.
                     os.fchmod(descriptor, mode)
                 file.write(data)
                 file.flush()
@@ -41,7 +41,7 @@ def atomic_write(target: Path, data: bytes, *, mode: int = 0o600, durable: bool 
 
 
 def write_new(path: Path, text: str, *, mode: int = 0o600) -> bool:
-    """Whether the file was written: what is there already, a link that leads nowhere included, stays as it is. Raises OSError."""
+    """Whether the file was written: an existing file stays as it is, also a link that leads nowhere. Raises OSError."""
     try:
         descriptor = os.open(path, _NEW, mode)
     except FileExistsError:
@@ -53,7 +53,7 @@ def write_new(path: Path, text: str, *, mode: int = 0o600) -> bool:
 
 @dataclass
 class WaitBudget:
-    """Time that was spent waiting for others, and how much of it may be spent."""
+    """How long several waits may take together, and how long they took so far."""
 
     allowed: float
     spent: float = 0.0
@@ -75,7 +75,7 @@ class WaitBudget:
 
 @contextmanager
 def file_lock(path: Path, waits: WaitBudget) -> Iterator[bool]:
-    """Whether the lock was got in the time that is left; held until the block ends, or our process does. No OSError comes from it."""
+    """Whether the lock was got in the time that is left; held until the block ends, or our process ends. Never raises OSError."""
     descriptor = None
     with waits.counted(), suppress(OSError):
         descriptor = take_lock(path, waits.left)

@@ -22,7 +22,7 @@ _CHUNK: Final = 64 * 1024
 
 
 class Deadline:
-    """The moment by which several waits must be over together."""
+    """One time limit for several waits together."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -34,7 +34,7 @@ class Deadline:
 
 
 class TimedCall(Generic[T]):
-    """One call in a daemon thread. What it raises is kept, never printed; after `wait` it may be left alone."""
+    """One call in a daemon thread. What it raises is kept, never printed; after `wait` it may be abandoned."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
@@ -44,7 +44,7 @@ class TimedCall(Generic[T]):
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether the call came to an end, by a value or an error, within `seconds`."""
+        """Whether the call returned or raised within `seconds`."""
         self._thread.join(max(seconds, 0.0))
         return not self._thread.is_alive()
 
@@ -79,7 +79,7 @@ class Answer:
 
     @property
     def late(self) -> bool:
-        """True where a proxy answered for a server that may still do what was asked."""
+        """True where a proxy answered for a server that may still carry out the request."""
         return self.status in _GATEWAY_ERRORS
 
 
@@ -97,8 +97,8 @@ def exchange(
     """Asks once: no proxies, no redirects, no retries; userinfo in the URL is sent as basic authentication.
 
     Where `wait_for_body` is False the status line is enough: up to `body_max` bytes are then read in the background and thrown away, so
-    that the server sees no broken connection. `ca_file` says whose https certificates are good; None: those that the system trusts.
-    Raises Unanswered, and ValueError where the URL is none.
+    that the server sees no broken connection. `ca_file` has the certificates to trust for https; None: those of the system.
+    Raises Unanswered, and ValueError for a text that is no URL.
     """
     try:
         parts = urlsplit(url)
@@ -125,7 +125,7 @@ def exchange(
     try:
         in_time = one.over.wait(seconds)
     finally:
-        # Read before the end from our side: a status line that is cut by it would look like a whole one.
+        # Read before we close the connection: a status line that this cuts would look like a whole one.
         status = one.status
         if not in_time:
             one.abandon()
@@ -155,7 +155,7 @@ class _Exchange:
     received: bytearray = field(default_factory=bytearray)
     error: BaseException | None = None
     over: threading.Event = field(default_factory=threading.Event)
-    """Nobody needs to wait any longer."""
+    """Set when the caller need not wait any longer."""
     _abandoned: threading.Event = field(default_factory=threading.Event)
     _connection: Any = None
 
@@ -192,17 +192,17 @@ class _Exchange:
             self.received += chunk
 
     def abandon(self) -> None:
-        """Ends the exchange from outside: what is not sent yet never is."""
-        # First the mark, then the socket: the other side makes its socket first and looks for the mark then, so it sees one of both.
+        """Ends the exchange from another thread: what is not sent yet is never sent."""
+        # First the flag, then the socket: the thread opens its socket first and checks the flag then, so it notices one of the two.
         self._abandoned.set()
-        plug = getattr(self._connection, "sock", None)
-        if plug is not None:
+        connected = getattr(self._connection, "sock", None)
+        if connected is not None:
             with suppress(OSError):
-                plug.shutdown(socket.SHUT_RDWR)
+                connected.shutdown(socket.SHUT_RDWR)
 
 
 def _connection(parts: SplitResult, seconds: float, ca_file: Path | None) -> Any:
-    # Imported late: a run that nobody is told of needs neither.
+    # Imported late: a run without telemetry needs neither.
     import http.client
 
     host = parts.hostname or ""

@@ -1,6 +1,6 @@
-"""Maintenance for a job of one's own: `from taskpilot import maintenance`.
+"""Maintenance functions for your own jobs: `from taskpilot import maintenance`.
 
-In a run it is for the run's own store; elsewhere for that of the root that the current folder is in.
+In a run they work on the run's store; elsewhere on the store of the root that the current folder is in.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def _here(function: Callable[Concatenate[Deployment, P], R]) -> Callable[P, R]:
-    """The same function, for the deployment of the run that is going on or of the current folder."""
+    """The same function, for the deployment of the present run or of the current folder."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         running = current_deployment()

@@ -38,8 +38,8 @@ def serve(
 ) -> None:
     """Runs the scheduler and the HTTP API until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
 
-    `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `port` None: the settings' one.
-    `echo` prints that runs can be started, and that the scheduler cannot do its work. Raises StoreError, StoreBusy or ConfigurationError
+    `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `port` None: the one of the settings.
+    `echo` prints when runs can be started, and when the scheduler fails. Raises StoreError, StoreBusy or ConfigurationError
     before anything runs.
     """
     deployment, settings = app.deployment, app.deployment.settings
@@ -50,7 +50,7 @@ def serve(
     loop = current_thread()
 
     def publish(changes: frozenset[Change]) -> None:
-        """The loop waits for no gateway: the telemetry's thread tells what it changes. What a request changes is told before its answer."""
+        """The loop waits for no gateway: the telemetry thread publishes its changes. A request publishes its own before its answer."""
         if current_thread() is loop:
             telemetry.request()
         else:

@@ -43,7 +43,7 @@ _SINKS: Final = {"LogSignal": "logs", "DecisionLogSignal": "decision_log"}
 
 
 def _workflow(*arguments: Any, **options: Any) -> Any:
-    """Plan -> review -> execute; its shapes are built by pydantic, which only a job that has a workflow pays for."""
+    """Plan -> review -> execute; its shapes are built by pydantic, which only a job with a workflow imports."""
     from taskpilot.workflow.workflow import run_workflow
 
     return run_workflow(*arguments, **options)
@@ -61,11 +61,11 @@ class App:
         return run_job(publish_on_change(self.deployment), request, self.run_child, display)
 
     def resume(self, run_id: str, *, model: str | None, answer: StepAnswer | None, display: Display) -> Finished:
-        """Goes on with a run with this process as its supervisor."""
+        """Continues a run with this process as its supervisor."""
         return resume_run(publish_on_change(self.deployment), run_id, model=model, answer=answer, run_child=self.run_child, display=display)
 
     def serve_orders(self, connection: socket.socket) -> None:
-        """Is a fork server: forks a supervisor for each order that comes, until the server on the other side is gone."""
+        """Runs a fork server: forks a supervisor for each order, until the server at the other end has ended."""
         from taskpilot.engines.fork_server import serve_orders
 
         serve_orders(connection, self._start_order)
@@ -93,7 +93,7 @@ class App:
         return int(exit_code(outcome.status, outcome.reason.cause))
 
     def _count_failures(self, session: Session) -> None:
-        """Counts what signals could not write; quiet, since the attempt has ended well or not without it."""
+        """Counts what signals could not write. No error leaves it: the attempt has ended already."""
         failed = {_SINKS.get(signal, signal): number for signal, number in session.signals.failures.items()}
         failed["logs"] = failed.get("logs", 0) + self._lost_log_lines()
         failures = [totals.count(TELEMETRY_FAILURES, number, sink=sink) for sink, number in failed.items() if number]
@@ -102,7 +102,7 @@ class App:
                 totals.add(connection, session.run.job, failures)
 
     def open_session(self, spec: JobSpec, grant: LeaseGrant, seconds_left: float, *, model: Model | None = None) -> Session:
-        """What one attempt works with: signals, journal, policy, tools, and a model that is opened when it is first asked."""
+        """What one attempt works with: signals, journal, policy, tools, and a model that is opened at its first call."""
         deployment, settings = self.deployment, self.deployment.settings
         with deployment.store.read() as connection:
             run = runs.get_run(connection, grant.run_id)
@@ -125,7 +125,7 @@ class App:
             built_in = (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))
             return {tool.name: tool for tool in (*spec.tools, *built_in)}
 
-        # A channel that cannot be used is told before anything is done or spent.
+        # A channel that cannot be used is an error before anything is done or spent.
         tools = open_tools() if settings.notify_channels else None
         return Session(
             run=run,
@@ -158,5 +158,5 @@ class App:
         return open_model(name, api_key=key, base_url=settings.openai_base_url)
 
     def secrets(self) -> tuple[str, ...]:
-        """What must be in no line and no answer."""
+        """Values that no log line and no answer may contain."""
         return secrets_of(self.deployment.settings)

@@ -8,14 +8,14 @@ from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 
 TIMEOUT_SECONDS: Final = 10.0
-"""For one delivery, from the look-up of the name to the answer."""
+"""For one delivery, from resolving the host's name to the answer."""
 
 
 class OpenChannel(Protocol):
     """A channel that is checked and ready."""
 
     def deliver(self, message: str) -> str:
-        """Sends the message; gives what the channel answered. Raises ToolFailed that says whether the message can have arrived."""
+        """Sends the message; gives what the channel answered. Raises ToolFailed, whose text says whether the message can have arrived."""
         ...
 
 

@@ -31,7 +31,7 @@ class Webhook:
         self._seconds = seconds
 
     def deliver(self, message: str) -> str:
-        """Sends the message; gives its HTTP status, a 2xx. Raises ToolFailed that says whether the message can have arrived."""
+        """Sends the message; gives its HTTP status, a 2xx. Raises ToolFailed, whose text says whether the message can have arrived."""
         body = json.dumps({"channel": self._name, "message": message}, ensure_ascii=False).encode("utf-8")
         if len(body) > MAX_MESSAGE_BYTES:
             raise ToolFailed(f"the message is larger than {MAX_MESSAGE_BYTES // 1024} kB; nothing was sent")

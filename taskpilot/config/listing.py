@@ -41,7 +41,7 @@ class Surroundings:
 
     path: str | None
     home: str | None
-    strangers: tuple[str, ...]
+    unknown: tuple[str, ...]
     """Variables that look like ours and set nothing."""
 
 
@@ -63,8 +63,8 @@ def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
     """Those of this process, or of the given environment."""
     variables = os.environ if environ is None else environ
     known = {name for option in OPTIONS for name in option.names} | _OTHER_OWN
-    strangers = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in known)
-    return Surroundings(variables.get("PATH"), variables.get("HOME"), tuple(strangers))
+    unknown = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in known)
+    return Surroundings(variables.get("PATH"), variables.get("HOME"), tuple(unknown))
 
 
 def _shown(value: Any, masked: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""What is wrong with a deployment, and what fixes it; one module a subject, and nothing is changed by looking."""
+"""Finds what is wrong with a deployment and what fixes it; nothing is changed."""
 
 from taskpilot.diagnostics.examination import Diagnosis, examine
 from taskpilot.diagnostics.findings import Code, Finding, Level

@@ -1,4 +1,4 @@
-"""What the subjects look at together: settings as far as they can be read, the jobs and the store, each read once."""
+"""What all checks share: the settings as far as they can be read, the jobs and the store, each read once."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ from taskpilot.store.inspection import Inspection, inspect
 from taskpilot.telemetry.redaction import Redactor
 
 ANSWER_SECONDS: Final = 4.0
-"""A server that takes longer to say one word is as good as away; all servers are asked at the same time."""
+"""A server that takes longer counts as unreachable; all servers are asked at the same time."""
 
 
 class CheckContext:
@@ -29,7 +29,7 @@ class CheckContext:
 
     @cached_property
     def inspection(self) -> Inspection:
-        """The store, seen from outside."""
+        """The store, read without writing."""
         return inspect(self.settings.state_dir)
 
     @cached_property
@@ -43,7 +43,7 @@ class CheckContext:
             return error
 
     def models(self) -> dict[str, list[str]]:
-        """Who asks which model: the names of jobs, by model; those of a job that names none are the settings' own."""
+        """The names of the jobs that ask each model, by model; the settings' model has an empty list where no job asks it."""
         asked: dict[str, list[str]] = {}
         if self.settings.model is not None:
             asked[self.settings.model] = []
@@ -54,6 +54,6 @@ class CheckContext:
         return asked
 
     def unsound(self, *fields: str) -> str | None:
-        """Why what depends on these settings cannot be looked at; None where they are sound."""
+        """Why what depends on these settings cannot be checked; None where they are valid."""
         bad = next((name for name in fields if name in self.problems), None)
         return None if bad is None else f"the setting {bad} is invalid"

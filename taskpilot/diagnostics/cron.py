@@ -1,4 +1,4 @@
-"""What cron would give and do: this user's crontab lines for this root, and the environment that they get."""
+"""Checks this user's crontab lines for this root, and the environment that cron gives them."""
 
 import re
 import shlex
@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from shlex import quote
 from typing import Final
 
 from taskpilot.diagnostics.context import CheckContext
-from taskpilot.diagnostics.findings import Code, Finding, unchecked
+from taskpilot.diagnostics.findings import Code, Finding, found, unchecked
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.catalog import JobCatalog
 
@@ -21,22 +20,22 @@ _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Z
 _BARE_PERCENT: Final = re.compile(r"(?<!\\)%")
 _ENDS: Final = frozenset({";", "&", "&&", "|", "||", ">", ">>", "<", ">&", "&>", "|&", ";;"})
 _BEGINS: Final = _ENDS | {"(", "-m", "exec", "nice", "env", "!", "then"}
-"""Words behind which a command begins."""
+"""Words after which a command begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line that starts taskpilot; its words are a person's own."""
+    """One line that starts taskpilot, as the user wrote it."""
 
     number: int
     """In the crontab, from 1."""
     program: str
-    """What is started, as written, its variables put in."""
+    """The program as written, with its variables filled in."""
     arguments: tuple[str, ...]
     folder: str | None
-    """Where `cd` went before, or None."""
+    """The folder of a `cd` before it, or None."""
     bare_percent: bool
-    """Whether a % stands unescaped: cron ends the command there."""
+    """Whether a % is not escaped: cron ends the command there."""
     reads_a_file: bool
     """Whether a file of settings is read before (`. FILE`)."""
     variables: Mapping[str, str]
@@ -52,11 +51,11 @@ class Line:
 
     @property
     def root(self) -> str | None:
-        """What `--root` names."""
+        """The value of `--root`."""
         return self.option("--root")
 
     def option(self, name: str) -> str | None:
-        """An option's value; empty where it stands without one, None where it does not stand there."""
+        """An option's value; empty where it has none, None where the option is absent."""
         for index, word in enumerate(self.arguments):
             if word.startswith(f"{name}="):
                 return word.partition("=")[2]
@@ -66,9 +65,9 @@ class Line:
 
 
 def taskpilot_lines(text: str, *, home: str | None) -> list[Line]:
-    """Every line of a crontab that starts taskpilot. A line that no shell would understand is read as far as it goes."""
+    """Every line of a crontab that starts taskpilot. A line that no shell would understand is read as far as possible."""
     variables = {"HOME": home} if home else {}
-    found = []
+    lines = []
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
@@ -78,10 +77,9 @@ def taskpilot_lines(text: str, *, home: str | None) -> list[Line]:
             continue
         parts = line.split(None, 1 if line.startswith("@") else 5)
         command = parts[-1] if len(parts) == (2 if line.startswith("@") else 6) else ""
-        one = _read(number, command, variables)
-        if one is not None:
-            found.append(one)
-    return found
+        if (one := _read(number, command, variables)) is not None:
+            lines.append(one)
+    return lines
 
 
 def _read(number: int, command: str, variables: Mapping[str, str]) -> Line | None:
@@ -108,7 +106,7 @@ def _read(number: int, command: str, variables: Mapping[str, str]) -> Line | Non
 
 
 def _starts(words: list[str], index: int) -> bool:
-    """Whether the word stands where a command begins, and is no argument of another one, such as `cd /srv/taskpilot`."""
+    """Whether a command begins with the word; in `cd /srv/taskpilot` it is an argument."""
     before = words[index - 1] if index else ";"
     return before in _BEGINS or _ASSIGNMENT.match(before) is not None
 
@@ -135,7 +133,6 @@ def _unquoted(text: str) -> str:
 CRON_PATH: Final = "/usr/bin:/bin"
 """What cron gives where the crontab sets no PATH."""
 _LIST_SECONDS: Final = 2.0
-_EXAMPLE: Final = "crontab.example shows a whole line"
 
 
 def examine_cron(context: CheckContext) -> Iterator[Finding]:
@@ -143,11 +140,10 @@ def examine_cron(context: CheckContext) -> Iterator[Finding]:
     around = context.around
     absent = [name for name, value in (("PATH", around.path), ("HOME", around.home)) if not value]
     if absent:
-        sentence = f"{' and '.join(absent)} not set in this environment: git and other programs are not found by jobs"
-        yield Finding(Code.CRON_ENVIRONMENT, sentence, f"write {absent[0]}=... at the top of the crontab, or in the unit")
+        yield found(Code.CRON_ENVIRONMENT, variables=" and ".join(absent), variable=absent[0])
     listing = shutil.which("crontab", path=around.path or CRON_PATH)
     if listing is None:
-        yield Finding(Code.CRON_NONE, "there is no `crontab` command here, so there are no lines to look at")
+        yield found(Code.CRON_NONE, why="there is no `crontab` command here, so there are no lines to check", fix="")
         return
     try:
         done = subprocess.run([listing, "-l"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIST_SECONDS)
@@ -161,16 +157,17 @@ def examine_cron(context: CheckContext) -> Iterator[Finding]:
     text = "" if done.returncode else done.stdout.decode("utf-8", "replace")
     lines = [line for line in taskpilot_lines(text, home=around.home) if _ours(context, line)]
     if not lines:
-        yield Finding(Code.CRON_NONE, "no line of this user's crontab starts taskpilot for this root", f"{_EXAMPLE}, where you want one")
+        why = "no line of this user's crontab starts taskpilot for this root"
+        yield found(Code.CRON_NONE, why=why, fix="crontab.example shows a whole line, if you want one")
         return
-    flaws = [replace(finding, facts={"line": line.number}) for line in lines for finding in _flaws(context, line)]
+    flaws = [finding for line in lines for finding in _flaws(context, line)]
     yield from flaws
     if not flaws:
-        yield Finding(Code.CRON_OK, f"crontab lines for this root: {len(lines)}, each with all that it needs")
+        yield found(Code.CRON_OK, count=len(lines))
 
 
 def _ours(context: CheckContext, line: Line) -> bool:
-    """Whether the line is for this root, or does not say for which."""
+    """Whether the line is for this root, or names none."""
     root = context.settings.root
     if line.root is not None and line.root.startswith("/"):
         return Path(line.root).resolve() == root
@@ -180,43 +177,37 @@ def _ours(context: CheckContext, line: Line) -> bool:
 
 
 def _flaws(context: CheckContext, line: Line) -> Iterator[Finding]:
-    where = f"crontab line {line.number}"
     in_folder = line.folder is not None and line.folder.startswith("/")
     if line.bare_percent:
-        yield Finding(Code.CRON_PERCENT, f"{where} has a bare %: cron ends the command there", "write \\% for each % of it")
+        yield found(Code.CRON_PERCENT, line=line.number)
     if (flaw := _program_flaw(line, in_folder=in_folder)) is not None:
-        yield Finding(Code.CRON_COMMAND, f"{where}: {flaw}", f"write the whole path: {_own_program()}")
+        yield found(Code.CRON_COMMAND, line=line.number, why=flaw, program=_own_program())
     if not in_folder and not (line.root or "").startswith(("/", "$")):
-        sentence = f"{where} names no absolute root, and cron starts in the home folder"
-        yield Finding(Code.CRON_NO_ROOT, sentence, f"write taskpilot --root {quote(str(context.settings.root))} ...")
+        yield found(Code.CRON_NO_ROOT, line=line.number, root=context.settings.root)
     if line.job is not None:
         yield from _run_flaws(context, line, line.job)
     lost = sorted(set(context.settings.variables.values()) - set(line.variables))
     if lost and not line.reads_a_file:
-        sentence = f"{where} does not have what this shell sets: {', '.join(lost)}"
-        fix = f"put it into taskpilot.toml, a key into a file that the line reads first; {_EXAMPLE}"
-        yield Finding(Code.CRON_SHELL_ONLY, sentence, fix)
+        yield found(Code.CRON_SHELL_ONLY, line=line.number, variables=", ".join(lost))
 
 
 def _run_flaws(context: CheckContext, line: Line, job: str) -> Iterator[Finding]:
     """What is wrong with how the line runs its job."""
-    where, shown = f"crontab line {line.number}", one_line(job)
+    number, shown = line.number, one_line(job)
     catalog = context.catalog if isinstance(context.catalog, JobCatalog) else None
     spec = catalog.jobs.get(job) if catalog else None
     if line.option("--quiet") is None:
-        yield Finding(Code.CRON_NOT_QUIET, f"{where} has no --quiet: cron mails each success", f"add --quiet to `run {shown}`")
+        yield found(Code.CRON_NOT_QUIET, line=number, job=shown)
     if line.option("--scheduled-for") is None and (spec is None or spec.schedule is not None):
-        sentence = f"{where} claims no fire: a second line, or a retry by hand, runs the job twice"
-        yield Finding(Code.CRON_NO_FIRE, sentence, f"add --scheduled-for auto to `run {shown}`")
+        yield found(Code.CRON_NO_FIRE, line=number, job=shown)
     if line.option("--scheduled-for") == "auto" and spec is not None and spec.schedule is None:
-        sentence = f"{where} asks for the fire of {shown}, which has no schedule: each start is exit 2"
-        yield Finding(Code.CRON_NO_SCHEDULE, sentence, "give the job schedule=cron(...) with the times of the line")
+        yield found(Code.CRON_NO_SCHEDULE, line=number, job=shown)
     if catalog is not None and spec is None and "$" not in job and not any(job in broken.names for broken in catalog.broken):
-        yield Finding(Code.CRON_UNKNOWN_JOB, f"{where} runs {shown}, which no file defines", "`taskpilot jobs` lists those that are")
+        yield found(Code.CRON_UNKNOWN_JOB, line=number, job=shown)
 
 
 def _program_flaw(line: Line, *, in_folder: bool) -> str | None:
-    """What cron would not find; a variable that the crontab does not set is the shell's to fill, and is left alone."""
+    """What cron would not find; a program behind a variable that the crontab does not set is not checked."""
     program = one_line(line.program, limit=100)
     if "$" in line.program:
         return None

@@ -1,4 +1,4 @@
-"""Looks at every subject; one that breaks or hangs never hides the others."""
+"""Checks every subject; one that fails or hangs never hides the others."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -70,24 +70,24 @@ def examine(
     stack: bool = False,
     now: Callable[[], datetime] = utc_now,
 ) -> Diagnosis:
-    """Everything that can be known of the deployment that the command line names. Writes nothing, pushes nothing, spends no token.
+    """Checks the deployment that the command line names. Writes nothing, pushes nothing, spends no token.
 
-    `stack`: also of the servers that tell of its runs.
+    `stack`: also checks the servers of the observability stack.
     """
     order = tuple(dict.fromkeys((*_ORDER, *STACK))) if stack else _ORDER
     begin = examine_root(cwd, root)
     if begin.level is not Level.OK:
-        return Diagnosis((), (begin, *_nothing_checked(order, "there is no root to look at")))
+        return Diagnosis((), (begin, *_nothing_checked(order, "there is no root to check")))
     try:
-        found = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd)
+        surveyed = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd)
     except ConfigurationError as error:
         rest = _nothing_checked(order, "the settings cannot be read")
         return Diagnosis((), (begin, invalid(error), *(one for one in rest if one.subject != "settings")))
-    context = CheckContext(found.settings, found.problems, surroundings(), now())
+    context = CheckContext(surveyed.settings, surveyed.problems, surroundings(), now())
     with _no_bytecode():
         findings = [begin, *_examine(context, _REMOTE | STACK if stack else _REMOTE)]
     findings.sort(key=lambda one: order.index(one.subject))
-    return Diagnosis(listed(found.settings), tuple(findings))
+    return Diagnosis(listed(surveyed.settings), tuple(findings))
 
 
 def _nothing_checked(order: Iterable[str], why: str) -> list[Finding]:
@@ -95,7 +95,7 @@ def _nothing_checked(order: Iterable[str], why: str) -> list[Finding]:
 
 
 def _examine(context: CheckContext, remote: Mapping[str, Examine]) -> Iterator[Finding]:
-    # Read before any thread begins: loading jobs turns stdout away for a moment, and both are asked for by several subjects.
+    # Read before any thread begins: loading jobs redirects stdout for a moment, and several subjects read both.
     _ = context.catalog, context.inspection
     asked = {subject: TimedCall(lambda look=look: list(look(context))) for subject, look in remote.items()}  # type: ignore[misc]
     for subject, look in _LOCAL.items():
@@ -117,12 +117,12 @@ def _guarded(subject: str, look: Callable[[], Iterable[Finding]]) -> list[Findin
     try:
         return list(look())
     except Exception as error:
-        return [unchecked(subject, f"the doctor failed at it: {said(error)}", "report it: this is a defect of TaskPilot")]
+        return [unchecked(subject, f"the check itself failed: {said(error)}", "report it: this is a defect of TaskPilot")]
 
 
 @contextmanager
 def _no_bytecode() -> Iterator[None]:
-    """What job files import from beside them would leave a __pycache__ there."""
+    """What job files import from their folder would leave a __pycache__ there."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield

@@ -1,16 +1,15 @@
-"""Root, settings, job files, policies and prices: each readable and fit for use."""
+"""Checks the root, the settings, the job files, the policies and the prices."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final
 
-from taskpilot.config import SETTINGS_FILE, check_trusted, find_root
+from taskpilot.config import check_trusted, find_root
 from taskpilot.config.listing import listed
 from taskpilot.deployment import check_policy
 from taskpilot.diagnostics.context import CheckContext
-from taskpilot.diagnostics.findings import Code, Finding, unchecked
+from taskpilot.diagnostics.findings import Code, Finding, found, unchecked
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.catalog import BrokenFile, JobCatalog
@@ -19,62 +18,46 @@ from taskpilot.llm.prices import Prices
 
 
 def examine_root(cwd: Path | None, explicit: Path | None) -> Finding:
-    """Whether there is a root for work that starts in `cwd`, and whether it can be trusted."""
+    """Whether work that starts in `cwd` has a root, and whether the root can be trusted."""
     try:
         start = Path.cwd() if cwd is None else cwd
     except OSError:
-        return Finding(Code.ROOT_INVALID, "the current folder is gone", "change into one that exists")
+        return found(Code.ROOT_INVALID, error="the current folder no longer exists", fix="change into one that exists")
     try:
         root = find_root(start, explicit)
     except ConfigurationError as error:
-        return Finding(Code.ROOT_INVALID, str(error), error.hint or "correct it, or name another root by --root")
+        return found(Code.ROOT_INVALID, error=str(error), fix=error.hint or "correct it, or name another root by --root")
     if root is None:
-        return Finding(
-            Code.ROOT_NONE,
-            f"no TaskPilot root in {start} or above: no {SETTINGS_FILE}, and no pyproject.toml with [tool.taskpilot]",
-            "taskpilot --root /path/to/project doctor; `taskpilot init DIR` makes a new one",
-        )
+        return found(Code.ROOT_NONE, folder=start)
     try:
         check_trusted(root)
     except ConfigurationError as error:
-        return Finding(Code.ROOT_UNTRUSTED, str(error), error.hint or "")
+        return found(Code.ROOT_UNTRUSTED, error=str(error), fix=error.hint or "")
     how = "named by --root" if explicit is not None else "the current folder" if root == start.resolve() else f"above {start}"
-    return Finding(Code.ROOT_OK, f"{root}, {how}")
-
-
-_ELSEWHERE: Final = {"prices_file": "prices"}
-"""Fields whose problems are told by another subject."""
+    return found(Code.ROOT_OK, root=root, how=how)
 
 
 def examine_settings(context: CheckContext) -> Iterator[Finding]:
     """What is invalid, one finding each."""
     for name, problem in context.problems.items():
-        if name not in _ELSEWHERE:
+        # The subject `prices` reports its own file.
+        if name != "prices_file":
             yield invalid(problem)
-    for name in context.around.strangers:
-        yield _stranger(context, name)
+    rows = listed(context.settings)
+    for variable in context.around.unknown:
+        shown = one_line(variable, limit=80)
+        near = get_close_matches(variable, [name for row in rows for name in row.variables], n=1)
+        fix = f"correct it: did you mean {near[0]}?" if near else f"unset {shown}"
+        yield found(Code.SETTINGS_UNKNOWN_VARIABLE, variable=shown, fix=fix)
     if not context.problems:
-        rows = listed(context.settings)
-        given = sum(row.source != "default" for row in rows)
-        yield Finding(Code.SETTINGS_OK, f"{given} of {len(rows)} are given, the others have their defaults")
-
-
-def _stranger(context: CheckContext, name: str) -> Finding:
-    shown = one_line(name, limit=80)
-    near = get_close_matches(name, [variable for row in listed(context.settings) for variable in row.variables], n=1)
-    sentence = f"the environment variable {shown} sets nothing: no setting has this name"
-    fix = f"correct it: did you mean {near[0]}?" if near else f"unset {shown}"
-    return Finding(Code.SETTINGS_UNKNOWN_VARIABLE, sentence, fix, {"variable": shown})
+        yield found(Code.SETTINGS_OK, given=sum(row.source != "default" for row in rows), known=len(rows))
 
 
 def invalid(problem: ConfigurationError) -> Finding:
     """A finding from an error: its hint is the fix; without one, the setting has to be corrected."""
     place = f"{problem.setting} in {problem.file}" if problem.file else problem.setting or "the settings"
-    facts = {name: value for name, value in (("setting", problem.setting), ("file", problem.file)) if value is not None}
-    return Finding(Code.SETTINGS_INVALID, str(problem), problem.hint or f"correct {place}", facts)
-
-
-_VALIDATE: Final = "correct the file, then `taskpilot jobs validate`; the other jobs run meanwhile"
+    fix = problem.hint or f"correct {place}"
+    return found(Code.SETTINGS_INVALID, error=str(problem), fix=fix, setting=problem.setting, file=problem.file)
 
 
 def examine_jobs(context: CheckContext) -> Iterator[Finding]:
@@ -85,30 +68,29 @@ def examine_jobs(context: CheckContext) -> Iterator[Finding]:
     catalog = context.catalog
     if isinstance(catalog, ConfigurationError):
         fix = catalog.hint or "make it a folder that only you can write to, or name another by --jobs DIR"
-        yield Finding(Code.JOBS_NO_FOLDER, str(catalog), fix)
+        yield found(Code.JOBS_NO_FOLDER, error=str(catalog), fix=fix)
         return
     for broken in catalog.broken:
         yield _broken(context, broken)
-    sound = []
+    valid = []
     for spec in catalog.jobs.values():
         try:
             check_parameters(spec)
         except ConfigurationError as error:
             yield _broken(context, BrokenFile(spec.file or catalog.directory, None, error.one_line))
         else:
-            sound.append(spec.name)
-    if sound:
-        yield Finding(Code.JOBS_OK, f"{len(sound)} sound: {one_line(', '.join(sound), limit=300)}")
+            valid.append(spec.name)
+    if valid:
+        yield found(Code.JOBS_OK, count=len(valid), jobs=one_line(", ".join(valid), limit=300))
     elif not catalog.broken and not catalog.jobs:
-        yield Finding(Code.JOBS_NONE, f"{catalog.directory} defines no job", "`taskpilot init DIR` makes a first one to copy")
+        yield found(Code.JOBS_NONE, path=catalog.directory)
 
 
 def _broken(context: CheckContext, file: BrokenFile) -> Finding:
-    """Like `jobs/triage.py:12: SyntaxError: ...`, the file as seen from the root."""
+    """Like `jobs/triage.py:12: SyntaxError: ...`, the file relative to the root."""
     root = context.settings.root
-    seen = replace(file, path=file.path.relative_to(root)) if file.path.is_relative_to(root) else file
-    facts: dict[str, str | int] = {"file": str(file.path)}
-    return Finding(Code.JOBS_BROKEN, str(seen), _VALIDATE, facts | ({"line": file.line} if file.line else {}))
+    shown = replace(file, path=file.path.relative_to(root)) if file.path.is_relative_to(root) else file
+    return found(Code.JOBS_BROKEN, error=str(shown), file=file.path, line=file.line or None)
 
 
 def examine_policy(context: CheckContext) -> Iterator[Finding]:
@@ -119,53 +101,45 @@ def examine_policy(context: CheckContext) -> Iterator[Finding]:
     try:
         report = check_policy(context.settings)
     except ConfigurationError as error:
-        yield Finding(Code.POLICY_BROKEN, f"{error}; every tool call would be denied", "correct that line, then `taskpilot policy check`")
+        fix = "correct that line, then `taskpilot policy check`"
+        yield found(Code.POLICY_BROKEN, error=f"{error}; every tool call would be denied", fix=fix)
         return
     errors = [one for one in report.fixtures if one.error]
     for one in errors:
-        yield Finding(Code.POLICY_BROKEN, f"the known call {one.name!r}: {one.error}", "`taskpilot policy check` shows every known call")
+        fix = "`taskpilot policy check` shows every known call"
+        yield found(Code.POLICY_BROKEN, error=f"the known call {one.name!r}: {one.error}", fix=fix)
     differing = [one.name for one in report.fixtures if one.differs and not one.error]
     if differing and not report.ok and not errors:
-        yield Finding(
-            Code.POLICY_BROKEN, f"the shipped policy decides otherwise than it should: {', '.join(differing)}", "install TaskPilot anew"
-        )
+        problem = f"the shipped policy decides these known calls wrongly: {', '.join(differing)}"
+        yield found(Code.POLICY_BROKEN, error=problem, fix="install TaskPilot again")
     elif differing:
-        sentence = f"the project's files decide {len(differing)} known calls otherwise than the shipped policy"
-        yield Finding(Code.POLICY_DIFFERS, sentence, "nothing, where that is meant; `taskpilot policy check` lists them")
+        yield found(Code.POLICY_DIFFERS, count=len(differing))
     if report.ok:
-        yield Finding(Code.POLICY_OK, f"compiled: {', '.join(report.files)}")
+        yield found(Code.POLICY_OK, files=", ".join(report.files))
 
 
 def examine_prices(context: CheckContext) -> Iterator[Finding]:
-    """What is not priced, and what that means for the runs that ask it."""
+    """Which models have no price, and what that means for the runs that ask them."""
     settings = context.settings
     file = settings.root / "prices.toml"
     if problem := context.problems.get("prices_file"):
-        yield Finding(Code.PRICES_INVALID, str(problem), problem.hint or f"correct {file}")
+        yield found(Code.PRICES_INVALID, error=str(problem), fix=problem.hint or f"correct {file}")
         return
     try:
         prices = Prices(settings.prices_file)
     except ConfigurationError as error:
-        yield Finding(Code.PRICES_INVALID, f"{error} No job can run.", error.hint or f"correct {file}")
+        yield found(Code.PRICES_INVALID, error=f"{error} No job can run.", fix=error.hint or f"correct {file}")
         return
     asked = context.models()
     if not asked:
-        yield Finding(Code.PRICES_NONE, "no model is named, so there is no price to look for")
+        yield found(Code.PRICES_NONE)
         return
     known = [name for name in asked if prices.known(name, at=context.now, base_url=settings.openai_base_url)]
-    for name, jobs in asked.items():
-        if name not in known:
-            yield from _unpriced(context, one_line(name), jobs, f"add a [[price]] for {one_line(name)} to {file}")
-    if known:
-        yield Finding(Code.PRICES_OK, f"known: {one_line(', '.join(known), limit=300)}")
-
-
-def _unpriced(context: CheckContext, model: str, jobs: list[str], fix: str) -> Iterator[Finding]:
     specs = context.catalog.jobs if isinstance(context.catalog, JobCatalog) else {}
-    refused = [name for name in jobs if specs[name].ceilings.usd is not None and specs[name].ceilings.unpriced == "refuse"]
-    if refused:
-        sentence = f"the price of {model} is not known, so the budget in USD refuses each run of {', '.join(refused)}"
-        yield Finding(Code.PRICES_REFUSES_RUN, sentence, f"{fix}, or give the budget in tokens or calls", {"model": model})
-    else:
-        sentence = f"the price of {model} is not known: its cost will be unknown, and budgets hold by calls and tokens only"
-        yield Finding(Code.PRICES_UNKNOWN, sentence, fix, {"model": model})
+    for name in (name for name in asked if name not in known):
+        ceilings = {job: specs[job].ceilings for job in asked[name]}
+        refused = [job for job, one in ceilings.items() if one.usd is not None and one.unpriced == "refuse"]
+        code = Code.PRICES_REFUSES_RUN if refused else Code.PRICES_UNKNOWN
+        yield found(code, model=one_line(name), file=file, jobs=", ".join(refused) or None)
+    if known:
+        yield found(Code.PRICES_OK, models=one_line(", ".join(known), limit=300))

@@ -1,26 +1,26 @@
-"""The stack that tells of runs after they are over: each server there, of which version, and knowing us; nothing is sent to it."""
+"""Checks each server of the observability stack: its version, and whether our data arrives; nothing is sent to it."""
 
 import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from taskpilot.diagnostics.context import ANSWER_SECONDS, CheckContext
-from taskpilot.diagnostics.findings import Code, Finding, unchecked
+from taskpilot.diagnostics.findings import COMPOSE, Code, Finding, found, unchecked
 from taskpilot.diagnostics.telemetry import examine_collector
 from taskpilot.domain.text import one_line
 from taskpilot.http import Unanswered, exchange, shown
 from taskpilot.telemetry.gateway import JOB
 
 _BODY_MAX: Final = 8 * 1024 * 1024
-_COMPOSE: Final = "docker compose -f docker-compose.observability.yml"
 _GATEWAY: Final = "http://localhost:9091"
-"""Where the stack's gateway is, for a deployment that names none."""
+"""The gateway of the stack, for a deployment that sets none."""
 _JAEGER_VERSION: Final = re.compile(r"JAEGER_VERSION\s*=\s*\{[^}]*\"gitVersion\"\s*:\s*\"([^\"]+)\"")
 _RECEIVES: Final = re.compile(r"^\s+(?:- )?\w+_configs:", re.MULTILINE)
-"""A way of a receiver, in Alertmanager's configuration."""
+"""A receiver's `webhook_configs:`, `email_configs:` and the like, in Alertmanager's configuration."""
 
 Look = Callable[["_Server"], Iterator[Finding]]
 
@@ -34,7 +34,7 @@ class _NoUse(Exception):
 
 
 class _Server:
-    """One server, asked several times within the time of one answer."""
+    """One server; all requests to it share ANSWER_SECONDS."""
 
     def __init__(self, context: CheckContext, url: str) -> None:
         self.context = context
@@ -59,13 +59,12 @@ class _Server:
             for key in keys:
                 value = value[key]
         except (ValueError, KeyError, TypeError, IndexError):
-            raise _NoUse(f"its answer to {path.partition('?')[0]} is not that of the server that should be there") from None
+            raise _NoUse(f"its answer to {path.partition('?')[0]} is that of another kind of server") from None
         return value
 
 
 def _examined(subject: str, look: Look) -> Callable[[CheckContext], Iterator[Finding]]:
-    """The look at one server of the settings' `[stack]`."""
-    key = f"stack.{subject} in taskpilot.toml"
+    """The check of one server of the settings' `[stack]`."""
 
     def examine(context: CheckContext) -> Iterator[Finding]:
         if why := context.unsound(f"stack_{subject}"):
@@ -75,10 +74,13 @@ def _examined(subject: str, look: Look) -> Callable[[CheckContext], Iterator[Fin
         try:
             yield from look(server)
         except _NoUse as error:
-            code = next(code for code in Code if code == f"{subject}.unreachable")
-            yield Finding(code, f"{server.place} gives no usable answer: {error}", f"{_COMPOSE} up -d {subject}; or correct {key}")
+            yield _unreachable(subject, server, error, f"correct stack.{subject} in taskpilot.toml")
 
     return examine
+
+
+def _unreachable(subject: str, server: _Server, error: _NoUse, key: str) -> Finding:
+    return found(Code.__members__[f"{subject.upper()}_UNREACHABLE"], url=server.place, why=str(error), server=subject, key=key)
 
 
 def _prometheus(server: _Server) -> Iterator[Finding]:
@@ -88,57 +90,48 @@ def _prometheus(server: _Server) -> Iterator[Finding]:
     rules = [rule for group in server.json("/api/v1/rules", "data", "groups") for rule in group["rules"]]
     ours = [rule for rule in rules if "taskpilot_" in str(rule.get("query", ""))]
     if not ours:
-        fix = "name observability/prometheus/rules/*.yml under rule_files in prometheus.yml, and start Prometheus again"
-        flaws.append(Finding(Code.PROMETHEUS_NO_RULES, f"{server.place} has none of our rules, so silence raises no alarm", fix))
+        flaws.append(found(Code.PROMETHEUS_NO_RULES, url=server.place))
     for rule in ours:
         if rule.get("health") == "err":
-            sentence = f"the rule {_word(rule.get('name'))} fails: {one_line(str(rule.get('lastError', '')), limit=300)}"
-            flaws.append(Finding(Code.PROMETHEUS_RULE_FAILS, sentence, "promtool check rules observability/prometheus/rules/*.yml"))
+            why = one_line(str(rule.get("lastError", "")), limit=300)
+            flaws.append(found(Code.PROMETHEUS_RULE_FAILS, rule=_word(rule.get("name")), why=why))
     if not server.json("/api/v1/alertmanagers", "data", "activeAlertmanagers"):
-        fix = "name it under alerting.alertmanagers in prometheus.yml"
-        flaws.append(Finding(Code.PROMETHEUS_NO_ALERTMANAGER, f"{server.place} has no Alertmanager to tell of an alarm", fix))
+        flaws.append(found(Code.PROMETHEUS_NO_ALERTMANAGER, url=server.place))
     yield from flaws
     if not flaws:
-        known = "has our numbers and" if store_id is not None else "has"
-        yield Finding(Code.PROMETHEUS_OK, f"Prometheus {version} at {server.place} {known} {len(ours)} of our rules")
+        what = f"{'our metrics and ' if store_id is not None else ''}{len(ours)} of our rules"
+        yield found(Code.PROMETHEUS_OK, version=version, url=server.place, what=what)
 
 
 def _series(server: _Server, store_id: str) -> Iterator[Finding]:
-    """Whether this store's numbers are there, under the names that rules and dashboards ask for."""
+    """Whether this store's metrics are there, under the names that rules and dashboards ask for."""
     query = urlencode({"query": f"taskpilot_store_info{{store_id={json.dumps(store_id)}}}"})
-    found = server.json(f"/api/v1/query?{query}", "data", "result")
-    if any(one["metric"].get("job") == JOB for one in found):
+    series = server.json(f"/api/v1/query?{query}", "data", "result")
+    if any(one["metric"].get("job") == JOB for one in series):
         return
-    if found:
-        sentence = f"{server.place} has our numbers, under the gateway's name instead of job={JOB!r}"
-        yield Finding(Code.PROMETHEUS_LABELS, sentence, "set honor_labels: true for the Pushgateway's scrape in prometheus.yml")
+    if series:
+        yield found(Code.PROMETHEUS_LABELS, url=server.place, job=JOB)
         return
-    down = [one for one in server.json("/api/v1/targets?state=active", "data", "activeTargets") if one.get("health") == "down"]
-    told = "".join(f"; {_word(one.get('scrapeUrl'))} is down: {one_line(str(one.get('lastError', '')), limit=200)}" for one in down[:3])
-    fix = "taskpilot metrics push; and let prometheus.yml scrape the Pushgateway as observability/prometheus/prometheus.yml does"
-    yield Finding(Code.PROMETHEUS_NO_SERIES, f"{server.place} has no number of this store{told}", fix)
+    targets = [one for one in server.json("/api/v1/targets?state=active", "data", "activeTargets") if one.get("health") == "down"]
+    down = "".join(f"; {_word(one.get('scrapeUrl'))} is down: {one_line(str(one.get('lastError', '')), limit=200)}" for one in targets[:3])
+    yield found(Code.PROMETHEUS_NO_SERIES, url=server.place, down=down)
 
 
 def _alertmanager(server: _Server) -> Iterator[Finding]:
     status = server.json("/api/v2/status")
-    version = _word(_below(status, "versionInfo", "version"))
     if not _RECEIVES.search(str(_below(status, "config", "original"))):
-        sentence = f"{server.place} has no receiver that tells anybody"
-        yield Finding(Code.ALERTMANAGER_NO_RECEIVER, sentence, "give alertmanager.yml a receiver, as observability/alertmanager does")
+        yield found(Code.ALERTMANAGER_NO_RECEIVER, url=server.place)
         return
-    yield Finding(Code.ALERTMANAGER_OK, f"Alertmanager {version} at {server.place}")
+    yield found(Code.ALERTMANAGER_OK, version=_word(_below(status, "versionInfo", "version")), url=server.place)
 
 
 def _jaeger(server: _Server) -> Iterator[Finding]:
     services = server.json("/api/services", "data") or []
-    found = _JAEGER_VERSION.search(server.text("/"))
-    name = f"Jaeger {_word(found[1])}" if found else "Jaeger (it does not say its version)"
-    ours = server.context.settings.otel_resource["service.name"]
-    if ours not in services:
-        sentence = f"{name} at {server.place} has no trace of {one_line(ours, limit=80)} yet"
-        yield Finding(Code.JAEGER_NO_TRACES, sentence, "taskpilot traces replay, where runs have ended since it is there")
-        return
-    yield Finding(Code.JAEGER_OK, f"{name} at {server.place} has traces of {one_line(ours, limit=80)}")
+    version = _JAEGER_VERSION.search(server.text("/"))
+    name = f"Jaeger {_word(version[1])}" if version else "Jaeger (version unknown)"
+    service = server.context.settings.otel_resource["service.name"]
+    code = Code.JAEGER_OK if service in services else Code.JAEGER_NO_TRACES
+    yield found(code, name=name, url=server.place, service=one_line(service, limit=80))
 
 
 def _elasticsearch(server: _Server) -> Iterator[Finding]:
@@ -147,29 +140,22 @@ def _elasticsearch(server: _Server) -> Iterator[Finding]:
     except _NoUse as error:
         if error.status not in (401, 403):
             raise
-        fix = "set TASKPILOT_STACK_ELASTICSEARCH_URL=http://elastic:PASSWORD@localhost:9200, with the password of .env"
-        yield Finding(Code.ELASTICSEARCH_PASSWORD, f"{server.place} answers and asks for a password; its health was not looked at", fix)
+        yield found(Code.ELASTICSEARCH_PASSWORD, url=server.place)
         return
     health = server.json("/_cluster/health", "status")
-    if health == "red":
-        sentence = f"Elasticsearch {version} at {server.place} is red: some of the log lines cannot be read or written"
-        yield Finding(Code.ELASTICSEARCH_RED, sentence, f"{_COMPOSE} logs elasticsearch")
-        return
-    yield Finding(Code.ELASTICSEARCH_OK, f"Elasticsearch {version} at {server.place} is {_word(health)}")
+    code = Code.ELASTICSEARCH_RED if health == "red" else Code.ELASTICSEARCH_OK
+    yield found(code, version=version, url=server.place, health=_word(health))
 
 
 def _grafana(server: _Server) -> Iterator[Finding]:
     health = server.json("/api/health")
-    version = _word(_below(health, "version"))
-    if _below(health, "database") != "ok":
-        sentence = f"Grafana {version} at {server.place} cannot use its database: {_word(_below(health, 'database'))}"
-        yield Finding(Code.GRAFANA_DATABASE, sentence, f"{_COMPOSE} logs grafana")
-        return
-    yield Finding(Code.GRAFANA_OK, f"Grafana {version} at {server.place}")
+    database = _below(health, "database")
+    code = Code.GRAFANA_OK if database == "ok" else Code.GRAFANA_DATABASE
+    yield found(code, version=_word(_below(health, "version")), url=server.place, database=_word(database))
 
 
 def examine_pushgateway(context: CheckContext) -> Iterator[Finding]:
-    """The gateway's version; and one that is there and that nobody uses. What it holds of us is told by the subject gateway."""
+    """The gateway's version, and whether we push to it. The subject `gateway` checks what it holds of ours."""
     if why := context.unsound("pushgateway_url"):
         yield unchecked("pushgateway", why)
         return
@@ -179,46 +165,40 @@ def examine_pushgateway(context: CheckContext) -> Iterator[Finding]:
     try:
         version = _word(server.json("/api/v1/status", "data", "build_information", "version"))
     except _NoUse as error:
-        fix = f"{_COMPOSE} up -d pushgateway; {'or correct TASKPILOT_PUSHGATEWAY_URL' if url else key}"
-        yield Finding(Code.PUSHGATEWAY_UNREACHABLE, f"{server.place} gives no usable answer: {error}", fix)
+        yield _unreachable("pushgateway", server, error, "correct TASKPILOT_PUSHGATEWAY_URL" if url else key)
         return
-    if url is None:
-        sentence = f"Pushgateway {version} at {server.place} answers, and nothing is pushed to it"
-        yield Finding(Code.PUSHGATEWAY_UNUSED, sentence, key)
-    else:
-        yield Finding(Code.PUSHGATEWAY_OK, f"Pushgateway {version} at {server.place}")
+    yield found(Code.PUSHGATEWAY_UNUSED if url is None else Code.PUSHGATEWAY_OK, version=version, url=server.place, fix=key)
 
 
 def examine_otel_collector(context: CheckContext) -> Iterator[Finding]:
-    """The collector as ever; but who asks for the stack wants one, also where it is only the default that names it."""
+    """Like `examine_collector`, but with --stack a missing collector is an error, also at the default endpoint."""
     for finding in examine_collector(context):
         if finding.code in (Code.COLLECTOR_NONE, Code.COLLECTOR_UNREACHABLE):
-            fix = f"{_COMPOSE} up -d otel-collector; or correct OTEL_EXPORTER_OTLP_ENDPOINT"
-            yield Finding(Code.COLLECTOR_UNREACHABLE, finding.sentence, fix)
+            fix = f"{COMPOSE} up -d otel-collector; or correct OTEL_EXPORTER_OTLP_ENDPOINT"
+            yield replace(finding, code=Code.COLLECTOR_UNREACHABLE, fix=fix)
         else:
             yield finding
 
 
 def examine_undelivered(context: CheckContext) -> Iterator[Finding]:
-    """What the record holds that nobody got yet, and how often something could not be delivered at once."""
+    """What the store holds that is not delivered yet, and how often a delivery failed."""
     seen = context.inspection
-    pending = seen.pending if context.settings.pushgateway_url is not None else ()
-    if pending:
-        names = one_line(", ".join(one.job for one in pending), limit=160)
-        yield Finding(
-            Code.TELEMETRY_OWED, f"metric groups that are pending to the gateway: {len(pending)} ({names})", "taskpilot metrics push"
-        )
-    if seen.undelivered_traces:
-        sentence = f"runs whose traces are not with the collector: {seen.undelivered_traces}"
-        yield Finding(Code.TELEMETRY_OWED, sentence, "taskpilot traces replay")
-    if seen.unwritten_traces:
-        sentence = f"attempts whose spans are not in traces.jsonl yet: {seen.unwritten_traces}"
-        yield Finding(Code.TELEMETRY_OWED, sentence, "the end of any run writes them; jobs/housekeeping.py does so every 15 minutes")
-    if not (pending or seen.undelivered_traces or seen.unwritten_traces):
-        yield Finding(Code.TELEMETRY_OK, "nothing is pending: every number and every span is where it should be")
+    jobs = [one.job for one in seen.pending] if context.settings.pushgateway_url is not None else []
+    groups = f"{len(jobs)} ({one_line(', '.join(jobs), limit=160)})" if jobs else 0
+    rows: tuple[tuple[str, str | int, str], ...] = (
+        ("metric groups not yet pushed to the gateway", groups, "taskpilot metrics push"),
+        ("runs whose traces are not with the collector", seen.undelivered_traces, "taskpilot traces replay"),
+        (
+            "attempts whose spans are not in traces.jsonl yet",
+            seen.unwritten_traces,
+            "the end of any run writes them; jobs/housekeeping.py does so every 15 minutes",
+        ),
+    )
+    pending = [found(Code.TELEMETRY_PENDING, what=what, pending=number, fix=fix) for what, number, fix in rows if number]
+    yield from pending or [found(Code.TELEMETRY_OK)]
     if seen.telemetry_failures:
         counts = ", ".join(f"{one_line(sink, limit=40)} {number:,}" for sink, number in sorted(seen.telemetry_failures.items()))
-        yield Finding(Code.TELEMETRY_FAILURES, f"could not be delivered at once, since the store was made: {counts}")
+        yield found(Code.TELEMETRY_FAILURES, counts=counts)
 
 
 def _below(value: Any, *keys: str) -> Any:
@@ -241,4 +221,4 @@ STACK: Final[dict[str, Callable[[CheckContext], Iterator[Finding]]]] = {
     "elasticsearch": _examined("elasticsearch", _elasticsearch),
     "grafana": _examined("grafana", _grafana),
 }
-"""By subject; each server is asked at the same time as the others."""
+"""By subject; all servers are asked at the same time."""

@@ -16,6 +16,7 @@ from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.text import one_line
 from taskpilot.engines.orders import MessageReader, order_of, send
 from taskpilot.process.linux import children, set_subreaper
+from taskpilot.process.tree import kill_with_group
 
 PRELOADED: Final = (
     "openai",
@@ -35,10 +36,10 @@ _OWN_HANDLERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIG
 
 
 def serve_orders(connection: socket.socket, start: Callable[[StartOrder], int], *, preload: Sequence[str] = PRELOADED) -> None:
-    """Forks a supervisor for each order that arrives, until the server on the other side is gone; the supervisors live on.
+    """Forks a supervisor for each order that arrives, until the server at the other end has ended; the supervisors continue.
 
     `start` runs in the supervisor's process and gives its exit status. Nothing is opened here that a fork would share. The server gets a
-    message at each supervisor's end; its message `{"signal": n}` goes to all living supervisors. The children of a killed supervisor
+    message at each supervisor's end; its message `{"signal": n}` signals all running supervisors. The children of a killed supervisor
     become children of this process, which kills them.
     """
     for name in preload:
@@ -123,7 +124,7 @@ class _ForkServer:
             self._connection.close()
             os.close(self._read_fd)
             os.close(self._write_fd)
-            # A session of its own: Ctrl-C in the server's terminal is not for a run.
+            # A new session: Ctrl-C in the server's terminal is not for a run.
             os.setsid()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_HANDLERS)
             status = self._start(order)
@@ -161,16 +162,11 @@ class _ForkServer:
         self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """Kills each child that is no supervisor: its supervisor is dead. Its own children become ours then, for the next SIGCHLD."""
+        """Kills each child that is no supervisor: its supervisor was killed. Its children then become ours, and end at the next SIGCHLD."""
         for pid in (children() or frozenset()) - self._living.keys():
-            with suppress(ProcessLookupError, PermissionError):
-                group = os.getpgid(pid)
-                if group != os.getpgrp():
-                    os.killpg(group, signal.SIGKILL)
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            kill_with_group(pid)
 
     def _send(self, message: dict[str, object]) -> None:
-        # If the server is gone, the connection ends a moment later.
+        # If the server has ended, the connection ends a moment later.
         with suppress(OSError):
             send(self._connection, message)

@@ -36,7 +36,7 @@ class _ForkServer:
         """Orders that it was sent and has not confirmed, in their order."""
 
     def handle(self, message: dict[str, object]) -> bool:
-        """Handles a message; True where it says that a supervisor has ended."""
+        """Handles a message; True where a supervisor has ended."""
         if "ready" in message:
             self.ready.set()
         before, living = self.living, message.get("living")
@@ -78,7 +78,7 @@ class LocalEngine:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:
-                # A session of its own: Ctrl-C in the terminal is for the server alone.
+                # A new session: Ctrl-C in the terminal is for the server alone.
                 process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
             except OSError:
                 ours.close()
@@ -110,7 +110,7 @@ class LocalEngine:
                         server.unconfirmed.remove(order)
                     raise
             except OSError as error:
-                raise EngineDown(f"the process that starts runs is gone ({error}); another one is started") from error
+                raise EngineDown(f"the process that starts runs has ended ({error}); another one is started") from error
 
     def signal_all(self, number: int) -> None:
         """Sends a signal to every supervisor that the fork server has."""
@@ -119,7 +119,7 @@ class LocalEngine:
                 send(self._server.connection, {"signal": number})
 
     def stop(self) -> None:
-        """Ends the fork server; supervisors that still live go on alone."""
+        """Ends the fork server; supervisors that still run continue without it."""
         with self._lock:
             server, self._server = self._server, None
         if server is not None:
@@ -133,13 +133,13 @@ class LocalEngine:
 
     @property
     def living(self) -> int:
-        """Supervisors that the fork server has or is about to have; not those of one that died."""
+        """Supervisors that the fork server runs or is about to start; not those of a former fork server."""
         server = self._server
         return 0 if server is None else server.living + len(server.unconfirmed)
 
     @property
     def pid(self) -> int | None:
-        """The fork server's process, where it lives."""
+        """The pid of the fork server; None where it does not run."""
         server = self._server
         return None if server is None or server.process.poll() is not None else server.process.pid
 

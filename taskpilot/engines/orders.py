@@ -11,7 +11,7 @@ from taskpilot.domain.times import from_micros, to_micros
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
-    """Sends one message. Raises OSError where the other side is gone."""
+    """Sends one message. Raises OSError where the other end has closed the connection."""
     connection.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
 

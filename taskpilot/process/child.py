@@ -22,7 +22,7 @@ SOFTWARE_STATUS: Final = 70
 """EX_SOFTWARE of sysexits.h: an exception left the child's main function."""
 
 _KEPT_IGNORED: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-"""Python ignores these so that a broken pipe is an exception and not death."""
+"""Python ignores these so that a broken pipe is an exception and does not end the process."""
 
 
 def start(plan: ChildPlan, interrupts: Interrupts) -> int:
@@ -58,7 +58,7 @@ def _fork() -> int:
 
 
 def _open_output(path: Path) -> int:
-    """Opened before the fork, so that a full or read-only disk is an error of the caller and not a dead child."""
+    """Opened before the fork, so that a full or read-only disk is an error of the caller and not a child that fails."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     output = os.open(path, flags, 0o600)
     try:
@@ -73,7 +73,7 @@ def _open_output(path: Path) -> int:
 
 
 def _run_child(plan: ChildPlan, interrupts: Interrupts, parent: int, output: int) -> NoReturn:
-    """Never returns or raises: a child that went on in the caller's code would end the run twice."""
+    """Never returns or raises: a child that continued in the caller's code would end the run twice."""
     status = SOFTWARE_STATUS
     try:
         myself = os.getpid()
@@ -124,7 +124,7 @@ def _reset_signals() -> None:
 
 
 def _redirect_streams(output: int) -> None:
-    """Replaces the three descriptors and Python's three streams, whatever they were before (closed, or replaced by a test)."""
+    """Replaces the three descriptors and Python's three streams, also where they were closed, or replaced by a test."""
     # Kept from garbage collection: an old stream that owns its descriptor would close the new file.
     _old_streams.extend((sys.stdin, sys.stdout, sys.stderr))
     os.dup2(output, 1)

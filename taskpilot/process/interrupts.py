@@ -1,4 +1,4 @@
-"""Signals that ask a supervisor to stop, kept until it handles them; and its sleep, which any signal ends."""
+"""Keeps the signals that ask a supervisor to stop until it handles them; any signal ends its sleep."""
 
 import os
 import select
@@ -23,7 +23,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.arrived: list[signal.Signals] = []
-        """The signals in order; the first one is the reason, the second one means at once."""
+        """The signals in order; the first one is the reason for the end, a second one asks for it at once."""
         self._last = float("-inf")
         self._acknowledged = 0
 

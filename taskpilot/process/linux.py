@@ -1,4 +1,4 @@
-"""What only Linux has: /proc and prctl."""
+"""/proc and prctl, which only Linux has."""
 
 import functools
 import os
@@ -33,7 +33,7 @@ def stat_of(pid: int) -> ProcessStat | None:
 
 
 def children() -> frozenset[int] | None:
-    """The direct children of this process, zombies included; None where the system cannot tell."""
+    """The direct children of this process, zombies included; None where the system does not list them."""
     try:
         lists = [(thread / "children").read_bytes() for thread in (_PROC / "self" / "task").iterdir()]
     except OSError:
@@ -90,6 +90,6 @@ def set_subreaper(*, on: bool) -> bool:
 
 
 def die_with_parent() -> bool:
-    """SIGKILL for this process when its parent ends; the parent may be gone already. False where the system cannot."""
+    """SIGKILL for this process when its parent ends; the parent may have ended already. False where the system cannot."""
     prctl = _prctl()
     return prctl is not None and prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0

@@ -60,12 +60,12 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a child ended. Its whole tree is dead by then, except for a process that SIGKILL does not end within seconds."""
+    """How a child ended. Its whole tree has ended by then, except for a process that SIGKILL does not end within seconds."""
 
     cause: Cause
     """What ended it first. LEASE_LOST wins over any other, since nothing may be written then."""
     exit_status: int | None
-    """Of the child, where it exited by itself; also where the supervisor asked it to."""
+    """Of the child, where it exited without being killed, also after the supervisor asked it to end."""
     signal: int | None
     """The signal that killed the child. Where `exit_status` is None too, the child was never started."""
     active_seconds: float

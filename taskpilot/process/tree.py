@@ -28,20 +28,20 @@ class PreexistingChildren:
         return cls(pids, frozenset({os.getsid(0)} | {session for pid in pids if (session := _session(pid)) is not None}))
 
     def has(self, pid: int) -> bool:
-        """True for such a child, and for its orphan that we adopted: our child's descendants are in no session older than it."""
+        """True for such a child, and for its orphan that we adopted: no descendant of our child is in a session that existed before."""
         return pid in self.pids or _session(pid) in self.sessions
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: by itself, or by a signal."""
+    """How a process ended: with a status, or by a signal."""
 
     status: int | None
     signal: int | None
 
 
 class Tree:
-    """The child `main`, which leads a session of its own, and what descends from it.
+    """The child `main`, which leads its own session, and its descendants.
 
     Where this process is a subreaper, a descendant whose parent dies becomes our child. So grandchildren need not be
     found: kill the children, and their children become ours, until there is none. The pid of a process that we have
@@ -55,7 +55,7 @@ class Tree:
         self._reaped = False
 
     def main_exit(self) -> Exit | None:
-        """How the child ended, None while it lives. It stays a zombie, so that its group keeps its number."""
+        """How the child ended, None while it runs. It stays a zombie, so that its group keeps its number."""
         if self._exit is not None:
             return self._exit
         if hasattr(os, "waitid"):
@@ -88,7 +88,7 @@ class Tree:
         self._signal_main(signal.SIGKILL)
         while ours := self._ours():
             for pid in ours:
-                self._kill_with_group(pid)
+                kill_with_group(pid)
             reaped = sum(self._reap(pid) for pid in ours)
             if time.monotonic() >= give_up:
                 return
@@ -118,22 +118,22 @@ class Tree:
         try:
             os.killpg(self._main, number)
         except ProcessLookupError:
-            # Just forked, it may not lead a group of its own yet.
+            # Just forked, it may not lead its own group yet.
             if not self._reaped:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(self._main, number)
         except PermissionError:
             pass
 
-    @staticmethod
-    def _kill_with_group(pid: int) -> None:
-        """The whole group at once, which is faster than a fork bomb."""
-        with suppress(ProcessLookupError, PermissionError):
-            group = os.getpgid(pid)
-            if group != os.getpgrp():
-                os.killpg(group, signal.SIGKILL)
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+
+def kill_with_group(pid: int) -> None:
+    """SIGKILL for a process and its whole group at once, which is faster than a fork bomb; our own group is spared."""
+    with suppress(ProcessLookupError, PermissionError):
+        group = os.getpgid(pid)
+        if group != os.getpgrp():
+            os.killpg(group, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _session(pid: int) -> int | None:

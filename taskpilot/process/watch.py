@@ -19,7 +19,7 @@ _CAUSES: Final = {signal.SIGINT: Cause.SIGINT, signal.SIGTERM: Cause.SIGTERM, si
 
 
 def supervise(plan: ChildPlan, watch: Watch, *, interrupts: Interrupts | None = None) -> Ending:
-    """Runs the plan in a forked child, and returns when the child and all of its descendants are dead.
+    """Runs the plan in a forked child, and returns when the child and all of its descendants have ended.
 
     Call it from the main thread of a process that has no other thread: a fork does not copy threads, but it copies the
     locks that they hold. Close connections to the store before. Children that the process already has are neither
@@ -71,7 +71,7 @@ class _Monitor:
         self._next_cancel = self._began + _CANCEL_SECONDS
 
     def run(self) -> Ending:
-        """Watches until the child ends or must be killed; then kills the tree, whatever happens here."""
+        """Watches until the child ends or must be killed; then kills the tree, also after an error here."""
         try:
             while True:
                 # Signals before the child's end: where both got a signal at once (systemd), the signal is the cause.

@@ -92,10 +92,10 @@ class _ScheduleTrigger(BaseTrigger):  # type: ignore[misc]  # apscheduler has no
 
 
 class _JobStore(MemoryJobStore):  # type: ignore[misc]  # as above
-    """Plans every entry anew when the wall clock was set back.
+    """Plans every entry again when the wall clock was set back.
 
     APScheduler would sleep until the clock shows the old time again. It notices the step since it never sleeps longer than the shortest
-    period of `call_every`, and it measures its sleep by a clock that nobody sets.
+    period of `call_every`, and it measures its sleep by the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -128,14 +128,14 @@ class _InlineExecutor(BaseExecutor):  # type: ignore[misc]  # as above
 
 
 def _nothing() -> None:
-    """APScheduler's entries need a function; `_InlineExecutor` calls another one, which is told the time."""
+    """APScheduler's entries need a function; `_InlineExecutor` calls another one, with the time as its argument."""
 
 
 class WakeEvent:
-    """Ends the sleep of one thread: the next `wait`, where nobody waits now.
+    """Ends the sleep of one thread; where no thread waits now, that of the next `wait`.
 
-    Not a threading.Event: a signal handler that calls `set` while its own thread is inside of the event's lock would wait for itself for
-    ever. SimpleQueue may be called again in the middle of its own call.
+    Not a threading.Event: a signal handler that calls `set` while its own thread is inside of the event's lock would
+    deadlock. SimpleQueue may be called again in the middle of its own call.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the scheduler does at each wake-up; the time is handed in."""
+"""The work of the scheduler at each wake-up."""
 
 import os
 import time
@@ -30,7 +30,7 @@ class FolderWatch:
         self._files: frozenset[tuple[str, int, int, int]] | None = None
 
     def changed(self) -> bool:
-        """Whether a file is new, changed or gone since the last call; True the first time."""
+        """Whether a file was added, changed or removed since the last call; True the first time."""
         before, self._files = self._files, self._read()
         return self._files != before
 
@@ -54,8 +54,8 @@ def _stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
 
 
 REGULAR_EVERY: Final = timedelta(seconds=5)
-"""The regular work: write the scheduler's row, end the runs whose process is gone, look for changed job files."""
-LOOK_EVERY: Final = timedelta(seconds=1)
+"""The regular work: write the scheduler's row, end the runs whose process has ended, check for changed job files."""
+POLL_EVERY: Final = timedelta(seconds=1)
 """Other processes put runs into the queue too, and the wall clock may be set: this is the longest sleep."""
 
 
@@ -75,7 +75,7 @@ class Log(Protocol):
         ...
 
     def warning(self, message: object, /, **fields: object) -> None:
-        """Logs what a person should look at."""
+        """Logs what a person should check."""
         ...
 
 
@@ -97,7 +97,7 @@ class Clock(Protocol):
 
 @dataclass(slots=True)
 class _Status:
-    """What the scheduler last wrote of itself into its row."""
+    """What the scheduler last wrote into its row."""
 
     jobs: int = 0
     broken: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class _Status:
 
 
 class Scheduler:
-    """Claims what is due, starts what is in the queue, ends the runs of dead processes, and writes that it is awake.
+    """Claims what is due, starts what is in the queue, ends the runs whose process has ended, and writes that it is awake.
 
     One thread calls `tick` at each wake-up. An error in it is recorded, and everything is tried again at the next tick: nothing is lost,
     since what is due is derived from the cursors in the store.
@@ -141,19 +141,19 @@ class Scheduler:
         self._reload = False
         self._status = _Status()
         self._due: deque[tuple[Schedule, datetime]] = deque()
-        """What the clock said since the last tick: schedules with the time of their fire."""
+        """The schedules that became due since the last tick, each with the time of its fire."""
         self._all_due = True
         """The next claim asks for all jobs: at the start, after a reload, a sleep or a failure."""
         self._regular_due = True
         self._last_tick: tuple[datetime, float] | None = None
-        """When the last tick began, failed or not: by the wall clock, and by one that nobody sets."""
+        """When the last tick began, failed or not: by the wall clock, and by the monotonic one."""
         self._gap: ClockEventKind | None = ClockEventKind.ASLEEP
         """What may have happened to the time before this tick, until the store was asked about it; at the start, no scheduler ran."""
         self._asleep_since: datetime | None = None
         """Since when no scheduler was awake, until a claim has judged by it."""
         self._row_written = False
         self.state = SchedulerState.STARTING
-        clock.call_every(LOOK_EVERY, lambda: None, name="look at the queue and the clock")
+        clock.call_every(POLL_EVERY, lambda: None, name="check the queue and the clock")
         clock.call_every(REGULAR_EVERY, self._request_regular_work, name="regular work")
 
     def reload(self) -> None:
@@ -244,7 +244,7 @@ class Scheduler:
         if self._gap is None:
             return
         with self._deployment.store.read() as connection:
-            # What this scheduler wrote at its start, before its first tick, says nothing about the time before.
+            # What this scheduler wrote at its start, before its first tick, does not count for the time before.
             last = schedulers.last_tick(connection, but=None if self._row_written else self._id)
         if last is not None and now - last >= PUNCTUAL:
             self._record_clock_event(self._gap, last, now)
@@ -324,6 +324,6 @@ class Scheduler:
         # The next tick, a second later at most, tries everything again.
         self._all_due = self._regular_due = True
         if not isinstance(error, StoreError | StoreBusy):
-            # The store can be written: its row says what fails.
+            # The store can be written: the row holds the error.
             with suppress(StoreError, StoreBusy):
                 self._write_row(message)

@@ -1,4 +1,4 @@
-"""The life of a server in the main thread: from its first tick over every wake-up to the drain; reported to systemd."""
+"""Runs a server in the main thread, from its first tick to the drain, and reports its state to systemd."""
 
 import signal
 import socket
@@ -15,10 +15,10 @@ from taskpilot.scheduler.scheduler import Log, Scheduler
 
 
 class Notifier:
-    """Sends states to a service manager's socket; None: to nobody."""
+    """Sends states to a service manager's socket; None: sends nothing."""
 
     def __init__(self, address: str | None) -> None:
-        # A leading @ is systemd's way to write an abstract socket.
+        # A leading @ is systemd's notation for an abstract socket.
         self._address = None if address is None else "\0" + address[1:] if address.startswith("@") else address
 
     def send(self, *lines: str) -> None:
@@ -77,7 +77,7 @@ _KILL_SECONDS: Final = 5.0
 
 
 class Engine(Protocol):
-    """Where the supervisors are."""
+    """Runs the supervisors."""
 
     @property
     def living(self) -> int:
@@ -115,7 +115,7 @@ class Serving:
         self._log = log
         self._drain_seconds = drain_seconds
         self._echo = echo
-        """Prints what a person must see even if no log can be written: a full disk has the log on it too."""
+        """Prints what a person must see even if no log can be written: the log may be on the full disk."""
         self._printed_error: str | None = None
         self._wake_event = wake_event
         """Set by any thread: something is due or in the queue, or a run has ended."""
@@ -157,13 +157,13 @@ class Serving:
         if error is None:
             self._notifier.send("WATCHDOG=1")
         else:
-            # systemd must not restart a server whose store is away: the server is alive, and goes on when the store is back.
+            # systemd must not restart a server whose store cannot be reached: the server continues when the store is back.
             self._notifier.send("WATCHDOG=1", f"STATUS={error}"[:500])
 
     def _drain(self) -> None:
         self._notifier.send("STOPPING=1", "STATUS=waiting for its runs to end")
         self._scheduler.state = SchedulerState.DRAINING
-        self._log.info(f"asked to end: no new fires; {self._engine.living} runs have {self._drain_seconds:g} s to end by themselves")
+        self._log.info(f"shutting down: no new fires; {self._engine.living} runs have {self._drain_seconds:g} s to finish")
         self._wait_for_runs(self._drain_seconds)
         for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGTERM, _KILL_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
             if self._engine.living == 0:

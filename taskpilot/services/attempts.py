@@ -113,7 +113,7 @@ class Attempts:
                 started = True
                 self._on_start()
             with suppress(OSError):
-                output.look()
+                output.copy_new()
             self._display.update(self._run(grant.run_id))
 
         watch = Watch(

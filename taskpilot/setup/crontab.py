@@ -1,4 +1,4 @@
-"""Jobs as lines of a user's crontab, as Debian's cron reads them; what it cannot say is refused with a way that can."""
+"""Writes jobs as lines of a user's crontab for Debian's cron; refuses what cron cannot express, with a hint."""
 
 import shlex
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ COMMAND_MAX: Final = 998
 _ELSE: Final = "`taskpilot export systemd` or `taskpilot serve`"
 _HOUR: Final = timedelta(hours=1)
 _HEADER: Final = """\
-# TaskPilot's jobs under cron: put these lines into `crontab -e`, not into /etc/cron.d (which wants a user in each line).
-# cron mails what a line prints: nothing for 0, 10 and 11, one line for every other code; `taskpilot exit-codes` says them all.
-# cron catches up on nothing: what was due while the host was off is recorded as missed, or covered by the next fire.
-# The times are those of the host's clock. The key belongs into ~/.taskpilot.env (chmod 600), settings into taskpilot.toml."""
+# TaskPilot's jobs under cron: put these lines into `crontab -e`, not into /etc/cron.d (which needs a user in each line).
+# cron mails what a line prints: nothing for 0, 10 and 11, one line for every other code; `taskpilot exit-codes` lists them.
+# cron does not catch up: what was due while the host was off is recorded as missed, or covered by the next fire.
+# The times are those of the host's clock. Put the key into ~/.taskpilot.env (chmod 600), settings into taskpilot.toml."""
 
 
 def crontab(jobs: Sequence[JobSpec], places: Places, *, now: datetime) -> str:
-    """The lines of all jobs. Raises UsageError that names each job that cron cannot run, and a way that can; then there is no line."""
+    """The lines of all jobs. Raises UsageError that names each job that cron cannot run, and a command that can; then there is no line."""
     lines, refused = [], []
     for spec in jobs:
         try:
@@ -43,7 +43,7 @@ def crontab_lines(spec: JobSpec, places: Places, *, now: datetime) -> list[str]:
     schedule = spec.schedule
     assert schedule is not None
     if spec.catch_up == "all":
-        raise _refusal(spec, 'cron catches up on nothing, and catch_up="all" wants every fire', "`taskpilot serve`")
+        raise _refusal(spec, 'cron does not catch up, and the job has catch_up="all"', "`taskpilot serve`")
     if spec.jitter:
         raise _refusal(spec, f"cron cannot delay a start by jitter={format_duration(spec.jitter)!r}", _ELSE)
     command = _command(spec, places)
@@ -58,10 +58,10 @@ def _times(spec: JobSpec, schedule: Schedule, places: Places, now: datetime) -> 
             raise _refusal(spec, why, f"{_ELSE}, or the host's zone in the job")
         return [" ".join(fields)]
     if not isinstance(schedule, Every):
-        raise _refusal(spec, f"a crontab line has no year, so it cannot say {schedule.describe()!r}", _ELSE)
+        raise _refusal(spec, f"a crontab line has no year, so it cannot express {schedule.describe()!r}", _ELSE)
     found = times_of_day(schedule)
     if found is None or any(times.seconds != (0,) for times in found):
-        raise _refusal(spec, f"a crontab line cannot say {schedule.describe()!r}: it divides no day, or no minute", _ELSE)
+        raise _refusal(spec, f"a crontab line cannot express {schedule.describe()!r}: it does not divide a day into whole minutes", _ELSE)
     if not _agrees("UTC", places, now, each_hour=all(len(times.hours) == 24 for times in found)):
         why = f"{schedule.describe()!r} follows UTC, and cron the host's clock ({places.host_zone or 'of an unknown zone'})"
         raise _refusal(spec, why, _ELSE)

@@ -1,4 +1,4 @@
-"""A first job, settings and .gitignore in a folder: something that runs at once and is a model to copy."""
+"""Writes a first job, settings and .gitignore into a folder: an example that runs at once and can be copied."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ _SETTINGS: Final = """\
 jobs = "jobs"
 # home = ".taskpilot"            # where state is kept
 
-# The model of jobs that name none. Without a key or a server of your own:
+# The model of jobs that name none. Without a key or your own server:
 # `taskpilot run JOB --model offline`.
 # model = "gpt-4o-mini"
 
@@ -61,7 +61,7 @@ def hello(ctx: RunContext, wish: str = "") -> str:
     """Plan, review and carry out a few wishes, or the one of -p wish=TEXT."""
     wishes = [wish] if wish else WISHES
     # Each wish goes from the planner over the reviewer to the executor, four
-    # at a time. What is recorded is not paid or done again when a run goes on.
+    # at a time. What is recorded is not paid or done again in a later attempt.
     results = ctx.map(ctx.workflow, wishes, concurrency=4)
     return f"wishes handled: {len(results)}"
 '''
@@ -71,20 +71,20 @@ FIRST_JOB: Final = "hello"
 
 @dataclass(frozen=True, slots=True)
 class StartingPoint:
-    """What a folder has for a start: paths as the folder names them."""
+    """What was written into a folder; paths are relative to it."""
 
     wrote: tuple[str, ...]
     kept: tuple[str, ...]
     has_first_job: bool
-    """False where the folder had jobs of its own, and none of ours was put beside them."""
+    """False where the folder had jobs already, and no example was added."""
     not_ignored: tuple[str, ...]
-    """Lines that a .gitignore, which was there before, has not."""
+    """Lines that an existing .gitignore does not have."""
 
 
 def make_starting_point(folder: Path) -> StartingPoint:
-    """Makes a folder a root with a first job; what is there stays as it is, so that a second time changes nothing.
+    """Makes a folder a root with a first job; existing files stay as they are, so a second call changes nothing.
 
-    Raises UsageError where a file cannot be written, ConfigurationError where the folder is no safe root or its settings are broken.
+    Raises UsageError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings are broken.
     """
     wrote: list[str] = []
     kept: list[str] = []
@@ -113,13 +113,13 @@ def make_starting_point(folder: Path) -> StartingPoint:
 
 
 def _jobs_folder(folder: Path) -> str:
-    """Where the settings look for jobs, as the folder names it. Raises UsageError where that is outside of the folder."""
+    """The folder of the jobs, relative to this one. Raises UsageError where it is outside of this folder."""
     jobs = load(root=folder).jobs_dir
     try:
         return str(jobs.relative_to(folder.resolve()))
     except ValueError:
         raise UsageError(
-            f"the settings look for jobs in {jobs}, outside of {folder}", hint="unset TASKPILOT_JOBS, or write the job there"
+            f"the settings name {jobs} for jobs, outside of {folder}", hint="unset TASKPILOT_JOBS, or write the job there"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Absolute places and times of the day: what a crontab line or a unit must say."""
+"""Absolute paths and times of day for a crontab line or a unit."""
 
 import os
 import pwd
@@ -19,28 +19,28 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.schedules.schedule import Cron, Every
 
 ENVIRONMENT_FILE: Final = ".taskpilot.env"
-"""In the home folder, readable by its owner alone: the key, and whatever else only the environment says."""
+"""In the home folder, readable by its owner only: the key, and what else only the environment sets."""
 _LOCALTIME: Final = Path("/etc/localtime")
 _YEARS: Final = 3
-"""How far ahead two zones are compared, and changes of the clock are looked for."""
+"""How far ahead two zones are compared, and changes of the clock are searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What every line and unit needs to know of this installation and this host."""
+    """The paths and facts of this installation and host that every line and unit needs."""
 
     program: tuple[str, ...]
     """How `taskpilot` is started: its own executable, absolute."""
     root: Path
     state_dir: Path
     names_state_dir: bool
-    """True where only an option or the environment says it, so that the command must."""
+    """True where only an option or the environment sets it, so that the command must name it."""
     jobs_dir: Path
     names_jobs_dir: bool
     user: str
     user_home: Path
     host_zone: str | None
-    """The zone of cron's clock; None where the host does not say."""
+    """The zone of cron's clock; None where it is not known."""
     drain_timeout: float
     environment: tuple[str, ...]
     """Variables that a setting came from: cron and systemd do not have them."""
@@ -57,7 +57,7 @@ class Places:
 
 
 def places_of(settings: Settings) -> Places:
-    """Those of the process that asks."""
+    """Those of this process."""
     account = pwd.getpwuid(os.getuid())
     sources = settings.sources
     return Places(
@@ -71,12 +71,12 @@ def places_of(settings: Settings) -> Places:
         user_home=Path(account.pw_dir),
         host_zone=host_zone(),
         drain_timeout=settings.drain_timeout,
-        environment=tuple(sorted({variable for field, variable in settings.variables.items() if field not in _SAID})),
+        environment=tuple(sorted({variable for field, variable in settings.variables.items() if field not in _IN_COMMAND})),
     )
 
 
-_SAID: Final = frozenset({"root", "state_dir", "jobs_dir"})
-"""Fields that the command line itself says."""
+_IN_COMMAND: Final = frozenset({"root", "state_dir", "jobs_dir"})
+"""Fields that the command line itself sets."""
 
 
 def host_zone(localtime: Path = _LOCALTIME) -> str | None:
@@ -88,24 +88,24 @@ def host_zone(localtime: Path = _LOCALTIME) -> str | None:
 
 
 def same_clock(one: str, other: str, *, after: datetime) -> bool:
-    """Whether clocks in both zones show the same for some years, whatever the zones are called."""
+    """Whether clocks in both zones show the same time for some years, also where the names of the zones differ."""
     first, second = ZoneInfo(one), ZoneInfo(other)
     days = (after + timedelta(days=number) for number in range(366 * _YEARS))
     return one == other or all(day.astimezone(first).utcoffset() == day.astimezone(second).utcoffset() for day in days)
 
 
 def changes_of(zone: str, *, after: datetime) -> list[tuple[datetime, datetime]]:
-    """Days, as (start, end), within which the zone's clocks are set."""
+    """Days, as (start, end), within which the zone's clocks change."""
     where = ZoneInfo(zone)
     start = after.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days = [start + timedelta(days=number) for number in range(366 * _YEARS)]
     return [(day, end) for day, end in pairwise(days) if day.astimezone(where).utcoffset() != end.astimezone(where).utcoffset()]
 
 
-def exported(jobs: Iterable[JobSpec], said: Iterable[str]) -> list[JobSpec]:
+def exported(jobs: Iterable[JobSpec], given: Iterable[str]) -> list[JobSpec]:
     """The jobs that are named, or all that have a schedule. Raises UsageError for one that has none, and where no job has one."""
     known = {spec.name: spec for spec in jobs}
-    names = list(dict.fromkeys(said))
+    names = list(dict.fromkeys(given))
     for name in names:
         if name in known and known[name].schedule is None:
             raise UsageError(f"job {name} has no schedule, so there is nothing to export", hint=f"taskpilot run {name}")
@@ -147,7 +147,7 @@ def _is_elsewhere(source: str) -> bool:
 _DAY: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
 LINES_MAX: Final = 12
-"""A period that needs more lines than these for one day is said better by a server."""
+"""A period that needs more lines than these for one day is a case for `taskpilot serve`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the containers of docker-compose.observability.yml need of this machine: passwords in .env, and the folders that they read."""
+"""Makes what the containers of docker-compose.observability.yml need: passwords in .env, and the folders that they read."""
 
 import secrets
 from collections.abc import Callable
@@ -18,18 +18,18 @@ _HOME: Final = "TASKPILOT_HOME"
 _WEBHOOK: Final = "ALERT_WEBHOOK_URL"
 _PASSWORDS: Final = ("GRAFANA_ADMIN_PASSWORD", "ELASTIC_PASSWORD", "KIBANA_SYSTEM_PASSWORD", "KIBANA_ENCRYPTION_KEY")
 _PASSWORD_BYTES: Final = 24
-"""As URL-safe base64 that is 32 characters, the least that Kibana encrypts with; no character of it means anything to Compose."""
+"""As URL-safe base64 that is 32 characters, the least that Kibana accepts; no character of it is special to Compose."""
 _UNQUOTABLE: Final = frozenset("'\n\r\0")
 
 
 @dataclass(frozen=True, slots=True)
 class StackFiles:
-    """What was made, and where."""
+    """The files that were made."""
 
     compose_file: Path
     env_file: Path
     wrote_env: bool
-    """False where there was one, which stays as it is."""
+    """False where there was one already; it stays as it is."""
     state_dir: Path
     other_home: str | None
     """The state dir that an older .env names instead of ours."""
@@ -40,14 +40,14 @@ def make_stack_files(
 ) -> StackFiles:
     """Makes the state dir with its folder of logs (0700), and .env (0600) with random passwords beside the compose file.
 
-    The compose file is the one in the root, else the one of the checkout that this program runs from (`beside`). An .env that is there is
-    never touched. Raises ConfigurationError where there is no compose file, StoreError where the state dir is a stranger's, UsageError
+    The compose file is the one in the root, else the one of the checkout that this program runs from (`beside`). An existing .env is
+    never changed. Raises ConfigurationError where there is no compose file, StoreError where the state dir is another user's, UsageError
     where something cannot be written.
     """
     folder = _folder(settings.root, Path(__file__).parents[2] if beside is None else beside)
     state_dir = settings.state_dir
     if _UNQUOTABLE & set(str(state_dir)):
-        sentence = "the state dir's path has a quote or a line end in it, which .env cannot hold"
+        sentence = "the state dir's path contains a quote or a line end, which .env cannot hold"
         raise UsageError(sentence, hint="name another state dir by TASKPILOT_HOME")
     logs = state_dir / LOG_FILE.parent
     env = folder / ENV_FILE
@@ -74,7 +74,7 @@ def _folder(*candidates: Path) -> Path:
 
 def _content(state_dir: Path, password: Callable[[int], str]) -> str:
     lines = [
-        "# Written by `taskpilot init --stack`; .env.example says what each is for. Keep it to yourself.",
+        "# Written by `taskpilot init --stack`; .env.example explains each line. Keep this file secret.",
         f"{_HOME}='{state_dir}'",
         f"{_WEBHOOK}=",
         *(f"{name}={password(_PASSWORD_BYTES)}" for name in _PASSWORDS),

@@ -1,4 +1,4 @@
-"""Jobs as timer and service units, and `taskpilot serve` as a service; what a timer cannot say is refused with a way that can."""
+"""Writes timer and service units for jobs, and a service for `taskpilot serve`; refuses what a timer cannot express, with a hint."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,14 +18,14 @@ from taskpilot.setup.places import ENVIRONMENT_FILE, Places, changes_of, is_plai
 WATCHDOG_SECONDS: Final = 60
 """A server wakes up every 15 s at the latest: one that misses four of these hangs."""
 DRAIN_EXTRA_SECONDS: Final = 20
-"""After the drain: 10 s for runs that were told to end, and as much to kill and record them."""
+"""After the drain: 10 s for runs that got SIGTERM, and as much to kill and record them."""
 _LARGEST: Final = (59, 23, 31, 12, 7)
 _WEEKDAYS: Final = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _READ_ONLY: Final = (Path("/usr"), Path("/boot"), Path("/efi"), Path("/etc"))
 """What ProtectSystem=full makes read-only."""
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@")
 _HARDENING: Final = """\
-# Nothing here keeps a job from its files, its network or its child processes. A job that needs sudo wants NoNewPrivileges=no.
+# Nothing here keeps a job from its files, its network or its child processes. A job that needs sudo needs NoNewPrivileges=no.
 NoNewPrivileges=yes
 ProtectSystem=full
 ProtectKernelTunables=yes
@@ -38,7 +38,7 @@ LockPersonality=yes"""
 
 
 def job_units(jobs: Sequence[JobSpec], places: Places, *, name: str, now: datetime) -> dict[str, str]:
-    """File names and texts of a timer and a service for each job. Raises UsageError that names each job that a timer cannot say."""
+    """File names and texts of a timer and a service for each job. Raises UsageError that names each job that a timer cannot express."""
     units: dict[str, str] = {}
     refused = []
     for spec in jobs:
@@ -55,7 +55,7 @@ def job_units(jobs: Sequence[JobSpec], places: Places, *, name: str, now: dateti
 def serve_unit(places: Places, *, name: str, host: str, port: int) -> dict[str, str]:
     """File name and text of the service for `taskpilot serve`."""
     stop = ceil(places.drain_timeout) + DRAIN_EXTRA_SECONDS
-    # The runs live in the service's control group: where the server dies, systemd ends them with it, and the next one goes on with them.
+    # The runs live in the service's control group: if the server dies, systemd ends them too, and the next server continues them.
     text = f"""\
 [Unit]
 Description=TaskPilot: scheduler, runs and HTTP
@@ -69,7 +69,7 @@ NotifyAccess=main
 WatchdogSec={WATCHDOG_SECONDS}
 Restart=on-failure
 RestartSec=5
-# A wrong command line or configuration is not mended by a restart.
+# A restart does not fix a wrong command line or configuration.
 RestartPreventExitStatus=2 78
 SuccessExitStatus=143
 KillMode=mixed
@@ -94,7 +94,7 @@ After=network-online.target
 [Service]
 Type=oneshot
 {_start(places.run(spec.name), places)}
-# 10 and 11: skipped. 13: waits for a person. 143: ended from outside, and kept. The deadline of the run is TaskPilot's own.
+# 10 and 11: skipped. 13: waits for a person. 143: ended by a signal, and kept. TaskPilot itself enforces the run's deadline.
 SuccessExitStatus=10 11 13 143
 KillMode=mixed
 TimeoutStopSec=30
@@ -105,11 +105,11 @@ TimeoutStopSec=30
 
 def _timer(spec: JobSpec, now: datetime) -> str:
     if spec.catch_up == "all":
-        raise _refusal(spec, 'a timer makes up for one missed fire, and catch_up="all" wants every one')
+        raise _refusal(spec, 'a timer catches up on one missed fire only, and the job has catch_up="all"')
     if OVERLAP[spec.overlap].queue != 0:
         raise _refusal(spec, f"a timer does not start its service while that runs, so overlap={spec.overlap!r} would meet no run")
     lines = [f"OnCalendar={calendar}" for calendar in _calendars(spec)]
-    lost = _passed_over(spec, now)
+    lost = _skipped(spec, now)
     comment = "" if lost is None else "".join(f"# {line}\n" for line in lost)
     if spec.jitter:
         lines.append(_delay(spec, now))
@@ -118,12 +118,12 @@ def _timer(spec: JobSpec, now: datetime) -> str:
 Description=TaskPilot job {spec.name}: {_described(spec)}
 
 [Timer]
-# The run claims the latest fire of the job's own schedule: an elapse too many starts nothing. One that comes while the service still
-# runs does not start it again; `taskpilot why {spec.name}` says what became of its fire.
+# The run claims the latest fire of the job's own schedule: one elapse too many starts nothing. One that comes while the service still
+# runs does not start it again; `taskpilot why {spec.name}` shows the outcome of its fire.
 {comment}{chr(10).join(lines)}
 # systemd's default is a minute late.
 AccuracySec=100ms
-# After the host was off: whether the latest fire is still to be run is judged by the job's catch_up_window.
+# After the host was off: the job's catch_up_window decides whether the latest fire is still run.
 Persistent={"no" if spec.catch_up == "skip" else "yes"}
 
 [Install]
@@ -139,14 +139,14 @@ def _calendars(spec: JobSpec) -> list[str]:
         return [f"{schedule.when:%Y-%m-%d %H:%M:%S} UTC"]
     found = times_of_day(schedule) if isinstance(schedule, Every) else None
     if found is None:
-        raise _refusal(spec, f"OnCalendar= cannot say {_described(spec)!r}: it does not come at the same times of each day in UTC")
+        raise _refusal(spec, f"OnCalendar= cannot express {_described(spec)!r}: its times in UTC differ from day to day")
     return [
         f"*-*-* {listed(one.hours, 24, width=2)}:{listed(one.minutes, 60, width=2)}:{listed(one.seconds, 60, width=2)} UTC" for one in found
     ]
 
 
 def _cron_calendars(schedule: Cron) -> list[str]:
-    """One line, or two where either of the day fields may match: within one line, OnCalendar= wants both."""
+    """One line, or two where either of the day fields may match: within one line, OnCalendar= requires both."""
     fields = numbers(schedule)
     values = [_values(field, low, high) for field, low, high in zip(fields, (0, 0, 1, 1, 0), _LARGEST, strict=True)]
     minute, hour = (listed(tuple(values[index]), 60 if index == 0 else 24, width=2) for index in (0, 1))
@@ -168,8 +168,8 @@ def _values(field: str, low: int, high: int) -> list[int]:
     return sorted(found)
 
 
-def _passed_over(spec: JobSpec, now: datetime) -> tuple[str, str] | None:
-    """What the timer does not offer when clocks are set: a fixed time in the gap, and the hour that comes a second time."""
+def _skipped(spec: JobSpec, now: datetime) -> tuple[str, str] | None:
+    """Comment lines for a fire that the timer skips when clocks change: a fixed time in the gap, or in the repeated hour."""
     schedule = spec.schedule
     if not isinstance(schedule, Cron):
         return None
@@ -182,8 +182,8 @@ def _passed_over(spec: JobSpec, now: datetime) -> tuple[str, str] | None:
             if wall.fold or wall.hour not in hours or wall.minute not in minutes:
                 when = utc_iso(fire)
                 return (
-                    f"systemd passes over the fire of {when}, when clocks in {schedule.zone} are set, and later ones like it:",
-                    f"`taskpilot run {spec.name} --scheduled-for {when}` runs it by hand, `taskpilot serve` by itself.",
+                    f"systemd skips the fire of {when}, when the clocks in {schedule.zone} change, and later ones like it:",
+                    f"`taskpilot run {spec.name} --scheduled-for {when}` runs it by hand, `taskpilot serve` automatically.",
                 )
     return None
 
@@ -203,7 +203,7 @@ def _start(command: list[str], places: Places) -> str:
     environment = str(places.user_home / ENVIRONMENT_FILE)
     return f"""\
 User={places.user}
-# The key, and what else only the environment says. The file may be missing.
+# The key, and what else only the environment sets. The file may be missing.
 EnvironmentFile=-{_path(environment)}
 ExecStart={exec_line(command)}"""
 
@@ -214,13 +214,13 @@ def exec_line(command: Sequence[str]) -> str:
     if not is_plain(program) or set(program) & set("\"'\\"):
         # systemd refuses such a path as the program, and takes it as an argument.
         return exec_line(["/bin/sh", "-c", 'exec "$0" "$@"', *command])
-    # The program's path is no place for a variable: there a $ stands for itself.
+    # systemd expands no variable in the program's path, so a $ there needs no escape.
     return " ".join([_word(program), *(_word(word).replace("$", "$$") for word in arguments)])
 
 
 def _word(text: str) -> str:
     if not text.isascii() and any(0xD800 <= ord(character) < 0xE000 for character in text):
-        raise UsageError(f"a unit cannot hold the path {one_line(repr(text), limit=80)}: it is no UTF-8", hint="rename the folder")
+        raise UsageError(f"a unit cannot hold the path {one_line(repr(text), limit=80)}: it is not UTF-8", hint="rename the folder")
     escaped = "".join(
         f"\\x{ord(character):02x}" if ord(character) < 32 or ord(character) == 127 else _ESCAPES.get(character, character)
         for character in text

@@ -25,7 +25,7 @@ JOB: Final = "taskpilot"
 """The label `job` of every group; our job is `job_name`."""
 
 _SCHEDULER_LOCK: Final = "scheduler-group.lock"
-"""No job can have this name: two schedulers of one store take turns."""
+"""No job can have this name. Two schedulers of one store take turns."""
 _GROUPS_MAX: Final = 64 * 1024 * 1024
 """How much of the gateway's list of groups is read."""
 
@@ -127,9 +127,9 @@ class Gateway:
         return PushResult(delivered=error is None, pending=error is not None, error=error)
 
     def delete(self, job: str, *, seconds: float) -> None:
-        """Deletes the group of a job that is gone, and what is pending of it; no push of ours can arrive meanwhile.
+        """Deletes the group of a removed job, and what is pending for it; no push of ours can arrive meanwhile.
 
-        Raises GatewayUnreachable, also where another process pushes the group all the time.
+        Raises GatewayUnreachable, also where another process holds the lock of the group all the time.
         """
         deadline = Deadline(seconds)
         with self._lock(job, seconds) as got:
@@ -140,7 +140,7 @@ class Gateway:
                 record_removed(connection, job)
 
     def delete_scheduler(self, *, seconds: float) -> None:
-        """Deletes the scheduler's group at an orderly end, where no other scheduler fills it: its last tick would cause an alert for ever.
+        """Deletes the scheduler's group at an orderly end, unless another scheduler fills it: its old last tick would keep an alert firing.
 
         Raises GatewayUnreachable.
         """
@@ -170,7 +170,7 @@ def groups_of(url: str, *, seconds: float = 5.0) -> list[Group]:
     except (Unanswered, ValueError, KeyError, TypeError) as error:
         raise GatewayUnreachable(url, one_line(str(error))) from error
     if not isinstance(groups, list):
-        raise GatewayUnreachable(url, f"its answer {answer.status} to /api/v1/metrics is no list of groups")
+        raise GatewayUnreachable(url, f"its answer {answer.status} to /api/v1/metrics is not a list of groups")
     return [
         Group({str(name): str(value) for name, value in group["labels"].items()}, tuple(_store_ids(group)))
         for group in groups
@@ -221,7 +221,7 @@ def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline) ->
 
 
 def _handler(answers: list[Answer], deadline: Deadline) -> Callable[..., Callable[[], None]]:
-    """prometheus_client's own handler limits each read, not all of them: a server that sent a byte at a time held it for 11 s."""
+    """Not prometheus_client's own handler: it limits each read, not the whole; a server that sent a byte at a time held it for 11 s."""
 
     def prepare(url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes) -> Callable[[], None]:
         del timeout
@@ -256,10 +256,3 @@ def _store_ids(group: dict[str, Any]) -> list[str]:
 def _refusal(answer: Answer) -> str:
     text = one_line(answer.body.decode("utf-8", "replace"))
     return f"it answered {answer.status}" + (f": {text}" if text else "")
-
-
-def _unreachable(url: str, cause: str) -> str:
-    return (
-        f"the Pushgateway at {shown(url)} gave no usable answer: {cause}. "
-        "Check TASKPILOT_PUSHGATEWAY_URL and the gateway; nothing is lost, pending values are pushed later"
-    )

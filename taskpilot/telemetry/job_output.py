@@ -21,7 +21,7 @@ TAIL_BYTES: Final = 16 * 1024
 """Where more was printed, this much of the end is logged too: a traceback is there."""
 _TICK_LINES: Final = 200
 _TICK_BYTES: Final = 64 * 1024
-"""How much one call of `look` copies, in about 10 ms: the supervisor has a lease to renew. Longer lines are cut."""
+"""How much one call of `copy_new` copies, in about 10 ms: the supervisor has a lease to renew. Longer lines are cut."""
 _EDGE: Final = 4 * 1024
 """Characters at the end of a cut line that are left out: half of a secret would not be recognized."""
 _SHOWN: Final = 8_200
@@ -33,7 +33,7 @@ KEPT_BYTES: Final = 1024 * 1024
 
 
 class JobOutput:
-    """The output of one attempt, from where the file ends now."""
+    """The output of one attempt, from the present end of the file."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class JobOutput:
         self._in_cut_line = False
         self._begin = self._place = self._size()
 
-    def look(self) -> None:
-        """Logs a bounded part of the new output, and cuts a file that is too large. Raises OSError."""
+    def copy_new(self) -> None:
+        """Copies a bounded part of the new output to the log, and cuts a file that is too large. Raises OSError."""
         self._cut()
         if self._is_logged and not self._is_full():
             self._log_some(_TICK_LINES, whole_lines=True)
@@ -143,7 +143,7 @@ class JobOutput:
         self._log.append(line)
 
     def _cut(self) -> None:
-        """Writers that append go on after what is kept."""
+        """Cuts a file that is too large; the job continues to append after what is kept."""
         if self._size() <= self._ceiling:
             return
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

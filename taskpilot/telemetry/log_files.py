@@ -1,4 +1,4 @@
-"""Append-only files: whole lines from many processes, also when the disk fills up, and rotation by the process that fills them."""
+"""Appends whole lines from many processes to a file, also when the disk fills up, and rotates files."""
 
 import os
 import threading
@@ -145,7 +145,7 @@ def append_whole(path: Path, data: bytes, *, limit_bytes: int, kept: int) -> Non
 
 
 def _rotate(path: Path, kept: int) -> None:
-    """Each file gets the next number, the oldest one goes."""
+    """Each file gets the next number; the oldest one is overwritten."""
     files = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, kept + 1))]
     for number in range(kept, 0, -1):
         with suppress(FileNotFoundError):

@@ -46,7 +46,7 @@ def configure_logs(
     warn: Callable[[str], None] | None = None,
     rotate_bytes: int = ROTATE_BYTES,
 ) -> Callable[[], int]:
-    """From here on this process logs to logs/taskpilot.log, and to runs/<run_id>/run.log where a run is named; never to stderr.
+    """From now on this process logs to logs/taskpilot.log, and to runs/<run_id>/run.log where a run is named; never to stderr.
 
     The logging of libraries goes to the same files. `secrets` are masked in every line. The shared file is rotated at `rotate_bytes`.
     Where a file cannot be written, lines are counted and `warn` gets one sentence a minute (by default it is printed on stderr). May be
@@ -96,7 +96,7 @@ class RunLogger:
         self._write("info", message, args, fields)
 
     def warning(self, message: object, /, *args: object, **fields: object) -> None:
-        """Something to look at."""
+        """Something that a person should check."""
         self._write("warning", message, args, fields)
 
     def error(self, message: object, /, *args: object, **fields: object) -> None:
@@ -175,7 +175,7 @@ class _LostLines:
             lines, self._lines = self._lines, 0
             what = f"{lines} log line{'s' if lines > 1 else ''} could not be written to {path}: {error.strerror or error}"
             with suppress(Exception):
-                self._warn(f"taskpilot: {what}; the run goes on. Free some space or check its permissions; warned once a minute")
+                self._warn(f"taskpilot: {what}; the run continues. Free some space or check its permissions; warned once a minute")
 
 
 class _LoguruHandler(logging.Handler):

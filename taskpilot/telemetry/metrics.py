@@ -21,7 +21,7 @@ from taskpilot.store.schedules import pauses_in_force
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One job as configured: its known label values, of which zeros are exported, and its limits."""
+    """One job as configured: its known label values, whose zeros are exported, and its limits."""
 
     name: str
     model: str | None = None
@@ -95,8 +95,8 @@ class _Histogram:
 class StoreCollector:
     """A collector for a prometheus_client registry: the numbers of a snapshot.
 
-    `unknown_as_nan`: a value that a job had and no longer has is NaN instead of absent. A push needs that: the gateway keeps the
-    last value of a metric that is no longer pushed.
+    `unknown_as_nan`: a value that a job had once and has not now is NaN instead of absent. A push needs that: the gateway keeps the
+    last value of a metric that is not pushed again.
     """
 
     def __init__(self, snapshot: Snapshot, jobs: Iterable[JobFacts] = (), *, unknown_as_nan: bool = False) -> None:
@@ -230,7 +230,7 @@ def exposition_of_server(scheduler: SchedulerCollector, *jobs: StoreCollector) -
 
 
 def registry_of(*collectors: StoreCollector | SchedulerCollector) -> Any:
-    """A prometheus_client registry of its own, without the process-wide metrics."""
+    """A new prometheus_client registry, without the process-wide metrics."""
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)

@@ -35,7 +35,7 @@ _RECORD_SHARE: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Where telemetry goes."""
+    """Where telemetry is sent."""
 
     state_dir: Path
     gateway_url: str | None = None
@@ -43,7 +43,7 @@ class Targets:
     collector: Collector | None = None
     """None: traces.jsonl only."""
     resource: Mapping[str, str] = field(default_factory=dict)
-    """Attributes of the spans' resource besides the store: service.name and others."""
+    """Further attributes of the spans' resource: service.name and others."""
     content: Content | None = None
     """None: no prompt, reply, argument or result is in the spans."""
 
@@ -133,7 +133,7 @@ def _write_files(
     now: Callable[[], datetime],
     due_at: datetime | None,
 ) -> Written:
-    """The spans that were written."""
+    """Writes traces.jsonl and metrics.json; gives the spans that were written."""
     written = Written()
     if run_id is not None:
         written = write_pending_traces(

@@ -1,4 +1,4 @@
-"""Makes values fit for a log: JSON types, bounded, with known secrets and what looks like a secret masked."""
+"""Converts values to bounded JSON types for a log, with known secrets and what looks like a secret masked."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 _MASK: Final = "***"
 _SECRET_MIN: Final = 8
-"""A shorter one is not masked: people give a local server `test`, `none` or `ollama` as its key, and these are ordinary words elsewhere."""
+"""A shorter one is not masked: the key of a local server is often `test`, `none` or `ollama`, which are ordinary words elsewhere."""
 _TEXT_MAX: Final = 8_192
 _ITEMS_MAX: Final = 256
 _DEPTH_MAX: Final = 8
@@ -37,7 +37,7 @@ class Redactor:
     """Converts any value to JSON types, with secrets masked and long texts cut."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {way for one in secrets if len(one) >= _SECRET_MIN for way in (one, json.dumps(one)[1:-1], quote(one, safe=""))}
+        known = {form for one in secrets if len(one) >= _SECRET_MIN for form in (one, json.dumps(one)[1:-1], quote(one, safe=""))}
         self._secrets = sorted(known, key=len, reverse=True)
 
     def hidden(self, text: str) -> str:
@@ -68,7 +68,7 @@ class Redactor:
         return text
 
     def named(self, name: str, text: str) -> str:
-        """The value of a field for a log: `***` where the name says that it is a secret."""
+        """The value of a field for a log: `***` where the name is that of a secret."""
         return _MASK if re.fullmatch(_MASKED_NAME, name) else self.text(text)
 
     def text(self, text: str) -> str:

@@ -24,7 +24,7 @@ def for_debian(webhook: str) -> str:
 def alertmanager(folder: Path, webhook: str) -> Iterator[str]:
     """Runs one until the block ends; gives its `host:port`. Its log is `folder/alertmanager.log`."""
     binary = require("prometheus-alertmanager", "prometheus-alertmanager")
-    # Who waits for company before an alert is told waits in seconds of a test instead of a night's.
+    # The times that an alert waits for others of its group, in seconds of a test.
     quick = re.sub(r"group_(wait|interval): \S+", r"group_\1: 1s", for_debian(webhook))
     (folder / "alertmanager.yml").write_text(quick)
     address = f"127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
-"""Servers that are no help: one that never answers, one that sends a byte now and then, one that answers what it is told to."""
+"""Bad servers: one that never answers, one that sends a byte now and then, one with a given answer."""
 
 import socket
 import threading
@@ -70,7 +70,7 @@ def answering(status: int, body: bytes = b"", *, headers: str = "", drip_body: b
 
 
 def _receive(plug: socket.socket, server: BadServer) -> None:
-    """Reads one request whole, as far as it tells its length."""
+    """Reads one request whole, by its Content-Length."""
     data = b""
     while b"\r\n\r\n" not in data:
         chunk = plug.recv(65536)

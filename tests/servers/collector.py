@@ -1,4 +1,4 @@
-"""A local OTLP receiver, over gRPC or HTTP with protobuf, that keeps the spans it gets, or answers as it is told."""
+"""A local OTLP receiver, over gRPC or HTTP with protobuf, that keeps the spans it gets, or gives a set answer."""
 
 import ssl
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Arize Phoenix, an OTLP backend of other people, where somebody asked for it: 70 s of installing, 850 MB, 45 s to its first start."""
+"""Arize Phoenix, an OTLP backend, where it is asked for: 70 s of installing, 850 MB, 45 s to its first start."""
 
 import json
 import os

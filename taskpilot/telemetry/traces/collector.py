@@ -77,7 +77,7 @@ def is_there(collector: Collector, *, seconds: float = PROBE_SECONDS) -> bool:
         socket.create_connection(address, timeout=seconds).close()
         return True
 
-    # In a thread: resolving a name has no time-out of its own.
+    # In a thread: resolving a name has no timeout.
     attempt = TimedCall(connect)
     return attempt.wait(seconds) and attempt.value is True
 

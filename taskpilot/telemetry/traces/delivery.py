@@ -82,19 +82,19 @@ def send_pending_traces(
     send = sender(collector)
     sending = _Sender(store, send, delivery, deadline, now)
     named = resource_of(store.deployment, store.store_id, resource or {})
-    go_on = True
-    while go_on and deadline.left > 0:
+    more = True
+    while more and deadline.left > 0:
         with store.write() as connection:
             claimed = claim_due_traces(connection, now(), until=now() + CLAIM, limit=_ATTEMPTS_MAX)
         found = [_attempt_spans(store, run_id, attempts, named, content) for run_id, attempts in claimed.items()]
-        go_on = bool(found) and sending.deliver(found)
+        more = bool(found) and sending.deliver(found)
     with store.read() as connection:
         delivery.pending = runs_with_undelivered_traces(connection)
     return delivery
 
 
 def _attempt_spans(store: Store, run_id: str, attempts: list[str], resource: Mapping[str, str], content: Content | None) -> _AttemptSpans:
-    """Without spans where the rows give none: they give none later either."""
+    """No spans where the rows are broken: they would fail again at each later try."""
     with store.read() as connection:
         record = record_to_deliver(connection, run_id, attempts, rows_max=ROWS_MAX, content=content is not None)
     try:
@@ -161,7 +161,7 @@ class _Sender:
 
 
 def _requests(found: list[_AttemptSpans]) -> Iterator[list[_AttemptSpans]]:
-    """Whole runs together, so many that one request holds them; a run that is larger goes alone."""
+    """Whole runs together, as many as fit into one request; a larger run has its own request."""
     request: list[_AttemptSpans] = []
     for one in found:
         if request and sum(len(other.spans) for other in request) + len(one.spans) > BATCH:

@@ -24,7 +24,7 @@ OLD_FILES: Final = 3
 BATCH: Final = 512
 """Spans in one line, and in one request to a collector: about 400 kB."""
 ROWS_MAX: Final = 20_000
-"""Steps, agents or decisions of one run that become spans; a larger journal is cut, and its root span says so."""
+"""Steps, agents or decisions of one run that become spans; a larger journal is cut, and its root span holds the number of rows left out."""
 _RUNS_MAX: Final = 20
 """How many other runs' pending spans one process writes."""
 
@@ -52,8 +52,8 @@ def write_pending_traces(
 ) -> Written:
     """Appends the spans of ended attempts that have none yet: of `run_id` first, then of others. Never raises.
 
-    `resource` has attributes besides the store's. From `due_at` on another process may send the spans to the collector; None: they are
-    sent to none. What could not be written stays pending.
+    `resource` adds attributes to the store's. From `due_at` on another process may send the spans to the collector; None: no process
+    sends them. What could not be written stays pending.
     """
     written = Written()
     try:

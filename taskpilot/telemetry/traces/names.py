@@ -27,7 +27,7 @@ OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
 TOOL_RESULT: Final = "gen_ai.tool.call.result"
 WORKFLOW: Final = "gen_ai.workflow.name"
-"""What semantic-conventions 1.41 calls a workflow's name; the GenAI conventions 0.1 call it the agent's, so a root span says both."""
+"""Semantic conventions 1.41 have this name for a workflow, the GenAI conventions 0.1 have the agent's; a root span has both."""
 ERROR_TYPE: Final = "error.type"
 
 INVOKE_WORKFLOW: Final = "invoke_workflow"
@@ -64,7 +64,7 @@ DECISION_ENGINE: Final = "taskpilot.decision.engine"
 
 
 def provider(model: str | None) -> str:
-    """Who answers: `offline` is ours; everything else speaks OpenAI's API, whoever runs it."""
+    """The provider that answers: `offline` is built in; every other model is asked through OpenAI's API."""
     return "taskpilot" if model == OFFLINE else "openai"
 
 

@@ -37,7 +37,7 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Another span of the same trace that one goes on from."""
+    """Another span of the same trace, which this one continues."""
 
     span_id: str
     attributes: Mapping[str, Value] = field(default_factory=dict)

@@ -58,7 +58,7 @@ class _Tree:
 
     def _root_span(self) -> Span:
         run = self._run
-        # While a later attempt runs, the run's own status does not say how the ones before it ended.
+        # While a later attempt runs, the run's status does not show how the earlier ones ended.
         status_row = self._record.attempts[-1] if self._record.is_at_work else run
         status = _status(status_row.status, status_row.reason_code)
         attributes = {
@@ -86,7 +86,7 @@ class _Tree:
         return self._span(f"attempt {row.number}", own, self._root, times, attributes, status, links=links)
 
     def _approvals_before(self, row: Any) -> list[Link]:
-        """The decisions of persons that this attempt is the first to go on from."""
+        """The decisions of persons that this attempt is the first to continue after."""
         since = max((other.started_at for other in self._record.ended if other.number < row.number), default=0)
         return [
             Link(span_id_of(one.id), {names.DECISION_ID: one.id, names.DECISION_STATUS: one.status})

@@ -9,7 +9,7 @@ from tests.acceptance.doctor.deployments import ASKING, Patient
 SUBJECTS = ("settings", "jobs", "policy", "store", "model", "prices", "gateway", "collector", "cron")
 
 
-def test_a_healthy_deployment_is_0_and_has_nothing_to_mend(deployment: Patient) -> None:
+def test_a_healthy_deployment_is_0_and_has_nothing_to_fix(deployment: Patient) -> None:
     found = deployment.diagnose()
     assert (found.code, found.bad) == (0, set())
     assert {"root.ok", "settings.ok", "jobs.ok", "policy.ok", "store.ok", "model.offline", "prices.ok"} <= set(found.findings)
@@ -87,7 +87,7 @@ def test_a_misspelt_variable_is_worth_a_warning(deployment: Patient) -> None:
 
 
 class TestJobs:
-    def test_each_broken_file_is_named_with_its_line_and_the_rest_is_told(self, deployment: Patient) -> None:
+    def test_each_broken_file_is_named_with_its_line_and_the_rest_is_listed(self, deployment: Patient) -> None:
         deployment.job("from taskpilot import job\n\n@job\ndef broken(ctx) -> str:\n    return (\n", name="broken")
         deployment.job("from taskpilot import RunContext, job\n@job\ndef odd(ctx: RunContext, n: int = 'x') -> None: ...\n", name="odd")
         # What a job file imports from beside it must leave no bytecode there.
@@ -100,7 +100,7 @@ class TestJobs:
         assert {"file": str(deployment.root / "jobs" / "broken.py"), "line": 5} in [one["facts"] for one in found.findings["jobs.broken"]]
         assert "odd.py: " in sentences[1]
         assert "taskpilot jobs validate" in found.findings["jobs.broken"][0]["fix"]
-        assert found.one("jobs.ok")["sentence"] == "2 sound: by_hand, good"
+        assert found.one("jobs.ok")["sentence"] == "2 valid: by_hand, good"
 
     def test_a_folder_that_is_gone_is_78(self, deployment: Patient) -> None:
         found = deployment.diagnose("--jobs", "nowhere")
@@ -135,7 +135,9 @@ class TestPrices:
     @pytest.mark.parametrize(
         ("options", "code", "exit_code"), [("", "prices.unknown", 1), (', budget=Budget(usd="1")', "prices.refuses-run", 78)]
     )
-    def test_a_model_without_a_price_is_told_with_what_follows(self, deployment: Patient, options: str, code: str, exit_code: int) -> None:
+    def test_a_model_without_a_price_is_reported_with_its_effect(
+        self, deployment: Patient, options: str, code: str, exit_code: int
+    ) -> None:
         deployment.job(ASKING.format(model="nobodys-model", options=options), name="asking")
         found = deployment.diagnose(environment={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"})
         assert found.bad == {code, "model.unreachable"}

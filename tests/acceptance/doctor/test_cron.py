@@ -45,7 +45,7 @@ def test_each_flaw_of_each_line_is_named(deployment: Patient) -> None:
     assert "crontab line 4 " in found.one("cron.no-root")["sentence"]
     assert f"--root {deployment.root}" in found.one("cron.no-root")["fix"]
     assert "crontab line 5 " in found.one("cron.percent")["sentence"]
-    assert found.one("cron.percent")["fix"] == "write \\% for each % of it"
+    assert found.one("cron.percent")["fix"] == "write \\% for each %"
     assert found.one("cron.not-quiet")["fix"] == "add --quiet to `run good`"
     assert found.one("cron.no-fire")["fix"] == "add --scheduled-for auto to `run good`"
     assert "crontab line 8 " in found.one("cron.no-schedule")["sentence"]

@@ -144,7 +144,7 @@ def test_a_stack_that_is_well_says_each_servers_version(stack: Stack) -> None:
     found = stack.until("prometheus.ok")
     assert (found.code, found.bad) == (0, set()), found.bad
     for subject, words in {
-        "prometheus": r"Prometheus \d+\.\d+.* has our numbers and 1 of our rules",
+        "prometheus": r"Prometheus \d+\.\d+.* has our metrics and 1 of our rules",
         "pushgateway": r"Pushgateway \d+\.\d+",
         "alertmanager": r"Alertmanager \d+\.\d+",
         "jaeger": r"Jaeger v2\.21\.0 .* has traces of taskpilot",
@@ -203,7 +203,7 @@ def test_a_prometheus_that_renames_our_labels_and_a_rule_that_fails(stack: Stack
     assert found.bad == {"prometheus.labels", "prometheus.rule-fails"}
 
 
-def test_an_alertmanager_that_tells_nobody(stack: Stack, tmp_path: Path) -> None:
+def test_an_alertmanager_without_a_receiver(stack: Stack, tmp_path: Path) -> None:
     with alertmanager(tmp_path, SILENT) as url:
         found = stack.look(alertmanager=url)
     assert (found.code, found.bad) == (1, {"alertmanager.no-receiver"})
@@ -233,7 +233,7 @@ def test_an_elasticsearch_that_asks_for_a_password_is_told_how_and_keeps_it_to_i
     assert b"Authorization: Basic" in server.received[0]
 
 
-def test_a_gateway_that_nobody_pushes_to_and_what_nobody_got(deployment: Patient, stack: Stack, gateway: Pushgateway) -> None:
+def test_a_gateway_without_pushes_and_what_is_not_delivered(deployment: Patient, stack: Stack, gateway: Pushgateway) -> None:
     deployment.environment["TASKPILOT_PUSHGATEWAY_URL"] = f"http://127.0.0.1:{free_port()}"
     assert deployment("run", "by_hand", "--quiet").code == 0
     deployment.sql("UPDATE attempts SET traces_due_at = 5")

@@ -122,7 +122,7 @@ def test_what_a_kill_leaves_is_no_fault(deployment: Patient, spoil: Callable[[Pa
     assert (found.code, found.bad) == (0, set())
 
 
-def test_a_lock_that_is_held_is_told_with_its_holder(deployment: Patient) -> None:
+def test_a_lock_that_is_held_is_reported_with_its_holder(deployment: Patient) -> None:
     line = [sys.executable, "-c", WRITER, str(deployment.state_dir / DB), "holds"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -180,7 +180,7 @@ class TestADisk:
         subprocess.run(["mount", "-o", "remount,ro", str(deployment.state_dir)], check=True)
         found = deployment.diagnose()
         assert (found.code, found.bad) == (1, {"store.read-only"})
-        assert "writable for us" in found.one("store.read-only")["fix"]
+        assert "writable for this user" in found.one("store.read-only")["fix"]
 
 
 class TestAnotherUsers:

@@ -21,7 +21,7 @@ Make = Callable[..., AbstractContextManager[Received]]
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of localhost, and vouched for by nobody but itself."""
+    """A self-signed certificate of localhost."""
     folder = tmp_path_factory.mktemp("certificate")
     files = folder / "certificate.pem", folder / "key.pem"
     command = [require("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
@@ -68,7 +68,7 @@ def test_a_collector_that_is_no_help_is_left_in_time_and_quietly(
     assert capfd.readouterr() == ("", "")
 
 
-def test_nobody_at_the_endpoint_is_seen_at_once() -> None:
+def test_an_endpoint_without_a_server_is_noticed_at_once() -> None:
     start = own_seconds()
     with dead() as server:
         assert not is_there(Collector(server.url, "grpc"))

@@ -70,7 +70,7 @@ def test_runs_that_a_dead_collector_missed_arrive_once_with_their_true_times(sto
 
 
 @pytest.mark.parametrize(("protocol", "make"), BOTH)
-def test_what_a_collector_rejects_of_a_request_is_told_and_not_sent_again(store: Store, home: Path, protocol: str, make: Make) -> None:
+def test_what_a_collector_rejects_of_a_request_is_reported_and_not_sent_again(store: Store, home: Path, protocol: str, make: Make) -> None:
     missed(store, home, 3)
     with make() as received:
         received.rejects = 1
@@ -160,7 +160,7 @@ def test_four_deliverers_at_once_send_nothing_twice(store: Store, home: Path) ->
     assert len({span.span_id for span in received.spans}) == len(received.spans) == 200
 
 
-def test_a_run_that_goes_on_meanwhile_has_its_first_attempt_delivered(store: Store, home: Path) -> None:
+def test_a_run_that_continues_meanwhile_has_its_first_attempt_delivered(store: Store, home: Path) -> None:
     (run_id,) = missed(store, home, 1)
     with store.write() as connection:
         connection.execute(tables.runs.update().where(tables.runs.c.id == run_id).values(status="running", attempts=2))

@@ -28,7 +28,7 @@ TRIAGE = JobFacts("triage", model="gpt-4o", agents=("planner",))
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
-    """A Pushgateway; each test has a deployment of its own in it."""
+    """A Pushgateway; each test has its own deployment in it."""
     with pushgateway(tmp_path_factory.mktemp("pushgateway")) as running:
         yield running
 
@@ -111,7 +111,7 @@ def test_a_change_that_comes_while_a_push_is_under_way_is_still_pending(home: Pa
     with answering(200) as server:
         version = job_state(store).version
         with store.write() as connection:
-            totals.touch(connection, "triage")
+            totals.mark_dirty(connection, "triage")
         result = Gateway(store, server.url, home, now=busy_clock).push(TRIAGE, seconds=5)
         assert result == PushResult(delivered=True, pending=False)
         assert job_state(store).pushed_version == version + 1
@@ -169,7 +169,7 @@ def test_the_head_of_an_answer_is_enough(home: Path, store: Store) -> None:
         assert Gateway(store, server.url, home).push(TRIAGE, seconds=5).delivered
 
 
-def test_a_password_in_the_url_is_sent_but_never_told(home: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_url_is_sent_but_never_shown(home: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     finished_run(store)
     with answering(403) as server:
@@ -218,7 +218,7 @@ def test_a_change_that_another_process_pushed_meanwhile_is_not_pushed_again(home
         assert len(server.received) == 3
 
 
-def test_what_is_pending_is_pushed_by_whoever_comes_next(home: Path, gateway: Pushgateway) -> None:
+def test_what_is_pending_is_pushed_by_the_next_process(home: Path, gateway: Pushgateway) -> None:
     store = opened(home, "owing")
     for job in ("triage", "digest", "housekeeping"):
         finished_run(store, job)
@@ -248,7 +248,7 @@ def test_a_push_without_facts_leaves_the_limits_as_they_were(home: Path, gateway
     Gateway(store, gateway.url, home).push_pending(lambda _job: None, seconds=5)
     assert gateway.value("taskpilot_runs_total", deployment="limits", status="succeeded") == 2
     assert gateway.value("taskpilot_job_next_fire_timestamp_seconds", deployment="limits") == NOON.timestamp()
-    # A schedule that was taken away must not look overdue for ever.
+    # A schedule that was taken away must not look overdue.
     Gateway(store, gateway.url, home).push(JobFacts("triage"), seconds=5)
     gone = gateway.value("taskpilot_job_next_fire_timestamp_seconds", deployment="limits")
     assert gone is not None
@@ -279,14 +279,15 @@ def test_a_group_is_deleted(home: Path, gateway: Pushgateway) -> None:
     store.close()
 
 
-def test_a_gateway_that_says_nonsense_is_unreachable_not_a_crash() -> None:
+def test_a_gateway_with_a_nonsense_answer_counts_as_unreachable() -> None:
     for body in (b"<html>", b"[]", b'{"data": 3}', b'{"data": [3, {"labels": {}}]}'):
         with answering(200, body) as server:
             if body.startswith(b'{"data": ['):
                 assert foreign_store(server.url, "d", "j", "s") is None
             else:
-                with pytest.raises(GatewayUnreachable, match="TASKPILOT_PUSHGATEWAY_URL"):
+                with pytest.raises(GatewayUnreachable, match="gave no usable answer") as refused:
                     foreign_store(server.url, "d", "j", "s")
+                assert "TASKPILOT_PUSHGATEWAY_URL" in (refused.value.hint or "")
 
 
 def test_the_gateway_accepts_every_metric_and_keeps_its_consistency(home: Path, gateway: Pushgateway) -> None:

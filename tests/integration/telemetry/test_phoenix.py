@@ -58,6 +58,10 @@ def test_what_a_dead_backend_missed_is_there_once_and_understood(store: Store, h
     times = spans["invoke_workflow triage"]
     assert datetime.fromisoformat(times["start_time"]) == began
     assert datetime.fromisoformat(times["end_time"]) == began + timedelta(seconds=10)
-    told = spans["chat gpt-4o"]["attributes"]
-    assert (told["llm.token_count.prompt"], told["llm.token_count.completion"], told["llm.model_name"]) == (1200, 30, "gpt-4o")
-    assert told["llm.token_count.prompt_details.cache_read"] == 1024
+    attributes = spans["chat gpt-4o"]["attributes"]
+    assert (attributes["llm.token_count.prompt"], attributes["llm.token_count.completion"], attributes["llm.model_name"]) == (
+        1200,
+        30,
+        "gpt-4o",
+    )
+    assert attributes["llm.token_count.prompt_details.cache_read"] == 1024

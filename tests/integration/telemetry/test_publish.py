@@ -1,4 +1,4 @@
-"""All telemetry of one run: what arrives, and that nobody waits for who does not answer."""
+"""All telemetry of one run: what arrives, and that no server without an answer is waited for."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ TRIAGE = JobFacts("triage", model="gpt-4o")
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
-    """A Pushgateway; each test has a deployment of its own in it."""
+    """A Pushgateway; each test has its own deployment in it."""
     with pushgateway(tmp_path_factory.mktemp("pushgateway")) as running:
         yield running
 
@@ -66,12 +66,12 @@ def test_everything_arrives_where_everybody_listens(home: Path, gateway: Pushgat
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("bad", [dead, hanging, dripping])
-def test_nobody_is_waited_for_longer_than_half_a_second(
+def test_no_server_is_waited_for_longer_than_half_a_second(
     home: Path, store: Store, protocol: str, bad: Callable[[], AbstractContextManager[Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with bad() as server:
         targets = Targets(home, server.url, Collector(server.url, protocol))
-        # The first time pays the imports, which are not counted: they cost the same where somebody listens.
+        # The first time pays the imports, which are not counted: they cost the same where a server listens.
         publish(store, targets, finished_run(store), TRIAGE)
         run_id = finished_run(store)
         start = time.monotonic()

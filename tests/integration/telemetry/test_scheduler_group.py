@@ -19,7 +19,7 @@ NOWHERE = "http://127.0.0.1:9"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def test_the_group_says_who_is_awake_and_what_there_is_to_do(home: Path, store: Store, tmp_path: Path) -> None:
+def test_the_group_holds_the_last_tick_and_the_running_and_queued_runs(home: Path, store: Store, tmp_path: Path) -> None:
     finished_run(store, status="running")
     finished_run(store)
     with pushgateway(tmp_path) as gateway:
@@ -48,9 +48,9 @@ def test_the_last_scheduler_takes_the_group_along_when_it_ends_and_one_beside_an
         assert Gateway(store, gateway.url, home).push_scheduler(seconds=10).delivered
         Gateway(store, gateway.url, home, now=lambda: NOON).delete_scheduler(seconds=5)
         assert "taskpilot_scheduler_last_tick" in gateway.metrics()
-        told = {"lag": timedelta(0), "jobs": 1, "broken": (), "error": None}
+        row = {"lag": timedelta(0), "jobs": 1, "broken": (), "error": None}
         with store.write() as connection:
-            tick(connection, scheduler_id, now=NOON, state=SchedulerState.STOPPED, **told)
+            tick(connection, scheduler_id, now=NOON, state=SchedulerState.STOPPED, **row)
         Gateway(store, gateway.url, home, now=lambda: NOON).delete_scheduler(seconds=5)
         assert gateway.forgets("taskpilot_scheduler_last_tick")
 

@@ -38,6 +38,6 @@ def test_a_survey_tells_every_problem_and_keeps_what_is_sound(root: Path) -> Non
     assert (found.settings.model, found.settings.log_level, found.settings.lease_seconds) == ("m", "INFO", 30.0)
 
 
-def test_a_variable_that_looks_like_ours_and_sets_nothing_is_a_stranger() -> None:
+def test_a_variable_with_our_prefix_that_sets_nothing_is_unknown() -> None:
     around = surroundings({"PATH": "/bin", "TASKPILOT_MODELL": "x", "TASKPILOT_MODEL": "m", "TASKPILOT_DATABASE_URL": "x", "OTHER": "x"})
-    assert (around.path, around.home, around.strangers) == ("/bin", None, ("TASKPILOT_MODELL",))
+    assert (around.path, around.home, around.unknown) == ("/bin", None, ("TASKPILOT_MODELL",))

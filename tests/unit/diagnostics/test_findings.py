@@ -1,12 +1,16 @@
 """The codes of the doctor: stable in their form, and what each means for the exit status."""
 
+import ast
 import re
+from pathlib import Path
+from string import Formatter
 
 import pytest
 
+from taskpilot import diagnostics
 from taskpilot.diagnostics import Code, Diagnosis, Finding, Level
 from taskpilot.diagnostics.examination import _LOCAL, _ORDER, _REMOTE
-from taskpilot.diagnostics.findings import unchecked
+from taskpilot.diagnostics.findings import found, unchecked
 from taskpilot.diagnostics.stack import STACK
 from taskpilot.domain.exits import ExitCode
 
@@ -17,11 +21,36 @@ def test_every_code_is_a_subject_and_a_word() -> None:
         assert code.partition(".")[0] in {*_ORDER, *STACK}
 
 
-def test_every_subject_is_looked_at_and_may_say_that_it_was_not_checked() -> None:
+def test_every_subject_is_checked_or_reported_as_unchecked() -> None:
     assert {"root", *_LOCAL, *_REMOTE} == set(_ORDER)
     for subject in (*_LOCAL, *_REMOTE, *STACK):
         finding = unchecked(subject, "no reason")
         assert (finding.subject, finding.level, finding.sentence) == (subject, Level.WARNING, "not checked: no reason")
+
+
+def test_a_finding_fills_its_sentence_and_keeps_its_facts() -> None:
+    finding = found(Code.STORE_DIR_OWNER, path=Path("/a b"), owner=7, uid=8)
+    assert finding.sentence == "the state dir /a b belongs to uid 7, not to this user"
+    assert finding.fix.startswith("chown -R 8 '/a b', or run as that user")
+    assert finding.facts == {"path": "/a b", "owner": 7, "uid": 8}
+
+
+def test_text_of_another_module_is_shown_as_it_is_and_is_no_fact() -> None:
+    finding = found(Code.ROOT_INVALID, error="bad {brace}", fix="good {brace}")
+    assert (finding.sentence, finding.fix, finding.facts) == ("bad {brace}", "good {brace}", {})
+
+
+def test_every_finding_is_made_with_the_facts_that_its_sentence_names() -> None:
+    made = 0
+    for file in Path(diagnostics.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name("found"), args=[ast.Attribute(value=ast.Name("Code"), attr=name)]):
+                    code = Code[name]
+                    needed = {field for text in (code.sentence, code.fix) for _, field, *_ in Formatter().parse(text) if field}
+                    assert needed <= {keyword.arg for keyword in node.keywords}, f"{file.name}:{node.lineno}"
+                    made += 1
+    assert made > 50
 
 
 def test_only_errors_change_the_exit_status() -> None:

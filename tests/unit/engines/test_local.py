@@ -31,7 +31,7 @@ def start(order):
     if order.job == "raises":
         raise SystemError("a supervisor that fails")
     if order.job == "busy":
-        raise StoreBusy("somebody has it")
+        raise StoreBusy("another process has it")
     if order.job == "broken":
         raise StoreError("it is gone")
     if order.job == "waits":
@@ -86,7 +86,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Whether it runs; one that has ended and that nobody has waited for does not."""
+    """Whether it runs; one that has ended and is not reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_an_order_becomes_a_supervisor_of_its_own_session_and_its_end_is_told(yard: Yard) -> None:
+def test_an_order_becomes_a_supervisor_in_its_own_session_and_its_end_is_reported(yard: Yard) -> None:
     yard.engine.start()
     assert yard.engine.wait_ready(SECONDS)
     yard.engine.submit(StartOrder("short", datetime(2026, 11, 23, 7, tzinfo=UTC)))
@@ -111,8 +111,8 @@ def test_an_order_becomes_a_supervisor_of_its_own_session_and_its_end_is_told(ya
     assert yard.ended.acquire(timeout=SECONDS)
     pids = yard.wait_for("short", 2)
     wait_until(lambda: yard.engine.living == 0)
-    told = sorted(text.split(" ", 1)[1] for text in yard.marks("short").values())
-    assert told == ["2026-11-23 07:00:00+00:00 None", "None one"]
+    marks = sorted(text.split(" ", 1)[1] for text in yard.marks("short").values())
+    assert marks == ["2026-11-23 07:00:00+00:00 None", "None one"]
     assert {int(text.split()[0]) for text in yard.marks("short").values()} == set(pids)
     assert yard.engine.pid not in pids
 
@@ -140,7 +140,7 @@ def test_what_meets_a_busy_store_is_given_back_and_what_meets_a_broken_one_is_no
     assert yard.lost == [StartOrder("busy")]
     assert sorted(capfd.readouterr().err.splitlines()) == [
         "taskpilot: broken could not be started: it is gone",
-        "taskpilot: busy could not be started: somebody has it",
+        "taskpilot: busy could not be started: another process has it",
     ]
 
 
@@ -173,14 +173,14 @@ def test_a_killed_fork_server_is_started_again_and_its_supervisors_live_on(yard:
     assert first is not None
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: yard.engine.pid is None)
-    # Not at once where it had lived for less than a second: the order is kept by whoever gave it.
+    # Not at once where it ran for less than a second: the caller keeps the order.
     wait_until(lambda: yard.takes(StartOrder("short")))
     yard.wait_for("short")
     assert yard.engine.pid not in (None, first)
     assert lives(waits)
 
 
-def test_supervisors_of_a_fork_server_that_is_gone_are_not_waited_for(yard: Yard) -> None:
+def test_supervisors_of_a_fork_server_that_died_are_not_waited_for(yard: Yard) -> None:
     yard.engine.start()
     yard.engine.submit(StartOrder("waits"))
     yard.wait_for("waits")

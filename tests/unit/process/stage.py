@@ -1,4 +1,4 @@
-"""A supervisor in a process of its own: `python stage.py '{"job": ..., "folder": ...}'` prints the ending as JSON."""
+"""A supervisor in its own process: `python stage.py '{"job": ..., "folder": ...}'` prints the ending as JSON."""
 
 # ruff: noqa: T201, PTH208 - a job prints, and counts what /proc lists
 import ctypes
@@ -111,7 +111,7 @@ def fork_bomb() -> int:
 
 
 def daemon() -> int:
-    """Forks twice, each time into a session of its own, and ignores SIGTERM."""
+    """Forks twice, each time into a new session, and ignores SIGTERM."""
     if os.fork() == 0:
         os.setsid()
         if os.fork():

@@ -12,7 +12,7 @@ Start = Callable[..., Any]
 
 
 @pytest.mark.parametrize(("job", "status"), [("exit0", 0), ("exit3", 3), ("os_exit", 5)])
-def test_an_exit_status_is_told(play: Start, job: str, status: int) -> None:
+def test_an_exit_status_is_returned(play: Start, job: str, status: int) -> None:
     ending = play(job).ending()
     assert (ending["cause"], ending["exit_status"], ending["signal"]) == ("exited", status, None)
 
@@ -35,7 +35,7 @@ def test_a_segfault_is_signaled_and_leaves_the_python_stack_in_the_output(play: 
     assert b"segfault" in played.output
 
 
-def test_binary_output_and_lone_surrogates_harm_nobody(play: Start) -> None:
+def test_binary_output_and_lone_surrogates_do_no_harm(play: Start) -> None:
     played = play("print_binary")
     assert played.ending()["exit_status"] == 0
     assert bytes(range(256)) in played.output

@@ -53,7 +53,7 @@ def test_an_earlier_boot_of_this_machine_is_gone(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("host", ["localhost", "db7/pid:[4026532281]"])
-def test_another_boot_of_a_host_without_a_name_of_its_own_is_not_certain(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_another_boot_of_a_host_with_a_common_name_is_not_certain(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setattr(owner, "_host", lambda: host)
     assert not is_gone(Owner(host=host, boot_id="another", pid=1, process_start=1))
 
@@ -66,6 +66,6 @@ def test_another_machine_is_never_certain(sleeper: subprocess.Popen[bytes]) -> N
     assert not is_gone(replace(elsewhere, boot_id="another"))
 
 
-def test_a_pid_that_names_nobody_is_not_certain() -> None:
+def test_a_pid_that_names_no_process_is_not_certain() -> None:
     assert not is_gone(replace(current_owner(), pid=0))
     assert not is_gone(replace(current_owner(), pid=-1))

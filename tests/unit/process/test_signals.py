@@ -1,4 +1,4 @@
-"""A supervisor that is told to stop."""
+"""A supervisor that gets a signal to stop."""
 
 import signal
 import time

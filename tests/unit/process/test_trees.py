@@ -32,7 +32,7 @@ def test_what_a_job_leaves_behind_is_killed_when_it_exits(play: Start) -> None:
 
 
 @pytest.mark.parametrize("job", ["daemon", "daemon_and_sleep"])
-def test_a_daemon_in_a_session_of_its_own_that_ignores_sigterm_is_gone(play: Start, job: str) -> None:
+def test_a_daemon_in_its_own_session_that_ignores_sigterm_is_killed(play: Start, job: str) -> None:
     played = play(job, deadline=2.0)
     ending = played.ending()
     assert ending["cause"] == ("exited" if job == "daemon" else "deadline")
@@ -40,7 +40,7 @@ def test_a_daemon_in_a_session_of_its_own_that_ignores_sigterm_is_gone(play: Sta
     assert not played.lives("descendant0")
 
 
-def test_strangers_children_survive(play: Start, tmp_path: Path) -> None:
+def test_children_of_another_command_survive(play: Start, tmp_path: Path) -> None:
     names = [tmp_path / name for name in ("child", "orphan", "leader")]
     played = play("daemon_and_sleep", prefix=("bash", "-c", STRANGERS, *map(str, names)), deadline=2.0)
     ending = played.ending()
@@ -48,7 +48,7 @@ def test_strangers_children_survive(play: Start, tmp_path: Path) -> None:
     try:
         assert ending["cause"] == "deadline"
         assert not played.lives("descendant0")
-        # The orphan was adopted while the job ran, and is in nobody's way all the same.
+        # The orphan was adopted while the job ran, and does no harm.
         assert [played.lives(name.name) for name in names] == [True, True, True]
     finally:
         for pid in pids:
@@ -68,7 +68,7 @@ def test_orphans_that_end_early_are_not_kept_as_zombies(play: Start) -> None:
     assert played.output == b"children 1\n"
 
 
-def test_a_fork_bomb_is_gone(play: Start, tmp_path: Path) -> None:
+def test_a_fork_bomb_is_killed(play: Start, tmp_path: Path) -> None:
     played = play("fork_bomb", deadline=1.0, grace=0.0)
     ending = played.ending()
     assert (ending["cause"], ending["children_left"]) == ("deadline", [])

@@ -111,7 +111,7 @@ def test_a_restart_after_an_hour_catches_up_once_and_staggered(keep: Keep) -> No
         assert keeper.outcomes(job) == {NOON + 30 * MINUTE: "started"}
 
 
-def test_everything_is_caught_up_where_the_job_says_so_up_to_its_limit(keep: Keep) -> None:
+def test_everything_is_caught_up_where_the_job_is_so_configured_up_to_its_limit(keep: Keep) -> None:
     keeper = keep(every_one='schedule=cron("*/10 * * * *"), catch_up="all", catch_up_window="2h", catch_up_limit=4, catch_up_stagger="1s"')
     keeper.ticks(MINUTE)
     keeper.passes(HOUR + 4 * MINUTE)
@@ -148,7 +148,7 @@ def test_a_state_copy_taken_to_tomorrow_catches_up_once_and_starts_nothing_twice
         copy.close()
 
 
-def test_a_sleep_is_told_once_although_the_first_claim_after_it_fails(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sleep_is_recorded_once_although_the_first_claim_after_it_fails(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(hourly='schedule=cron("30 * * * *"), catch_up_window="10m"')
     keeper.ticks(MINUTE)
     keeper.passes(HOUR)

@@ -75,7 +75,7 @@ def test_schedules_are_added_changed_and_removed_while_the_clock_runs(listener: 
     listener.set_schedules()
 
 
-def test_a_clock_that_was_not_started_wakes_nobody(listener: Listener) -> None:
+def test_a_clock_that_was_not_started_wakes_no_thread(listener: Listener) -> None:
     listener.set_schedules(every("1s"))
     listener.clock.call_every(SECOND, lambda: None, name="work")
     listener.clock.stop()
@@ -111,7 +111,7 @@ def test_regular_work_and_a_moment_are_called(listener: Listener) -> None:
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, -10 * SECOND])
-def test_it_goes_on_within_seconds_after_the_wall_clock_was_set(
+def test_it_continues_within_seconds_after_the_wall_clock_was_set(
     listener: Listener, monkeypatch: pytest.MonkeyPatch, step: timedelta
 ) -> None:
     listener.clock.call_every(SECOND, lambda: None, name="work")

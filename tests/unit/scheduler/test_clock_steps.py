@@ -45,7 +45,7 @@ def test_an_hour_back_is_noted_and_no_fire_comes_twice_or_is_lost(keep: Keep) ->
     assert keeper.outcomes("hourly") == dict.fromkeys([NOON + HOUR, NOON + 2 * HOUR], "started")
 
 
-def test_a_scheduler_goes_on_with_its_duties_after_the_clock_went_back(keep: Keep) -> None:
+def test_a_scheduler_continues_its_regular_work_after_the_clock_was_set_back(keep: Keep) -> None:
     keeper = keep(hourly='schedule=cron("0 * * * *")')
     keeper.ticks(65 * MINUTE)
     keeper.clock.advance(-HOUR)

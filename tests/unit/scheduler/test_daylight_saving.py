@@ -132,7 +132,7 @@ def test_each_fire_of_the_night_has_exactly_its_outcome(keep: Keep, name: str) -
 
 
 def test_a_frozen_clock_is_the_only_one_that_is_asked(tmp_path: Path) -> None:
-    """The same by the wall clock: whoever asked another one would see a time that is not of this night."""
+    """The same by the wall clock: another clock would show a time that is not in this night."""
     root = make_root(tmp_path, fixed='schedule=cron("30 2 * * *", timezone="Europe/Berlin")', often='schedule=every("1m")')
     start = datetime(2026, 10, 25, 0, 29, 50, tzinfo=UTC)
     with freeze_time(start) as frozen:

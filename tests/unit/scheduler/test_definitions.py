@@ -31,7 +31,7 @@ def test_a_changed_schedule_holds_from_then_on_and_catches_up_nothing(keep: Keep
     keeper = keep(job_a=MINUTELY)
     keeper.ticks(MINUTE)
     write_jobs(keeper.root, "timed", job_a='schedule=every("20s")')
-    # A whole file of the same second and size would be told apart by its time.
+    # A whole file of the same second and size would differ by its time.
     keeper.ticks(MINUTE, every=5 * SECOND)
     assert keeper.outcomes("job_a") == {NOON + MINUTE: "started"} | {NOON + MINUTE + 20 * SECOND * n: "started" for n in (1, 2, 3)}
     assert keeper.rows("SELECT schedule FROM past_schedules")[0]["schedule"] == "every 1m"
@@ -54,7 +54,7 @@ def test_a_broken_file_blocks_its_own_fires_and_no_others(keep: Keep) -> None:
     assert sum("broken job file" in line for line in keeper.log.lines) == 1
 
 
-def test_a_removed_job_wakes_nobody_and_its_schedule_ends(keep: Keep) -> None:
+def test_a_removed_job_causes_no_wake_up_and_its_schedule_ends(keep: Keep) -> None:
     keeper = keep(stays=MINUTELY)
     write_jobs(keeper.root, "other", goes='schedule=cron("* * * * *")')
     keeper.ticks(MINUTE, every=5 * SECOND)
@@ -102,7 +102,7 @@ def test_what_it_knows_of_the_files_is_in_the_record(keep: Keep) -> None:
     assert "bad.py:1: ZeroDivisionError" in row["broken"]
 
 
-def test_a_watch_tells_every_kind_of_change_once(tmp_path: Path) -> None:
+def test_a_watch_reports_every_kind_of_change_once(tmp_path: Path) -> None:
     folder = tmp_path / "jobs"
     watch = FolderWatch(folder)
     assert watch.changed()

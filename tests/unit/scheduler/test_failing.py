@@ -52,7 +52,7 @@ def test_an_error_is_in_the_record_until_it_is_over(keep: Keep) -> None:
     assert _error(keeper) is None
 
 
-def test_a_fire_that_was_late_since_ticks_failed_says_so(keep: Keep) -> None:
+def test_a_fire_that_was_late_since_ticks_failed_records_the_reason(keep: Keep) -> None:
     keeper = keep(settings=QUICKLY, tens='schedule=every("10s"), catch_up="skip"')
     with locked(keeper.deployment.store.path):
         keeper.ticks(MINUTE, every=20 * SECOND)

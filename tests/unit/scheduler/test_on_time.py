@@ -91,7 +91,7 @@ def test_a_skipped_fire_publishes_its_job_and_no_other(keep: Keep) -> None:
     assert keeper.changed == {"busy"}
 
 
-def test_jobs_of_one_schedule_may_have_come_to_different_times(keep: Keep) -> None:
+def test_jobs_of_one_schedule_may_have_different_cursors(keep: Keep) -> None:
     keeper = keep(behind='schedule=every("1m")', ahead='schedule=every("1m")')
     with keeper.deployment.store.write() as connection:
         schedules.move_cursors(connection, ["ahead"], NOON + 3 * MINUTE)
@@ -100,7 +100,7 @@ def test_jobs_of_one_schedule_may_have_come_to_different_times(keep: Keep) -> No
     assert list(keeper.outcomes("ahead")) == [NOON + MINUTE * n for n in range(4, 6)]
 
 
-def test_only_the_jobs_whose_schedule_is_due_are_looked_at(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_jobs_whose_schedule_is_due_are_claimed(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(minutely='schedule=cron("* * * * *")', same='schedule=cron("* * * * *")', hourly='schedule=every("1h")')
     asked: list[object] = []
     claim_due = Fires.claim_due

@@ -139,7 +139,7 @@ def test_a_sleep_that_could_not_be_recorded_at_first_is_recorded_later(ticked: T
     assert (facts["unseen"], facts["asleep_since"]) == ("asleep", "2026-11-23T12:00:00Z")
 
 
-def test_what_a_scheduler_cannot_do_stands_in_the_record_until_it_can(ticked: Ticked) -> None:
+def test_an_error_of_a_scheduler_stays_in_its_row_until_it_works_again(ticked: Ticked) -> None:
     ticked.tick(after=0)
     ticked.engine.down = True
     ticked.tick(after=3600)

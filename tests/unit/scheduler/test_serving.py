@@ -41,7 +41,7 @@ class Fleet:
 
 
 class Manager:
-    """Hears what is told to a service manager."""
+    """Receives what is sent to a service manager."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -174,7 +174,7 @@ def test_a_second_signal_cuts_the_drain_short(server: Callable[..., Server]) -> 
     assert time.monotonic() - began < 30
 
 
-def test_a_draining_server_claims_nothing_and_says_so(server: Callable[..., Server]) -> None:
+def test_a_draining_server_claims_nothing_and_reports_its_state(server: Callable[..., Server]) -> None:
     one = server(living=1)
     seen: list[str] = []
 
@@ -234,21 +234,21 @@ def test_sighup_reads_the_jobs_again_and_ends_nothing(server: Callable[..., Serv
     assert read == [True, True]
 
 
-def test_an_error_is_told_to_the_service_manager_which_is_not_alarmed(server: Callable[..., Server], manager: Manager) -> None:
+def test_an_error_is_reported_to_the_service_manager_without_an_alarm(server: Callable[..., Server], manager: Manager) -> None:
     one = server()
     one.keeper.scheduler._watch = SimpleNamespace(changed=lambda: 1 / 0)  # type: ignore[assignment]
     one.serving.run(ready=term)
     assert manager.heard()[0] == "WATCHDOG=1\nSTATUS=ZeroDivisionError: division by zero"
 
 
-def test_it_tells_how_long_ago_its_last_tick_was(server: Callable[..., Server]) -> None:
+def test_it_knows_how_long_ago_its_last_tick_was(server: Callable[..., Server]) -> None:
     one = server()
     assert 0 <= one.serving.seconds_since_tick() < 60
 
 
 def test_a_notifier_without_an_address_or_a_listener_is_quiet(tmp_path: Path) -> None:
     Notifier(None).send("READY=1")
-    Notifier(str(tmp_path / "nobody")).send("READY=1")
+    Notifier(str(tmp_path / "absent")).send("READY=1")
 
 
 def test_a_notifier_reaches_an_abstract_socket(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_telemetry_pushes_at_the_start_after_a_change_and_at_the_end() -> None:
     assert order == ["first", "push", "push", "push"]
 
 
-def test_telemetry_goes_on_after_a_push_that_fails() -> None:
+def test_telemetry_continues_after_a_push_that_fails() -> None:
     pushed = threading.Semaphore(0)
 
     def fails() -> None:

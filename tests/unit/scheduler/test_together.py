@@ -1,4 +1,4 @@
-"""Several schedulers on one store, turned in an order that nobody chose: each fire has one outcome, and one start at most."""
+"""Several schedulers on one store, called in random order: each fire has one outcome, and one start at most."""
 
 import random
 from collections import Counter
@@ -31,9 +31,9 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("keepers", [2, 3])
-def test_each_fire_has_one_outcome_whoever_ticks(keep: Keep, keepers: int) -> None:
+def test_each_fire_has_one_outcome_with_any_order_of_schedulers(keep: Keep, keepers: int) -> None:
     seed = random.SystemRandom().randrange(1_000_000)
-    print(f"seed {seed}")  # noqa: T201 - a failure is told with it.
+    print(f"seed {seed}")  # noqa: T201 - it reproduces a failure.
     chance = random.Random(seed)
     first = keep(start=False, settings="max_concurrent_runs = 3\n", **JOBS)
     all_of_them = [first, *(Keeper(first.root, clock=first.clock) for _ in range(keepers - 1))]

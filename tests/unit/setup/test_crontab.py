@@ -1,4 +1,4 @@
-"""Crontab lines: the job's own times, absolute paths, and a refusal of all that cron cannot say."""
+"""Crontab lines: the job's own times, absolute paths, and a refusal of what cron cannot express."""
 
 import shlex
 from dataclasses import replace
@@ -42,7 +42,7 @@ def command(places: Places) -> str:
     return line[21:]
 
 
-def test_a_line_has_the_jobs_times_and_says_every_path(places: Places) -> None:
+def test_a_line_has_the_jobs_times_and_every_path(places: Places) -> None:
     (line,) = crontab_lines(spec(cron("0 7 * * mon-fri", timezone=BERLIN)), places, now=NOW)
     assert line == (
         "0 7 * * 1-5          "
@@ -51,7 +51,7 @@ def test_a_line_has_the_jobs_times_and_says_every_path(places: Places) -> None:
     )
 
 
-def test_where_state_and_jobs_lie_elsewhere_the_line_says_so(places: Places) -> None:
+def test_where_state_and_jobs_lie_elsewhere_the_line_names_them(places: Places) -> None:
     places = replace(places, state_dir=Path("/var/lib/tp"), names_state_dir=True, jobs_dir=Path("/srv/jobs"), names_jobs_dir=True)
     assert " --root /home/me/taskpilot --home /var/lib/tp --jobs /srv/jobs run one " in command(places)
 
@@ -75,18 +75,18 @@ def test_names_are_written_as_numbers(expression: str, fields: str, places: Plac
         ("90m", "UTC", ["0 0,3,6,9,12,15,18,21 * * *", "30 1,4,7,10,13,16,19,22 * * *"]),
     ],
 )
-def test_a_period_that_divides_the_day_is_said_by_its_times(period: str, host: str, lines: list[str], places: Places) -> None:
+def test_a_period_that_divides_the_day_becomes_its_times(period: str, host: str, lines: list[str], places: Places) -> None:
     assert times(every(period), replace(places, host_zone=host)) == lines
 
 
-def test_a_phase_in_whole_minutes_can_be_said_too(places: Places) -> None:
+def test_a_phase_in_whole_minutes_can_be_expressed_too(places: Places) -> None:
     assert times(every("15m", anchor="2026-01-01T00:05Z"), places) == ["5,20,35,50 * * * *"]
 
 
 @pytest.mark.parametrize("schedule", [every("7m"), every("30s"), every("90s"), every("36h"), every("15m", anchor="2026-01-01T00:00:30Z")])
 def test_a_period_that_a_line_cannot_say_is_refused_with_what_can(schedule: Schedule, places: Places) -> None:
     said = refusal(schedule, replace(places, host_zone="UTC"))
-    assert f"a crontab line cannot say '{schedule.describe()}'" in said
+    assert f"a crontab line cannot express '{schedule.describe()}'" in said
     assert "use `taskpilot export systemd` or `taskpilot serve`" in said
 
 

@@ -1,4 +1,4 @@
-"""Where the passwords of the stack are put for a root that has no compose file of its own."""
+"""Where the passwords of the stack are put for a root that has no compose file."""
 
 from pathlib import Path
 
@@ -48,7 +48,9 @@ def test_with_no_compose_file_at_all_nothing_is_made(tmp_path: Path, settings: S
         ("# TASKPILOT_HOME=/no\nTASKPILOT_HOME='/var/lib/other'\n", "/var/lib/other"),
     ],
 )
-def test_an_older_env_file_that_ships_the_logs_of_another_root_is_told_of(tmp_path: Path, settings: Settings, env: str, other: str) -> None:
+def test_an_older_env_file_that_ships_the_logs_of_another_root_is_reported(
+    tmp_path: Path, settings: Settings, env: str, other: str
+) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     (checkout / COMPOSE_FILE).touch()

@@ -1,4 +1,4 @@
-"""Timers and services: what they say of a job, and a refusal of all that a timer cannot say."""
+"""Timers and services of jobs, and a refusal of what a timer cannot express."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -88,13 +88,13 @@ def test_a_server_is_a_service_that_is_watched_and_drained(places: Places) -> No
         (at("2026-12-24T08:00+01:00"), ["2026-12-24 07:00:00 UTC"]),
     ],
 )
-def test_a_schedule_is_said_in_its_own_zone(schedule: Schedule, expected: list[str], places: Places) -> None:
+def test_a_schedule_is_written_in_its_own_zone(schedule: Schedule, expected: list[str], places: Places) -> None:
     assert calendars(places, schedule) == expected
 
 
 @pytest.mark.parametrize("schedule", [every("7m"), every("7s"), every("36h"), every("1m", anchor="2026-01-01T00:00:00.5Z")])
 def test_a_period_that_does_not_divide_a_day_is_refused(schedule: Schedule, places: Places) -> None:
-    assert f"OnCalendar= cannot say '{schedule.describe()}'" in refusal(places, schedule)
+    assert f"OnCalendar= cannot express '{schedule.describe()}'" in refusal(places, schedule)
 
 
 def test_catching_up_on_all_and_meeting_an_active_run_are_refused(places: Places) -> None:
@@ -115,11 +115,11 @@ def test_jitter_is_a_delay_where_the_fire_can_still_be_claimed_after_it(places: 
 
 def test_a_fire_that_systemd_passes_over_when_clocks_are_set_is_named(places: Places) -> None:
     said = "\n".join(timer(places, cron("30 2 * * *", timezone=BERLIN)))
-    assert "# systemd passes over the fire of 2027-03-28T01:00:00Z, when clocks in Europe/Berlin are set" in said
+    assert "# systemd skips the fire of 2027-03-28T01:00:00Z, when the clocks in Europe/Berlin change" in said
     assert "--scheduled-for 2027-03-28T01:00:00Z" in said
     assert "the fire of 2027-10-31T01:00:00Z" in "\n".join(timer(places, cron("0 * * * *", timezone=BERLIN)))
     for schedule in (cron("0 7 * * *", timezone=BERLIN), cron("30 2 * * *"), every("1h")):
-        assert "passes over" not in "\n".join(timer(places, schedule))
+        assert "skips the fire" not in "\n".join(timer(places, schedule))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_word_of_a_command_is_quoted(word: str, expected: str) -> None:
     assert exec_line(["/bin/x", word]) == f"/bin/x {expected}"
 
 
-def test_a_dollar_in_the_programs_own_path_stands_for_itself() -> None:
+def test_a_dollar_in_the_programs_path_is_not_escaped() -> None:
     assert exec_line(["/srv/$x/taskpilot", "$x"]) == '"/srv/$x/taskpilot" "$$x"'
 
 
@@ -149,7 +149,7 @@ def test_a_program_that_systemd_refuses_to_name_is_started_by_the_shell() -> Non
 
 
 def test_what_is_no_text_is_refused(places: Places) -> None:
-    with pytest.raises(UsageError, match="no UTF-8"):
+    with pytest.raises(UsageError, match="not UTF-8"):
         exec_line(["/bin/x", "\udcff"])
     with pytest.raises(UsageError, match="cannot name the file"):
         serve_unit(replace(places, user_home=Path("/home/a\nb")), name="t", host="127.0.0.1", port=1)

@@ -61,7 +61,7 @@ def test_a_verdict_is_a_line_as_opa_writes_it(folder: Path) -> None:
     assert stat.S_IMODE((folder / "decision_logs.jsonl").stat().st_mode) == 0o600
 
 
-def test_a_secret_is_masked_and_the_line_says_where(folder: Path) -> None:
+def test_a_secret_is_masked_and_the_line_names_the_place(folder: Path) -> None:
     DecisionLogSignal(folder, secrets=("sk-very-secret",)).emit(DecisionMade(RUN, DENIED))
     (line,) = written(folder)
     assert "sk-very-secret" not in json.dumps(line)
@@ -81,7 +81,7 @@ def test_other_facts_are_not_its_business(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_log_that_cannot_be_written_is_counted_and_the_run_goes_on(folder: Path) -> None:
+def test_a_log_that_cannot_be_written_is_counted_and_the_run_continues(folder: Path) -> None:
     (folder / "decision_logs.jsonl").mkdir(parents=True)
     signals = Signals([DecisionLogSignal(folder)])
     signals.emit(DecisionMade(RUN, DENIED))

@@ -56,7 +56,7 @@ def test_braces_tags_and_escapes_of_a_model_are_only_text(home: Path) -> None:
     assert b"\x1b" not in raw
 
 
-def test_a_secret_is_masked_wherever_it_stands(home: Path) -> None:
+def test_a_secret_is_masked_everywhere(home: Path) -> None:
     configure_logs(home, secrets=("sk-very-secret", ""))
     log = run_logger(RUN)
     log.info("key sk-very-secret", header={"Authorization": "Bearer sk-very-secret"})
@@ -143,7 +143,7 @@ def test_configuring_twice_writes_each_line_once(home: Path) -> None:
     assert len(lines(home)) == 2
 
 
-def test_a_full_disk_is_said_once_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_once_and_the_run_continues(tmp_path: Path) -> None:
     home = tmp_path / "full"
     (home / "logs").mkdir(parents=True)
     (home / "logs" / "taskpilot.log").symlink_to("/dev/full")

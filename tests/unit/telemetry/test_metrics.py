@@ -43,7 +43,7 @@ def test_counters_are_the_totals_in_their_unit(store: Store) -> None:
     assert value(text, "taskpilot_llm_cost_usd_total", model="gpt-4o", agent="planner") == 0.00404
 
 
-def test_every_series_says_which_deployment_and_job_and_none_says_which_run(store: Store) -> None:
+def test_every_series_names_its_deployment_and_job_and_none_names_a_run(store: Store) -> None:
     run_id = finished_run(store)
     text = exposition(snapshot_of(store, "triage"), [TRIAGE])
     for name, labels in samples(text):

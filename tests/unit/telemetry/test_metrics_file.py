@@ -14,7 +14,7 @@ from tests.servers.recorded import finished_run
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def test_it_says_the_totals_and_the_last_run_exactly(store: Store, home: Path) -> None:
+def test_it_holds_the_totals_and_the_last_run_exactly(store: Store, home: Path) -> None:
     finished_run(store, status="failed")
     last = finished_run(store, cost_nano=1_234_567_890_123)
     assert write_metrics_file(store, home, now=lambda: NOON)
@@ -32,7 +32,7 @@ def test_it_says_the_totals_and_the_last_run_exactly(store: Store, home: Path) -
     assert run["duration_seconds"] == Decimal("2.5")
 
 
-def test_a_cost_that_nobody_knows_is_null(store: Store, home: Path) -> None:
+def test_an_unknown_cost_is_null(store: Store, home: Path) -> None:
     finished_run(store, unpriced_calls=1)
     write_metrics_file(store, home)
     assert json.loads((home / "metrics.json").read_text())["jobs"]["triage"]["last_run"]["cost_usd"] is None

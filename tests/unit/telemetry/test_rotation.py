@@ -74,7 +74,7 @@ def test_older_files_move_on_and_the_oldest_goes(tmp_path: Path) -> None:
     file.close()
 
 
-def test_a_writer_that_still_has_the_old_file_goes_on_in_the_new_one(tmp_path: Path) -> None:
+def test_a_writer_that_still_has_the_old_file_continues_in_the_new_one(tmp_path: Path) -> None:
     one, other = (SharedLogFile(tmp_path / "x", rotation=rotation(tmp_path)) for _ in range(2))
     other.append("first")
     one.append("." * 200)
@@ -84,7 +84,7 @@ def test_a_writer_that_still_has_the_old_file_goes_on_in_the_new_one(tmp_path: P
     other.close()
 
 
-def test_a_line_that_went_into_a_file_that_is_deleted_meanwhile_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_in_a_file_that_is_deleted_meanwhile_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = SharedLogFile(tmp_path / "x", rotation=rotation(tmp_path))
     file.append("before")
     real = os.write
@@ -101,7 +101,7 @@ def test_a_line_that_went_into_a_file_that_is_deleted_meanwhile_is_written_anew(
     file.close()
 
 
-def test_a_process_that_stands_still_while_it_rotates_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_process_that_is_stopped_while_it_rotates_blocks_no_other(tmp_path: Path) -> None:
     (tmp_path / "locks").mkdir()
     file = SharedLogFile(tmp_path / "x", rotation=rotation(tmp_path))
     with (tmp_path / "locks" / "rotation.lock").open("w") as lock:
@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_renamed_grows_and_loses_nothing(tmp_path: Path) -
     file.close()
 
 
-def test_a_file_that_somebody_else_renamed_is_opened_anew(tmp_path: Path) -> None:
+def test_a_file_that_another_process_renamed_is_opened_again(tmp_path: Path) -> None:
     file = SharedLogFile(tmp_path / "x")
     file.append("before")
     (tmp_path / "x").rename(tmp_path / "x.1")

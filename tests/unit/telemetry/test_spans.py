@@ -129,7 +129,7 @@ def test_an_attempt_after_an_approval_is_linked_to_the_attempt_before_and_to_the
     assert link_ids(tree["attempt 3"]) == [tree["attempt 2"]["spanId"]]
 
 
-def test_what_failed_says_so_by_an_error_type_and_what_waits_does_not(store: Store, home: Path) -> None:
+def test_what_failed_has_an_error_type_and_what_waits_has_none(store: Store, home: Path) -> None:
     failed = finished_run(store, "bad", status="failed", reason_code="exception")
     add_agent(store, failed, "planner", "workflow:0/planner", status="failed")
     finished_run(store, "parked", status="waiting", reason_code="approval")
