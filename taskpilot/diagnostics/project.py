@@ -51,7 +51,7 @@ def examine_settings(context: CheckContext) -> Iterator[Finding]:
     for name, problem in context.problems.items():
         if name not in _ELSEWHERE:
             yield invalid(problem)
-    for name in context.around.strangers:
+    for name in context.around.unknown:
         yield _stranger(context, name)
     if not context.problems:
         rows = listed(context.settings)
