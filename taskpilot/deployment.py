@@ -1,4 +1,4 @@
-"""One root with its settings, store, jobs, policy and clock, each opened when it is first asked for."""
+"""One project folder with its settings, store, jobs, policy and clock, each opened at its first use."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -31,7 +31,7 @@ def current_deployment() -> "Deployment | None":
 
 
 class Deployment:
-    """One root with its settings, store, jobs and clock."""
+    """One project folder with its settings, store, jobs and clock."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
@@ -44,37 +44,35 @@ class Deployment:
         """The store; made at its first use. Raises StoreError, StoreBusy or ConfigurationError."""
         busy_seconds = min(5.0, self.settings.lease_seconds / 6)
         store = Store.open(self.settings.state_dir, deployment=self.settings.deployment, busy_seconds=busy_seconds)
-        store.on_change = self._tell
+        # Not bound now: `on_change` may be set later.
+        store.on_change = lambda changes: self.on_change(changes)  # noqa: PLW0108
         return store
-
-    def _tell(self, changes: frozenset[Change]) -> None:
-        self.on_change(changes)
 
     @property
     def store_is_open(self) -> bool:
-        """Whether `store` was asked for."""
+        """Whether `store` was used."""
         return "store" in vars(self)
 
     @property
     def store_is_missing(self) -> bool:
-        """No store was ever made here: a question is answered without making one. False for an open store whose file was deleted."""
+        """No store exists yet; a read-only command does not create one. False for an open store whose file was deleted."""
         return not self.store_is_open and is_missing(self.settings.state_dir)
 
     @cached_property
     def catalog(self) -> JobCatalog:
-        """The jobs of the root, and the files that are broken."""
+        """The jobs of the project, and the broken job files."""
         return load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
 
     def reread_jobs(self) -> JobCatalog:
-        """The catalog of the folder as it is now, from here on. Raises ConfigurationError, and the old one stays."""
+        """Loads the job folder again. Raises ConfigurationError, and the old catalog stays."""
         found = load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
-        # In one step: other threads read it.
+        # One assignment: other threads read it.
         self.__dict__["catalog"] = found
         return found
 
     @cached_property
     def owner(self) -> Owner:
-        """This process, as a lease names it."""
+        """This process, as the owner of leases."""
         return current_owner()
 
     @property
@@ -89,7 +87,7 @@ class Deployment:
 
     @property
     def queue(self) -> Queue:
-        """What is to start, and how much of it at once."""
+        """The queue of what is to start."""
         return Queue(self.store, is_gone=is_gone, now=self.now, places=self.settings.max_concurrent_runs)
 
     @property
@@ -100,11 +98,11 @@ class Deployment:
 
     @cached_property
     def redactor(self) -> Redactor:
-        """What takes the secrets of the settings out of words and values."""
+        """Removes the secrets of the settings from texts and values."""
         return Redactor(secrets_of(self.settings))
 
     def run_dir(self, run_id: str) -> Path:
-        """The folder of a run: its log, output, inputs and artifacts. The id is one of ours, or parsed."""
+        """The folder of a run: its log, output, inputs and artifacts. The id must be a checked one."""
         return self.settings.state_dir / "runs" / run_id
 
     def make_run_dir(self, run_id: str) -> Path:
@@ -115,12 +113,12 @@ class Deployment:
         return folder
 
     def make_current(self) -> None:
-        """From here on, `taskpilot.maintenance` in this process means this deployment: a job's process belongs to one."""
+        """Makes this the deployment of `taskpilot.maintenance` in this process."""
         global _current  # noqa: PLW0603  one process runs one job
         _current = self
 
     def close(self) -> None:
-        """Lets go of the store, where it was opened, and of being the current one."""
+        """Closes the store, and is no longer the current deployment."""
         global _current  # noqa: PLW0603  as above
         if _current is self:
             _current = None
@@ -129,15 +127,15 @@ class Deployment:
 
 
 def check_policy(settings: Settings) -> PolicyReport:
-    """What the policies in force say to known calls. Raises ConfigurationError that names file and line where one does not compile."""
+    """Evaluates the policies for known calls. Raises ConfigurationError that names file and line where one does not compile."""
     return check_policies(policy_of(settings))
 
 
 def compile_policy(settings: Settings) -> None:
-    """Compiles the policies in force. Raises ConfigurationError that names file and line."""
+    """Compiles the policies. Raises ConfigurationError that names file and line."""
     policy_of(settings).compile()
 
 
 def policy_of(settings: Settings) -> RegoPolicy:
-    """The policies that the settings name; read, not compiled yet."""
+    """The policies in the settings; read, not compiled yet."""
     return RegoPolicy(files=settings.policy_files, default=settings.policy_default)

@@ -1,4 +1,4 @@
-"""Runs one attempt in the process that it is called in, and judges what it came to."""
+"""Runs one attempt in the current process and determines its outcome."""
 
 import os
 import sys
@@ -37,13 +37,13 @@ from taskpilot.domain.text import one_line, said, words_of
 from taskpilot.jobs.parameters import bind_parameters
 
 _SHARED: Final = frozenset({ReasonCode.PROVIDER_UNREACHABLE, ReasonCode.CONFIGURATION, ReasonCode.STORE, ReasonCode.STORE_BUSY})
-"""Why all items may have failed that has an exit code of its own."""
+"""Reasons with their own exit code, which also apply where all items failed."""
 ERROR_MAX: Final = 1000
-"""Characters of an error's words that a reason keeps."""
+"""Characters of an error message that a reason keeps."""
 
 
 def judge(session: Session, result: object, error: BaseException | None) -> Outcome:
-    """timed_out, budget_exceeded, waiting, failed, denied, succeeded; stops count even where the job swallowed them."""
+    """The outcome of an attempt; a stop counts even where the job caught it."""
     stops = list(session.stops)
     if isinstance(error, Stop) and error not in stops:
         stops.append(error)
@@ -94,11 +94,11 @@ def _failed(error: BaseException) -> Outcome:
     if isinstance(cause, TaskPilotError):
         code = next((code for kind, code in _CODES.items() if isinstance(cause, kind)), code)
         retry = not cause.permanent
-    said = cause.causes[0] if isinstance(cause, EveryItemFailed) else cause
-    words = words_of(said)
-    facts = {"error": words if code is ReasonCode.CONFIGURATION else one_line(words, limit=ERROR_MAX)}
+    first = cause.causes[0] if isinstance(cause, EveryItemFailed) else cause
+    message = words_of(first)
+    facts = {"error": message if code is ReasonCode.CONFIGURATION else one_line(message, limit=ERROR_MAX)}
     if code in (ReasonCode.EXCEPTION, ReasonCode.EVERY_ITEM_FAILED):
-        facts["error_type"] = type(said).__name__
+        facts["error_type"] = type(first).__name__
     return Outcome(RunStatus.FAILED, Reason(code, facts), retry=retry)
 
 
@@ -113,7 +113,7 @@ _CODES: Final[dict[type[TaskPilotError], ReasonCode]] = {
 
 
 class Runner:
-    """Calls a job with its context and records what it came to."""
+    """Calls a job with its context and records the outcome."""
 
     def __init__(
         self,
@@ -128,9 +128,9 @@ class Runner:
         self._asked_to_end = asked_to_end
         self._now = now
         self._mask = mask
-        """Takes the secrets that we know out of an error's words: a server may say back the key that it did not like."""
+        """Removes known secrets from an error message: a server may repeat the key that it refused."""
         self._hide = hide
-        """Takes them out of a job's result, and changes nothing else of it."""
+        """Removes them from a job's result."""
 
     def run(self, session: Session, grant: LeaseGrant) -> Outcome:
         """The attempt's outcome, recorded. Raises Terminated where the supervisor asked the process to end: it records the end itself."""
@@ -163,26 +163,25 @@ class Runner:
             with scope.entered(""):
                 return to_json(session.spec.function(context, **arguments), fallback=_shown), None
         except SystemExit as left:
-            # A job that says goodbye with a code other than 0 says that it failed.
+            # A job that exits with a status other than 0 failed.
             code = left.code
             return None, None if code in (None, 0) else left
         except Stop as stop:
             return None, stop
         except BaseException as error:
-            # The traceback is for `runs logs --output`; the record has the one sentence.
-            # Nowhere to print it to, where the job closed its streams.
+            # The traceback is for `runs logs --output`; printing fails where the job closed its streams.
             with suppress(Exception):
                 sys.stderr.write(self._mask(traceback.format_exc()))
             return None, error
 
     def _lease_lost(self, session: Session, error: BaseException | None) -> Outcome | None:
-        """Lost, where an effect was refused for the lease, also if the job swallowed that; recorded only where nobody took the run over."""
+        """The outcome `lost` where the lease was lost, also if the job caught that error; None otherwise."""
         lost = next((stop for stop in (*session.stops, error) if isinstance(stop, LeaseLost)), None)
         return None if lost is None else Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE), retry=True)
 
 
 def _shown(value: Any) -> Any:
-    """An item that failed, where a job returns what a map collected."""
+    """The JSON of a failed item in a job's result."""
     if isinstance(value, ItemError):
         return {"item": value.index, "error": said(value.cause)}
-    raise TypeError(f"a {type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

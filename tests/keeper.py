@@ -1,5 +1,6 @@
 """A scheduler without a server: its ticks over a real store, with the time, the clocks and the engine in a test's hands."""
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -14,6 +15,7 @@ from taskpilot.config import SETTINGS_FILE, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import SchedulerState, StartOrder
 from taskpilot.domain.ids import new_id
+from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import from_micros
@@ -131,6 +133,8 @@ class Keeper:
         self.boot_seconds = 0.0
         """What a clock that nobody sets would say."""
         self.changed: set[str] = set()
+        """The jobs whose counters or runs changed."""
+        self.deployment.on_change = lambda changes: self.changed.update(change.job for change in changes)
         self.serve()
 
     def serve(self) -> None:
@@ -145,7 +149,6 @@ class Keeper:
             self.wake_ups,
             scheduler_id=self.id,
             log=self.log,
-            changed=self.changed.update,
             boottime=lambda: self.boot_seconds,
         )
 
@@ -194,10 +197,11 @@ class Keeper:
         assert not twice, twice
         return dict(sorted(said.items()))
 
-    def reasons(self, job: str) -> list[str]:
+    def reasons(self, job: str) -> list[Reason]:
         """Why, in the order of fires: rows first, then gaps."""
-        rows = self.rows("SELECT reason FROM fires WHERE job = ? ORDER BY scheduled_for", job)
-        return [row["reason"] for row in rows + self.rows("SELECT reason FROM fire_gaps WHERE job = ? ORDER BY from_at", job)]
+        rows = self.rows("SELECT * FROM fires WHERE job = ? ORDER BY scheduled_for", job)
+        rows += self.rows("SELECT * FROM fire_gaps WHERE job = ? ORDER BY from_at", job)
+        return [Reason(ReasonCode(row["reason_code"]), json.loads(row["reason_facts"])) for row in rows]
 
     def clock_events(self) -> list[tuple[str, datetime, datetime]]:
         """What was noted of the clock."""

@@ -67,7 +67,6 @@ def serve(
         clock,
         scheduler_id=scheduler_id,
         log=log,
-        changed=lambda _jobs: telemetry.request(),
         boottime=suspend_aware_seconds,
     )
     serving = Serving(

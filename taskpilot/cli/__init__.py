@@ -1,1 +1,1 @@
-"""The command line: one small module a noun; parses, calls operations, prints and exits."""
+"""The command line: one module for each noun, which parses, calls services or views, prints and exits."""

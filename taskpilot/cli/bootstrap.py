@@ -1,4 +1,4 @@
-"""The settings and the deployment of the command that runs; imported by a command when it needs them, never for `--help`."""
+"""Loads the settings and the deployment for a command; never imported for `--help`."""
 
 import sys
 from collections.abc import Iterator
@@ -16,16 +16,11 @@ from taskpilot.services.publishing import publish_on_change
 
 
 def settings() -> Settings:
-    """The settings of the root; on a terminal, the current folder becomes one after a yes. Raises ConfigurationError."""
+    """The settings of the root. Without a root, offers on a terminal to make one here. Raises ConfigurationError."""
     given = global_options()
     if given.root is None and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
         _offer_root(Path.cwd())
-    return load(
-        root=_path(given.root),
-        home=_path(given.home),
-        jobs=_path(given.jobs),
-        log_level=given.log_level,
-    )
+    return load(root=_path(given.root), home=_path(given.home), jobs=_path(given.jobs), log_level=given.log_level)
 
 
 def settings_of(folder: Path) -> Settings:
@@ -36,7 +31,7 @@ def settings_of(folder: Path) -> Settings:
 
 @contextmanager
 def deployment() -> Iterator[Deployment]:
-    """The deployment of the root, closed at the end."""
+    """The deployment of the root; closed at the end."""
     opened = publish_on_change(Deployment(settings()))
     try:
         yield opened
@@ -52,6 +47,6 @@ def _offer_root(here: Path) -> None:
     if find_root(here) is not None:
         return
     if not click.confirm(f"No {SETTINGS_FILE} here or above. Make {here} a TaskPilot folder?", err=True):
-        hint = "go to the folder of your jobs, or name it with --root; `taskpilot init DIR` makes a new one"
+        hint = "go to your TaskPilot folder, name it with --root, or create one with `taskpilot init DIR`"
         raise ConfigurationError("no TaskPilot folder here or above", hint=hint)
     write_new(here / SETTINGS_FILE, '# Jobs and state are relative to this folder.\njobs = "jobs"\n', mode=0o644)

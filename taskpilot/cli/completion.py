@@ -1,4 +1,4 @@
-"""What a shell's Tab offers for jobs and ids: read only, at once, and nothing at all where something is wrong."""
+"""Tab completion of job names and ids: read-only and fast; any error means no suggestions."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +10,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[Any]]
 
 
 def jobs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """The names of the root's jobs; no job file is run for it."""
+    """The names of the jobs, without running a job file."""
     with suppress(Exception):
         from taskpilot.jobs.names import names_said_in
 
@@ -19,7 +19,7 @@ def jobs(context: click.Context, _parameter: click.Parameter, incomplete: str) -
 
 
 def ids(noun: str, *statuses: str) -> Completer:
-    """The newest ids of runs, tasks or decisions, in some states or in all; the shells that show a hint show status and name."""
+    """Completes the newest ids of runs, tasks or decisions, with status and name in shells that show a help text."""
 
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
         with suppress(Exception):
@@ -36,7 +36,7 @@ def ids(noun: str, *statuses: str) -> Completer:
 
 
 def _settings(context: click.Context) -> Any:
-    """The settings of what is typed so far. Raises ConfigurationError where there is no root."""
+    """The settings for the options typed so far. Raises ConfigurationError where there is no root."""
     from pathlib import Path
 
     from taskpilot.config import load

@@ -32,8 +32,8 @@ def upgrade() -> None:
 
     settings = bootstrap.settings()
     before, after = upgrade_store(settings)
-    change = f"schema {after}, the newest of this version" if before in (None, after) else f"schema {before} -> {after}"
-    output.say(f"the store in {settings.state_dir}: {change}")
+    change = f"schema {after} is current" if before in (None, after) else f"schema {before} -> {after}"
+    output.say(f"database in {settings.state_dir}: {change}")
 
 
 @command.command()
@@ -91,12 +91,14 @@ def prune(*, older_than: str | None, dry_run: bool, as_json: bool) -> None:
         output.print_json({"dry_run": dry_run, **counts, "folders_left": pruned.folders_left, "free_bytes": pruned.free_bytes})
         return
     verb, most = ("would delete", "at most ") if dry_run else ("deleted", "")
-    kept = f"; {formatting.count(pruned.kept, 'old run')} kept: waited for, remembered, or a job's newest" if pruned.kept else ""
-    output.tell(f"{verb} {formatting.count(pruned.runs, 'run')} and {most}{formatting.count(pruned.fires, 'row')} of fires{kept}")
+    kept = f"; kept {formatting.count(pruned.kept, 'old run')} that are still needed" if pruned.kept else ""
+    output.tell(
+        f"{verb} {formatting.count(pruned.runs, 'run')} and {most}{formatting.count(pruned.fires, 'record')} of scheduled times{kept}"
+    )
     if pruned.folders_left:
         output.tell(
-            f"{formatting.count(pruned.folders_left, 'folder')} below {file.parent / 'runs'} could not be removed: look at their owners"
+            f"{formatting.count(pruned.folders_left, 'folder')} below {file.parent / 'runs'} could not be deleted: check who owns them"
         )
     if pruned.runs and not dry_run:
-        free = f"the file keeps its size, of which {pruned.free_bytes // 1_000_000} MB are free for new runs"
-        output.tell(f"{free}; `sqlite3 {file} VACUUM`, while nothing runs, shrinks it")
+        free = f"the file keeps its size; {pruned.free_bytes // 1_000_000} MB of it are free for new runs"
+        output.tell(f"{free}. `sqlite3 {file} VACUUM` shrinks it; stop all runs first")

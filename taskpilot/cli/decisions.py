@@ -12,7 +12,7 @@ STATUSES = ("final", "pending", "approved", "rejected")
 VERDICTS = ("allow", "deny", "require_approval")
 
 
-@click.group(name="decisions", cls=Noun, alone="list")
+@click.group(name="decisions", cls=Noun, default="list")
 def command() -> None:
     """Show, approve and reject tool calls.
 
@@ -41,16 +41,16 @@ def list_(
       taskpilot decisions list --verdict deny --json
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import decision_json
     from taskpilot.store.listings import Page
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import decision_json
 
     with bootstrap.deployment() as deployment:
         found = tasks.list_decisions(deployment, Page(limit, before), run_id=run_id, job=job, status=status, verdict=verdict)
     if as_json:
         output.print_json([decision_json(one) for one in found])
         return
-    # An allowed call needs no reason, and only what asked a person has another status than "final".
+    # The reason of an allowed call and the status "final" are left out: they say nothing new.
     cells = [
         (
             one.id,
@@ -66,10 +66,10 @@ def list_(
     output.print_table(
         ("id", "decided", "agent", "tool", "verdict", "status", "why"),
         cells,
-        empty="there is no such decision",
+        empty="no decisions",
         spare=("decided", "agent", "verdict"),
     )
-    output.tell_of_more(found, limit, next_page("decisions", found[-1].id) if found else "")
+    output.print_next_page(found, limit, next_page("decisions", found[-1].id) if found else "")
 
 
 @command.command()
@@ -83,8 +83,8 @@ def show(decision_id: str, *, as_json: bool) -> None:
       taskpilot decisions show 01a214c3-8a9c-74ee-8459-3a635941ec9f
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import decision_json
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import decision_json
 
     with bootstrap.deployment() as deployment:
         one = tasks.show_decision(deployment, decision_id)
@@ -103,7 +103,7 @@ def show(decision_id: str, *, as_json: bool) -> None:
             "why": "; ".join(one.reasons),
             "by": f"{one.engine}, {one.path}",
             "decided": formatting.instant(one.decided_at),
-            "settled": f"{formatting.instant(one.settled_at)} by {one.settled_by}" if one.settled_by else "",
+            "answered": f"{formatting.instant(one.settled_at)} by {one.settled_by}" if one.settled_by else "",
             "note": one.note or "",
         }
     )
@@ -125,10 +125,11 @@ def approve(decision_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import approve_decision
 
     with bootstrap.deployment() as deployment:
-        output.say(approve_decision(deployment, decision_id, by=name_of(by), note=note))
+        output.say(answered(approve_decision(deployment, decision_id, by=name_of(by), note=note)))
 
 
 @command.command()
@@ -143,7 +144,8 @@ def reject(decision_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import reject_decision
 
     with bootstrap.deployment() as deployment:
-        output.say(reject_decision(deployment, decision_id, by=name_of(by), note=note))
+        output.say(answered(reject_decision(deployment, decision_id, by=name_of(by), note=note)))

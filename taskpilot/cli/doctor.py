@@ -15,32 +15,32 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
 _WIDEST: Final = 100
-"""Longer lines are hard to read."""
+"""Maximum width: longer lines are hard to read."""
 _LEVEL: Final = 9
-"""Columns of the level's word and the gap behind it."""
+"""Width of the level and the gap after it."""
 _NAME: Final = 24
-"""Columns of a setting's name; a longer one has a line of its own."""
+"""Width of a setting's name; a longer name has a line of its own."""
 _WORST_LAST: Final = (Level.OK, Level.NOTE, Level.WARNING, Level.ERROR)
 
 
 def print_diagnosis(found: Diagnosis) -> None:
-    """Settings, findings and a last line that sums them up."""
+    """Prints settings, findings and a summary."""
     width = min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
     for setting in found.settings:
         _print_setting(setting, width)
     if found.settings:
         output.say()
     for level in _WORST_LAST:
-        for alike in _alike([finding for finding in found.findings if finding.level is level]):
-            _print_findings(alike, width)
+        for group in _grouped([finding for finding in found.findings if finding.level is level]):
+            _print_findings(group, width)
     output.say()
     counts = [(level, found.count(level)) for level in (Level.ERROR, Level.WARNING, Level.NOTE) if found.count(level)]
-    summary = ", ".join(formatting.count(number, level.value) for level, number in counts) or "all well"
+    summary = ", ".join(formatting.count(number, level.value) for level, number in counts) or "no problems"
     output.say(f"{summary}; {_verdict(found.exit_code)}")
 
 
-def _alike(findings: list[Finding]) -> list[list[Finding]]:
-    """Neighbours of which the same is said, together: without a root, nine subjects could not be checked for one reason."""
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """Groups neighbours with the same sentence: without a root, nine checks fail for one reason."""
     return [list(group) for _key, group in groupby(findings, key=lambda one: (one.sentence, one.fix))]
 
 
@@ -54,9 +54,9 @@ def _print_setting(setting: Listed, width: int) -> None:
     _wrap(head, f"{value}{source}", width, _NAME)
 
 
-def _print_findings(alike: list[Finding], width: int) -> None:
-    level, sentence, fix = alike[0].level.value, alike[0].sentence, alike[0].fix
-    lines = _wrapped(f"{', '.join(one.code for one in alike)}: {one_line(sentence, limit=1000)}", width - _LEVEL)
+def _print_findings(group: list[Finding], width: int) -> None:
+    level, sentence, fix = group[0].level.value, group[0].sentence, group[0].fix
+    lines = _wrapped(f"{', '.join(one.code for one in group)}: {one_line(sentence, limit=1000)}", width - _LEVEL)
     output.say_marked(level, f"{level:<{_LEVEL}}{lines[0]}")
     for line in lines[1:]:
         output.say_line(" " * _LEVEL + line)
@@ -72,12 +72,12 @@ def _wrap(head: str, text: str, width: int, indent: int) -> None:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of words; a path or an address stays whole, however long, so that it can be copied."""
+    """The text in lines; a path or URL is not broken, so that it can be copied."""
     return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _verdict(code: ExitCode) -> str:
-    return {ExitCode.SUCCEEDED: "nothing is broken", ExitCode.FAILED: "something needs a fix"}.get(
+    return {ExitCode.SUCCEEDED: "the setup works", ExitCode.FAILED: "fix the errors above"}.get(
         code, "the configuration is invalid"
     ) + f" (exit {int(code)})"
 

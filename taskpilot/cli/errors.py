@@ -1,4 +1,4 @@
-"""How a command ends: each error as a sentence on stderr, what helps on a line of its own, and an exit code of the table."""
+"""Prints an error as one sentence on stderr, with what helps on the next line, and finds its exit code."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
 _DISK: Final = frozenset({errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP})
-"""The state dir belongs to somebody else, or something stands where a folder or file of ours should be."""
+"""The state folder belongs to another user, or something else is in the place of one of our files."""
 _ALWAYS_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _LISTED_BY: Final = {
     "job": "taskpilot jobs",
@@ -23,11 +23,11 @@ _LISTED_BY: Final = {
     "task_id": "taskpilot tasks",
     "decision_id": "taskpilot decisions",
 }
-"""What a command needs, and the command that lists it."""
+"""By missing argument, the command that lists its values."""
 
 
 def prepare_streams() -> None:
-    """A character that the terminal's encoding lacks is escaped, not a crash. Closed streams are left alone."""
+    """Makes stdout and stderr escape characters that the terminal's encoding lacks. Closed streams are left alone."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             with suppress(OSError, ValueError):
@@ -35,7 +35,7 @@ def prepare_streams() -> None:
 
 
 def flush(code: int) -> int:
-    """Empties our streams; the code stays, but a success whose output could not be written is none."""
+    """Flushes stdout and stderr. Returns the exit code; a success whose output cannot be written becomes a failure."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -52,9 +52,9 @@ def flush(code: int) -> int:
 
 
 def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str]) -> int:
-    """Prints what went wrong, and gives the exit code for it."""
+    """Prints an error and returns its exit code."""
     given.quiet = "--quiet" in typed
-    # Not above: `--help` pays for what stands there.
+    # Imported here so that `--help` stays fast.
     from taskpilot.domain.errors import Stop, TaskPilotError
 
     match error:
@@ -68,10 +68,10 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
             _tell(error.format_message(), given)
             return ExitCode.USAGE
         case click.Abort() | KeyboardInterrupt():
-            _tell("interrupted; nothing more was done", given)
+            _tell("interrupted", given)
             return ExitCode.SIGINT
         case TaskPilotError():
-            # Under --quiet all is one line, and cron's mail with it.
+            # --quiet: one line, for a mail of cron.
             for problem in (error,) if given.quiet else error.problems or (error,):
                 _tell(error.one_line if given.quiet else str(problem), given, hint=None if given.quiet else problem.hint)
             if _debug(given):
@@ -86,7 +86,7 @@ def exit_code_of(error: BaseException, given: GlobalOptions, typed: Sequence[str
         case OSError() if _is_state(error, given):
             what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
             where = f": {error.filename}" if error.filename else ""
-            hint = "check its space and rights, or give another state dir by --home"
+            hint = "check its free space and permissions, or choose another folder with --home"
             _tell(f"the state dir cannot be used: {what}{where}. Nothing was overwritten.", given, hint=hint)
             return ExitCode.STORE
         case Exception() | Stop():
@@ -103,7 +103,7 @@ def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) 
     if given.quiet and given.subject is None:
         import shlex
 
-        # The job is among what was typed, and cron's mail is one line.
+        # The line must name the job, which is somewhere in the command line.
         given.subject = shlex.join(typed)
     _tell(error.format_message(), given, hint=_LISTED_BY.get(missing or ""))
     if error.ctx is not None and not given.quiet:
@@ -111,7 +111,7 @@ def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) 
 
 
 def _tell(sentence: str, given: GlobalOptions, *, hint: str | None = None) -> None:
-    """Prints the sentence, behind what the command is about, and the hint below it; under --quiet both in one line."""
+    """Prints the subject, the sentence and the hint on the next line; under --quiet all on one line."""
     about = f"{one_line(_masked(given.subject, given), limit=120)}: " if given.subject else ""
     if given.quiet and hint:
         sentence, hint = f"{sentence.rstrip('.')}; {hint}", None
@@ -127,7 +127,7 @@ def _unexpected(error: BaseException, given: GlobalOptions) -> int:
         return ExitCode.FAILED
     kept = _keep_traceback(error, given)
     where = f"the traceback is in {kept}" if kept else "`taskpilot --log-level debug ...` prints the traceback"
-    _tell(f"{what} (a defect of TaskPilot; {where})", given)
+    _tell(f"{what} (a bug in TaskPilot; {where})", given)
     return ExitCode.FAILED
 
 
@@ -138,7 +138,7 @@ def _print_traceback(error: BaseException, given: GlobalOptions) -> None:
 
 
 def _masked(text: str, given: GlobalOptions) -> str:
-    """The text without secrets: what goes wrong may quote a URL or a header, and cron mails it."""
+    """The text without secrets: an error may quote a URL or a header."""
     from taskpilot.telemetry.redaction import Redactor
 
     return Redactor(_secrets(given)).masked(text)
@@ -154,7 +154,7 @@ def _secrets(given: GlobalOptions) -> tuple[str, ...]:
 
 
 def _debug(given: GlobalOptions) -> bool:
-    """Whether tracebacks are wanted; the settings are asked only now, since something went wrong."""
+    """Whether tracebacks are printed. The settings are read only here, after an error."""
     if given.log_level:
         return given.log_level.upper() in {"DEBUG", "TRACE"}
     level = _setting(given, "log_level")
@@ -175,7 +175,7 @@ def _setting(given: GlobalOptions, name: str) -> object:
 
 
 def _settings(given: GlobalOptions) -> Any:
-    """The settings, without asking anybody; None where they cannot be read."""
+    """The settings, without a prompt; None where they cannot be read."""
     try:
         from pathlib import Path
 
@@ -188,7 +188,7 @@ def _settings(given: GlobalOptions) -> Any:
 
 
 def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
-    """Adds the traceback to the log as one ECS line; gives the log's path, or None where that is not possible."""
+    """Adds the traceback to the log as one ECS line. Returns the log's path, or None where that fails."""
     state_dir = _setting(given, "state_dir")
     if state_dir is None:
         return None
@@ -204,7 +204,7 @@ def _keep_traceback(error: BaseException, given: GlobalOptions) -> str | None:
 
         prepare_state_dir(Path(str(state_dir)))
         file = SharedLogFile(Path(str(state_dir)) / FILE, rotation=Rotation.in_state_dir(Path(str(state_dir))))
-        what = f"A command ended by a defect: {type(error).__name__}"
+        what = f"A command failed with a bug: {type(error).__name__}"
         line = EcsLines(Redactor(_secrets(given))).line(
             at=utc_now(), level="error", message=what, logger="taskpilot.cli", action="command-crashed", error=error
         )
@@ -219,7 +219,7 @@ def _print(text: str) -> None:
 
 
 def _discard(stream: TextIO | None) -> None:
-    """Sends what is still in a stream's buffer nowhere, so that the interpreter does not complain at its exit."""
+    """Discards what is left in a stream's buffer, so that the interpreter prints no error at exit."""
     with suppress(OSError, ValueError):
         if stream is not None:
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -74,9 +74,9 @@ def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, 
     from taskpilot.setup.systemd import job_units, serve_unit
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-        raise UsageError("--name: letters, digits, - and _, at most 64, a letter or digit first")
+        raise UsageError("--name: at most 64 letters, digits, - and _, beginning with a letter or digit")
     if serve and jobs:
-        raise UsageError("--serve runs all jobs: name none, or leave --serve out")
+        raise UsageError("--serve runs all jobs: leave out the job names or --serve")
     with bootstrap.deployment() as deployment:
         settings = deployment.settings
         places = places_of(settings)
@@ -99,10 +99,10 @@ def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, 
 
 
 def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
-    """Writes all of them, or none where one is there already. Raises UsageError."""
+    """Writes all units, or none if one exists already. Raises UsageError."""
     there = [file for file in units if os.path.lexists(folder / file)]
     if there and not force:
-        raise UsageError(f"{folder} has {', '.join(there)} already, nothing was written", hint="--force overwrites")
+        raise UsageError(f"{folder} has {', '.join(there)} already; nothing was written", hint="overwrite with --force")
     from taskpilot.files import atomic_write
 
     try:
@@ -114,4 +114,4 @@ def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
 
 def _warn_of_environment(names: tuple[str, ...]) -> None:
     if names:
-        output.echo_err(f"note: neither cron nor systemd has your environment; write {', '.join(names)} into ~/.taskpilot.env (chmod 600)")
+        output.echo_err(f"note: cron and systemd do not get your environment; write {', '.join(names)} to ~/.taskpilot.env (chmod 600)")

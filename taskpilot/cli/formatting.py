@@ -1,4 +1,4 @@
-"""How text and values are laid out for people: width, wrapping, instants, durations, money."""
+"""Formats text and values for people: wrapping, instants, durations, money."""
 
 import os
 import re
@@ -10,32 +10,30 @@ from zoneinfo import ZoneInfo
 from taskpilot.domain.usage import Usage, nano_to_usd
 
 USUAL_WIDTH: Final = 80
-"""Columns of a terminal that does not say how wide it is."""
+"""Columns of a terminal that does not report its width."""
 _PIECE: Final = r"(?:`[^`]*`|\S)+"
-"""What stays on one line: a word, and a command between backticks, which is copied as it stands."""
+"""A piece that is never broken: a word, or a command between backticks, so that it can be copied."""
 
-WELL: Final = "color(32)"
-WRONG: Final = "bold color(166)"
-ASKS: Final = "bold"
-"""It waits for a person."""
+GOOD: Final = "color(32)"
+BAD: Final = "bold color(166)"
+ATTENTION: Final = "bold"
+"""It needs a person."""
 STYLES: Final = {
-    **dict.fromkeys(("succeeded", "executed", "approved", "allow", "ok"), WELL),
+    **dict.fromkeys(("succeeded", "executed", "approved", "allow", "ok"), GOOD),
+    **dict.fromkeys(("waiting", "review", "pending", "require_approval", "unknown", "diverged", "differs", "warning", "paused"), ATTENTION),
     **dict.fromkeys(
-        ("waiting", "review", "pending", "require_approval", "unknown", "diverged", "pending", "differs", "warning", "paused"), ASKS
-    ),
-    **dict.fromkeys(
-        ("failed", "lost", "timed_out", "denied", "deny", "rejected", "budget_exceeded", "broken", "refused", "cancelled", "error"), WRONG
+        ("failed", "lost", "timed_out", "denied", "deny", "rejected", "budget_exceeded", "broken", "refused", "cancelled", "error"), BAD
     ),
 }
-"""How a status looks, in rich's words; the word itself always says it too.
+"""The rich style of each status.
 
-Blue and orange, which a red-green blindness keeps apart (Okabe and Ito's pair), of a lightness that reads on black and on white; and bold,
-which stays where there is no colour.
+Blue and orange can be told apart with red-green blindness (Okabe and Ito) and are readable on black and on white; bold works without
+colour.
 """
 
 
 def width_of(stream: TextIO | None) -> int | None:
-    """The columns of the terminal that a stream writes to; None where that is no terminal: in a pipe, a file or a mail."""
+    """The columns of the terminal behind a stream; None for a pipe or a file."""
     try:
         if stream is None or not stream.isatty():
             return None
@@ -47,7 +45,7 @@ def width_of(stream: TextIO | None) -> int | None:
 def wrapped(text: str, width: int | None, *, indent: int = 2) -> str:
     """The text in lines of at most `width` columns, all but the first indented; one line where `width` is None.
 
-    A word or a command between backticks that is longer stands on a line of its own, whole: the terminal breaks it, and copies it as one.
+    A longer word or command between backticks gets a line of its own: the terminal wraps it, and it can be copied as one.
     """
     if width is None or len(text) <= width:
         return text
@@ -66,12 +64,12 @@ NONE = "-"
 
 
 def instant(moment: datetime | None) -> str:
-    """Seconds, in UTC and said so: "2026-11-23 07:00:00Z"."""
+    """UTC to the second: "2026-11-23 07:00:00Z"."""
     return NONE if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def local(moment: datetime | None, zone: str) -> str:
-    """The wall clock of a zone with its offset: "Mon 2026-11-23 08:00:00+0100"."""
+    """Local time in a zone with its offset: "Mon 2026-11-23 08:00:00+0100"."""
     return NONE if moment is None else moment.astimezone(ZoneInfo(zone)).strftime("%a %Y-%m-%d %H:%M:%S%z")
 
 
@@ -90,22 +88,22 @@ def duration(seconds: float) -> str:
 
 
 def usd(nano: int | None) -> str:
-    """The exact amount, at least two digits after the point; "unpriced" where it is not known."""
+    """The exact amount with at least two decimals; "unpriced" where it is not known."""
     return "unpriced" if nano is None else plain_usd(nano_to_usd(nano))
 
 
 def plain_usd(amount: Decimal) -> str:
-    """The amount without an exponent and without needless zeros: "0.00202 USD"."""
+    """The amount without trailing zeros: "0.00202 USD"."""
     whole, _point, fraction = f"{amount:.9f}".partition(".")
     return f"{whole}.{fraction.rstrip('0').ljust(2, '0')} USD"
 
 
 def tokens(usage: Usage) -> str:
-    """What went in and out: "1,200 in (1,024 cached), 30 out"."""
+    """Tokens: "1,200 in (1,024 cached), 30 out"."""
     cached = f" ({usage.cached_input:,} cached)" if usage.cached_input else ""
     return f"{usage.input:,} in{cached}, {usage.output:,} out"
 
 
 def count(number: int, noun: str) -> str:
-    """How many of a noun: "1 call", "2 calls"."""
+    """A number with its noun: "1 call", "2 calls"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

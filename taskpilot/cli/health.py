@@ -6,6 +6,8 @@ from taskpilot.cli import formatting, output
 from taskpilot.cli.options import global_options, json_option
 from taskpilot.domain.exits import ExitCode
 
+_STATES = {"absent": "not running (cron or people start the jobs)", "dead": "not running, although it was not stopped"}
+
 
 @click.command(name="health")
 @json_option
@@ -36,12 +38,12 @@ def command(*, as_json: bool) -> int:
     output.print_fields(
         {
             "health": found.status.value,
-            "scheduler": f"{scheduler.state.value}: {', '.join(counts)}",
+            "scheduler": f"{_STATES.get(scheduler.state.value, scheduler.state.value)}; {', '.join(counts)}",
             "last tick": "" if scheduler.last_tick is None else formatting.instant(scheduler.last_tick) + lag,
-            "next fire": "" if scheduler.next_fire is None else formatting.instant(scheduler.next_fire),
+            "next run": "" if scheduler.next_fire is None else formatting.instant(scheduler.next_fire),
             **{name: f"{one.status.value}: {one.detail}" for name, one in found.checks.items()},
         }
     )
     for one in found.findings:
-        output.say_line(f"{one.status.value}: {one.text}")
+        output.tell(f"{one.status.value}: {one.text}")
     return code

@@ -1,4 +1,4 @@
-"""`taskpilot init`: a first job, settings and .gitignore in a folder, and what to type next."""
+"""`taskpilot init`: write settings, .gitignore and a first job."""
 
 import os
 import shlex
@@ -38,7 +38,7 @@ def command(folder: Path, *, stack: bool) -> None:
     for name in made.wrote:
         output.say_line(f"wrote {os.path.normpath(folder / name)}")
     for name in made.kept:
-        output.say_line(f"kept  {os.path.normpath(folder / name)}, as it was")
+        output.say_line(f"kept  {os.path.normpath(folder / name)} (unchanged)")
     commands = [*_to_path(), *([] if folder == Path() else [f"cd {shlex.quote(str(folder))}"])]
     if made.not_ignored:
         lines = "".join(f"\\n{line}" for line in made.not_ignored)
@@ -59,12 +59,12 @@ def _stack(folder: Path) -> None:
     settings = bootstrap.settings() if folder == Path() else bootstrap.settings_of(folder)
     made = make_stack_files(settings)
     if made.wrote_env:
-        output.say_line(f"wrote {made.env_file}, with a password for each who asks for one")
+        output.say_line(f"wrote {made.env_file} with random passwords")
     else:
-        output.say_line(f"kept  {made.env_file}, as it was")
-    output.say_line(f"ships {made.state_dir}: Filebeat reads its logs and decisions")
+        output.say_line(f"kept  {made.env_file} (unchanged)")
+    output.say_line(f"logs  {made.state_dir}: Filebeat ships its logs and decisions")
     if made.other_home is not None:
-        output.say_line(f"!     that .env names another state dir, {made.other_home}: its TASKPILOT_HOME decides whose logs are shipped")
+        output.say_line(f"!     TASKPILOT_HOME in that .env is {made.other_home}: logs of that folder are shipped instead")
     compose = shlex.quote(str(made.compose_file))
     output.say("\nType next, in this order:\n")
     for line in (
@@ -73,11 +73,11 @@ def _stack(folder: Path) -> None:
         "taskpilot metrics push",
     ):
         output.say_line(f"  {line}")
-    output.say("\nThen look at http://127.0.0.1:3000, as admin with GRAFANA_ADMIN_PASSWORD of .env.")
+    output.say("\nThen open http://127.0.0.1:3000 and log in as admin with GRAFANA_ADMIN_PASSWORD from .env.")
 
 
 def _to_path() -> list[str]:
-    """The command that lets a shell find us, where it does not: `.venv/bin/taskpilot` was typed, or `python -m taskpilot`."""
+    """The command that puts `taskpilot` on the PATH, if it is not there."""
     import shutil
 
     beside = Path(sys.executable).parent

@@ -12,7 +12,7 @@ from taskpilot.domain.text import one_line
 from taskpilot.domain.times import format_duration
 
 
-@click.group(name="jobs", cls=Noun, alone="list")
+@click.group(name="jobs", cls=Noun, default="list")
 def command() -> None:
     """Show jobs and their schedules; pause and resume them.
 
@@ -57,8 +57,8 @@ def list_(*, as_json: bool) -> None:
                     f"by {line.pause.paused_by}" if line.pause else "",
                 )
             )
-        headings = ("job", "schedule", "next fire", "in utc", "last", "paused")
-        output.print_table(headings, cells, empty=f"{catalog.directory} defines no job", spare=("in utc",))
+        headings = ("job", "schedule", "next run", "in utc", "last run", "paused")
+        output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}", spare=("in utc",))
     for file in catalog.broken:
         output.echo_err(f"broken: {file}")
 
@@ -91,8 +91,8 @@ def show(job: str, *, as_json: bool) -> None:
             "job": spec.name,
             "file": str(spec.file or ""),
             "schedule": schedule.describe() if schedule else "none",
-            "next fire": f"{formatting.local(line.next_fire, schedule.zone)} = {formatting.instant(line.next_fire)}" if schedule else "",
-            "paused": f"{times.pause_words(line.pause)}; `taskpilot jobs resume {spec.name}` ends it" if line.pause else "",
+            "next run": f"{formatting.local(line.next_fire, schedule.zone)} = {formatting.instant(line.next_fire)}" if schedule else "",
+            "paused": f"{times.pause_words(line.pause)}; `taskpilot jobs resume {spec.name}` resumes it" if line.pause else "",
             "last run": f"{last.status}, {formatting.instant(last.started_at)}, {last.id}" if last else "never ran",
             "model": model or "set with --model or TASKPILOT_MODEL",
             "deadline": formatting.duration(spec.deadline.total_seconds()),
@@ -156,7 +156,7 @@ def validate(job: str | None, *, as_json: bool) -> int:
     if report.ok:
         return ExitCode.SUCCEEDED
     wrong = len(report.broken) + (report.policy_error is not None)
-    output.echo_err(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; fix what is named above; no token was spent")
+    output.echo_err(f"taskpilot: {formatting.count(wrong, 'file')} cannot be used; see above for the cause; no tokens were spent")
     return ExitCode.CONFIGURATION
 
 
@@ -176,8 +176,8 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
       taskpilot jobs next triage -n 3
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import iso
     from taskpilot.views.jobs import job_warnings, next_fires, warning_json
-    from taskpilot.views.shapes import iso
 
     with bootstrap.deployment() as deployment:
         fires, warnings = next_fires(deployment, job, count), job_warnings(deployment, job)
@@ -191,7 +191,7 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
         if spec.schedule
     ]
     output.print_table(
-        ("job", "fire", "zone", "in utc"), cells, empty="nothing is due: there is no schedule, or all of its times have passed"
+        ("job", "next run", "zone", "in utc"), cells, empty="no run is scheduled: there is no schedule, or its last time has passed"
     )
     for warning in warnings:
         output.echo_err(f"warning: {warning}")
@@ -211,10 +211,12 @@ def pause(job: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import job_paused
     from taskpilot.services.jobs import pause_job
 
     with bootstrap.deployment() as deployment:
-        output.tell(pause_job(deployment, job, by=name_of(by), note=note))
+        pause_job(deployment, job, by=name_of(by), note=note)
+    output.tell(job_paused(job))
 
 
 @command.command()
@@ -229,7 +231,9 @@ def resume(job: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import job_resumed
     from taskpilot.services.jobs import resume_job
 
     with bootstrap.deployment() as deployment:
-        output.tell(resume_job(deployment, job, by=name_of(by), note=note))
+        resume_job(deployment, job, by=name_of(by), note=note)
+    output.tell(job_resumed(job))

@@ -8,7 +8,7 @@ from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
 
 
-@click.group(name="metrics", cls=Noun, alone="show")
+@click.group(name="metrics", cls=Noun, default="show")
 def command() -> None:
     """Show metrics; push them to a Prometheus Pushgateway.
 
@@ -57,7 +57,7 @@ def push(job: str | None, *, as_json: bool) -> int:
             "job": one.job,
             "outcome": "refused" if one.result is None else "ok" if one.result.delivered else "failed",
             "pending": one.result is not None and one.result.pending,
-            "why": f"another store ({one.foreign_store}) fills this group: give one of the two another TASKPILOT_DEPLOYMENT"
+            "why": f"another store ({one.foreign_store}) pushes to this group: set another TASKPILOT_DEPLOYMENT for one of them"
             if one.result is None
             else one.result.error or "",
         }
@@ -67,10 +67,10 @@ def push(job: str | None, *, as_json: bool) -> int:
         output.print_json(rows)
     else:
         cells = [(str(row["job"]), str(row["outcome"]), "yes" if row["pending"] else "no", str(row["why"])) for row in rows]
-        output.print_table(("job", "outcome", "pending", "why"), cells, empty="there is no job to push")
+        output.print_table(("job", "outcome", "pending", "why"), cells, empty="no jobs")
     refused = [one for one in results if one.result is None]
     if refused:
-        output.echo_err(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store fills the group")
+        output.echo_err(f"taskpilot: not pushed: {', '.join(one.job for one in refused)}: another store pushes to the same group")
         return ExitCode.CONFIGURATION
     return ExitCode.SUCCEEDED if all(one.result is not None and one.result.delivered for one in results) else ExitCode.TEMPORARY
 
@@ -97,5 +97,5 @@ def prune(*, dry_run: bool, as_json: bool) -> int:
         output.print_json([{"job": one.job, "outcome": one.outcome.value, "why": one.why} for one in pruned])
     else:
         cells = [(one.job, one.outcome.value, one.why) for one in pruned]
-        output.print_table(("job", "outcome", "why"), cells, empty="every group of this deployment belongs to a job: nothing to remove")
+        output.print_table(("job", "outcome", "why"), cells, empty="nothing to remove: every group belongs to a job")
     return ExitCode.TEMPORARY if any(one.outcome is Outcome.FAILED for one in pruned) else ExitCode.SUCCEEDED

@@ -1,4 +1,4 @@
-"""The options that every command has; no settings are read here."""
+"""Options that several commands share. Reads no settings."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 
 def name_of(given: str | None) -> str:
-    """The name given by `--by`, else the user's of this process; never asked of the environment, which anybody can set."""
+    """The name given by `--by`, else the user of this process; not from the environment, which can be forged."""
     if given:
         return given
     import pwd
@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class GlobalOptions:
-    """What was typed before the command's name, and what is known so far of how the command ends."""
+    """The options before the command's name, and how the command ends as far as known."""
 
     __slots__ = ("exit_code", "home", "jobs", "log_level", "quiet", "root", "subject")
 
@@ -34,25 +34,25 @@ class GlobalOptions:
         self.jobs = jobs
         self.log_level = log_level
         self.subject: str | None = None
-        """The job that an error is about: named in front of it where the error does not name it itself."""
+        """What an error is about, printed before it: the job or the run."""
         self.quiet = False
-        """Whether an error is told in one line, terminal or not."""
+        """Whether errors are printed on one line."""
         self.exit_code = 0
-        """How the work ended, set before it is printed: a reader that goes away early does not change it."""
+        """The exit code of the work, set before the output is printed, so that a closed pipe does not change it."""
 
 
 def global_options() -> GlobalOptions:
-    """Those of the command that runs."""
+    """The options of the running command."""
     return click.get_current_context().ensure_object(GlobalOptions)
 
 
 def json_option(command: Command) -> Command:
-    """`--json`: the same as JSON."""
+    """Adds `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def page_options(noun: str) -> Callable[[Command], Command]:
-    """`--limit` and `--before`: a page of a list, the newest first."""
+    """Adds `--limit` and `--before`, for a page of a list."""
 
     def decorate(command: Command) -> Command:
         before = click.option("--before", metavar="ID", help=f"Only {noun}s older than this one, for the next page.")
@@ -63,7 +63,7 @@ def page_options(noun: str) -> Callable[[Command], Command]:
 
 
 def next_page(noun: str, last_id: str) -> str:
-    """The command that lists what is older than `last_id`, with the filters that were typed."""
+    """The command that prints the next page, with the filters that were typed."""
     import shlex
 
     context = click.get_current_context()
@@ -79,7 +79,7 @@ def next_page(noun: str, last_id: str) -> str:
 
 
 def person_options(command: Command) -> Command:
-    """`--by` and `--note`: who answers, and why."""
+    """Adds `--by` and `--note`: who acts, and why."""
     by = click.option("--by", metavar="NAME", help="Your name for the record.  [default: your user name]")
     note = click.option("--note", default="", metavar="TEXT", help="Reason for the record.")
     return by(note(command))

@@ -8,7 +8,7 @@ from taskpilot.cli.options import json_option
 from taskpilot.domain.exits import ExitCode
 
 
-@click.group(name="policy", cls=Noun, alone="check")
+@click.group(name="policy", cls=Noun, default="check")
 def command() -> None:
     """Check the rules for tool calls against sample calls.
 
@@ -53,6 +53,6 @@ def check(*, as_json: bool) -> int:
             (one.name, one.expected.value, one.got.value, "differs" if one.differs else "", one.error or "; ".join(one.reasons))
             for one in report.fixtures
         ]
-        output.print_table(("call", "expected", "got", "", "why"), cells, empty="there is no known call")
-        output.say("all right" if report.ok else "not all right: see the rows above that differ or name an error")
+        output.print_table(("call", "expected", "got", "", "why"), cells, empty="there are no sample calls")
+        output.say("ok" if report.ok else "not ok: see the rows that differ or show an error")
     return ExitCode.SUCCEEDED if report.ok else ExitCode.CONFIGURATION

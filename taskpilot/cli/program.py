@@ -1,4 +1,4 @@
-"""The program: its commands and global options, and how every command ends."""
+"""The program: its commands and global options, and its entry point."""
 
 import sys
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "init": ("taskpilot.cli.init", "Create a folder with settings and a first job."),
     "db": ("taskpilot.cli.db", "Upgrade, back up or prune the database."),
 }
-"""In the order of the help. The lines stand here so that help needs no module; a test holds them equal to the modules' own."""
+"""In the order of the help. The help lines are repeated here so that `--help` imports no module; a test compares them."""
 
 _EPILOG: Final = """\b
 Examples:
@@ -72,7 +72,7 @@ def program(context: click.Context, *, root: str | None, home: str | None, jobs:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and gives its exit code; prints every error as one sentence on stderr."""
+    """Runs one command line and returns its exit code; prints every error as one sentence on stderr."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     given = GlobalOptions()
     errors.prepare_streams()
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _invoke(typed: list[str], given: GlobalOptions) -> int:
-    # Not Command.main: it turns a reader that went away into exit 1, and a run's own exit code would be lost.
+    # Not Command.main: it turns a closed pipe into exit code 1, and the run's own exit code would be lost.
     try:
         with program.make_context("taskpilot", list(typed), obj=given) as context:
             result: Any = program.invoke(context)

@@ -1,4 +1,4 @@
-"""What a run is doing, on stderr while it runs, where that is a terminal; drawn by whoever runs it, without a thread."""
+"""Shows the progress of a run on stderr, if that is a terminal; uses no thread."""
 
 import sys
 from typing import Any
@@ -11,13 +11,13 @@ from taskpilot.services.attempts import Display, NoDisplay
 
 
 class LiveDisplay:
-    """One line on stderr that is drawn anew at each update and gone at the end."""
+    """One line on stderr that each update replaces; removed at the end."""
 
     def __init__(self) -> None:
         self._live: Any = None
 
     def update(self, run: Run) -> None:
-        """Draws how the run stands. A terminal that went away ends the display, never the run."""
+        """Draws the progress. A closed terminal ends the display, not the run."""
         from rich.text import Text
 
         try:
@@ -28,7 +28,7 @@ class LiveDisplay:
             self._live = None
 
     def close(self) -> None:
-        """Takes the line away."""
+        """Removes the line."""
         live, self._live = self._live, None
         if live is not None:
             try:
@@ -41,19 +41,19 @@ class LiveDisplay:
         from rich.live import Live
 
         console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-        # No thread and no stream of ours replaced: the supervisor forks, and draws from its one loop.
+        # No thread and no replaced stream: the supervisor forks.
         live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False, transient=True)
         live.start()
         return live
 
 
 def display_for(*, quiet: bool) -> Display:
-    """A live line where a person watches stderr, nothing otherwise."""
+    """A live line if stderr is a terminal, else nothing."""
     return LiveDisplay() if not quiet and sys.stderr is not None and sys.stderr.isatty() else NoDisplay()
 
 
 def line_of(run: Run) -> str:
-    """How a run stands, in one line."""
+    """The progress of a run on one line."""
     begun = run.started_at or run.created_at
     parts = [f"{run.job} {run.status.value}", formatting.duration((utc_now() - begun).total_seconds())]
     if run.attempts > 1:

@@ -1,30 +1,35 @@
-"""A run as pages of text: its status, its result, and the exact commands for what it waits for."""
+"""Prints a run: its status, its result, and the commands that answer its questions."""
 
 import json
+from collections.abc import Mapping
+from typing import Final
 
 from taskpilot.cli import formatting, output
 from taskpilot.deployment import Deployment
 from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.runs import RESUMABLE, Feedback, RunStatus, RunSummary
+from taskpilot.domain.steps import StepKind
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Spend
 from taskpilot.messages import questions
 from taskpilot.messages.budgets import budget_of
 from taskpilot.messages.reasons import next_command, reason_line, reason_sentence
+from taskpilot.messages.shapes import summary_json
 from taskpilot.services.running import Finished
 from taskpilot.views.runs import RunDetail, has_output, show_run
-from taskpilot.views.shapes import summary_json
 
 TASKS_SHOWN = 50
+_STEPS: Final[Mapping[str, str]] = {StepKind.ASK: "LLM call", StepKind.CALL: "tool call"}
 _EXPLAINED = frozenset({TaskStatus.REVIEW, TaskStatus.REJECTED, TaskStatus.FAILED})
-"""States of a task whose reason a person wants to read."""
+"""Tasks in these states are listed with their reason."""
 
 
 def show(detail: RunDetail) -> None:
-    """Prints it all."""
+    """Prints a run with its attempts, tasks and open questions."""
     run = detail.run
+    duration, deadline = (formatting.duration(micros / 1_000_000) for micros in (run.active_micros, run.deadline_micros))
     progress = f"{run.progress_done} of {run.progress_total}" if run.progress_done is not None and run.progress_total else ""
     output.print_fields(
         {
@@ -36,12 +41,15 @@ def show(detail: RunDetail) -> None:
             "scheduled": formatting.instant(run.scheduled_for) if run.scheduled_for else "",
             "started": formatting.instant(run.started_at) if run.started_at else "",
             "ended": formatting.instant(run.ended_at) if run.ended_at else "",
-            "active": f"{formatting.duration(run.active_micros / 1_000_000)} of {formatting.duration(run.deadline_micros / 1_000_000)}",
+            "duration": f"{duration} (deadline {deadline})",
             "progress": progress,
             "model": run.model or "",
             "cost": cost(run.spend, run.model),
+            "used": usage(run.spend),
             "parameters": json.dumps(run.parameters, ensure_ascii=False) if run.parameters else "",
-            "steps": ", ".join(f"{number} {kind} {status}" for (kind, status), number in sorted(detail.steps.items())),
+            "steps": ", ".join(
+                f"{formatting.count(number, _STEPS.get(kind, kind))} {status}" for (kind, status), number in sorted(detail.steps.items())
+            ),
             "feedback": "" if detail.feedback is None else _feedback(detail.feedback),
             "trace": run.trace_id,
             "files": str(detail.folder),
@@ -59,7 +67,7 @@ def show(detail: RunDetail) -> None:
 
 
 def waiting_for(detail: RunDetail) -> None:
-    """Prints what the run waits for, each with the command that answers it; nothing where it waits for nothing."""
+    """Prints the run's open questions, each with the commands that answer it."""
     reviews = [task for task in detail.tasks if task.status is TaskStatus.REVIEW]
     asked = [
         *(questions.about_task(task) for task in reviews),
@@ -77,7 +85,7 @@ def waiting_for(detail: RunDetail) -> None:
 
 
 def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
-    """Prints the tasks, those first that wait for a person."""
+    """Prints the tasks, those in review first."""
     ordered = sorted(tasks, key=lambda task: (task.status is not TaskStatus.REVIEW, task.id))
     cells = [(task.status.value, task.priority.value, task.title, why(task)) for task in ordered[:TASKS_SHOWN]]
     output.print_table(("status", "priority", "task", "why"), cells, empty="")
@@ -86,20 +94,21 @@ def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
 
 
 def why(task: Task) -> str:
-    """The reason of a task's state, where a person wants to read it in a list."""
+    """The reason of a task's state, where a list shows it."""
     return task.reason if task.status in _EXPLAINED else ""
 
 
 def cost(spend: Spend, model: str | None) -> str:
-    """Money, tokens and calls in one line; says where the model is no real one, and where a price is not known."""
+    """The money, or why there is none or no known amount."""
     if model == OFFLINE:
-        money = "0.00 USD (offline: built-in rules, no model was asked)"
-    elif spend.cost_nano is None:
-        money = "unknown (a call had no price)"
-    else:
-        money = formatting.usd(spend.cost_nano)
+        return "0.00 USD (offline: built-in rules answered instead of a model)"
+    return "unknown (a call had no price)" if spend.cost_nano is None else formatting.usd(spend.cost_nano)
+
+
+def usage(spend: Spend) -> str:
+    """Calls and tokens: "2 LLM calls, 1 tool call, tokens 1,200 in, 30 out"."""
     calls = f"{formatting.count(spend.llm_calls, 'LLM call')}, {formatting.count(spend.tool_calls, 'tool call')}"
-    return f"{money}; tokens {formatting.tokens(spend.usage)}; {calls}"
+    return f"{calls}, tokens {formatting.tokens(spend.usage)}"
 
 
 def _feedback(given: Feedback) -> str:
@@ -121,7 +130,7 @@ def _attempts(detail: RunDetail) -> None:
         )
         for one in detail.attempts
     ]
-    output.print_table(("attempt", "status", "started", "active", "why"), cells, empty="")
+    output.print_table(("attempt", "status", "started", "duration", "why"), cells, empty="")
 
 
 SKIPS = frozenset({ExitCode.SKIPPED, ExitCode.SKIPPED_OVERLAP})
@@ -141,7 +150,7 @@ def tell(deployment: Deployment, finished: Finished, *, as_json: bool, quiet: bo
 
 
 def cause(finished: Finished) -> str:
-    """One line that names the job and why it did not succeed, and where to look."""
+    """One line: the job, why it did not succeed, and the command that shows more."""
     summary = finished.summary
     why = one_line(_why(summary), limit=400) or finished.exit_code.meaning
     where = f"; details: taskpilot runs show {summary.run_id}" if summary.run_id else ""
@@ -165,9 +174,9 @@ def _page(deployment: Deployment, finished: Finished) -> None:
         output.say()
     ended = f"{summary.job} {summary.status} in {formatting.duration(summary.duration_seconds)}"
     output.tell(f"{ended}: {one_line(why, limit=500)}" if why else ended)
-    output.say(f"cost: {cost(detail.run.spend, detail.run.model)}")
+    output.say(f"cost: {cost(detail.run.spend, detail.run.model)}\nused: {usage(detail.run.spend)}")
     if detail.run.spend.cost_nano is None:
-        output.tell("The budget holds by calls and tokens where a call has no price; prices.toml in the root gives a model its price.")
+        output.tell("Without a price, the budget limits only calls and tokens. Give the model a price in prices.toml in the root.")
     output.tell(f"budget: {budget_of(deployment.catalog.get(summary.job))}")
     waiting_for(detail)
     output.say(f"details: taskpilot runs show {summary.run_id}")
@@ -176,5 +185,5 @@ def _page(deployment: Deployment, finished: Finished) -> None:
 
 
 def _why(summary: RunSummary) -> str:
-    """The reason; of a run that waits, or did not start, in the present tense."""
+    """The reason, in the present tense if the run waits or did not start."""
     return reason_sentence(summary.reason, now=summary.run_id is None or summary.status == RunStatus.WAITING)

@@ -11,11 +11,11 @@ from taskpilot.domain.steps import StepAnswer
 
 
 def step_answer(step_id: str | None, *, done: str | None, again: bool, fail: bool) -> StepAnswer | None:
-    """The answer; None where none is given. Raises click.UsageError for a half or a double one."""
+    """The answer given by the options; None without one. Raises click.UsageError for an incomplete or ambiguous one."""
     given = [name for name, value in (("--done", done is not None), ("--again", again), ("--fail", fail)) if value]
     if step_id is None:
         if given:
-            raise click.UsageError(f"{given[0]} answers a step: name it with --step ID; `taskpilot runs show RUN` shows which")
+            raise click.UsageError(f"{given[0]} needs --step ID; `taskpilot runs show RUN` shows the id")
         return None
     if len(given) != 1:
         raise click.UsageError("--step needs exactly one of --done JSON, --again and --fail")
@@ -28,19 +28,19 @@ def _json(text: str) -> object:
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"--done is no JSON: {error}; text stands in double quotes: --done '\"TICKET-7\"'") from None
+        raise click.UsageError(f"--done is not valid JSON: {error}; text needs double quotes: --done '\"TICKET-7\"'") from None
 
 
 def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")
 
 
 STATUSES = ("queued", "running", "waiting", "succeeded", "failed", "timed_out", "cancelled", "denied", "budget_exceeded", "lost")
 RESUMED = ("waiting", "queued", "lost", "failed", "timed_out", "budget_exceeded")
-"""What Tab offers to `runs resume`."""
+"""The states of runs that Tab offers to `runs resume`."""
 
 
-@click.group(name="runs", cls=Noun, alone="list")
+@click.group(name="runs", cls=Noun, default="list")
 def command() -> None:
     """Show, cancel and resume runs.
 
@@ -73,9 +73,9 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
     from taskpilot.cli import bootstrap
     from taskpilot.domain.runs import RunStatus
     from taskpilot.messages.reasons import reason_line
+    from taskpilot.messages.shapes import run_json
     from taskpilot.store.listings import Page
     from taskpilot.views.runs import list_runs
-    from taskpilot.views.shapes import run_json
 
     with bootstrap.deployment() as deployment:
         found = list_runs(deployment, Page(limit, before), job=job, status=status)
@@ -95,12 +95,12 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
         for run in found
     ]
     output.print_table(
-        ("id", "job", "status", "started", "active", "cost", "why"),
+        ("id", "job", "status", "started", "duration", "cost", "why"),
         cells,
-        empty="there is no such run",
-        spare=("cost", "active", "started"),
+        empty="no runs",
+        spare=("cost", "duration", "started"),
     )
-    output.tell_of_more(found, limit, next_page("runs", found[-1].id) if found else "")
+    output.print_next_page(found, limit, next_page("runs", found[-1].id) if found else "")
 
 
 @command.command()
@@ -145,12 +145,12 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
             if as_json:
                 output.print_json(list(lines))
                 return
-            silent = True
+            printed = False
             for text in lines:
-                silent = False
+                printed = True
                 output.say_line(text)
-            if silent:
-                output.echo_err("its process printed nothing")
+            if not printed:
+                output.echo_err("the job's process printed nothing")
             return
         entries = run_log(deployment, run_id)
         if as_json:
@@ -170,10 +170,11 @@ def cancel(run_id: str) -> None:
       taskpilot runs cancel 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.actions import cancelled
     from taskpilot.services.running import cancel_run
 
     with bootstrap.deployment() as deployment:
-        output.tell(cancel_run(deployment, run_id))
+        output.tell(cancelled(cancel_run(deployment, run_id)))
 
 
 @command.command()
@@ -193,14 +194,15 @@ def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | No
         --note "Ms Weber has no account here"
     """
     if correct is wrong:
-        raise click.UsageError("say one of the two: --correct or --wrong")
+        raise click.UsageError("give either --correct or --wrong")
     from taskpilot.cli import bootstrap, options
     from taskpilot.domain.runs import FeedbackVerdict
+    from taskpilot.messages.actions import rated
     from taskpilot.services.approvals import give_feedback
 
     verdict = FeedbackVerdict.CORRECT if correct else FeedbackVerdict.WRONG
     with bootstrap.deployment() as deployment:
-        output.tell(give_feedback(deployment, run_id, verdict, by=options.name_of(by), note=note))
+        output.tell(rated(give_feedback(deployment, run_id, verdict, by=options.name_of(by), note=note)))
 
 
 @command.command()

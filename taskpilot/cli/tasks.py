@@ -11,7 +11,7 @@ from taskpilot.cli.options import json_option, next_page, page_options, person_o
 STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
 
-@click.group(name="tasks", cls=Noun, alone="list")
+@click.group(name="tasks", cls=Noun, default="list")
 def command() -> None:
     """Show, approve and reject the tasks that the model planned.
 
@@ -43,9 +43,9 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
       taskpilot tasks list --job triage --json
     """
     from taskpilot.cli import bootstrap, run_pages
+    from taskpilot.messages.shapes import task_json
     from taskpilot.store.listings import Page
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import task_json
 
     with bootstrap.deployment() as deployment:
         found = tasks.list_tasks(deployment, Page(limit, before), run_id=run_id, job=job, statuses=statuses)
@@ -53,8 +53,8 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
         output.print_json([task_json(one) for one in found])
         return
     cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, run_pages.why(one)) for one in found]
-    output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="there is no such task", spare=("job", "priority"))
-    output.tell_of_more(found, limit, next_page("tasks", found[-1].id) if found else "")
+    output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="no tasks", spare=("job", "priority"))
+    output.print_next_page(found, limit, next_page("tasks", found[-1].id) if found else "")
 
 
 @command.command()
@@ -68,8 +68,8 @@ def show(task_id: str, *, as_json: bool) -> None:
       taskpilot tasks show 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.messages.shapes import task_json
     from taskpilot.views import tasks
-    from taskpilot.views.shapes import task_json
 
     with bootstrap.deployment() as deployment:
         one = tasks.show_task(deployment, task_id)
@@ -108,10 +108,11 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import approve_task
 
     with bootstrap.deployment() as deployment:
-        output.say(approve_task(deployment, task_id, by=name_of(by), note=note))
+        output.say(answered(approve_task(deployment, task_id, by=name_of(by), note=note)))
 
 
 @command.command()
@@ -126,10 +127,11 @@ def reject(task_id: str, *, by: str | None, note: str) -> None:
     """
     from taskpilot.cli import bootstrap
     from taskpilot.cli.options import name_of
+    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import reject_task
 
     with bootstrap.deployment() as deployment:
-        output.say(reject_task(deployment, task_id, by=name_of(by), note=note))
+        output.say(answered(reject_task(deployment, task_id, by=name_of(by), note=note)))
 
 
 @command.command()

@@ -14,14 +14,14 @@ from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
 BAR: Final = 24
-"""Characters of the time line: with names and durations it fits 80 columns."""
+"""Characters of a bar: with names and durations a line fits 80 columns."""
 NAME: Final = 28
 _NOTE: Final = 60
-"""Characters of a note where no terminal bounds it."""
+"""Characters of a note where the output is no terminal."""
 _NOTE_MIN: Final = 12
 _WELL: Final = frozenset({"succeeded", "allow"})
 REPLAY_SECONDS: Final = 300.0
-"""A person can type it again; what was delivered until then is noted as delivered."""
+"""The command may be repeated: what was delivered is recorded."""
 
 
 @click.group(name="traces", cls=Noun)
@@ -46,7 +46,7 @@ def show(run_id: str, *, as_json: bool) -> None:
       taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
     """
     from taskpilot.cli import bootstrap
-    from taskpilot.views.shapes import iso
+    from taskpilot.messages.shapes import iso
     from taskpilot.views.traces import trace_of
 
     with bootstrap.deployment() as deployment:
@@ -99,19 +99,19 @@ def replay(*, as_json: bool) -> int:
     else:
         if delivery.runs or not (delivery.pending or delivery.error):
             delivered = f"{formatting.count(delivery.spans, 'span')} of {formatting.count(delivery.runs, 'run')} delivered to {place}"
-            output.tell(delivered if delivery.runs else "nothing is pending")
+            output.tell(delivered if delivery.runs else "nothing to send")
         if delivery.rejected or delivery.refused:
             rejected, refused = formatting.count(delivery.rejected, "span"), formatting.count(delivery.refused, "run")
             lost = f"the collector rejected {rejected} and refused {refused}"
-            output.echo_err(f"taskpilot: {lost}: {delivery.error}. They are not sent again; traces.jsonl in the state dir has them")
+            output.echo_err(f"taskpilot: {lost}: {delivery.error}. They are not sent again; traces.jsonl in the state folder has them")
         if delivery.pending:
-            why = delivery.error or "another process sends them, or waits for an answer; a minute later they are due again"
-            output.echo_err(f"taskpilot: the spans of {formatting.count(delivery.pending, 'run')} are still pending: {place}: {why}")
+            why = delivery.error or "another process is sending them; try again in a minute"
+            output.echo_err(f"taskpilot: the traces of {formatting.count(delivery.pending, 'run')} are not sent yet: {place}: {why}")
     return ExitCode.TEMPORARY if delivery.pending else ExitCode.SUCCEEDED
 
 
 def _waterfall(lines: Sequence[Any], now: datetime, width: int | None) -> Iterator[str]:
-    """A line each, at most `width` columns; the hours between two attempts would leave one mark for the work, so each has its own scale."""
+    """A line for each span, at most `width` columns. Each attempt has its own scale: attempts may be hours apart."""
     before: datetime | None = None
     begin, length = lines[0].started_at, timedelta(0)
     room = _NOTE if width is None else max(_NOTE_MIN, width - NAME - BAR - 12)
@@ -133,7 +133,7 @@ def _waterfall(lines: Sequence[Any], now: datetime, width: int | None) -> Iterat
 
 
 def _bar(started: datetime, ended: datetime | None, begin: datetime, length: timedelta) -> str:
-    """Where in the time line this was; one mark at least, for what took no time."""
+    """The bar of a span, at least one character wide."""
     if length <= timedelta(0):
         return "|" + "=" * BAR + "|"
     first = min(BAR - 1, max(0, int((started - begin) / length * BAR)))

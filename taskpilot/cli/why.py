@@ -22,7 +22,7 @@ def command(job: str, *, at: str | None, as_json: bool) -> None:
       taskpilot why triage --at 2026-11-24T07:00
     """
     from taskpilot.cli import bootstrap
-    from taskpilot.messages.moments import tell
+    from taskpilot.messages.moments import explain
     from taskpilot.views.why import why, why_json
 
     with bootstrap.deployment() as deployment:
@@ -30,6 +30,6 @@ def command(job: str, *, at: str | None, as_json: bool) -> None:
     if as_json:
         output.print_json(why_json(moment))
         return
-    told = tell(moment)
-    output.say_line(told.sentence)
-    output.print_fields({**told.facts, "next": told.next})
+    answer = explain(moment)
+    output.tell(answer.sentence)
+    output.print_fields({**answer.facts, "next": answer.next})

@@ -1,1 +1,1 @@
-"""The language of the deployment: frozen dataclasses, enums and errors that every room may speak."""
+"""Frozen dataclasses, enums and errors that every package may import."""

@@ -1,4 +1,4 @@
-"""Where messages may be sent: channels that the settings name, so that a model never gives a URL."""
+"""Channels: the addresses in the settings to which messages may be sent, so that a model never chooses a URL."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +13,6 @@ class Channel:
     """One address of the settings. Both fields may hold secrets: kept out of `repr`."""
 
     url: str = field(repr=False)
-    """Its scheme says of which kind the channel is; for http and https, with the path that a webhook needs."""
+    """Its scheme selects the kind of channel; for http and https, with the path that a webhook needs."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with each message, such as Authorization."""

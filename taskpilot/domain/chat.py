@@ -11,7 +11,7 @@ OFFLINE: Final = "offline"
 
 
 class Role(StrEnum):
-    """Who speaks; the words of the chat completions API."""
+    """The author of a message, as the chat completions API names it."""
 
     SYSTEM = "system"
     USER = "user"
@@ -21,7 +21,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to call a tool. `arguments` is its raw text: untrusted, parsed by who executes it."""
+    """A model's request to call a tool. `arguments` is its raw text: untrusted, parsed by the code that executes it."""
 
     id: str
     name: str
@@ -82,10 +82,10 @@ class ChatReply:
     """What a model answered; every text in it is untrusted."""
 
     content: str
-    """The text, or the JSON text of a structured reply, however the server was brought to give it."""
+    """The text, or the JSON text of a structured reply."""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
     refusal: str | None = None
     usage: Usage | None = None
-    """None where the server did not say."""
+    """None where the server reported none."""
     retries: tuple[ChatRetry, ...] = field(default=())

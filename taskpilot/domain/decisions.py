@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 
 
 class DecisionStatus(StrEnum):
-    """Where a decision stands: settled by the engine, or waiting for or settled by a person."""
+    """The state of a decision: settled by the engine, or waiting for or settled by a person."""
 
     FINAL = "final"
     PENDING = "pending"
@@ -27,7 +27,7 @@ class DecisionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """What a policy is asked about one tool call; all of it may be untrusted."""
+    """The input of a policy for one tool call; all of it may be untrusted."""
 
     tool: str
     arguments: dict[str, Any]
@@ -41,7 +41,7 @@ class PolicyInput:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """What an engine said; anything but a definite allow is a denial."""
+    """The answer of a policy engine; anything but a definite allow is a denial."""
 
     verdict: Verdict
     reasons: tuple[str, ...]

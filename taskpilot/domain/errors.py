@@ -1,4 +1,4 @@
-"""One tree of errors; each knows its exit code and whether a retry can help."""
+"""All errors, each with its exit code and whether a retry can help."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -36,7 +36,7 @@ def _first_line(kind: type[BaseException]) -> str:
 
 
 class UsageError(TaskPilotError):
-    """The command was given something that it does not know."""
+    """The command was called with something unknown or invalid."""
 
     exit_code = ExitCode.USAGE
 
@@ -99,7 +99,7 @@ class ModelError(TaskPilotError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retries = retries
-        """The tries that were followed by another one before this."""
+        """The tries before the last one."""
         self.maybe_billed = maybe_billed
         """True where a server may have done the work of any try although no answer arrived: no chat API can tell."""
 
@@ -139,11 +139,11 @@ class Denied(TaskPilotError):
     def __init__(self, message: str | None = None, *, facts: Mapping[str, Fact] | None = None) -> None:
         super().__init__(message)
         self.reason = Reason(ReasonCode.DENIED, facts or {"error": str(self)})
-        """Which tool, and what the policy or the person said."""
+        """The tool, and the message of the policy or the person."""
 
     @classmethod
     def by_policy(cls, tool: str, said: str) -> Self:
-        """A policy's denial of a call of that tool, with its own words."""
+        """A policy's denial of a call of that tool, with its message."""
         return cls(f"{tool} was denied by policy: {said}", facts={"tool": tool, "policy": said})
 
     @classmethod
@@ -153,13 +153,13 @@ class Denied(TaskPilotError):
 
 
 class RequirementNotMet(TaskPilotError):
-    """The job says done, its check says no."""
+    """The job returned, and its check of the outcome failed."""
 
     exit_code = ExitCode.REQUIREMENT
 
 
 class ItemError(TaskPilotError):
-    """One item of a map failed; stands in the results in the place of its value."""
+    """One item of a map failed; the results have it in the place of the item's value."""
 
     def __init__(self, *, index: int, item: Any, cause: Exception) -> None:
         super().__init__(f"item {index}: {said(cause)}")
@@ -202,11 +202,11 @@ class BudgetExceeded(Stop):
         self.reason = Reason(ReasonCode.BUDGET, facts or {})
         """Which ceiling, and how much of it is used."""
         self.in_flight = in_flight
-        """True where only what calls in flight have reserved is in the way: most of it comes back when they end."""
+        """True where the call would fit without what calls in flight have reserved: most of that is released when they end."""
 
 
 class LeaseLost(Stop):
-    """This attempt no longer holds the run's lease: nothing that it does would count."""
+    """This attempt no longer holds the run's lease: nothing that it does is recorded."""
 
 
 class DeadlineExceeded(Stop):

@@ -1,4 +1,4 @@
-"""Frozen facts that signals are told as they happen; signals get these, never the engine."""
+"""Events that signals receive as they happen."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,7 @@ from taskpilot.domain.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """Which run a fact belongs to."""
+    """The run that an event belongs to."""
 
     run_id: str
     job: str
@@ -33,14 +33,14 @@ class Event:
     run: RunIdentity
     at: datetime
     action: str
-    """The stable word, as ECS `event.action`: run-started, step-ended, decision-made, ..."""
+    """The stable name, as ECS `event.action`: run-started, step-ended, decision-made, ..."""
     message: str
     level: str = "info"
     fields: dict[str, Any] = field(default_factory=dict)
 
 
 class EventKind(StrEnum):
-    """What a row of the `events` table tells of: a change of the record that somebody may want to be told of."""
+    """The kind of a row of the `events` table: a change that a notice may be sent for."""
 
     RUN_SUCCEEDED = "run_succeeded"
     RUN_FAILED = "run_failed"

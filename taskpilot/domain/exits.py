@@ -10,7 +10,7 @@ class ExitCode(IntEnum):
     meaning: str
 
     def __new__(cls, value: int, meaning: str) -> Self:
-        """A member is its number, and knows what it means."""
+        """A member is its number, with its meaning."""
         member = int.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

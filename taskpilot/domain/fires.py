@@ -1,4 +1,4 @@
-"""Fires as the record has them: what became of each, the gaps of many, pauses, and when somebody was awake to see them."""
+"""Fires and their outcomes, gaps of many fires, pauses, and when a scheduler was awake."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,18 +10,18 @@ from taskpilot.domain.runs import FireOutcome, Owner
 from taskpilot.domain.times import utc_iso
 
 WAKE_UP: Final = timedelta(seconds=15)
-"""A scheduler looks at the clock at least this often, whatever it is told to sleep: clocks are set, and machines suspended."""
+"""A scheduler reads the clock at least this often, since clocks are set and machines suspended."""
 PUNCTUAL: Final = 2 * WAKE_UP
-"""A fire that is older than two wake-ups was met by nobody: what becomes of it is a question of catching up."""
+"""A fire that is older than two wake-ups was not claimed in time: the rules of catching up apply to it."""
 AWAKE: Final = timedelta(seconds=45)
-"""A scheduler whose last tick is older than three wake-ups is taken for dead."""
+"""A scheduler whose last tick is older than three wake-ups counts as dead."""
 LAUNCH: Final = timedelta(seconds=30)
 """A fire that was taken out of the queue and did not start within this time is in the queue again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fire:
-    """What became of one fire."""
+    """One fire and its outcome."""
 
     job: str
     scheduled_for: datetime
@@ -31,7 +31,7 @@ class Fire:
     recorded_at: datetime
     start_after: datetime | None = None
     key: str = ""
-    """What tells an event's fire from others of its job: delivery id, path and digest, parent run. Empty: the scheduled time is the key."""
+    """Identifies an event's fire among those of its job: delivery id, path and digest, parent run. Empty: the scheduled time is the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A time in which a job did not run, by whose wish; `resumed_at` None where it is in force."""
+    """A time in which a job does not start, and who asked for it; `resumed_at` is None where it is in force."""
 
     job: str
     paused_at: datetime
@@ -62,7 +62,7 @@ class Pause:
 
     def reason(self, code: ReasonCode = ReasonCode.PAUSED, **facts: Fact) -> Reason:
         """Why a fire in this pause, or before it, did not start."""
-        return Reason(code, {"since": utc_iso(self.paused_at), "by": self.paused_by, "note": self.note, **facts})
+        return Reason(code, {"since": utc_iso(self.paused_at, timespec="seconds"), "by": self.paused_by, "note": self.note, **facts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ class ScheduleInForce:
     schedule: str
     since: datetime
     until: datetime | None = None
-    """None: it still is."""
+    """None: it is in force."""
     cursor: datetime | None = None
     """Every fire at or before has its outcome; None for one of the past."""
 
 
 class SchedulerState(StrEnum):
-    """How a `taskpilot serve` stands."""
+    """The state of a `taskpilot serve`."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -89,7 +89,7 @@ class SchedulerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SchedulerRow:
-    """One start of `taskpilot serve`, as it last wrote of itself."""
+    """One start of `taskpilot serve`, as it last recorded itself."""
 
     id: str
     owner: Owner
@@ -103,12 +103,12 @@ class SchedulerRow:
     broken: tuple[str, ...]
     """The job files that it could not load, a line each."""
     error: str | None
-    """What its last pass failed with."""
+    """The error of its last pass."""
     stopped_at: datetime | None
 
 
 class ClockEventKind(StrEnum):
-    """Why a stretch of time is missing, or came twice."""
+    """Why some time is missing, or came twice."""
 
     ASLEEP = "asleep"
     FORWARD = "forward"

@@ -1,4 +1,4 @@
-"""Every metric on one page: name, kind, labels, unit, the question that it answers, and where a gauge's value comes from."""
+"""All metrics: name, kind, labels, unit, the question that it answers, and the source of a gauge's value."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from taskpilot.domain.tasks import TaskStatus
 
 
 class Kind(StrEnum):
-    """How a metric behaves."""
+    """The type of a metric."""
 
     COUNTER = "counter"
     HISTOGRAM = "histogram"
@@ -31,7 +31,7 @@ class Instrument:
     buckets: tuple[float, ...] = ()
     """Upper bounds in the exported unit, without +Inf."""
     column: str = ""
-    """Of a gauge: the column of `job_state` that it shows; `{label}` stands for a label's value."""
+    """Of a gauge: the column of `job_state` that it shows; `{label}` is replaced by a label's value."""
     fact: str = ""
     """Of a gauge: the field of `JobFacts` that it shows."""
     may_lapse: bool = False

@@ -1,4 +1,4 @@
-"""The options of what job files call: one that is unknown or wrong is refused in a sentence that names it."""
+"""Checks the options of functions that job files call."""
 
 import inspect
 from collections.abc import Callable
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def checked_options(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Makes a function raise InvalidOption, with `name` in front, for an option that it does not have and for what it finds wrong."""
+    """Makes a function raise InvalidOption, prefixed with `name`, for an unknown option and for a ValueError."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         parameters = inspect.signature(function).parameters.values()

@@ -1,4 +1,4 @@
-"""The protocols that have more than one implementation, and the fan-out that no signal can break."""
+"""Protocols with more than one implementation, and the delivery of events to signals."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,7 +13,7 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """The name as configured: what metrics and records call it."""
+        """The name as configured, also used in metrics and records."""
         ...
 
     def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
@@ -24,7 +24,7 @@ class Model(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...
 
 
@@ -37,15 +37,15 @@ class PolicyEngine(Protocol):
 
 
 class Signal(Protocol):
-    """Something that is told facts as they are recorded."""
+    """Receives events as they are recorded."""
 
     def emit(self, fact: Fact) -> None:
-        """Takes one fact; may fail."""
+        """Receives one event; may fail."""
         ...
 
 
 class Signals:
-    """Tells each fact to every signal; a signal that fails is counted and the others still hear it."""
+    """Sends each event to every signal; a signal that fails is counted, and the others still receive the event."""
 
     def __init__(self, signals: Sequence[Signal] = ()) -> None:
         self._signals = tuple(signals)

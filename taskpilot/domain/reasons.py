@@ -8,7 +8,7 @@ from typing import Final
 Fact = str | int | float | bool | None
 """What a fact may be: what JSON can say without nesting. Instants are UTC like `2026-11-24T06:00:00Z` (`utc_iso`), durations are seconds.
 
-A fact that is text of somebody else (an exception's words, a policy's message, a person's note) is bounded and masked where it is made.
+A fact that is foreign text (the message of an exception or a policy, a person's note) is shortened and masked where it is made.
 """
 
 
@@ -22,10 +22,10 @@ class ReasonCode(StrEnum):
 
     # Why a run or an attempt ended, or waits.
     EXCEPTION = "exception"
-    """The job raised: `error_type`, `error` (what it said, may be empty). `SystemExit`: the job left, `error` is its status."""
+    """The job raised: `error_type`, `error` (its message, may be empty). `SystemExit`: `error` is its status."""
     EVERY_ITEM_FAILED = "every_item_failed"
     """Not one item of a map succeeded: `error_type`, `error` of the first one. Where all failed for a reason that has a code of its own
-    (`provider_unreachable`, `configuration`, `store`, `store_busy`), that code stands, with `every_item: true`."""
+    (`provider_unreachable`, `configuration`, `store`, `store_busy`), that code is used, with `every_item: true`."""
     OUTCOME_FAILED = "outcome_failed"
     """A check of the outcome failed (`ctx.require`): `error`."""
     CONFIGURATION = "configuration"
@@ -39,7 +39,7 @@ class ReasonCode(StrEnum):
     NOT_STARTED = "not_started"
     """The job's process could not be started: `error`."""
     APPROVAL = "approval"
-    """A person has to answer: `tool`, `decision_id` and `policy` (what the policy said), or `task_id` and `title`; `more` counts further
+    """A person has to answer: `tool`, `decision_id` and `policy` (the policy's message), or `task_id` and `title`; `more` counts further
     questions."""
     UNCERTAIN_STEP = "uncertain_step"
     """A tool had begun and left no result: `run_id`, `step_id`, `tool`; `more`."""
@@ -49,7 +49,7 @@ class ReasonCode(StrEnum):
     """A call would have gone past a ceiling: `scope` ("run"), `limit` ("usd", "tokens", "llm_calls", "tool_calls"), `ceiling`,
     `used` (spent and reserved) and `wanted` (what the call may need at most)."""
     DENIED = "denied"
-    """A tool call was denied: `tool`, and `policy` (what the policy said) or `by` and `note` (a person). Where the job raised `Denied`
+    """A tool call was denied: `tool`, and `policy` (the policy's message) or `by` and `note` (a person). Where the job raised `Denied`
     itself: `error`."""
     DEADLINE = "deadline"
     """The active seconds were used up: `deadline_seconds`."""
@@ -104,7 +104,7 @@ class ReasonCode(StrEnum):
     CAUGHT_UP_BY = "caught_up_by"
     """A later fire catches up for it: `fire`, `NOT_MET`."""
     NOBODY_CLAIMED = "nobody_claimed"
-    """No server ran, and no command claimed it in time."""
+    """No scheduler was running, and no command started it in time."""
     WAS_PAUSED = "was_paused"
     """Not met, and then the job was paused: `since`, `by`, `note`, `NOT_MET`."""
     SCHEDULE_CHANGED = "schedule_changed"
@@ -116,7 +116,7 @@ class ReasonCode(StrEnum):
 
 
 NOT_MET: Final = ("unseen", "asleep_since", "asleep_until", "failing_since", "scheduler_error")
-"""Facts that tell why a fire was not met at its time. `unseen` is "asleep" (no scheduler was awake between the two instants), "failing"
+"""Facts about why a fire was not claimed at its time. `unseen` is "asleep" (no scheduler was awake between the two instants), "failing"
 (one was awake, and failed since then with that error), "nobody" (no server ran, and no command claimed it) or "late"."""
 
 

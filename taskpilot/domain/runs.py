@@ -1,4 +1,4 @@
-"""Runs, their attempts and their fires, with the closed sets of words for how they stand."""
+"""Runs, attempts and outcomes, with their states."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from taskpilot.domain.usage import Spend
 
 
 class RunStatus(StrEnum):
-    """How a run or an attempt stands."""
+    """The state of a run or an attempt."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -31,11 +31,11 @@ OPEN: Final = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING}
 RESUMABLE: Final = frozenset(
     {RunStatus.WAITING, RunStatus.QUEUED, RunStatus.LOST, RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.BUDGET_EXCEEDED}
 )
-"""`runs resume` goes on from the journal of a run in one of these."""
+"""`runs resume` continues a run in one of these from its journal."""
 
 
 class TriggerKind(StrEnum):
-    """What started a run; a value on it, never another code path."""
+    """What started a run."""
 
     MANUAL = "manual"
     SCHEDULE = "schedule"
@@ -43,7 +43,7 @@ class TriggerKind(StrEnum):
 
 
 class FireOutcome(StrEnum):
-    """What became of a fire."""
+    """The outcome of a fire."""
 
     STARTED = "started"
     SKIPPED_OVERLAP = "skipped_overlap"
@@ -57,13 +57,13 @@ class FireOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds a lease: enough to see on the same host that the process is gone."""
+    """The process that holds a lease: enough to find out on the same host whether it has ended."""
 
     host: str
     boot_id: str
     pid: int
     process_start: int
-    """Clock ticks after boot, from /proc: a pid that was given out again has another one."""
+    """Clock ticks after boot, from /proc: a later process with the same pid has another value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Run:
     progress_total: int | None = None
     traceparent: str | None = None
     cancel_grace: timedelta | None = None
-    """Where a newer fire of its job ends it: how long it may take. None where a person does."""
+    """How long it may take to end where a newer fire of its job ends it; None where a person does."""
 
     @property
     def deadline_reason(self) -> Reason:
@@ -121,7 +121,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt came to."""
+    """The result of an attempt."""
 
     status: RunStatus
     reason: Reason = NO_REASON
@@ -167,13 +167,13 @@ _BY_REASON: Final = {
 
 
 def exit_code(status: RunStatus, code: ReasonCode) -> ExitCode:
-    """The exit code of a run or attempt that stands so; `code` is its reason's `cause`."""
+    """The exit code of a run or attempt in this state; `code` is its reason's `cause`."""
     return _BY_REASON.get(code, _BY_STATUS[status])
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run came to, as the JSON summary line of the contract says it."""
+    """The result of a run, as the JSON summary line shows it."""
 
     run_id: str | None
     job: str
@@ -200,7 +200,7 @@ class FeedbackVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """The word on one run that holds; a later one takes its place."""
+    """The rating of one run; a later one replaces it."""
 
     run_id: str
     verdict: FeedbackVerdict

@@ -1,4 +1,4 @@
-"""What every schedule can say: the instants at which a job is due."""
+"""The base class of schedules: the instants at which a job is due."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from typing import Final
 from taskpilot.domain.times import EPOCH
 
 _OLDEST: Final = EPOCH.replace(year=2)
-"""So that a window of a thousand years does not leave the calendar."""
+"""A window of a thousand years must not leave the calendar."""
 
 
 def in_utc(moment: datetime) -> datetime:
     """The same instant in UTC. Raises ValueError for a time without a zone."""
     if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no zone, so it is no instant")
+        raise ValueError(f"{moment.isoformat()} has no time zone")
     return moment.astimezone(UTC)
 
 
@@ -31,7 +31,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """One line that says it all: two schedules that differ are described differently."""
+        """One line; different schedules have different descriptions."""
 
     def next_after(self, moment: datetime) -> datetime | None:
         """The first fire strictly after an aware time; None where none follows. Raises ValueError for a time without a zone."""

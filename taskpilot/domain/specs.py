@@ -1,4 +1,4 @@
-"""What a job file says: the job, its limits and its tools, before anything runs."""
+"""Jobs, limits and tools as a job file defines them."""
 
 import re
 from collections.abc import Callable
@@ -18,12 +18,12 @@ Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate
 CatchUp = Literal["skip", "last", "all"]
 DEFAULT_DEADLINE: Final = timedelta(hours=1)
 DEFAULT_CATCH_UP_LIMIT: Final = 10
-"""Fires that `catch_up="all"` runs after an outage; a job that wants more says so."""
+"""Fires that `catch_up="all"` runs after an outage; `catch_up_limit` changes it."""
 DEFAULT_STAGGER: Final = timedelta(seconds=10)
-"""Between the starts of two runs that catch up, of one job or of several: a restart is no stampede."""
+"""Between the starts of two runs that catch up, of one job or of several, so that a restart does not start all at once."""
 
 DEFAULT_MAX_DELAY: Final = timedelta(minutes=1)
-"""Between two attempts: the supervisor keeps its place while it waits."""
+"""Between two attempts; the run counts as running meanwhile."""
 
 _JOB_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -35,10 +35,10 @@ def is_job_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Retry:
-    """How many attempts a run has in all; a later one goes on from the journal.
+    """How many attempts a run has in all; a later one continues from the journal.
 
     delay: the wait before the second attempt, "30s"; it doubles before each further one, up to `max_delay` (1 minute, or `delay` where
-    that is longer). Without `delay` the wait is drawn from 0 to 2 seconds, doubling up to `max_delay`. WaitBudget do not count towards the
+    that is longer). Without `delay` the wait is drawn from 0 to 2 seconds, doubling up to `max_delay`. The waits do not count towards the
     deadline. on: of the exceptions of the job only these lead to another attempt, and only where trying again can help; all of them where
     none is named. An attempt whose process was lost always leads to another one. Raises InvalidOption that names the option.
     """
@@ -130,7 +130,7 @@ def _usd(value: object) -> Decimal | None:
         usd = Decimal(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else None
     except ArithmeticError:
         usd = None
-    # A float is refused: 0.1 is not the amount that it says.
+    # A float is refused: 0.1 is not exactly a tenth.
     if usd is None or not usd.is_finite() or usd < 0:
         raise InvalidOption(f'Budget(usd={one_line(repr(value), limit=80)}) must be an amount that is not negative, like usd="0.50"')
     return usd
@@ -195,7 +195,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class InputMarker:
-    """Says of a parameter: its text names a file, or is `-` for standard input."""
+    """Marks a parameter whose text names a file, or is `-` for standard input."""
 
 
 INPUT: Final = InputMarker()

@@ -1,4 +1,4 @@
-"""Journaled units inside a run."""
+"""The recorded steps of a run."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +21,13 @@ class StepKind(StrEnum):
 
 
 NOTES: Final = frozenset({StepKind.NOW, StepKind.UUID, StepKind.RECALL, StepKind.REMEMBER})
-"""Steps that are whole at once: nothing happens between a beginning and an end."""
+"""Steps that begin and end at once."""
 MEMORY: Final = "/memory"
-"""The scope of everything that a run remembers, wherever in it that was, so that a later run finds it by the journal's index."""
+"""The scope of everything that a run remembers, so that a later run finds it by the index of steps."""
 
 
 class StepStatus(StrEnum):
-    """How a step stands; `unknown`: begun, and nobody can tell whether it happened."""
+    """The state of a step; `unknown`: begun, and whether it happened cannot be determined."""
 
     BEGUN = "begun"
     SUCCEEDED = "succeeded"
@@ -35,20 +35,20 @@ class StepStatus(StrEnum):
     DENIED = "denied"
     UNKNOWN = "unknown"
     DIVERGED = "diverged"
-    """Not made: another call is recorded where this one was asked for; a person has to say what is right."""
+    """Not made: another call is recorded at its place; a person has to decide."""
     RETRY_REQUESTED = "again"
-    """It was unknown or diverged and a person said: make it again."""
+    """It was unknown or diverged, and a person asked for it to be made again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlace:
-    """Where in the run something is asked, and what is asked there: the identity of a step over attempts."""
+    """The place and the input of a step: its identity over attempts."""
 
     scope: str
     kind: StepKind
     name: str
     ordinal: int
-    """The how many-th of its kind in its scope, from 0."""
+    """Its number among those of its kind in its scope, from 0."""
     key: str
     """Hex digest of scope, kind, name, the input's digest and the count of equal ones before it in the scope."""
     input_digest: str
@@ -67,7 +67,7 @@ class Step:
     ordinal: int
     key: str
     make: int
-    """0 for the first time it was made; a failed or unknown one that is made anew gets the next number."""
+    """0 for the first time it was made; a failed or unknown one that is made again gets the next number."""
     status: StepStatus
     input: Any
     result: Any
@@ -86,12 +86,12 @@ class Step:
     decision_id: str | None = None
     idempotent: bool = True
     position: int = 0
-    """Its place among the steps of its run, by their beginnings; goes on over attempts."""
+    """Its number among the steps of its run by start, over all attempts."""
 
 
 @dataclass(frozen=True)
 class StepAnswer:
-    """What a person says of an uncertain or diverged call."""
+    """A person's answer about an uncertain or diverged call."""
 
     step_id: str
     kind: Literal["done", "again", "fail"]

@@ -1,4 +1,4 @@
-"""Work items that a planner proposed, and the ways that they may go."""
+"""Tasks that a planner proposed, and their allowed transitions."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from taskpilot.domain.reasons import Reason, ReasonCode
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands."""
+    """The state of a task."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -29,7 +29,7 @@ class Priority(StrEnum):
 
 
 class ReviewVerdict(StrEnum):
-    """A reviewer's answer, a closed set; text is never searched for it."""
+    """A reviewer's answer."""
 
     APPROVE = "APPROVE"
     REVIEW = "REVIEW"
@@ -76,21 +76,21 @@ class Task:
     description: str
     status: TaskStatus
     reason: str
-    """Why it stands where it does, in the words of the reviewer, the policy or the person."""
+    """Why it is in its state: the message of the reviewer, the policy or the person."""
     created_at: datetime
     updated_at: datetime
     reopened: int = 0
-    """How often a person approved it again after it had failed; each time its execution starts afresh."""
+    """How often a person approved it again after it had failed; each time it is executed from the start."""
 
     @property
     def question(self) -> Reason:
-        """What a person is asked where it is in review: why the run waits for it."""
+        """What a person is asked where it is in review."""
         return Reason(ReasonCode.APPROVAL, {"task_id": self.id, "title": self.title})
 
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What became of one proposed task."""
+    """The result of one proposed task."""
 
     id: str
     title: str
@@ -101,7 +101,7 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowResult:
-    """What became of one request."""
+    """The result of one request."""
 
     request: str
     tasks: tuple[TaskResult, ...]

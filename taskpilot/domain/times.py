@@ -11,7 +11,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def to_micros(moment: datetime) -> int:
     """Microseconds since the epoch; exact, no float on the way. Raises ValueError for a naive time."""
     if moment.tzinfo is None:
-        raise ValueError("a time without a zone is no instant")
+        raise ValueError("the time has no time zone")
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
@@ -43,7 +43,7 @@ def parse_duration(value: str | timedelta) -> timedelta:
         try:
             duration = timedelta(microseconds=sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(value)))
         except OverflowError:
-            raise ValueError(f"{value!r} is longer than a calendar") from None
+            raise ValueError(f"{value!r} is too long") from None
     else:
         raise ValueError(f'{value!r} is not a duration; write it like "90s", "15m" or "1h30m"')
     if duration <= timedelta(0):
@@ -55,9 +55,9 @@ def parse_duration(value: str | timedelta) -> timedelta:
 def format_duration(duration: timedelta) -> str:
     """The text that `parse_duration` reads back, as short as it gets: "1h30m". What is finer than a millisecond is dropped."""
     rest = duration // timedelta(microseconds=1)
-    words = []
+    parts = []
     for unit in ("d", "h", "m", "s", "ms"):
         count, rest = divmod(rest, _UNITS[unit])
         if count:
-            words.append(f"{count}{unit}")
-    return "".join(words) or "0s"
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

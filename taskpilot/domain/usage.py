@@ -36,7 +36,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The worst case of one call, taken from the run's budget before it is made."""
+    """The most that one call may use, taken from the run's budget before it is made."""
 
     cost_nano: int | None = None
     """None: the model has no price; the budget then holds by calls and tokens."""

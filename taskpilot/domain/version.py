@@ -1,4 +1,4 @@
-"""Which TaskPilot this is."""
+"""The version of TaskPilot."""
 
 from functools import cache
 

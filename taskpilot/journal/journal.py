@@ -1,4 +1,4 @@
-"""The journal of a run: records steps as they happen, and gives a later attempt what is recorded."""
+"""The journal of a run: records steps as they happen, and returns them to a later attempt."""
 
 import itertools
 import threading
@@ -27,7 +27,7 @@ from taskpilot.store.records import dumps
 
 
 class Journal:
-    """One attempt's view of its run's journal. Every write is refused (LeaseLost) where the run is no longer ours. Threads may share it."""
+    """One attempt's view of its run's journal. Every write raises LeaseLost where another process holds the run. Threads may share it."""
 
     def __init__(self, store: Store, run: Run, grant: LeaseGrant, *, now: Callable[[], datetime], mask: Callable[[str], str] = str) -> None:
         self._store = store
@@ -35,14 +35,14 @@ class Journal:
         self._grant = grant
         self._now = now
         self.mask = mask
-        """Takes secrets out of an error's words before they are recorded: a server may say back the key that it did not like."""
+        """Removes secrets from an error message before it is recorded: a server may repeat the key that it refused."""
         self._labels: dict[str, str] = {}
         self._lock = threading.Lock()
         self.unrecorded: StoreError | StoreBusy | None = None
-        """Why an effect that happened could not be recorded: the run then counts as failed, whatever its job makes of the error."""
+        """Why an effect that happened could not be recorded: the run then fails, even where its job catches the error."""
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
-        # Given within a transaction, which holds the store's write lock: in the order in which the steps are recorded.
+        # Taken within a write transaction, so in the order in which the steps are recorded.
         self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
         self._by_place: dict[tuple[str, StepKind, int], dict[str, Step]] = {}
@@ -50,16 +50,16 @@ class Journal:
             self._by_place.setdefault((step.scope, step.kind, step.ordinal), {})[step.key] = step
 
     def recorded(self, place: StepPlace) -> Step | None:
-        """What an earlier attempt recorded for exactly this place and input; its newest making."""
+        """The newest step that an earlier attempt recorded for this place and input."""
         return self._by_key.get(place.key)
 
     def conflicting(self, place: StepPlace) -> Step | None:
-        """What an earlier attempt recorded at this place for another input, unless a person let it go."""
+        """The step that an earlier attempt recorded at this place for another input, unless a person asked for it to be made again."""
         others = self._by_place.get((place.scope, place.kind, place.ordinal), {})
         return next((step for step in others.values() if step.key != place.key and step.status is not StepStatus.RETRY_REQUESTED), None)
 
     def remembered(self, key: str) -> Any:
-        """What the job's newest succeeded run that remembered something under this key remembered last; None where none did."""
+        """The value that the job's newest succeeded run remembered last under this key; None where there is none."""
         with self._store.read() as connection:
             return steps.remembered(connection, self._run.job, key)
 
@@ -118,7 +118,7 @@ class Journal:
         decision: Decision | None = None,
         idempotent: bool = True,
     ) -> Step:
-        """Records a step that is whole at once: a reading of the clock, a refusal, a call that a person has to judge."""
+        """Records a step that begins and ends at once: a clock reading, a denial, a call about which a person has to decide."""
         with self._writing(effect=True) as (connection, _row, now):
             if decision is not None:
                 tasks.insert_decision(connection, decision)
@@ -141,7 +141,7 @@ class Journal:
             return step
 
     def decide(self, decision: Decision) -> None:
-        """Records a verdict that nothing else is recorded with."""
+        """Records a verdict alone."""
         with self._writing(effect=True) as (connection, _row, _now):
             tasks.insert_decision(connection, decision)
 
@@ -151,7 +151,7 @@ class Journal:
             return tasks.approval_of(connection, self._run.id, place.key)
 
     def denial(self, step: Step) -> Decision | None:
-        """The verdict that a denied step was denied by: a person's where one was asked, else the policy's."""
+        """The verdict behind a denied step: a person's where one was asked, else the policy's."""
         with self._store.read() as connection:
             asked = tasks.approval_of(connection, self._run.id, step.key)
             return asked or (None if step.decision_id is None else tasks.get_decision(connection, step.decision_id))
@@ -177,8 +177,8 @@ class Journal:
     ) -> None:
         """Records the end of an LLM call, settles its reservation and counts its tokens and cost.
 
-        A try that no server answered costs nothing; each of the `lost` ones, whose answer did not arrive although it may be billed,
-        is taken at the reserved worst case; an answer without usage keeps its reservation in the budget.
+        A try without an answer costs nothing; each of the `lost` ones, which may be billed although no answer arrived, costs the
+        whole reservation; an answer without usage keeps its reservation in the budget.
         """
         step = begun.step
         usage = reply.usage if reply is not None else None
@@ -207,7 +207,7 @@ class Journal:
             totals.add(connection, self._run.job, call_totals(step, end, agent_label=label, now=now))
 
     def record_agent(self, agent: str, scope: str, *, succeeded: bool, started_at: datetime) -> None:
-        """Records one invocation of an agent that did something in this attempt."""
+        """Records one invocation of an agent in this attempt."""
         status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
         with self._writing() as (connection, _row, now):
             steps.record_agent(
@@ -225,7 +225,7 @@ class Journal:
             totals.add(connection, self._run.job, [totals.count(AGENT_INVOCATIONS, agent=label, status=status), *duration])
 
     def task_at(self, scope: str) -> Task | None:
-        """The task that was proposed at this place, as it stands now."""
+        """The task that was proposed at this place, in its current state."""
         with self._store.read() as connection:
             return tasks.task_at(connection, self._run.id, scope)
 
@@ -235,18 +235,18 @@ class Journal:
             tasks.insert_task(connection, task)
 
     def move_task(self, task_id: str, after: TaskStatus, reason: str | None = None) -> Task:
-        """Brings a task into another state; without a `reason` it keeps the one that it has. Raises TransitionRefused."""
+        """Changes a task's state; without a `reason` it keeps the one that it has. Raises TransitionRefused."""
         with self._writing(effect=True) as (connection, _row, now):
             return tasks.move_task(connection, task_id, after, reason=reason, now=now)
 
     def progress(self, done: int, total: int | None) -> None:
-        """Records how far the job says it is."""
+        """Records the progress that the job reports."""
         with self._writing() as (connection, _row, _now):
             runs.update_run(connection, self._run.id, progress_done=done, progress_total=total)
 
     @contextmanager
     def _loudly(self) -> Iterator[None]:
-        """Remembers that something happened and could not be recorded."""
+        """Remembers a store error as `unrecorded`."""
         try:
             yield
         except (StoreError, StoreBusy) as error:
@@ -255,7 +255,7 @@ class Journal:
 
     @contextmanager
     def _writing(self, *, effect: bool = False) -> Iterator[tuple[Transaction, Record, datetime]]:
-        """A transaction in which the run is still ours; with `effect` its lease must also not have ended."""
+        """A transaction that raises LeaseLost where another process holds the run, and with `effect` also where the lease has ended."""
         with self._store.write() as connection:
             row = runs.run_row(connection, self._run.id)
             now = self._now()

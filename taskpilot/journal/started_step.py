@@ -1,4 +1,4 @@
-"""A step on its way into the journal: made, checked against the budget, counted."""
+"""Makes steps for the journal, checks them against the budget and counts them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from taskpilot.store.records import dumps
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """How a call ended, in numbers."""
+    """The end of an LLM call: status, usage and cost."""
 
     status: StepStatus
     usage: Usage
@@ -29,7 +29,7 @@ class CallEnd:
 
 
 def call_totals(step: Step, end: CallEnd, *, agent_label: str, now: datetime) -> list[totals.Increment]:
-    """Calls, retries, tokens, cost and duration."""
+    """What an LLM call adds to the totals: calls, retries, tokens, cost and duration."""
     model = step.model or "other"
     counted = [totals.count(LLM_CALLS, model=model, status=end.status)]
     counted += [totals.count(LLM_RETRIES, model=model, reason=reason) for reason in end.retries]
@@ -55,7 +55,7 @@ ERROR_KEPT: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class StartedStep:
-    """A step that may now have its effect, until the lease that it was begun under ends."""
+    """A step that may now be executed, until the lease ends."""
 
     step: Step
     lease_until: datetime
@@ -64,7 +64,7 @@ class StartedStep:
 def new_step(
     place: StepPlace, status: StepStatus, value: Any, *, run_id: str, attempt: int, before: Step | None, now: datetime, position: int
 ) -> Step:
-    """A step that stands at this place; `before` is its making in an earlier attempt, `position` its order among the run's steps."""
+    """A step at this place; `before` is the same step in an earlier attempt, `position` its order among the run's steps."""
     text = "" if value is None else dumps(value)
     return Step(
         id=new_id(),
@@ -88,12 +88,12 @@ def new_step(
 
 
 def error_text(error: BaseException | None, *, mask: Callable[[str], str] = str, limit: int | None = ERROR_KEPT) -> str | None:
-    """What is kept of an error, without the secrets that its words may say back."""
+    """The recorded text of an error, without secrets."""
     return None if error is None else storable(mask(str(error))[:limit])
 
 
 def check_budget(row: Record, wanted: Reservation) -> None:
-    """Raises BudgetExceeded, naming the ceiling, where the call could go past it."""
+    """Raises BudgetExceeded where the call could exceed a ceiling."""
     limits = (
         ("usd", row.ceiling_nano, row.spent_nano, row.reserved_nano, wanted.cost_nano),
         ("tokens", row.ceiling_tokens, row.spent_tokens, row.reserved_tokens, wanted.tokens),

@@ -1,1 +1,1 @@
-"""Fires, claims, overlap, leases and ends: transactions, nothing else."""
+"""Transactions over fires, claims, overlap, leases and the ends of runs."""

@@ -1,4 +1,4 @@
-"""Whether a planned run may start now: leases, the job's pause, its fire's outcome so far, and the runs of the job."""
+"""Decides whether a planned run may start now: by leases, pause, fire and active runs of the job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from taskpilot.store.records import owner_of
 from taskpilot.store.schedulers import awake_schedulers
 
 IsGone = Callable[[Owner], bool]
-"""Whether the process that holds a lease has certainly ended."""
+"""Whether the process that holds a lease has ended; False where that is unknown."""
 
 
 def holds_lease(row: Record, is_gone: IsGone, now: datetime) -> bool:
-    """True where a living process has the run."""
+    """True where a living process holds the run."""
     if row.lease_token is None or row.lease_expires_at is None or row.lease_expires_at <= to_micros(now):
         return False
     owner = owner_of(row.owner)
@@ -34,7 +34,7 @@ def holds_lease(row: Record, is_gone: IsGone, now: datetime) -> bool:
 
 
 def is_active(connection: Transaction, row: Record, is_gone: IsGone, now: datetime) -> bool:
-    """True where a living process has the run, or it stands in the queue of a server that is awake."""
+    """True where a living process holds the run, or it is in the queue of a running scheduler."""
     if holds_lease(row, is_gone, now):
         return True
     in_queue = row.status == RunStatus.QUEUED and row.lease_token is None and row.start_after is not None
@@ -42,20 +42,20 @@ def is_active(connection: Transaction, row: Record, is_gone: IsGone, now: dateti
 
 
 def active_job_runs(connection: Transaction, is_gone: IsGone, now: datetime) -> dict[str, str]:
-    """For each job that has an active run, one of them."""
+    """One active run of each job that has any."""
     return {row.job: row.id for row in runs.all_active_runs(connection) if is_active(connection, row, is_gone, now)}
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What stands in the way of a plan, if anything, and the dead runs that are to be closed before it starts."""
+    """Why a plan may not start, if it may not, and the lost runs that must be ended before it starts."""
 
     refusal: Skip | Hold | None
     dead: tuple[Record, ...] = ()
 
 
 def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datetime) -> Admission:
-    """Judges a plan whose fire, if it has one, is open: it has no row, or stands in the queue.
+    """Decides about a plan whose fire, if it has one, has no row yet or is in the queue.
 
     A fire that is refused gets its final outcome here; one that may wait for its turn is put into the queue.
     """
@@ -73,20 +73,20 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     rows = runs.active_runs(connection, spec.name)
     busy = next((row for row in rows if is_active(connection, row, is_gone, now)), None)
     dead = tuple(row for row in rows if not is_active(connection, row, is_gone, now))
-    if busy is None or OVERLAP[spec.overlap].beside:
+    if busy is None or OVERLAP[spec.overlap].concurrent:
         return Admission(None, dead)
     return Admission(_behind(connection, plan, busy, now), dead)
 
 
 def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, now: datetime) -> None:
-    """Raises TransitionRefused where the job is paused, or a run of it is active that no other may run beside."""
+    """Raises TransitionRefused where the job is paused, or has an active run and no other may run at the same time."""
     pause = schedules.pauses_in_force(connection).get(spec.name)
     if pause is not None:
         raise TransitionRefused(f"job {spec.name} is {paused(pause)}", hint=f"taskpilot jobs resume {spec.name}")
     busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, now)), None)
-    if busy is not None and not OVERLAP[spec.overlap].beside:
+    if busy is not None and not OVERLAP[spec.overlap].concurrent:
         hint = f"taskpilot runs cancel {busy.id}"
-        raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}, and no other may run beside it", hint=hint)
+        raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}, and no other may run at the same time", hint=hint)
 
 
 def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime) -> Skip | Hold:
@@ -94,24 +94,24 @@ def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime)
     queued = when is not None and fires.fire_row(connection, spec.name, when) is not None
     waiting = fires.waiting_fires(connection, [spec.name]).get(spec.name, [])
     if not queued:
-        # A run that is no fire is not in the queue: it does not count those that are.
+        # A run without a fire does not join the queue, so the queue does not count.
         refusal = policy.refusal(busy.id, waiting if when is not None else ())
         if refusal is not None:
             return _skip(connection, plan, FireOutcome.SKIPPED_OVERLAP, refusal, now)
     reason = busy_reason(busy.id, waiting)
     if when is not None and not queued:
         fires.insert_fires(connection, [Fire(spec.name, when, FireOutcome.BUFFERED, None, reason, now, now)])
-    if policy.ends_other is not None:
+    if policy.cancel_grace is not None:
         for fire in waiting:
             if when is not None and fire < when:
                 replaced = Reason(ReasonCode.REPLACED, {"fire": utc_iso(when)})
                 close_waiting(connection, spec.name, fire, FireOutcome.SKIPPED_OVERLAP, replaced, now=now)
-        ask_to_end(connection, busy.id, grace=policy.ends_other, now=now)
+        ask_to_end(connection, busy.id, grace=policy.cancel_grace, now=now)
     return Hold(reason)
 
 
 def _skip(connection: Transaction, plan: RunPlan, outcome: FireOutcome, reason: Reason, now: datetime) -> Skip:
-    """A run that is not to start; the outcome of its fire is recorded, where it has one."""
+    """Records the outcome of the fire, where the plan has one, and returns the skip."""
     name, when = plan.spec.name, plan.scheduled_for
     if when is not None and not close_waiting(connection, name, when, outcome, reason, now=now):
         fires.insert_fires(connection, [Fire(name, when, outcome, None, reason, now)])

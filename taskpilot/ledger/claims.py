@@ -1,4 +1,4 @@
-"""What asks for a run or for the fires that are due, and what comes of asking."""
+"""Plans of runs, and the results of claims."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from taskpilot.domain.usage import usd_to_nano
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """A run that somebody asks for; its configuration is checked already."""
+    """A requested run; its configuration is checked already."""
 
     run_id: str
     spec: JobSpec
@@ -38,7 +38,7 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The run is ours: nobody else starts it while the lease holds."""
+    """The lease of a run: no other process starts it while the lease holds."""
 
     run: Run
     grant: LeaseGrant
@@ -54,10 +54,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """The run is not to be started, and why."""
+    """The run does not start, and why."""
 
     outcome: FireOutcome
-    """What became of the fire; of one that is claimed already, what its claimer recorded."""
+    """The outcome of the fire; of one that is claimed already, the recorded one."""
     reason: Reason
 
     @property
@@ -78,7 +78,7 @@ class Definitions:
     broken: Mapping[str, str] = field(default_factory=dict)
     """Those whose file cannot be loaded, and why."""
     changed_at: datetime | None = None
-    """When the folder was changed last, as far as one can tell."""
+    """When the folder was changed last, where that is known."""
     complaints: tuple[str, ...] = ()
     """What cannot be loaded and why, a line each."""
 

@@ -1,4 +1,4 @@
-"""What is to become of the fires that are due: pure, decided from what the record says at one moment."""
+"""Decides the outcome of due fires: pure functions of the recorded state."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from taskpilot.domain.times import utc_iso
 from taskpilot.schedules.schedule import start_delay
 
 ROWS_MAX: Final = 20
-"""More fires in a row with one outcome than this become one gap: a month of missed seconds is not a million rows."""
+"""More fires with one outcome than this become one gap: a month of missed seconds is one row."""
 GRACE: Final = timedelta(seconds=10)
 """From SIGTERM to SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapPolicy:
-    """What becomes of a fire while another run of its job is active, or another fire of it waits to start."""
+    """The treatment of a fire while another run of its job is active, or another fire waits to start."""
 
-    beside: bool = False
-    """It starts at once, beside the other."""
+    concurrent: bool = False
+    """It starts at once, at the same time as the other."""
     queue: int | None = None
-    """So many fires may wait for their turn, and further ones are skipped; None: any number."""
-    ends_other: timedelta | None = None
-    """The active run is ended and has so long for it, and the fires that wait are skipped; None: both are left alone."""
+    """So many fires may wait, and further ones are skipped; None: any number."""
+    cancel_grace: timedelta | None = None
+    """The active run is ended, with this grace time, and the waiting fires are skipped; None: neither."""
 
     def refusal(self, active_run: str | None, waiting: Sequence[datetime]) -> Reason | None:
         """Why a further fire is skipped; None where it may wait."""
@@ -41,15 +41,15 @@ OVERLAP: Final[Mapping[str, OverlapPolicy]] = {
     "skip": OverlapPolicy(queue=0),
     "buffer_one": OverlapPolicy(queue=1),
     "buffer_all": OverlapPolicy(),
-    "cancel_other": OverlapPolicy(ends_other=GRACE),
-    "terminate_other": OverlapPolicy(ends_other=timedelta(0)),
-    "allow_all": OverlapPolicy(beside=True),
+    "cancel_other": OverlapPolicy(cancel_grace=GRACE),
+    "terminate_other": OverlapPolicy(cancel_grace=timedelta(0)),
+    "allow_all": OverlapPolicy(concurrent=True),
 }
-"""The policies by their names in `@job(overlap=...)`: nothing else looks at the name."""
+"""The policies by their names in `@job(overlap=...)`; no other code compares the names."""
 
 
 def busy_reason(active_run: str | None, waiting: Sequence[datetime], *, queue_full: bool = False) -> Reason:
-    """What a fire is behind: the active run, or the first fire that waits, where there is no run or the queue is what is full."""
+    """What a fire waits for: the active run, or the first waiting fire where there is no run or the queue is full."""
     run: dict[str, Fact] = {} if active_run is None else {"run_id": active_run}
     if waiting and (queue_full or active_run is None):
         return Reason(ReasonCode.FIRE_WAITING, {"fire": utc_iso(waiting[0]), **run})
@@ -58,7 +58,7 @@ def busy_reason(active_run: str | None, waiting: Sequence[datetime], *, queue_fu
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Fires that are too old to be looked at one by one."""
+    """Fires that are too old to be caught up, as a range."""
 
     first: datetime
     last: datetime
@@ -67,12 +67,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The fires of one job that have no outcome yet, up to now."""
+    """The due fires of one job that have no outcome yet."""
 
     job: str
     schedule: str
     old: Span | None
-    """Older than anything that may still be caught up."""
+    """Those that are too old to be caught up."""
     recent: tuple[datetime, ...]
     """The others, ascending."""
     window: timedelta = timedelta(0)
@@ -86,23 +86,23 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
-    """What the record says of a job at the moment of the judgement."""
+    """The recorded state of a job."""
 
     broken: str | None = None
-    """Why its file cannot be used, where it cannot."""
+    """The error of its job file, where it is broken."""
     active_run: str | None = None
     """A run of it that is queued or running."""
     waiting: tuple[datetime, ...] = ()
     """Its buffered fires, ascending."""
     deployment: str = ""
-    """Whose jitter it is."""
+    """The name of the deployment, which jitter depends on."""
     not_met: Mapping[str, Fact] = field(default_factory=lambda: {"unseen": "late"})
-    """Why a late fire was not met at its time: the facts `NOT_MET`."""
+    """Why a late fire was not claimed at its time: the facts `NOT_MET`."""
 
 
 @dataclass(slots=True)
 class Stagger:
-    """Hands out the starts of runs that catch up, one after the other over all jobs."""
+    """Spreads the starts of runs that catch up, over all jobs."""
 
     next_start: datetime
 
@@ -115,18 +115,18 @@ class Stagger:
 
 @dataclass(slots=True)
 class Judgement:
-    """What becomes of one job's fires."""
+    """The outcomes of one job's fires."""
 
     fires: list[Fire] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     replaced: list[tuple[datetime, Reason]] = field(default_factory=list)
-    """Buffered fires of before that a newer one takes the place of."""
+    """Earlier buffered fires that a newer one replaces."""
     ends_active: bool = False
     """The active run is to be ended for the newest fire."""
 
 
 def judge(due: Due, spec: JobSpec | None, snapshot: JobSnapshot, *, now: datetime, stagger: Stagger) -> Judgement:
-    """The outcome of each fire, by the job's policies. `spec` is None where the job's file is broken."""
+    """The outcome of each due fire, by the job's policies. `spec` is None where the job's file is broken."""
     found = Judgement()
     if spec is None:
         reason = Reason(ReasonCode.JOB_BROKEN, {"error": snapshot.broken or ""})
@@ -148,7 +148,7 @@ def _catch_up(
     not_met: Mapping[str, Fact],
     now: datetime,
 ) -> list[datetime]:
-    """Closes the late fires that are not to run, and gives those that are."""
+    """Closes the late fires that are not caught up, and returns the others."""
     stale = [fire for fire in late if fire < now - due.window]
     too_old = Reason(ReasonCode.CATCH_UP_WINDOW_PASSED, {"window_seconds": due.window.total_seconds(), **not_met})
     close(found, due, stale, FireOutcome.MISSED, too_old, now, old=due.old)
@@ -179,22 +179,22 @@ def _admit(
     now: datetime,
     stagger: Stagger,
 ) -> None:
-    """Puts into the queue what may start, or is to wait for its turn."""
+    """Buffers the fires that may start or wait, and skips the others."""
     policy = OVERLAP[spec.overlap]
     waiting = list(snapshot.waiting)
-    # A job that catches up on everything leaves out nothing for the sake of its own queue.
+    # With catch_up="all" no fire is skipped because the job's own fires wait.
     everything = bool(caught_up) and spec.catch_up == "all"
     for fire in (*caught_up, *punctual):
         late = fire in caught_up
         if not late and start_deadline_passed(spec, fire, now):
             found.fires.append(_final_fire(due.job, fire, FireOutcome.MISSED, start_deadline_reason(spec), now))
             continue
-        busy = not policy.beside and (snapshot.active_run is not None or bool(waiting))
+        busy = not policy.concurrent and (snapshot.active_run is not None or bool(waiting))
         if busy and not everything and (refusal := policy.refusal(snapshot.active_run, waiting)) is not None:
             found.fires.append(_final_fire(due.job, fire, FireOutcome.SKIPPED_OVERLAP, refusal, now))
             continue
         reason = busy_reason(snapshot.active_run, waiting) if busy else NO_REASON
-        if busy and not everything and policy.ends_other is not None:
+        if busy and not everything and policy.cancel_grace is not None:
             _replace(found, waiting, due.job, fire, now)
             found.ends_active = snapshot.active_run is not None
             waiting = []
@@ -204,7 +204,7 @@ def _admit(
 
 
 def _replace(found: Judgement, waiting: Sequence[datetime], job: str, by: datetime, now: datetime) -> None:
-    """A newer fire ends the active run and takes the place of what waits for it."""
+    """Skips the waiting fires in favour of a newer one."""
     reason = Reason(ReasonCode.REPLACED, {"fire": utc_iso(by)})
     for fire in waiting:
         mine = next((index for index, one in enumerate(found.fires) if one.scheduled_for == fire), None)
@@ -215,7 +215,7 @@ def _replace(found: Judgement, waiting: Sequence[datetime], job: str, by: dateti
 
 
 def start_deadline_passed(spec: JobSpec, fire: datetime, now: datetime) -> bool:
-    """Whether a fire is too late to be started at all."""
+    """Whether a fire is too late to start."""
     return spec.start_deadline is not None and now > fire + spec.start_deadline
 
 
@@ -227,7 +227,7 @@ def start_deadline_reason(spec: JobSpec) -> Reason:
 def close(
     found: Judgement, due: Due, fires: Sequence[datetime], outcome: FireOutcome, reason: Reason, now: datetime, *, old: Span | None = None
 ) -> None:
-    """Gives fires one final outcome: rows where they are few, one gap where they are many; `old` goes with them."""
+    """Gives fires, and those of `old`, one final outcome: rows where they are few, one gap where they are many."""
     first, last, count = (old.first, old.last, old.count) if old else (None, None, 0)
     if old is None and len(fires) <= ROWS_MAX:
         found.fires.extend(_final_fire(due.job, fire, outcome, reason, now) for fire in fires)
@@ -247,7 +247,7 @@ def _delay(job: str, fire: datetime, spec: JobSpec, snapshot: JobSnapshot) -> ti
 
 
 def counted(judgement: Judgement) -> dict[FireOutcome, int]:
-    """How many fires got each final outcome, in rows and gaps together; a buffered one is counted when it has its own."""
+    """How many fires got each final outcome, in rows and gaps together; buffered ones are not counted yet."""
     final: list[FireOutcome] = [fire.outcome for fire in judgement.fires if fire.outcome is not FireOutcome.BUFFERED]
     if not final and not judgement.gaps:
         return {}

@@ -28,7 +28,7 @@ _EVENTS: Final = {
 
 
 def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: datetime, keep_lease: bool) -> RunStatus:
-    """Closes the run's open attempt and sets where the run stands from here on; gives the run's state.
+    """Ends the run's open attempt and sets the run's state, which it returns.
 
     A run whose attempt may be followed by another one, and has one left, is queued; its lease stays with its supervisor where
     `keep_lease`. Every step that was begun and has no end becomes unknown.
@@ -43,12 +43,12 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
     values: dict[str, Any] = {"status": status, **reason}
     if status not in OPEN:
         values["ended_at"] = to_micros(now)
-    # None too: what an earlier attempt gave is not what the run came to.
+    # Also None: the result of an earlier attempt is not the run's.
     values["result"] = None if outcome.result is None else dumps(outcome.result)
     if not (again and keep_lease):
         values |= {"lease_token": None, "lease_expires_at": None}
     if status not in OPEN:
-        # Nobody starts it from the queue any more.
+        # No scheduler starts it from the queue.
         values |= {"start_after": None}
     runs.update_run(connection, row.id, **values)
     if status in RESUMABLE:
@@ -64,9 +64,9 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
 
 
 def _pause_after_failures(connection: Transaction, row: Record, now: datetime) -> None:
-    """Pauses the job after as many bad ends in a row as it asks for, counted anew from where a person resumed it.
+    """Pauses the job after as many failed runs in a row as it asks for, counted since a person last resumed it.
 
-    One that was cancelled says nothing of the job.
+    A cancelled run is not counted.
     """
     wanted = row.pause_after_failures
     if not wanted or schedules.pauses_in_force(connection).get(row.job) is not None:
@@ -83,9 +83,9 @@ def _pause_after_failures(connection: Transaction, row: Record, now: datetime) -
 
 
 def close_begun_steps(connection: Transaction, run_id: str, job: str, now: datetime) -> list[Step]:
-    """Makes every begun step unknown; an LLM call is settled at its reserved worst case, since nobody can tell whether it was billed.
+    """Makes every begun step unknown; an LLM call costs its whole reservation, since it may have been billed.
 
-    Gives the tool calls of which a person has to say whether they happened.
+    Returns the tool calls about which a person has to say whether they happened.
     """
     begun = steps.begun_steps(connection, run_id)
     for step in begun:
@@ -152,12 +152,12 @@ REPLACED: Final = Outcome(RunStatus.CANCELLED, Reason(ReasonCode.REPLACED))
 
 
 def cancelled_outcome(run: Run) -> Outcome:
-    """What a run that was asked to end comes to: by a person's wish, or for a newer fire."""
+    """The outcome of a run that was asked to end: by a person, or for a newer fire."""
     return BY_PERSON if run.cancel_grace is None else REPLACED
 
 
 def ask_to_end(connection: Transaction, run_id: str, *, grace: timedelta, now: datetime) -> None:
-    """Ends an active run of a job for a newer fire; its process may take so long for it."""
+    """Ends an active run of a job for a newer fire; its process has this grace time."""
     row = runs.run_row(connection, run_id)
     assert row is not None
     micros = grace // timedelta(microseconds=1)
@@ -169,7 +169,7 @@ def ask_to_end(connection: Transaction, run_id: str, *, grace: timedelta, now: d
 
 _FIRST: Final = timedelta(seconds=2)
 _SPREAD: Final = 0.1
-"""Of a delay that a job names: runs that failed at once do not meet again, and none starts before its delay is over."""
+"""As a part of the job's delay, added to it: runs that failed together do not retry together."""
 
 
 def backoff(retry: Retry, attempts: int, drawn: float) -> timedelta:
@@ -181,7 +181,7 @@ def backoff(retry: Retry, attempts: int, drawn: float) -> timedelta:
 
 
 def overtaken_by(spec: JobSpec | None, scheduled_for: datetime | None, start: datetime) -> datetime | None:
-    """The next fire after the one that a run is for, where a start would come after it: then that fire does the work, not a retry."""
+    """The fire after the run's own, where it is due before `start`: then that fire runs instead of a retry."""
     if spec is None or spec.schedule is None or scheduled_for is None:
         return None
     following = spec.schedule.next_after(scheduled_for)

@@ -1,4 +1,4 @@
-"""Claims every fire that is due, with its outcome, in one transaction with the cursors and the record of schedules."""
+"""Claims due fires: records their outcomes and moves the cursors in one transaction."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -32,9 +32,9 @@ from taskpilot.store.schedulers import awake_schedulers
 
 
 def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -> list[str]:
-    """Brings the record of schedules up to the definitions; gives the jobs that are gone from the folder.
+    """Records new, changed and removed schedules; returns the jobs that are gone from the folder.
 
-    A new job is due from now on. A changed schedule never catches up: what the old one had open is missed.
+    A new job is due from now on. A changed schedule never catches up: the open fires of the old one are missed.
     """
     with store.read() as connection:
         known = schedules.schedules_in_force(connection)
@@ -45,7 +45,7 @@ def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -
         with store.write() as connection:
             current = schedules.schedules_in_force(connection)
             for job in ended:
-                # Another scheduler may have done the same since.
+                # Another scheduler may have done the same meanwhile.
                 if current.get(job) == known[job]:
                     end_schedule(connection, known[job], jobs.changed_at, now)
                     del current[job]
@@ -61,12 +61,12 @@ def end_schedule(connection: Transaction, old: ScheduleInForce, changed_at: date
     schedules.end_schedule(connection, old, until=until)
 
 
-NOBODY: Final[Mapping[str, Fact]] = {"unseen": "nobody"}
-_NOBODY_CLAIMED: Final = Reason(ReasonCode.NOBODY_CLAIMED)
+NO_SCHEDULER: Final[Mapping[str, Fact]] = {"unseen": "nobody"}
+_NOT_CLAIMED: Final = Reason(ReasonCode.NOBODY_CLAIMED)
 
 
 class Fires:
-    """Transactions over fires and cursors. Who claims first gives a fire its outcome; who comes later finds nothing due."""
+    """Transactions over fires and cursors. The first process to claim a fire records its outcome; later ones find nothing due."""
 
     def __init__(self, store: Store, *, is_gone: IsGone, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -81,10 +81,10 @@ class Fires:
         asleep_since: datetime | None = None,
         failing: tuple[datetime, str] | None = None,
     ) -> Claimed:
-        """Gives every open fire up to now its outcome: into the queue, or closed. Raises StoreBusy or StoreError with nothing claimed.
+        """Buffers or closes every due fire. Raises StoreBusy or StoreError with nothing claimed.
 
-        `only`: the jobs that are looked at, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
-        `failing`: since when this scheduler could not do its work, and the error, where that is why a fire is met late.
+        `only`: the jobs to check, all where it is None. `asleep_since`: since when no scheduler was awake, where none was.
+        `failing`: since when this scheduler could not do its work, and the error, where a fire is late for that reason.
         """
         now = self._now()
         with self._store.read() as connection:
@@ -95,7 +95,7 @@ class Fires:
         if not found:
             return Claimed()
         with self._store.write() as connection:
-            # A cursor that moved meanwhile: another scheduler has claimed these.
+            # Where a cursor moved meanwhile, another scheduler has claimed these.
             unmoved = schedules.unmoved(connection, {job: seen[job] for job in found})
             mine = {job: due for job, due in found.items() if job in unmoved}
             if not mine:
@@ -103,7 +103,7 @@ class Fires:
             return self._claim(connection, without_taken(connection, mine), seen, jobs, _not_met(asleep_since, failing, now), now)
 
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
-        """Where no server is awake: the fires before the one that a command claims are missed, or caught up for by it."""
+        """Without a running scheduler: fires before the one that a command claims are missed, or coalesced into it."""
         now = self._now()
         if spec.schedule is None or awake_schedulers(connection, now):
             return
@@ -112,21 +112,21 @@ class Fires:
             if force is not None:
                 end_schedule(connection, force, None, now)
             later = spec.schedule.next_after(claimed)
-            # A fire of long ago that a person claims makes nobody owe all those since.
+            # A person may claim a fire of long ago: those since then are not due.
             begin = claimed if claimed <= now and (later is None or later > now) else now
             schedules.begin_schedules(connection, {spec.name: spec.schedule.describe()}, begin)
-        # A person may claim a fire that is still to come: those before it are due in their own time.
+        # A person may claim a future fire: those before it stay due at their times.
         elif claimed <= now and spec.schedule.next_after(claimed - TICK) == claimed:
             stale = now - window_of(spec, now)
-            close_open(connection, force, min(stale, claimed - TICK), FireOutcome.MISSED, _NOBODY_CLAIMED, now)
-            covered, reason = FireOutcome.MISSED, _NOBODY_CLAIMED
+            close_open(connection, force, min(stale, claimed - TICK), FireOutcome.MISSED, _NOT_CLAIMED, now)
+            covered, reason = FireOutcome.MISSED, _NOT_CLAIMED
             if spec.catch_up != "skip":
-                covered, reason = FireOutcome.COALESCED, Reason(ReasonCode.CAUGHT_UP_BY, {"fire": utc_iso(claimed), **NOBODY})
+                covered, reason = FireOutcome.COALESCED, Reason(ReasonCode.CAUGHT_UP_BY, {"fire": utc_iso(claimed), **NO_SCHEDULER})
             close_open(connection, force, claimed - TICK, covered, reason, now)
             schedules.move_cursors(connection, [spec.name], max(claimed, force.cursor or claimed))
 
     def close_missed(self, jobs: Definitions) -> Claimed:
-        """Where no server is awake: closes the fires that nobody can claim any more, since their catch-up window has passed."""
+        """Without a running scheduler: closes the fires whose catch-up window has passed."""
         now = self._now()
         with self._store.read() as connection:
             if awake_schedulers(connection, now):
@@ -141,14 +141,17 @@ class Fires:
                 continue
             with self._store.write() as connection:
                 if job in paused:
-                    closed.append(close_paused(connection, force, paused[job], until, now, not_met=NOBODY))
-                elif number := close_open(connection, force, until, FireOutcome.MISSED, _NOBODY_CLAIMED, now):
+                    closed.append(close_paused(connection, force, paused[job], until, now, not_met=NO_SCHEDULER))
+                elif number := close_open(connection, force, until, FireOutcome.MISSED, _NOT_CLAIMED, now):
                     closed.append(Claimed({FireOutcome.MISSED: number}, frozenset({job})))
         closed.append(self._close_abandoned(jobs, now))
         return sum_of(closed)
 
     def _close_abandoned(self, jobs: Definitions, now: datetime) -> Claimed:
-        """Closes buffered fires whose command, which waited for another run to end, is gone: it would have started them by now."""
+        """Closes buffered fires whose waiting command is gone: it would have started them by now.
+
+        Not before its time: another command may claim the fire then.
+        """
         with self._store.read() as connection:
             if not fires.waiting_fires(connection, jobs.specs):
                 return Claimed()
@@ -158,7 +161,7 @@ class Fires:
             for job, waiting in fires.waiting_fires(connection, jobs.specs).items():
                 for fire in waiting if job not in active else ():
                     recorded = fires.get_fire(connection, job, fire)
-                    if recorded is not None and recorded.recorded_at <= now - LAUNCH:
+                    if recorded is not None and max(recorded.recorded_at, fire) <= now - LAUNCH:
                         close_waiting(connection, job, fire, FireOutcome.MISSED, Reason(ReasonCode.COMMAND_GONE), now=now)
                         closed.append(Claimed({FireOutcome.MISSED: 1}, frozenset({job})))
         return sum_of(closed)
@@ -191,12 +194,12 @@ class Fires:
             spec = jobs.specs.get(job)
             judged[job] = judge(one, spec, snapshot, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:
-                ask_to_end(connection, active[job], grace=OVERLAP[spec.overlap].ends_other or timedelta(0), now=now)
+                ask_to_end(connection, active[job], grace=OVERLAP[spec.overlap].cancel_grace or timedelta(0), now=now)
         return sum_of([record(connection, judged, now), *closed])
 
 
 def _not_met(asleep_since: datetime | None, failing: tuple[datetime, str] | None, now: datetime) -> Mapping[str, Fact]:
-    """Why what is due was not met at its time."""
+    """Why the due fires were not claimed at their times."""
     if asleep_since is not None:
         return {"unseen": "asleep", "asleep_since": utc_iso(asleep_since), "asleep_until": utc_iso(now)}
     if failing is not None:

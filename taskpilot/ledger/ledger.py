@@ -1,4 +1,4 @@
-"""The one who may start a run: claims fires, judges overlap on leases, grants attempts and records their ends."""
+"""Claims runs, grants leases for their attempts and records their ends."""
 
 import os
 import uuid
@@ -24,7 +24,7 @@ from taskpilot.store.records import dumps, reason_columns, reason_of, run_of
 
 
 class Ledger:
-    """Transactions over fires, runs and leases. Whoever holds a lease is the only one whose writes to that run are taken."""
+    """Transactions over fires, runs and leases. Only the process that holds a run's lease may write to the run."""
 
     def __init__(
         self, store: Store, *, owner: Owner, is_gone: Callable[[Owner], bool], lease_seconds: float, now: Callable[[], datetime]
@@ -37,16 +37,16 @@ class Ledger:
         self._fires = Fires(store, is_gone=is_gone, now=now)
 
     def claim(self, plan: RunPlan) -> Claim | Skip | Hold:
-        """Starts the planned run, goes on with the fire's lost one, or says why neither is to be done; one transaction.
+        """Starts the planned run, or continues the lost run of its fire, or returns why it does neither; one transaction.
 
-        A Hold is asked for again later: by the command that waits, or by the server in whose queue the fire stands.
+        After a Hold the command that waits, or the server that has the fire in its queue, tries again later.
         """
         now = self._now()
         with self._store.write() as connection:
             if plan.scheduled_for is not None:
                 fire = fires.fire_row(connection, plan.spec.name, plan.scheduled_for)
                 if fire is not None and fire.outcome != FireOutcome.BUFFERED:
-                    return self._go_on_with_fire(connection, fire, plan.spec, now)
+                    return self._continue_fire(connection, fire, plan.spec, now)
             admission = admit(connection, plan, is_gone=self._is_gone, now=now)
             if admission.refusal is not None:
                 return admission.refusal
@@ -58,7 +58,7 @@ class Ledger:
             return claim
 
     def start_queued(self, plan: RunPlan) -> Claim | None:
-        """The next attempt of a queued run that no process has; None where somebody was quicker, or it ended meanwhile."""
+        """The next attempt of a queued run that no process holds; None where another process started it, or it has ended."""
         now = self._now()
         with self._store.write() as connection:
             row = self._row(connection, plan.run_id)
@@ -69,15 +69,15 @@ class Ledger:
             return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
 
     def enqueue(self, plan: RunPlan) -> Run:
-        """A new run in the queue of the server, for a person who does not wait for its end. Raises TransitionRefused."""
+        """Adds a new run to the queue of the server. Raises TransitionRefused."""
         now = self._now()
         with self._store.write() as connection:
             check_free(connection, plan.spec, is_gone=self._is_gone, now=now)
             self._insert(connection, plan, now, start_after=to_micros(now))
             return run_of(self._row(connection, plan.run_id))
 
-    def go_on(self, run_id: str) -> bool:
-        """Puts a run that waited for a person into the queue of the server; False where it does not wait."""
+    def requeue_waiting(self, run_id: str) -> bool:
+        """Adds a run that waited for a person to the queue of the server; False where it does not wait."""
         now = self._now()
         with self._store.write() as connection:
             row = self._row(connection, run_id)
@@ -89,14 +89,14 @@ class Ledger:
             return True
 
     def next_attempt(self, grant: LeaseGrant, spec: JobSpec) -> LeaseGrant:
-        """The lease of the run's next attempt, for the supervisor that holds the run. Raises LeaseLost."""
+        """The lease of the next attempt, for the supervisor that holds the run. Raises LeaseLost."""
         now = self._now()
         with self._store.write() as connection:
             row = self._held(connection, grant)
             return self._start_attempt(connection, row, spec, now)
 
     def resume(self, plan: RunPlan) -> Claim:
-        """A further attempt of the plan's run, with the job's ceilings of now: it waits, ended badly, or has a task approved since.
+        """A further attempt of a run that waits, failed, or has a task approved since; with the job's current ceilings.
 
         Raises TransitionRefused.
         """
@@ -106,11 +106,11 @@ class Ledger:
             status = RunStatus(row.status)
             if status in (RunStatus.RUNNING, RunStatus.QUEUED):
                 if self._is_alive(row, now):
-                    raise TransitionRefused(f"run {run_id} is {status} and its supervisor lives", hint=f"taskpilot runs show {run_id}")
+                    raise TransitionRefused(f"run {run_id} is {status} and its supervisor is alive", hint=f"taskpilot runs show {run_id}")
                 self._end_lost(connection, row, now, retry=True)
             elif not tasks.may_resume(connection, run_id, status):
                 raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume", hint=f"taskpilot run {row.job}")
-            if not OVERLAP[spec.overlap].beside and (other := self._active_beside(connection, row, now)) is not None:
+            if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row, now)) is not None:
                 hint = f"when it has ended: taskpilot runs resume {run_id}"
                 raise TransitionRefused(f"run {other} of {row.job} is active", hint=hint)
             runs.update_run(
@@ -128,13 +128,13 @@ class Ledger:
             return Claim(run=run_of(self._row(connection, run_id)), grant=grant)
 
     def renew(self, grant: LeaseGrant, *, active_seconds: float) -> bool:
-        """Prolongs the lease and records the active time; False where the lease is no longer ours."""
+        """Renews the lease and records the active time; False where another process holds the run."""
         expires = self._now() + self._lease
         with self._store.write() as connection:
             return runs.renew_lease(connection, grant, expires_at=expires, active_micros=round(active_seconds * 1_000_000))
 
     def end(self, grant: LeaseGrant, outcome: Outcome, *, active_seconds: float, keep_lease: bool) -> RunStatus:
-        """Records the attempt's end and the run's state after it. Raises LeaseLost where another holds the run, or it ended already."""
+        """Records the attempt's end and the run's state after it. Raises LeaseLost where the grant no longer holds, or it ended already."""
         now = self._now()
         with self._store.write() as connection:
             row = self._held(connection, grant)
@@ -144,14 +144,14 @@ class Ledger:
             return end_attempt(connection, row, outcome, now=now, keep_lease=keep_lease)
 
     def give_up(self, grant: LeaseGrant, outcome: Outcome) -> None:
-        """Ends a queued run between two attempts: no further one is to be made by this supervisor."""
+        """Ends a queued run between two attempts; this supervisor makes no further one."""
         now = self._now()
         with self._store.write() as connection:
             row = self._held(connection, grant)
             end_attempt(connection, row, outcome, now=now, keep_lease=False)
 
     def cancel(self, run_id: str) -> RunStatus:
-        """Asks a living run's supervisor to end it, or ends at once what has no process; gives the state before."""
+        """Asks the supervisor of a run to end it, or ends a run without a process at once; returns the state before."""
         now = self._now()
         with self._store.write() as connection:
             row = self._row(connection, run_id)
@@ -165,11 +165,11 @@ class Ledger:
             return status
 
     def reap(self) -> list[Run]:
-        """Ends the attempts of all runs whose lease ended or whose process is gone; gives those runs as they stand now."""
+        """Ends the attempts of all runs whose lease ended or whose process is gone; returns those runs."""
         now = self._now()
         with self._store.read() as connection:
             if not self._dead(connection, now):
-                # A server asks every few seconds: the common answer takes no lock.
+                # A server asks every few seconds: the common case takes no lock.
                 return []
         with self._store.write() as connection:
             dead = self._dead(connection, now)
@@ -235,7 +235,7 @@ class Ledger:
         totals.set_state(connection, row.job, last_start=to_micros(now))
         return grant
 
-    def _go_on_with_fire(self, connection: Transaction, fire: Record, spec: JobSpec, now: datetime) -> Claim | Skip:
+    def _continue_fire(self, connection: Transaction, fire: Record, spec: JobSpec, now: datetime) -> Claim | Skip:
         row = runs.run_row(connection, fire.run_id) if fire.run_id else None
         when = utc_iso(from_micros(fire.scheduled_for))
         outcome = FireOutcome(fire.outcome)
@@ -245,14 +245,14 @@ class Ledger:
         if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or is_active(connection, row, self._is_gone, now):
             taken = {"scheduled_for": when, "outcome": outcome.value, "run_id": row.id, "run_status": row.status}
             return Skip(outcome, Reason(ReasonCode.ALREADY_CLAIMED, taken))
-        if not OVERLAP[spec.overlap].beside and (other := self._active_beside(connection, row, now)) is not None:
+        if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row, now)) is not None:
             return Skip(outcome, Reason(ReasonCode.RUN_ACTIVE, {"run_id": other, "lost_run_id": row.id}))
         if self._end_lost(connection, row, now, retry=True) is not RunStatus.QUEUED:
             return Skip(outcome, Reason(ReasonCode.NO_ATTEMPT_LEFT, {"fire": when, "run_id": row.id}))
         grant = self._start_attempt(connection, self._row(connection, row.id), spec, now)
         return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
 
-    def _active_beside(self, connection: Transaction, row: Record, now: datetime) -> str | None:
+    def _other_active(self, connection: Transaction, row: Record, now: datetime) -> str | None:
         others = (other for other in runs.active_runs(connection, row.job) if other.id != row.id)
         return next((other.id for other in others if is_active(connection, other, self._is_gone, now)), None)
 

@@ -1,4 +1,4 @@
-"""The queue of what is to start: buffered fires and queued runs, in order, as many at once as there are places."""
+"""The queue of buffered fires and queued runs, and the limit of concurrent runs."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -20,7 +20,7 @@ from taskpilot.store.records import reason_of
 
 
 class Queue:
-    """Takes out of the queue what may start now."""
+    """Takes fires and runs out of the queue that may start now."""
 
     def __init__(self, store: Store, *, is_gone: IsGone, now: Callable[[], datetime], places: int, random: Random | None = None) -> None:
         self._store = store
@@ -30,7 +30,7 @@ class Queue:
         self._random = random or Random()  # noqa: S311  jitter is no secret
 
     def take(self, jobs: Definitions, *, scheduler: str) -> list[StartOrder]:
-        """What is to be started now, marked as under way; it comes back by itself where no process takes it."""
+        """What to start now, marked as taken; it is in the queue again after `LAUNCH` where no process started it."""
         now = self._now()
         with self._store.read() as connection:
             if not fires.anything_startable(connection, now):
@@ -45,8 +45,8 @@ class Queue:
                 if len(orders) >= free:
                     break
                 spec = jobs.specs.get(row.job)
-                if row.job in held and (spec is None or not OVERLAP[spec.overlap].beside):
-                    # Another run of its job was started while this one waited for a person, or for its next attempt.
+                if row.job in held and (spec is None or not OVERLAP[spec.overlap].concurrent):
+                    # Another run of its job started while this one waited for a person or its next attempt.
                     continue
                 held.add(row.job)
                 fires.mark_run_launched(connection, row.id, by=scheduler, now=now)
@@ -56,12 +56,12 @@ class Queue:
             return orders
 
     def next_start(self) -> datetime | None:
-        """When the first of the fires and runs that wait for a later time may start."""
+        """The earliest start of the fires and runs that wait for a later time."""
         with self._store.read() as connection:
             return fires.next_start(connection, self._now())
 
     def requeue(self, order: StartOrder) -> None:
-        """The order could not be started: it is first in the queue again."""
+        """Puts an order that could not be started back into the queue, first."""
         with self._store.write() as connection:
             if order.run_id is not None:
                 fires.mark_run_launched(connection, order.run_id, by=None, now=None)
@@ -69,7 +69,7 @@ class Queue:
                 fires.mark_fire_launched(connection, order.job, order.scheduled_for, by=None, now=None)
 
     def close(self, order: StartOrder, outcome: FireOutcome, reason: Reason) -> bool:
-        """Takes an order out of the queue for good: its fire gets the outcome, its run fails. False where it was started meanwhile."""
+        """Removes an order from the queue: its fire gets the outcome, its run fails. False where it was started meanwhile."""
         now = self._now()
         with self._store.write() as connection:
             if order.run_id is None:
@@ -82,9 +82,9 @@ class Queue:
             return True
 
     def adopt(self, jobs: Definitions) -> list[str]:
-        """Puts lost runs that have an attempt left into the queue, after a backoff with full jitter; gives their ids.
+        """Queues lost runs that have an attempt left, after a backoff with full jitter; returns their ids.
 
-        A run whose job is due again before that is lost for good: the next fire does its work.
+        A run whose job is due again before that ends as lost.
         """
         now = self._now()
         with self._store.read() as connection:
@@ -94,7 +94,7 @@ class Queue:
             return [row.id for row in runs.orphaned_runs(connection) if self._adopt(connection, row, jobs, now)]
 
     def _adopt(self, connection: Transaction, row: Record, jobs: Definitions, now: datetime) -> bool:
-        # Its process was lost: the delay that the job names is for attempts that failed.
+        # The job's own delay is for attempts that failed; this process was lost.
         start = now + backoff(Retry(), row.attempts, self._random.random())
         scheduled_for = None if row.scheduled_for is None else from_micros(row.scheduled_for)
         fire = overtaken_by(jobs.specs.get(row.job), scheduled_for, start)
@@ -126,7 +126,7 @@ class Queue:
             final = self._final_outcome(row.job, fire, jobs, paused, now)
             if final is not None:
                 close_waiting(connection, row.job, fire, *final, now=now)
-            elif len(orders) < free and (row.job not in busy or OVERLAP[jobs.specs[row.job].overlap].beside):
+            elif len(orders) < free and (row.job not in busy or OVERLAP[jobs.specs[row.job].overlap].concurrent):
                 fires.mark_fire_launched(connection, row.job, fire, by=scheduler, now=now)
                 orders.append(StartOrder(row.job, scheduled_for=fire))
                 busy.add(row.job)
@@ -135,7 +135,7 @@ class Queue:
     def _final_outcome(
         job: str, fire: datetime, jobs: Definitions, paused: Mapping[str, Pause], now: datetime
     ) -> tuple[FireOutcome, Reason] | None:
-        """The final outcome of a fire that waited and is not to start any more."""
+        """The final outcome of a waiting fire that may no longer start; None where it may."""
         spec = jobs.specs.get(job)
         if spec is None and job in jobs.broken:
             return FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.JOB_BROKEN, {"error": jobs.broken[job]})

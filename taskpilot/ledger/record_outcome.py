@@ -1,4 +1,4 @@
-"""Which fires of a job have no outcome yet, and writing down what became of them, in the caller's transaction."""
+"""Finds the open fires of a job and records their outcomes, in the caller's transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,14 +19,14 @@ from taskpilot.store import fires, schedules, totals
 from taskpilot.store.database import Transaction
 
 TICK: Final = timedelta(microseconds=1)
-"""The smallest step of time that the record knows."""
+"""The resolution of recorded times."""
 
 Likeness = tuple[str, datetime | None, timedelta | None]
-"""Jobs of one schedule, cursor and catch-up window have the same fires open: these are found once for all of them."""
+"""Jobs with the same schedule, cursor and catch-up window have the same open fires, which are found once for all of them."""
 
 
 def due_of(force: ScheduleInForce, spec: JobSpec | None, now: datetime, alike: dict[Likeness, Due]) -> Due:
-    """What is open of a job; nothing where the record is behind the folder: `begin_and_end_schedules` comes first."""
+    """The open fires of a job; none where the recorded schedule is not the current one: `begin_and_end_schedules` comes first."""
     assert force.cursor is not None
     schedule = schedule_of(force.schedule) if spec is None else spec.schedule
     if schedule is None or schedule.describe() != force.schedule or force.cursor >= now:
@@ -34,7 +34,7 @@ def due_of(force: ScheduleInForce, spec: JobSpec | None, now: datetime, alike: d
     likeness = (force.schedule, force.cursor, timedelta(0) if spec is None else spec.catch_up_window)
     if likeness not in alike:
         window = window_of(spec, now)
-        # The tick: a fire that is exactly as old as the window may still be caught up.
+        # A fire that is exactly as old as the window may still be caught up.
         alike[likeness] = replace(open_between(force, schedule, horizon=now - max(window, PUNCTUAL) - TICK, until=now), window=window)
     like = alike[likeness]
     return Due(force.job, like.schedule, like.old, like.recent, like.window)
@@ -65,14 +65,14 @@ def _without(due: Due, taken: frozenset[int]) -> Due:
     old = due.old
     if old is not None:
         schedule = schedule_of(due.schedule)
-        # A person may name a time that is no fire: it has a row, and is not among those that were counted.
+        # A person may have claimed a time that is not a fire: it has a row and was not counted.
         left = old.count - sum(old.first <= (fire := from_micros(micros)) <= old.last and schedule.is_fire(fire) for micros in taken)
         old = Span(old.first, old.last, left) if left else None
     return replace(due, old=old, recent=tuple(fire for fire in due.recent if to_micros(fire) not in taken))
 
 
 def window_of(spec: JobSpec | None, now: datetime) -> timedelta:
-    """How old a fire of the job may be and still be caught up; nothing where its file is broken."""
+    """How old a fire of the job may be and still be caught up; 0 where its file is broken."""
     if spec is None or spec.schedule is None:
         return timedelta(0)
     return catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
@@ -81,9 +81,9 @@ def window_of(spec: JobSpec | None, now: datetime) -> timedelta:
 def close_open(
     connection: Transaction, force: ScheduleInForce, until: datetime, outcome: FireOutcome, reason: Reason, now: datetime
 ) -> int:
-    """Gives every open fire up to `until` one outcome and moves the cursor there; gives how many they were.
+    """Gives every open fire up to `until` one outcome and moves the cursor there; returns their number.
 
-    Nothing where the cursor is there already.
+    0 where the cursor is there already.
     """
     current = schedules.schedules_in_force(connection, [force.job]).get(force.job)
     if current is None or current.cursor is None or current.schedule != force.schedule or until <= current.cursor:
@@ -101,7 +101,7 @@ def close_open(
 def close_paused(
     connection: Transaction, force: ScheduleInForce, pause: Pause, until: datetime, now: datetime, *, not_met: Mapping[str, Fact]
 ) -> Claimed:
-    """Closes the open fires of a job in a pause, up to `until`: what was due before it is missed, and `not_met` says why."""
+    """Closes the open fires of a paused job up to `until`; those before the pause are missed, for the reason `not_met`."""
     before = pause.reason(ReasonCode.WAS_PAUSED, **not_met)
     counts = {
         FireOutcome.MISSED: close_open(connection, force, min(until, pause.paused_at), FireOutcome.MISSED, before, now),
@@ -123,7 +123,7 @@ def sum_of(several: Sequence[Claimed]) -> Claimed:
 def close_waiting(
     connection: Transaction, job: str, scheduled_for: datetime, outcome: FireOutcome, reason: Reason, *, now: datetime
 ) -> bool:
-    """Takes a fire out of the queue with its final outcome, and counts it; False where it is not in the queue any more."""
+    """Removes a fire from the queue with its final outcome, and counts it; False where it is no longer in the queue."""
     if not fires.settle_fire(connection, job, scheduled_for, outcome, reason=reason, now=now):
         return False
     count_fire(connection, job, outcome)
@@ -137,7 +137,7 @@ def count_fire(connection: Transaction, job: str, outcome: FireOutcome) -> None:
 
 
 def record(connection: Transaction, judged: Mapping[str, Judgement], cursor: datetime) -> Claimed:
-    """Writes what was judged of each job, counts what is final, and moves the cursors."""
+    """Records the decided outcomes of each job, counts the final ones, and moves the cursors."""
     fires.insert_fires(connection, [fire for one in judged.values() for fire in one.fires])
     outcomes: dict[FireOutcome, int] = {}
     changed: set[str] = set()

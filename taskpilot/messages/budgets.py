@@ -1,17 +1,17 @@
-"""What a run may use, in words."""
+"""The budget of a run, in words."""
 
 from taskpilot.domain.specs import DEFAULT_BUDGET, Budget, JobSpec
 
 
 def ceilings(budget: Budget) -> str:
-    """What a run may use at most: "0.50 USD, 60 LLM calls"."""
+    """The limits of a budget: "0.50 USD, 60 LLM calls"."""
     counts = ((budget.tokens, "tokens"), (budget.llm_calls, "LLM calls"), (budget.tool_calls, "tool calls"))
     parts = [] if budget.usd is None else [f"{budget.usd} USD"]
     parts += [f"{number:,} {noun}" for number, noun in counts if number is not None]
-    return ", ".join(parts) or "no ceiling"
+    return ", ".join(parts) or "no limit"
 
 
 def budget_of(spec: JobSpec) -> str:
-    """The ceilings of one run, and where they come from."""
-    source = "the default: the job names none" if spec.ceilings is DEFAULT_BUDGET else "set by the job"
+    """The limits of one run, and where they come from."""
+    source = "the default; the job sets none" if spec.ceilings is DEFAULT_BUDGET else "set by the job"
     return f"{ceilings(spec.ceilings)} a run ({source})"

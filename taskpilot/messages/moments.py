@@ -1,4 +1,4 @@
-"""What became of one moment of a job: a sentence, the facts that belong to it and the next command. What `why` says."""
+"""The answer of `taskpilot why`: a sentence on one moment of a job, the facts that belong to it, and the next command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,88 +16,88 @@ from taskpilot.messages.times import local
 
 
 class NoOutcome(StrEnum):
-    """How a moment stands of which the record has no outcome."""
+    """What is known of a moment for which the store has no outcome."""
 
     OPEN = "open"
     """A fire whose outcome is not recorded yet."""
     TO_COME = "to_come"
     UNRECORDED = "unrecorded"
-    """A fire of before the record knew the schedule."""
+    """A fire from before the store had the schedule."""
     NO_FIRE = "no_fire"
     NO_SCHEDULE = "no_schedule"
 
 
 @dataclass(frozen=True, slots=True)
 class MomentRecord:
-    """What the store has of one moment of a job."""
+    """What the store has about one moment of a job."""
 
     fire: Fire | None = None
     gap: Gap | None = None
-    """The gap of which the moment is one fire."""
+    """The gap that contains the moment."""
     run: Run | None = None
     """The run that the fire started."""
     other_run: Run | None = None
     """The run that the reason names."""
     other_fire: Fire | None = None
-    """The fire that the reason names: it waits, catches up for this one, or took its place."""
+    """The fire that the reason names: one that waits, catches up for this one, or replaced it."""
     pause: Pause | None = None
     """The pause that was in force at the moment."""
     clock: tuple[ClockEvent, ...] = ()
     scheduler_runs: bool = False
-    """Now."""
+    """Whether a scheduler is running now."""
     last_tick: datetime | None = None
-    """When a scheduler was seen last."""
+    """The last sign of life of any scheduler."""
 
     @property
     def reason(self) -> Reason:
-        """Why the fire, or the gap that it is in, has its outcome."""
+        """Why the fire or the gap has its outcome."""
         found = self.fire or self.gap
         return NO_REASON if found is None else found.reason
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One moment of a job, and what is known of it."""
+    """One moment of a job, and everything that is known about it."""
 
     job: str
     at: datetime | None
-    """None where no fire was named and none was due yet."""
+    """None where no time was given and no fire was due yet."""
     now: datetime
     zone: str
     outcome: FireOutcome | NoOutcome
     record: MomentRecord = MomentRecord()
     read_as: str = ""
-    """How the moment's text was read, where that is not plain."""
+    """How the given time was read, if it had no offset."""
     zone_change: str = ""
-    """What the zone's clock does around it."""
+    """A change of daylight saving time near it."""
     schedule: str = ""
-    """The schedule that it was judged by."""
+    """The schedule in force at it."""
     schedules: tuple[ScheduleInForce, ...] = ()
-    """All that the record has of the job."""
+    """All schedules that the job had."""
     before: datetime | None = None
     after: datetime | None = None
-    """The fires around it."""
+    """The fire after it; `before` is the one before it."""
     paused: Pause | None = None
     """The pause in force now."""
     defined: bool = True
-    """The job's file can be loaded."""
+    """Whether the job's file can be loaded."""
     broken: str = ""
-    """Why it cannot; empty where it can, or is gone."""
+    """Why the file cannot be loaded; empty where it can, or was deleted."""
     startable_until: datetime | None = None
-    """Of an open fire: until when a command or a scheduler may still start it."""
+    """The end of the time in which the fire may be started late."""
     maybe_pruned: bool = False
-    """It is so old that its record may have been deleted."""
+    """Whether it is old enough for its record to be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Explanation:
     """The answer."""
 
     sentence: str
     facts: Mapping[str, str]
-    """By name, what belongs to it; times in UTC. Those that are empty are left out."""
+    """By name; times in UTC. Empty ones are left out."""
     next: str
-    """The command that shows more, or helps."""
+    """The command that shows more or solves the problem."""
 
 
 _RUN_WORDS: Final = {
@@ -114,15 +114,15 @@ _RUN_WORDS: Final = {
 }
 
 
-def tell(moment: Moment) -> Told:
-    """What there is to say of a moment."""
-    told = _tell(moment)
+def explain(moment: Moment) -> Explanation:
+    """The answer for a moment."""
+    found = _explain(moment)
     when = {"in utc": "" if moment.at is None else utc_iso(moment.at), "time": moment.read_as}
-    facts = {**when, **told.facts, "clock": moment.zone_change}
-    return Told(told.sentence, {name: text for name, text in facts.items() if text}, told.next)
+    facts = {**when, **found.facts, "clock": moment.zone_change}
+    return Explanation(found.sentence, {name: text for name, text in facts.items() if text}, found.next)
 
 
-def _tell(moment: Moment) -> Told:
+def _explain(moment: Moment) -> Explanation:
     match moment.outcome:
         case FireOutcome.STARTED:
             return _started(moment)
@@ -133,22 +133,24 @@ def _tell(moment: Moment) -> Told:
         case NoOutcome.OPEN | NoOutcome.TO_COME:
             return _no_outcome_yet(moment)
         case NoOutcome.UNRECORDED:
-            pruned = ", or its record was deleted for its age" if moment.maybe_pruned else ""
-            by_then = f"no scheduler and no command had started {moment.job} by then"
-            sentence = f"Nothing is recorded of {moment.job} for {_when(moment)}: {by_then}{pruned}."
-            return Told(sentence, _around(moment), f"taskpilot runs list --job {moment.job}")
+            pruned = ", or the record was deleted because of its age" if moment.maybe_pruned else ""
+            cause = f"no scheduler and no command had started {moment.job} before then"
+            sentence = f"There is no record of {moment.job} for {_when(moment)}: {cause}{pruned}."
+            return Explanation(sentence, _around(moment), f"taskpilot runs list --job {moment.job}")
         case NoOutcome.NO_FIRE:
             verb = "is not due" if _at(moment) > moment.now else "was not due"
-            return Told(f"{moment.job} {verb} at {_when(moment)}.", _around(moment), _look(moment))
+            return Explanation(f"{moment.job} {verb} at {_when(moment)}.", _around(moment), _nearest(moment))
         case NoOutcome.NO_SCHEDULE:
             return _no_schedule(moment)
 
 
-def _started(moment: Moment) -> Told:
+def _started(moment: Moment) -> Explanation:
     fire, run = moment.record.fire, moment.record.run
     assert fire is not None
     if run is None:
-        return Told(f"{moment.job} started for {_when(moment)}; its run was deleted.", {"run": fire.run_id or ""}, "taskpilot runs list")
+        return Explanation(
+            f"{moment.job} started for {_when(moment)}; its run was deleted.", {"run": fire.run_id or ""}, "taskpilot runs list"
+        )
     late = format_duration(timedelta(seconds=max(0.0, (fire.recorded_at - fire.scheduled_for).total_seconds())))
     facts = {
         "run": run.id,
@@ -156,10 +158,10 @@ def _started(moment: Moment) -> Told:
         "started": f"{utc_iso(fire.recorded_at)}, {late} after its time",
         "ended": "" if run.ended_at is None else utc_iso(run.ended_at),
     }
-    return Told(f"{moment.job} started for {_when(moment)}; {_RUN_WORDS[run.status]}.", facts, f"taskpilot runs show {run.id}")
+    return Explanation(f"{moment.job} started for {_when(moment)}; {_RUN_WORDS[run.status]}.", facts, f"taskpilot runs show {run.id}")
 
 
-def _waits(moment: Moment) -> Told:
+def _waits(moment: Moment) -> Explanation:
     found = moment.record
     start = found.fire.start_after if found.fire is not None else None
     later = utc_iso(start) if start is not None and start > moment.now else ""
@@ -171,10 +173,10 @@ def _waits(moment: Moment) -> Told:
         "paused": "" if moment.paused is None else times.paused(moment.paused),
     }
     following = _why(moment, _at(moment)) if found.other_run is None else f"taskpilot runs show {found.other_run.id}"
-    return Told(f"{moment.job} waits to start for {_when(moment)}: {reason}.", facts, following)
+    return Explanation(f"{moment.job} waits to start for {_when(moment)}: {reason}.", facts, following)
 
 
-def _did_not_start(moment: Moment) -> Told:
+def _did_not_start(moment: Moment) -> Explanation:
     name, found, outcome = moment.job, moment.record, moment.outcome
     assert isinstance(outcome, FireOutcome)
     facts = {"one of": _gap(found.gap), "outcome": outcome.value}
@@ -195,52 +197,58 @@ def _did_not_start(moment: Moment) -> Told:
     facts["asleep"] = "; ".join(times.clock_event(event) for event in found.clock)
     facts["schedule"] = "" if found.gap is None else found.gap.schedule
     because = reason_sentence(found.reason) or f"it was {OUTCOMES[outcome]}"
-    return Told(f"{name} did not start for {_when(moment)}: {because}.", facts, following)
+    return Explanation(f"{name} did not start for {_when(moment)}: {because}.", facts, following)
 
 
-def _no_outcome_yet(moment: Moment) -> Told:
+def _no_outcome_yet(moment: Moment) -> Explanation:
     name, found, now = moment.job, moment.record, moment.now
     if moment.at is None:
-        since = f" since {utc_iso(moment.schedules[0].since)}, when it was seen first" if moment.schedules else ""
+        since = f" since {utc_iso(moment.schedules[0].since)}, when it was first seen" if moment.schedules else ""
         assert moment.after is not None
-        return Told(f"{name} was not due yet{since}: it is due at {local(moment.after, moment.zone)}.", {}, f"taskpilot jobs next {name}")
+        return Explanation(
+            f"{name} has not been due yet{since}; it is due at {local(moment.after, moment.zone)}.", {}, f"taskpilot jobs next {name}"
+        )
     when, due = _when(moment), "is due" if moment.at > now else "was due"
     if moment.paused is not None:
-        return Told(f"{name} {due} at {when}, but it is {times.paused(moment.paused)}.", {}, f"taskpilot jobs resume {name}")
+        return Explanation(f"{name} {due} at {when}, but it is {times.paused(moment.paused)}.", {}, f"taskpilot jobs resume {name}")
     if not moment.defined:
-        return Told(f"{name} cannot start for {when}: its job file cannot be loaded.", {"file": moment.broken}, "taskpilot jobs validate")
+        return Explanation(
+            f"{name} cannot start for {when}: its job file cannot be loaded.", {"file": moment.broken}, "taskpilot jobs validate"
+        )
     if moment.at > now:
         wait = format_duration(timedelta(seconds=(moment.at - now) // timedelta(seconds=1)))
-        scheduler = "running" if found.scheduler_runs else "not running: start `taskpilot serve`, or let cron or a person start the job"
-        return Told(f"{name} is due at {when}, in {wait}.", {"scheduler": scheduler}, f"taskpilot jobs next {name}")
+        scheduler = "running" if found.scheduler_runs else "not running: start `taskpilot serve`, or start the job by cron or by hand"
+        return Explanation(f"{name} is due at {when}, in {wait}.", {"scheduler": scheduler}, f"taskpilot jobs next {name}")
     if found.scheduler_runs:
-        return Told(f"{name} is due since {when}: the scheduler checks within 15 s.", {}, _why(moment, moment.at))
-    facts = {"last scheduler": "none ever ran" if found.last_tick is None else f"seen at {utc_iso(found.last_tick)}"}
+        return Explanation(f"{name} was due at {when}: the scheduler checks within 15 s.", {}, _why(moment, moment.at))
+    facts = {"last scheduler": "never ran" if found.last_tick is None else f"last active at {utc_iso(found.last_tick)}"}
     until = moment.startable_until
     if until is not None and now <= until:
-        facts["can start"] = f"until {utc_iso(until)}, when its catch-up window has passed"
-        sentence = f"Nothing has started {name} for {when} yet: no scheduler is running, and no command claimed it."
-        return Told(sentence, facts, f"taskpilot run {name} --scheduled-for {utc_iso(moment.at)}")
-    facts["recorded"] = "not yet: housekeeping records what was missed, and so does the next start of a server"
-    sentence = f"Nothing started {name} for {when}: no scheduler was running, and no command claimed it in time."
-    return Told(sentence, facts, f"taskpilot run {name}")
+        facts["can start"] = f"until {utc_iso(until)}, the end of its catch-up window"
+        sentence = f"Nothing has started {name} for {when} yet: no scheduler is running, and no command started it."
+        return Explanation(sentence, facts, f"taskpilot run {name} --scheduled-for {utc_iso(moment.at)}")
+    facts["recorded"] = "not yet: `taskpilot run housekeeping` or the next start of `taskpilot serve` records it as missed"
+    sentence = f"Nothing started {name} for {when}: no scheduler was running, and no command started it in time."
+    return Explanation(sentence, facts, f"taskpilot run {name}")
 
 
-def _no_schedule(moment: Moment) -> Told:
-    """It never had one, or not yet, or not any more."""
+def _no_schedule(moment: Moment) -> Explanation:
+    """The job never had a schedule, did not have one yet, or has none any more."""
     name, runs = moment.job, f"taskpilot runs list --job {moment.job}"
     if not moment.schedules:
         if moment.defined:
-            return Told(f"{name} has no schedule: it starts when it is asked to.", {}, runs)
-        return Told(f"{name} has no schedule in the record: {moment.broken or 'no file defines it any more'}.", {}, runs)
+            return Explanation(f"{name} has no schedule: it runs only when a command starts it.", {}, runs)
+        return Explanation(f"{name} has no recorded schedule: {moment.broken or 'no file defines the job any more'}.", {}, runs)
     first, last, at = moment.schedules[0], moment.schedules[-1], _at(moment)
     facts = {"after": _fire(moment, moment.after), "before": _fire(moment, moment.before)}
     if at <= first.since:
-        return Told(f"{name} had no schedule at {_when(moment)}: it was seen first at {utc_iso(first.since)}.", facts, _look(moment))
-    ended = "was taken away" if moment.defined or moment.broken else "ended when the job was removed"
+        return Explanation(
+            f"{name} had no schedule at {_when(moment)}: the job was first seen at {utc_iso(first.since)}.", facts, _nearest(moment)
+        )
+    ended = "was removed" if moment.defined or moment.broken else "ended when the job was deleted"
     until = f" at {utc_iso(last.until)}" if last.until else ""
     verb = "has" if at >= moment.now else "had"
-    return Told(f"{name} {verb} no schedule at {_when(moment)}: its schedule {ended}{until}.", facts, _look(moment))
+    return Explanation(f"{name} {verb} no schedule at {_when(moment)}: its schedule {ended}{until}.", facts, _nearest(moment))
 
 
 def _at(moment: Moment) -> datetime:
@@ -275,6 +283,6 @@ def _why(moment: Moment, fire: datetime) -> str:
     return f"taskpilot why {moment.job} --at {utc_iso(fire)}"
 
 
-def _look(moment: Moment) -> str:
+def _nearest(moment: Moment) -> str:
     near = moment.before or moment.after
     return f"taskpilot jobs show {moment.job}" if near is None else _why(moment, near)

@@ -1,4 +1,4 @@
-"""What a run asks a person, with the command for each answer."""
+"""The questions that a run asks a person, with the command for each answer."""
 
 import json
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ class Question:
 
     sentence: str
     answers: tuple[tuple[str, str], ...]
-    """What each says, and its command."""
+    """Each answer and its command."""
 
 
 def about_task(task: Task) -> Question:
     """A task in review."""
     answers = (("yes", f"taskpilot tasks approve {task.id}"), ("no", f"taskpilot tasks reject {task.id}"))
-    return Question(f"Shall this task be executed: {one_line(task.title)}?", answers)
+    return Question(f'Execute the task "{one_line(task.title)}"?', answers)
 
 
 def about_decision(decision: Decision) -> Question:
     """A tool call that policy wants a person to approve."""
     answers = (("yes", f"taskpilot decisions approve {decision.id}"), ("no", f"taskpilot decisions reject {decision.id}"))
     why = one_line("; ".join(decision.reasons))
-    return Question(f"May it call {_call(decision.tool, decision.arguments)}? The policy asks for approval: {why}", answers)
+    return Question(f"Allow the call {_call(decision.tool, decision.arguments)}? The policy requires approval: {why}", answers)
 
 
 def about_step(run_id: str, step: Step) -> Question:
-    """A tool call of which nobody knows whether it happened, or that differs from the recorded one."""
+    """A tool call without a known result, or one that differs from the recorded call."""
     call = _call(step.name, step.input)
     resume = f"taskpilot runs resume {run_id} --step {step.id}"
-    answers = (("it did", f"{resume} --done JSON"), ("it did not", f"{resume} --again"), ("give it up", f"{resume} --fail"))
+    answers = (("yes", f"{resume} --done JSON"), ("no, call it", f"{resume} --again"), ("fail it", f"{resume} --fail"))
     if step.status is StepStatus.DIVERGED:
-        answers = (("it was called", answers[0][1]), ("call it", answers[1][1]), answers[2])
-        return Question(f"Shall it call {call}? An earlier attempt made another call at this place.", answers)
-    return Question(f"Did the call {call} happen? It had started, and its end is not known.", answers)
+        answers = (("it was made", answers[0][1]), ("make it", answers[1][1]), answers[2])
+        return Question(f"Make the call {call}? An earlier attempt made a different call at this step.", answers)
+    return Question(f"Did the call {call} happen? It started, and its result is not known.", answers)
 
 
 def _call(tool: str, arguments: Any) -> str:

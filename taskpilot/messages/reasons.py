@@ -1,4 +1,4 @@
-"""Why a run, an attempt or a fire ended as it did, in words. A clause without a capital and a full stop, to stand behind a colon."""
+"""Why a run, an attempt or a fire ended as it did, in words: a clause without a capital and a full stop, to follow a colon."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ OUTCOMES: Final = {
     FireOutcome.STARTED: "started",
     FireOutcome.SKIPPED_OVERLAP: "skipped, since another run was active",
     FireOutcome.MISSED: "missed",
-    FireOutcome.COALESCED: "left to a later fire",
+    FireOutcome.COALESCED: "caught up by a later fire",
     FireOutcome.PAUSED: "skipped, since the job was paused",
     FireOutcome.BLOCKED_BUDGET: "blocked by a budget",
     FireOutcome.BLOCKED_CONFIG: "blocked, since the job cannot run as configured",
@@ -28,11 +28,11 @@ _LIMITS: Final = {"usd": "USD", "tokens": "tokens", "llm_calls": "LLM calls", "t
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """Facts as text. One that is missing is empty: rows of older stores have few."""
+    """Facts as text. Missing ones are empty: rows of older stores have few."""
 
     values: Mapping[str, Fact]
     now: bool
-    """What is said still holds: the present tense."""
+    """The reason still holds: it is written in the present tense."""
 
     def __getitem__(self, name: str) -> str:
         value = self.values.get(name)
@@ -53,7 +53,7 @@ class _Facts:
         return number if number.is_finite() else None
 
     def duration(self, name: str, before: str = " of ") -> str:
-        """A duration behind `before`; empty where it is missing."""
+        """A duration after `before`; empty where the fact is missing."""
         seconds = self.number(name)
         try:
             return "" if seconds is None else f"{before}{format_duration(timedelta(seconds=float(seconds)))}"
@@ -61,13 +61,13 @@ class _Facts:
             return ""
 
     def more(self) -> str:
-        """How many further questions a person is asked."""
+        """How many more questions a person is asked."""
         number = self.number("more")
         return f" (and {number:,} more)" if number else ""
 
 
 def reason_sentence(reason: Reason, *, now: bool = False) -> str:
-    """The whole reason; empty where nothing is to be explained. `now`: it still holds, so it is told in the present tense."""
+    """The whole reason; empty where there is nothing to explain. `now`: it still holds, so it is in the present tense."""
     old = reason.facts.get("text")
     if old:
         # Recorded by a version that stored sentences.
@@ -92,7 +92,7 @@ def status_line(status: RunStatus, reason: Reason) -> str:
 
 
 def next_command(job: str, reason: Reason) -> str:
-    """What to type after a job did not start; empty where nothing helps."""
+    """The command to type after a job did not start; empty where none helps."""
     run_id = reason.facts.get("run_id")
     match reason.code:
         case ReasonCode.PAUSED:
@@ -117,7 +117,7 @@ def _error(facts: _Facts, default: str) -> str:
 
 
 def _item(facts: _Facts, sentence: str) -> str:
-    """A reason that a run has since every item of a map has it."""
+    """A reason that a run has because every item of a map has it."""
     return f"every item failed, the first one because {sentence}" if facts["every_item"] else sentence
 
 
@@ -169,11 +169,11 @@ def _exited(facts: _Facts) -> str:
 
 
 def _lease(facts: _Facts) -> str:
-    return "its lease could not be renewed, so its process was ended" if facts["killed"] else "its process is gone, or its lease ended"
+    return "its lease could not be renewed, so its process was ended" if facts["killed"] else "its process is gone, or its lease expired"
 
 
 def _cause(facts: _Facts) -> str:
-    """The reason behind this one; empty where none is known."""
+    """The reason that caused this one; empty where none is known."""
     code = next((code for code in ReasonCode if code == facts["cause"] and code not in _WITH_CAUSE), ReasonCode.NONE)
     own = {name: value for name, value in facts.values.items() if name != "cause"}
     return reason_sentence(Reason(code, own))
@@ -232,15 +232,15 @@ def _nothing_due(facts: _Facts) -> str:
 
 
 def _not_met(facts: _Facts) -> str:
-    """Why a fire was not met at its time."""
+    """Why a fire did not start at its time."""
     if facts["unseen"] == "asleep":
         return f"no scheduler was running{_with('', facts['asleep_since'], ' from ')}{_with('', facts['asleep_until'], ' to ')}"
     if facts["unseen"] == "failing":
         return _with(f"the scheduler failed{_with('', facts['failing_since'], ' since ')}", facts["scheduler_error"])
-    return _NOBODY if facts["unseen"] == "nobody" else "it was not started in time"
+    return _NO_STARTER if facts["unseen"] == "nobody" else "it was not started in time"
 
 
-_NOBODY: Final = "no scheduler was running, and no command claimed it"
+_NO_STARTER: Final = "no scheduler was running, and no command started it"
 
 
 def _catch_up_limit(facts: _Facts) -> str:
@@ -296,7 +296,7 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.CATCH_UP_LIMIT: _catch_up_limit,
     ReasonCode.START_DEADLINE: _start_deadline,
     ReasonCode.CAUGHT_UP_BY: lambda facts: f"{_not_met(facts)}; {_fire(facts, 'a later fire')} catches up for it",
-    ReasonCode.NOBODY_CLAIMED: lambda _: _NOBODY,
+    ReasonCode.NOBODY_CLAIMED: lambda _: _NO_STARTER,
     ReasonCode.WAS_PAUSED: lambda facts: f"{_not_met(facts)}; then the job was paused{_pause(facts)}",
     ReasonCode.SCHEDULE_CHANGED: lambda facts: f"its schedule was changed before it could start{_with('', facts['schedule'], '; it was ')}",
     ReasonCode.RESUMED: lambda facts: _with(f"resumed by {facts['by'] or 'a person'}", facts["note"]),

@@ -24,17 +24,19 @@ def zone_change(at: datetime, before: timedelta, after: timedelta, zone: str) ->
     old, new = ((at + offset).strftime("%H:%M") for offset in (before, after))
     skipped = after > before
     meaning = (
-        "a fixed time in between is due at the first instant after it" if skipped else "a fixed time that comes twice is due once, first"
+        "a scheduled time in between is due at the first instant after it"
+        if skipped
+        else "a scheduled time that comes twice is due only the first time"
     )
     return f"{utc_iso(at)}, {old} became {new} in {zone}: {meaning}"
 
 
 def read_as(zone: str, *, skipped: bool = False, second: datetime | None = None) -> str:
-    """How a time without an offset was read: as the zone's, one that its clock `skipped`, or the first of two (`second` is the other)."""
+    """How a time without an offset was read. `skipped`: the clock skipped it; `second`: the later of two occurrences."""
     if skipped:
-        return f"read in {zone}, where the clock skipped it; the first instant after it is meant"
+        return f"read in {zone}, where the clock skipped it; taken as the first instant after it"
     if second is not None:
-        return f"read in {zone}, where it came twice; the first is meant, the second was {utc_iso(second)}"
+        return f"read in {zone}, where it came twice; taken as the first, the second was {utc_iso(second)}"
     return f"read in {zone}"
 
 
@@ -50,11 +52,13 @@ def paused(pause: Pause) -> str:
 
 def pause_words(pause: Pause) -> str:
     """Like `since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-    return f"since {utc_iso(pause.paused_at)} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
+    return f"since {utc_iso(pause.paused_at, timespec='seconds')} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
 
 
 def pause_end(pause: Pause) -> str:
     """Like `ended 2026-11-26T08:00:00Z by bob: moved`, or that it is still in force."""
     if pause.resumed_at is None:
         return "still in force"
-    return f"ended {utc_iso(pause.resumed_at)} by {pause.resumed_by}" + (f": {pause.resume_note}" if pause.resume_note else "")
+    return f"ended {utc_iso(pause.resumed_at, timespec='seconds')} by {pause.resumed_by}" + (
+        f": {pause.resume_note}" if pause.resume_note else ""
+    )

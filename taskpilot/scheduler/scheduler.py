@@ -126,7 +126,6 @@ class Scheduler:
         *,
         scheduler_id: str,
         log: Log,
-        changed: Callable[[frozenset[str]], None] = lambda _jobs: None,
         boottime: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deployment = deployment
@@ -135,8 +134,6 @@ class Scheduler:
         self._clock = clock
         self._id = scheduler_id
         self._log = log
-        self._changed = changed
-        """Called with the jobs whose counters changed, for their gateway groups."""
         self._boottime = boottime
         self._watch = FolderWatch(deployment.settings.jobs_dir)
         self._jobs = Definitions({})
@@ -297,8 +294,6 @@ class Scheduler:
         if claimed.outcomes:
             counts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(claimed.outcomes.items()) if number)
             self._log.info(f"claimed what was due: {counts}", **{str(outcome): number for outcome, number in claimed.outcomes.items()})
-        if claimed.jobs:
-            self._changed(claimed.jobs)
         return bool(claimed.outcomes)
 
     def _reap(self) -> None:
@@ -307,8 +302,6 @@ class Scheduler:
         for run in lost:
             again = " and is continued from its journal" if run.id in adopted else ""
             self._log.warning(f"run {run.id} of {run.job} was lost{again}", run_id=run.id)
-        if lost:
-            self._changed(frozenset(run.job for run in lost))
 
     def _dispatch(self) -> None:
         orders = self._deployment.queue.take(self._jobs, scheduler=self._id)

@@ -1,1 +1,1 @@
-"""The write side that the command line, the web and the engines share: run, resume, cancel, approve, pause, prune."""
+"""The write operations that the command line, the web and the engines share: run, resume, cancel, approve, pause, prune."""

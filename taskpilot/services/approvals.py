@@ -1,4 +1,6 @@
-"""What people say: yes or no to a task or a tool call, and whether a result was right."""
+"""Answers of people: approve or reject a task or a tool call, rate a result."""
+
+from dataclasses import replace
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision, DecisionStatus
@@ -6,33 +8,35 @@ from taskpilot.domain.errors import NotFound, TransitionRefused
 from taskpilot.domain.ids import parse_id
 from taskpilot.domain.instruments import APPROVALS, FEEDBACK
 from taskpilot.domain.runs import OPEN, Feedback, FeedbackVerdict, Run, RunStatus
-from taskpilot.domain.tasks import TaskStatus
+from taskpilot.domain.tasks import Task, TaskStatus
+from taskpilot.messages.actions import Answered, Continuation, Rated
 from taskpilot.services.running import find_run
 from taskpilot.store import listings, runs, tasks, totals
+from taskpilot.store.database import Transaction
 from taskpilot.store.schedulers import awake_schedulers
 
 
-def approve_task(deployment: Deployment, task_id: str, *, by: str, note: str) -> str:
-    """Lets a task be executed; gives a sentence and a line with the next command. Raises UsageError, NotFound or TransitionRefused."""
+def approve_task(deployment: Deployment, task_id: str, *, by: str, note: str) -> Answered:
+    """Lets a task be executed. Raises UsageError, NotFound or TransitionRefused."""
     return _move(deployment, task_id, TaskStatus.APPROVED, by=by, note=note)
 
 
-def reject_task(deployment: Deployment, task_id: str, *, by: str, note: str) -> str:
-    """Ends a task unexecuted; gives a sentence and a line with the next command. Raises UsageError, NotFound or TransitionRefused."""
+def reject_task(deployment: Deployment, task_id: str, *, by: str, note: str) -> Answered:
+    """Ends a task without executing it. Raises UsageError, NotFound or TransitionRefused."""
     return _move(deployment, task_id, TaskStatus.REJECTED, by=by, note=note)
 
 
-def approve_decision(deployment: Deployment, decision_id: str, *, by: str, note: str) -> str:
+def approve_decision(deployment: Deployment, decision_id: str, *, by: str, note: str) -> Answered:
     """Lets exactly one tool call, with its arguments, be made. Raises UsageError, NotFound or TransitionRefused."""
     return _settle(deployment, decision_id, DecisionStatus.APPROVED, by=by, note=note)
 
 
-def reject_decision(deployment: Deployment, decision_id: str, *, by: str, note: str) -> str:
+def reject_decision(deployment: Deployment, decision_id: str, *, by: str, note: str) -> Answered:
     """Denies exactly one tool call. Raises UsageError, NotFound or TransitionRefused."""
     return _settle(deployment, decision_id, DecisionStatus.REJECTED, by=by, note=note)
 
 
-def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, note: str) -> str:
+def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, note: str) -> Answered:
     parsed = parse_id(task_id, noun="task")
     reason = f"{after} by {by}" + (f": {note}" if note else "")
     with deployment.store.write() as connection:
@@ -41,12 +45,11 @@ def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, n
         if before is not None and before.status is TaskStatus.REVIEW:
             totals.add(connection, task.job, [totals.count(APPROVALS, verdict=after)])
         totals.mark_dirty(connection, task.job)
-        run = runs.get_run(connection, task.run_id)
-        goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
-    return f"task {task.id} is {after}\n{_and_now(deployment, task.run_id, run, goes_on=goes_on)}"
+        run, resumable = _run_of(connection, task.run_id)
+    return _answered(deployment, task, run, resumable=resumable)
 
 
-def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> str:
+def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> Answered:
     parsed = parse_id(decision_id, noun="decision")
     with deployment.store.write() as connection:
         decision = tasks.get_decision(connection, parsed)
@@ -55,41 +58,45 @@ def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, 
         _check_pending(decision)
         tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=deployment.now())
         totals.mark_dirty(connection, decision.job)
-        run = runs.get_run(connection, decision.run_id)
-        goes_on = run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
-    return f"{decision.tool} of run {decision.run_id} is {after}\n{_and_now(deployment, decision.run_id, run, goes_on=goes_on)}"
+        run, resumable = _run_of(connection, decision.run_id)
+    return _answered(deployment, replace(decision, status=after), run, resumable=resumable)
 
 
-def _and_now(deployment: Deployment, run_id: str, run: Run | None, *, goes_on: bool) -> str:
-    if run is not None and run.status is RunStatus.WAITING and _server_goes_on(deployment, run_id):
-        return f"nothing else is asked, so the server goes on with run {run_id} at once"
-    if run is None or goes_on:
-        return f"when all is answered: taskpilot runs resume {run_id}"
-    return f"run {run_id} is {run.status} and is not gone on with"
+def _run_of(connection: Transaction, run_id: str) -> tuple[Run | None, bool]:
+    """The run, and whether it continues or can be resumed."""
+    run = runs.get_run(connection, run_id)
+    return run, run is not None and (run.status in OPEN or tasks.may_resume(connection, run.id, run.status))
 
 
-def _server_goes_on(deployment: Deployment, run_id: str) -> bool:
-    """Puts the run into the queue of a server that is awake, where it waits for nothing more."""
+def _answered(deployment: Deployment, item: Task | Decision, run: Run | None, *, resumable: bool) -> Answered:
+    if run is not None and run.status is RunStatus.WAITING and _queue_answered(deployment, run.id):
+        continuation = Continuation.QUEUED
+    else:
+        continuation = Continuation.BY_RESUME if run is None or resumable else Continuation.NONE
+    return Answered(item, None if run is None else run.status, continuation)
+
+
+def _queue_answered(deployment: Deployment, run_id: str) -> bool:
+    """Queues the run if it has no open question and a scheduler is running."""
     with deployment.store.read() as connection:
         asked = tasks.pending_decisions(connection, run_id) or listings.uncertain_steps(connection, run_id)
         in_review = any(task.status is TaskStatus.REVIEW for task in tasks.tasks_of(connection, run_id))
         if asked or in_review or not awake_schedulers(connection, deployment.now()):
             return False
-    return deployment.ledger.go_on(run_id)
+    return deployment.ledger.requeue_waiting(run_id)
 
 
 def _check_pending(decision: Decision) -> None:
     if decision.status is not DecisionStatus.PENDING:
-        what = f"{decision.status} by {decision.settled_by}" if decision.settled_by else "not a question to a person"
-        raise TransitionRefused(f"decision {decision.id} is {what}: there is nothing to answer")
+        what = f"{decision.status} by {decision.settled_by}" if decision.settled_by else "not waiting for a person"
+        raise TransitionRefused(f"decision {decision.id} is {what}: it needs no answer")
 
 
-def give_feedback(deployment: Deployment, run_id: str, verdict: FeedbackVerdict, *, by: str, note: str) -> str:
-    """Records whether a run's result was right; gives a sentence. An earlier word on the run is replaced.
+def give_feedback(deployment: Deployment, run_id: str, verdict: FeedbackVerdict, *, by: str, note: str) -> Rated:
+    """Records whether a run's result was right, in place of an earlier rating.
 
-    The counter counts each word that says something new, so that it never goes back: a change of mind is counted as the new word
-    too, the same word again is not. The golden signal reads the words that hold.
-    Raises UsageError, NotFound, or TransitionRefused where the run has not ended.
+    The counter never goes down: a changed rating is counted as another one, a repeated rating is not. The golden signal reads the newest
+    rating of each run. Raises UsageError, NotFound, or TransitionRefused where the run has not ended.
     """
     run = find_run(deployment, run_id)
     given = Feedback(run.id, verdict, by, deployment.now(), note)
@@ -101,5 +108,4 @@ def give_feedback(deployment: Deployment, run_id: str, verdict: FeedbackVerdict,
         if earlier is None or earlier.verdict is not verdict:
             totals.add(connection, run.job, [totals.count(FEEDBACK, verdict=verdict)])
             totals.mark_dirty(connection, run.job)
-    changed = f", which {earlier.given_by} had called {earlier.verdict}," if earlier and earlier.verdict is not verdict else ""
-    return f"run {run.id} of {run.job}{changed} is called {verdict} by {by}"
+    return Rated(run.job, given, earlier)

@@ -1,4 +1,4 @@
-"""The supervisor's part of a run: attempt after attempt, until the run stands somewhere for good."""
+"""Supervises the attempts of a run until it ends or waits."""
 
 import random
 import signal
@@ -31,24 +31,24 @@ from taskpilot.views.runs import OUTPUT_LOG
 
 GRACE_SECONDS: Final = GRACE.total_seconds()
 _GIVEN_UP: Final = {Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CANCELLED, Cause.DEADLINE, Cause.LEASE_LOST}
-"""After one of these this command starts no further attempt."""
+"""After one of these this process starts no further attempt."""
 
-_TELLING: Final = frozenset({"TRACE", "DEBUG", "INFO"})
-"""Log levels at which what a job prints is told."""
+_OUTPUT_LEVELS: Final = frozenset({"TRACE", "DEBUG", "INFO"})
+"""Log levels at which the output of a job is logged."""
 
 RunChild = Callable[[JobSpec, LeaseGrant, float], int]
 """(job, lease, active seconds left) -> exit status; runs the attempt in the process that it is called in."""
 
 
 class Display(Protocol):
-    """What a live run is shown on."""
+    """Shows a run while it is running."""
 
     def update(self, run: Run) -> None:
-        """The run as the record has it now; called about four times a second."""
+        """Shows the run's current state; called about four times a second."""
         ...
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Called at the end."""
         ...
 
 
@@ -56,10 +56,10 @@ class NoDisplay:
     """Shows nothing."""
 
     def update(self, run: Run) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Does nothing."""
 
 
 class Attempts:
@@ -73,13 +73,13 @@ class Attempts:
         self._on_start = on_start
 
     def run(self, claim: Claim, interrupts: Interrupts) -> None:
-        """Attempts, until the run ended, waits, or may not go on here; the record then says where it stands."""
+        """Makes attempts until the run ended, waits, or may not continue here; its state is in the store."""
         grant = claim.grant
         while True:
             try:
                 ending = self._attempt(grant, interrupts)
             except OSError as error:
-                # Its folder or output cannot be opened, or no process is left: nothing was started, and nobody else waits for its lease.
+                # Its folder or output cannot be opened, or no process can be made: nothing was started.
                 self._release(grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.NOT_STARTED, {"error": one_line(str(error))})))
                 raise
             status = self._close(grant, ending)
@@ -90,7 +90,7 @@ class Attempts:
             try:
                 grant = self._deployment.ledger.next_attempt(grant, self._spec)
             except LeaseLost:
-                # Somebody took the run over while this process stood still: then it is theirs.
+                # Another process took the run over while this one was suspended.
                 return
 
     def _attempt(self, grant: LeaseGrant, interrupts: Interrupts) -> Ending:
@@ -134,30 +134,30 @@ class Attempts:
                 self._count_lost(output.lost)
 
     def _count_lost(self, lines: int) -> None:
-        """Quiet: the attempt has ended well or not without them."""
+        """Counts lines of output that could not be logged; an error here does not matter to the attempt."""
         with suppress(TaskPilotError), self._deployment.store.write() as connection:
             totals.add(connection, self._spec.name, [totals.count(TELEMETRY_FAILURES, lines, sink="logs")])
 
     def _follow(self, path: Path, run: Run, grant: LeaseGrant) -> JobOutput:
-        """What the attempt's processes will print, on its way into the shared log."""
+        """Copies the output of the attempt's processes into the shared log."""
         settings, deployment = self._deployment.settings, self._deployment.store.deployment
         return JobOutput(
             path,
             RunIdentity.of(run, attempt=grant.attempt, deployment=deployment),
             SharedLogFile(settings.state_dir / FILE, rotation=Rotation.in_state_dir(settings.state_dir)),
             EcsLines(self._deployment.redactor),
-            logged=settings.log_level in _TELLING,
+            logged=settings.log_level in _OUTPUT_LEVELS,
         )
 
     def _grace(self, run_id: str) -> float | None:
-        """Seconds that the run may take to end, where it is asked to."""
+        """Seconds that the run may take to end; None where it was not asked to."""
         run = self._run(run_id)
         if not run.cancel_requested:
             return None
         return GRACE_SECONDS if run.cancel_grace is None else run.cancel_grace.total_seconds()
 
     def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
-        """Writes the attempt's end where the job's process did not; gives where the run stands."""
+        """Records the attempt's end where the job's process did not; returns the run's state."""
         outcome = outcome_of(ending, self._run(grant.run_id))
         keep = ending.cause not in _GIVEN_UP
         try:
@@ -165,7 +165,7 @@ class Attempts:
         except LeaseLost:
             status = self._run(grant.run_id).status
             if status is RunStatus.QUEUED and not keep:
-                # The child left the run for another attempt, and then a signal said that there will be none here.
+                # The child left the run for another attempt, but a signal ended this command.
                 self._release(grant, outcome)
                 status = self._run(grant.run_id).status
         return status
@@ -189,7 +189,7 @@ class Attempts:
             if left <= 0:
                 return True
             interrupts.wait(min(left, 1.0))
-            # Busy for a moment: asked again a second later, long before the lease ends.
+            # Tried again a second later, long before the lease ends.
             with suppress(StoreBusy):
                 if not deployment.ledger.renew(grant, active_seconds=0):
                     return False
@@ -202,7 +202,7 @@ class Attempts:
         try:
             self._deployment.ledger.give_up(grant, outcome)
         except (TaskPilotError, LeaseLost):
-            # Somebody else has the run: then it is theirs to end.
+            # Another process has the run, and will end it.
             return
 
     def _run(self, run_id: str) -> Run:
@@ -213,13 +213,13 @@ class Attempts:
 
 
 def _overtaken(run: Run, fire: str) -> Outcome:
-    """What a run comes to whose last attempt was to be followed by another one, which would start after the next fire."""
+    """The outcome of a run whose next attempt would start after the next fire."""
     lost = run.reason.code in (ReasonCode.SIGNAL, ReasonCode.LEASE, ReasonCode.SIGTERM)
     return Outcome(RunStatus.LOST if lost else RunStatus.FAILED, run.reason.as_cause_of(ReasonCode.OVERTAKEN, fire=fire))
 
 
 def outcome_of(ending: Ending, run: Run) -> Outcome:
-    """What an attempt of a run came to whose process did not record its end itself."""
+    """The outcome of an attempt whose process did not record its end."""
     match ending.cause:
         case Cause.DEADLINE:
             return Outcome(RunStatus.TIMED_OUT, run.deadline_reason)

@@ -1,4 +1,4 @@
-"""The store as a file: upgraded, copied while runs write, pruned of old history."""
+"""Upgrades, backs up and prunes the store."""
 
 import shutil
 import time
@@ -20,15 +20,15 @@ from taskpilot.store.events import prune_events
 
 
 def upgrade_store(settings: Settings) -> tuple[str | None, str]:
-    """Brings the schema to the newest revision; makes the store where there is none. Raises StoreError or StoreBusy.
+    """Upgrades the schema to the newest revision; creates the store where there is none. Raises StoreError or StoreBusy.
 
-    Gives the revision before, None where there was no store, and the one after.
+    Returns the revision before, None where there was no store, and the one after.
     """
     return creation.upgrade(settings.state_dir)
 
 
 def backup_store(settings: Settings, target: Path | None, *, now: datetime) -> Path:
-    """Copies the store into a new file (0600) and gives its path. Raises UsageError where the file exists, NotFound without a store."""
+    """Copies the store into a new file (0600) and returns its path. Raises UsageError where the file exists, NotFound without a store."""
     store = settings.state_dir / FILE
     if not store.exists():
         raise NotFound(f"there is no store at {store} yet: nothing to back up")
@@ -37,19 +37,19 @@ def backup_store(settings: Settings, target: Path | None, *, now: datetime) -> P
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / f"taskpilot-{now:%Y%m%dT%H%M%SZ}.db"
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target} exists, and a backup never goes over a file", hint="name another file")
+        raise UsageError(f"{target} exists, and a backup never replaces a file", hint="name another file")
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is not a folder", hint=f"mkdir -p {quote(str(target.parent))}")
     creation.backup(settings.state_dir, target)
     return target
 
 
-_FOLDERS_A_LOOK: Final = 500
+_FOLDERS_PER_QUERY: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a prune deleted, or would."""
+    """What a prune deleted, or would delete."""
 
     runs: int = 0
     fires: int = 0
@@ -60,26 +60,26 @@ class Pruned:
     folders_left: int = 0
     """Folders that could not be removed as a whole; the next prune tries again."""
     free_bytes: int = 0
-    """What of the store's file is empty now."""
+    """Bytes of the store's file that are free now."""
     finished: bool = True
-    """False where the time was over before the end; the next prune goes on."""
+    """False where it ran out of time; the next prune continues."""
 
 
 def prune_history(deployment: Deployment, older_than: timedelta, *, dry_run: bool = False, seconds: float | None = None) -> Pruned:
     """Deletes runs that ended so long ago, with their steps, tasks, decisions and folders, and fires and gaps of that time.
 
-    What somebody still waits for stays, as do spans that are not written or not delivered, what `ctx.recall` reads, each job's newest
+    Runs that wait for a person stay, as do spans that are not written or not delivered, what `ctx.recall` reads, each job's newest
     run and fire, and every counter. Between its short transactions others write. `seconds` bounds it. Raises UsageError, StoreError
     or StoreBusy.
     """
     if older_than < pruning.YOUNGEST:
-        raise UsageError("what is younger than a day is never pruned", hint="give --older-than at least 1d")
+        raise UsageError("nothing younger than a day is pruned", hint="give --older-than at least 1d")
     if deployment.store_is_missing:
         return Pruned()
     before = deployment.now() - older_than
     end = None if seconds is None else time.monotonic() + seconds
     transaction = deployment.store.read if dry_run else deployment.store.write
-    # Where nobody named a collector, its traces are pending to nobody, and would keep every run for ever.
+    # Without a configured collector pending traces would keep every run for ever.
     named = any(deployment.settings.sources[name] != "default" for name in ("otel_endpoint", "otel_traces_endpoint"))
     traces = deployment.settings.otel_enabled and named
     position, over, kept, fires = pruning.Position(), False, 0, 0
@@ -116,7 +116,7 @@ def _time_left(end: float | None) -> bool:
 
 
 class _Turn:
-    """One transaction, and then as long a pause as it took: SQLite lets those who wait for its lock in by chance alone."""
+    """After one transaction, sleeps as long as it took: SQLite has no queue for processes that wait for its lock."""
 
     def __init__(self, *, polite: bool) -> None:
         self._polite = polite
@@ -130,17 +130,17 @@ class _Turn:
 
 
 def _orphans(deployment: Deployment, before: datetime) -> Iterable[str]:
-    """Folders of runs that no row knows, made before the instant: what a prune leaves that is killed on its way."""
+    """Folders without a run, created before the instant: a prune that is killed leaves them."""
     folder = deployment.settings.state_dir / "runs"
     names = (path.name for path in folder.iterdir()) if folder.is_dir() else iter(())
-    old = (name for name in names if (born := _born(name)) is not None and born < before)
-    while some := list(islice(old, _FOLDERS_A_LOOK)):
+    old = (name for name in names if (created := _created_at(name)) is not None and created < before)
+    while some := list(islice(old, _FOLDERS_PER_QUERY)):
         with deployment.store.read() as connection:
             yield from pruning.unknown_runs(connection, some)
 
 
-def _born(name: str) -> datetime | None:
-    """When an id of ours was made; None for any other name."""
+def _created_at(name: str) -> datetime | None:
+    """The time in a UUIDv7; None for any other name."""
     try:
         value = UUID(name)
     except ValueError:

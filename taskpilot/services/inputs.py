@@ -1,4 +1,4 @@
-"""Input files of a run: copied beside it before the claim, so that every attempt reads the same content."""
+"""Copies the input files of a run before the claim, so that every attempt reads the same content."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from taskpilot.domain.errors import UsageError
 from taskpilot.domain.text import one_line
 
 INPUT_MAX_BYTES: Final = 256 * 1024 * 1024
-"""Far more than any inbox; a device or an endless pipe typed by mistake must not fill the disk."""
+"""A device or an endless pipe given by mistake must not fill the disk."""
 
 
 def copy_inputs(
@@ -18,7 +18,7 @@ def copy_inputs(
 ) -> dict[str, Any]:
     """The parameters with each input file replaced by its copy in `<run_dir>/inputs/`.
 
-    `-` is standard input. What a person typed is looked for where they stand, then in the root; a default only in the root.
+    `-` is standard input. A typed path is searched in the current folder, then in the root; a default only in the root.
     Raises UsageError where there is no such file.
     """
     copied = dict(values)
@@ -46,9 +46,9 @@ def _find(text: str, name: str, *, root: Path, typed: bool) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    looked = " and ".join(dict.fromkeys(str(candidate) for candidate in candidates))
+    searched = " and ".join(dict.fromkeys(str(candidate) for candidate in candidates))
     hint = f"type `-p {name}=FILE`, or `-p {name}=-` for standard input"
-    raise UsageError(f"parameter {name}: there is no file {one_line(looked)}", hint=hint)
+    raise UsageError(f"parameter {name}: there is no file {one_line(searched)}", hint=hint)
 
 
 def _target(run_dir: Path, name: str, text: str) -> Path:

@@ -1,4 +1,4 @@
-"""Pausing a job and resuming it; the job folder as the ledger needs it."""
+"""Pauses and resumes jobs, and reads the job folder for the ledger."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, TransitionRefused
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.ledger.claims import Definitions
-from taskpilot.ledger.fires import NOBODY, begin_and_end_schedules
+from taskpilot.ledger.fires import NO_SCHEDULER, begin_and_end_schedules
 from taskpilot.ledger.record_outcome import close_paused
 from taskpilot.messages.times import paused
 from taskpilot.store import schedules, totals
@@ -16,8 +16,8 @@ from taskpilot.store.schedules import schedules_in_force
 from taskpilot.telemetry.gateway import GatewayUnreachable
 
 
-def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
-    """Pauses a job; gives a sentence. What runs goes on. Raises UsageError for an unknown job, TransitionRefused where it is paused."""
+def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> None:
+    """Pauses a job. Active runs continue. Raises UsageError for an unknown job, TransitionRefused where it is paused."""
     name = _known(deployment, job)
     with deployment.store.write() as connection:
         pause = schedules.pauses_in_force(connection).get(name)
@@ -25,11 +25,10 @@ def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
             raise TransitionRefused(f"job {name} is {paused(pause)} already", hint=f"taskpilot jobs resume {name}")
         schedules.begin_pause(connection, name, by=by, note=note, now=deployment.now())
         totals.mark_dirty(connection, name)
-    return f"job {name} is paused: its fires are recorded as paused, what runs goes on; `taskpilot jobs resume {name}` ends it"
 
 
-def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
-    """Ends a pause; gives a sentence. Nothing is caught up. Raises UsageError or TransitionRefused."""
+def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> None:
+    """Ends a pause. Nothing is caught up. Raises UsageError or TransitionRefused."""
     name = _known(deployment, job)
     now = deployment.now()
     with deployment.store.write() as connection:
@@ -38,21 +37,20 @@ def resume_job(deployment: Deployment, job: str, *, by: str, note: str) -> str:
             raise TransitionRefused(f"job {name} is not paused")
         force = schedules.schedules_in_force(connection, [name]).get(name)
         if force is not None:
-            close_paused(connection, force, pause, now, now, not_met=NOBODY)
+            close_paused(connection, force, pause, now, now, not_met=NO_SCHEDULER)
         schedules.end_pause(connection, name, by=by, note=note, now=now)
         totals.mark_dirty(connection, name)
-    return f"job {name} runs again: what was due in its pause is not caught up"
 
 
 def _known(deployment: Deployment, job: str) -> str:
-    """A job that the folder or the record knows: one whose file is broken can be paused too."""
+    """The name of a job that the folder or the store has: a job whose file is broken can be paused too."""
     with deployment.store.read() as connection:
         recorded = schedules.schedules_in_force(connection, [job]).get(job) or schedules.pauses_in_force(connection).get(job)
     return job if recorded is not None else deployment.catalog.get(job).name
 
 
 def read_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
-    """The folder as it is, or as it was when it was first read. One that cannot be read breaks every job that the record knows."""
+    """The job folder as first read, or read again. Where it cannot be read, every recorded job is broken."""
     with deployment.store.read() as connection:
         known = schedules_in_force(connection)
     try:
@@ -65,11 +63,11 @@ def read_definitions(deployment: Deployment, *, again: bool = False) -> Definiti
 
 
 def follow_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
-    """The same, with the record of schedules brought up to it, and the gateway groups of jobs that are gone deleted."""
+    """The same; also updates the recorded schedules and deletes the gateway groups of removed jobs."""
     jobs = read_definitions(deployment, again=again)
     gone = begin_and_end_schedules(deployment.store, jobs, now=deployment.now())
     if gone and (gateway := deployment.gateway) is not None:
-        # What cannot be deleted now is named by doctor.
+        # doctor reports what cannot be deleted now.
         with suppress(GatewayUnreachable):
             for job in gone:
                 gateway.delete(job, seconds=2)
@@ -77,7 +75,7 @@ def follow_definitions(deployment: Deployment, *, again: bool = False) -> Defini
 
 
 def _broken(catalog: JobCatalog, known: set[str]) -> dict[str, str]:
-    """Of jobs that the record knows and the folder does not define: the files to blame, or all that are broken."""
+    """For recorded jobs that the folder does not define: the errors of their files, or of all broken files."""
     found: dict[str, str] = {}
     for job in known - set(catalog.jobs):
         to_blame = [file for file in catalog.broken if job in file.names] or catalog.broken

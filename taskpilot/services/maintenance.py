@@ -1,4 +1,4 @@
-"""Maintenance that any job may do: end lost runs, record missed fires, deliver pending telemetry, delete old history."""
+"""Maintenance for jobs: ends lost runs, records missed fires, delivers pending telemetry, deletes old history."""
 
 from datetime import timedelta
 from functools import partial
@@ -18,14 +18,14 @@ from taskpilot.views.job_facts import describe
 
 
 def close_ended_leases(deployment: Deployment) -> list[str]:
-    """Ends the attempts of runs whose process is gone; gives the runs' ids."""
+    """Ends the attempts of runs whose process is gone; returns the ids of the runs."""
     return [run.id for run in deployment.ledger.reap()]
 
 
 def close_missed(deployment: Deployment) -> dict[str, int]:
-    """Where no server is awake: records as missed what nobody can claim any more; gives how many fires were `missed`, of how many `jobs`.
+    """Without a running scheduler: records fires as missed that can no longer be claimed; returns counts of `missed` and `jobs`.
 
-    A server that is awake does so itself, with newer definitions than this process may have.
+    A running scheduler does so itself, possibly with newer definitions than this process.
     """
     with deployment.store.read() as connection:
         if awake_schedulers(connection, deployment.now()):
@@ -35,7 +35,7 @@ def close_missed(deployment: Deployment) -> dict[str, int]:
 
 
 def deliver_pending_traces(deployment: Deployment, *, seconds: float = 30.0) -> dict[str, int]:
-    """Sends the collector the spans that it has not got; gives of how many runs they were `delivered` and are still `pending`."""
+    """Sends pending spans to the collector; returns how many runs were `delivered` and how many are still `pending`."""
     if not deployment.settings.otel_enabled:
         return {"delivered": 0, "pending": 0}
     delivery = replay_traces(deployment, seconds=seconds)
@@ -43,7 +43,7 @@ def deliver_pending_traces(deployment: Deployment, *, seconds: float = 30.0) -> 
 
 
 def replay_traces(deployment: Deployment, *, seconds: float) -> Delivery:
-    """Sends the spans that the collector has not got, within so many seconds; nothing is sent where nothing is pending.
+    """Sends pending spans to the collector, for at most `seconds`.
 
     Raises ConfigurationError where traces are switched off, StoreError or StoreBusy.
     """
@@ -59,7 +59,7 @@ def replay_traces(deployment: Deployment, *, seconds: float) -> Delivery:
 
 
 def prune_gateway(deployment: Deployment) -> int:
-    """Removes the gateway's groups of jobs that are gone; gives how many: 0 where no gateway is set, or it is away."""
+    """Deletes the gateway's groups of removed jobs; returns how many: 0 where no gateway is set or reachable."""
     if deployment.settings.pushgateway_url is None:
         return 0
     try:
@@ -69,7 +69,7 @@ def prune_gateway(deployment: Deployment) -> int:
 
 
 def prune_old_history(deployment: Deployment, *, seconds: float = 60.0) -> dict[str, int]:
-    """Deletes what is older than the setting `history_days`; gives how many `runs` and `fires`. What it has no time for is next time's."""
+    """Deletes what is older than the setting `history_days`; returns how many `runs` and `fires`. The next call does the rest."""
     days = deployment.settings.history_days
     if days is None:
         return {"runs": 0, "fires": 0}
@@ -78,7 +78,7 @@ def prune_old_history(deployment: Deployment, *, seconds: float = 60.0) -> dict[
 
 
 def deliver_pending(deployment: Deployment, *, seconds: float = 30.0) -> dict[str, int]:
-    """Pushes the metric groups that are pending; gives how many were `delivered` and how many are still `pending`."""
+    """Pushes pending metric groups; returns how many were `delivered` and how many are still `pending`."""
     gateway = deployment.gateway
     if gateway is None:
         return {"delivered": 0, "pending": 0}

@@ -1,4 +1,4 @@
-"""The numbers of the record: as Prometheus's text, and pushed to the gateway."""
+"""Metrics in Prometheus's text format, and their push to the gateway."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from taskpilot.telemetry.metrics import JobFacts, SchedulerCollector, StoreColle
 from taskpilot.views.job_facts import facts_of
 
 PUSH_SECONDS: Final = 5.0
-"""A person waits for the answer, so a push may take longer than the half second that a run gives to it."""
+"""Longer than the half second of a run's push, since a person waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What came of one job's group."""
+    """The result of pushing one job's group."""
 
     job: str
     result: PushResult | None
@@ -29,19 +29,19 @@ class Pushed:
 
 
 def show_metrics(deployment: Deployment) -> str:
-    """Every number of the store in Prometheus's text format, with zeros for what is known and did not happen yet."""
+    """All metrics of the store in Prometheus's text format, with zeros for known labels without events."""
     return exposition(snapshot_of(deployment.store), _all_facts(deployment)).decode()
 
 
 def scrape(deployment: Deployment, *, everything: bool) -> bytes:
-    """What a Prometheus that asks gets: the scheduler's and the process's numbers, and with `everything` those of the jobs."""
+    """The answer to a scrape: metrics of the scheduler and the process, and with `everything` those of the jobs."""
     store = deployment.store
     if not everything:
         return exposition_of_server(SchedulerCollector.of(store))
     try:
         facts = _all_facts(deployment)
     except ConfigurationError:
-        # A folder that cannot be read hides no number of the record.
+        # A job folder that cannot be read must not hide the recorded metrics.
         facts = []
     return exposition_of_server(SchedulerCollector.of(store, alone=False), StoreCollector(snapshot_of(store), facts))
 
@@ -56,7 +56,7 @@ def push_metrics(deployment: Deployment, *, job: str | None = None) -> Iterator[
     if job is not None:
         facts = {job: facts[deployment.catalog.get(job).name]}
     else:
-        # Of a broken file's job only the name is known; what is pending of it is delivered all the same.
+        # Of a job whose file is broken only the name is known; its pending group is pushed too.
         with store.read() as connection:
             facts |= {name: JobFacts(name, configured=False) for name in pending_jobs(connection, deployment.now()) if name not in facts}
     for name, one in sorted(facts.items()):
@@ -68,7 +68,7 @@ def push_metrics(deployment: Deployment, *, job: str | None = None) -> Iterator[
 
 
 class Outcome(StrEnum):
-    """What was done about the group of a job that is gone."""
+    """What was done with the group of a removed job."""
 
     REMOVED = "removed"
     WOULD_REMOVE = "would remove"
@@ -79,7 +79,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """One group of a job that is gone."""
+    """One group of a removed job."""
 
     job: str
     outcome: Outcome
@@ -90,12 +90,12 @@ def prune_groups(deployment: Deployment, *, dry_run: bool = False) -> list[Prune
     """Removes the gateway's groups of this deployment whose jobs no file defines; a broken file's jobs and other stores' groups stay.
 
     Raises ConfigurationError where no gateway is set or the folder of jobs cannot be read, and GatewayUnreachable where the gateway
-    does not say what it holds.
+    does not list its groups.
     """
     gateway, store, catalog = _gateway(deployment), deployment.store, deployment.catalog
     pruned: list[Pruned] = []
     for job, group in sorted(groups_of_jobs(gateway.url, store.deployment, seconds=PUSH_SECONDS).items()):
-        # A name that no job can have was not pushed by us; and it becomes the name of a lock's file.
+        # A name that no job can have was not pushed by us, and must not become the name of a lock file.
         if catalog.knows(job) or not is_job_name(job):
             continue
         other = next((owner for owner in group.store_ids if owner != store.store_id), None)
@@ -129,7 +129,7 @@ def _all_facts(deployment: Deployment) -> list[JobFacts]:
 
 
 def push_quietly(deployment: Deployment, job: str | None = None) -> str:
-    """Pushes as far as the gateway takes it, and says in one sentence what came of it; a gateway that is away is no error here."""
+    """Pushes and returns one sentence about the result; an unreachable gateway is not an error here."""
     try:
         results = list(push_metrics(deployment, job=job))
     except TaskPilotError as error:

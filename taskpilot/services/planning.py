@@ -1,4 +1,4 @@
-"""From what a person or a clock asks to a plan that may be claimed; every check that needs no run comes before the claim."""
+"""Turns a request into a plan that may be claimed, with every check that needs no run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from taskpilot.store.creation import prepare_state_dir
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run as it is asked for."""
+    """A requested run."""
 
     job: str
     parameters: Sequence[tuple[str, str]] = ()
@@ -36,7 +36,7 @@ class RunRequest:
     model: str | None = None
     stdin: BinaryIO | None = None
     traceparent: str | None = None
-    """The span of who asks, checked: the run's trace is its."""
+    """The caller's span, checked: the run continues its trace."""
 
 
 def plan_run(deployment: Deployment, request: RunRequest) -> RunPlan | Reason:
@@ -97,7 +97,7 @@ def choose_model(deployment: Deployment, spec: JobSpec, asked: str | None) -> st
 def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None, *, asked: bool) -> None:
     """Raises ConfigurationError for what would fail every time: no way to the model, no price for a budget in USD, a broken policy.
 
-    A job that names no model may be one that asks none: its model is looked at when it is asked for the first time.
+    A job that names no model may be one that asks none: its model is checked at its first call.
     """
     settings = deployment.settings
     if model is not None and (asked or spec.model is not None):
@@ -123,7 +123,7 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | Reason:
     if text == "auto":
         if spec.schedule is None:
             raise UsageError(
-                f"job {spec.name} has no schedule, so --scheduled-for auto names no fire",
+                f"job {spec.name} has no schedule, so --scheduled-for auto has no fire",
                 hint="leave --scheduled-for out, or give the job a schedule=",
             )
         window = catch_up_window(spec.schedule, now, chosen=spec.catch_up_window)
@@ -136,7 +136,7 @@ def _fire(spec: JobSpec, text: str, now: datetime) -> datetime | Reason:
     except ValueError:
         raise UsageError(f"--scheduled-for {one_line(text)} is not a time", hint="write it like 2026-12-24T08:00+01:00, or auto") from None
     if when.tzinfo is None:
-        raise UsageError(f"--scheduled-for {one_line(text)} has no zone", hint="write it like 2026-12-24T08:00+01:00")
+        raise UsageError(f"--scheduled-for {one_line(text)} has no time zone", hint="write it like 2026-12-24T08:00+01:00")
     try:
         return when.astimezone(UTC)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Tells the telemetry what changed: the one place that does, called by the store after each commit that changed a job's ledger."""
+"""Publishes the telemetry of changed jobs; the store calls it after each commit that changed a job's ledger."""
 
 import time
 from functools import partial
@@ -8,7 +8,7 @@ from taskpilot.store.totals import Change
 
 
 def publish_changes(deployment: Deployment, changes: frozenset[Change]) -> None:
-    """Tells of the jobs one after the other, within half a second in all: what is left is pending in the record."""
+    """Publishes the jobs one after the other, within half a second in all; the rest stays pending in the store."""
     from taskpilot.telemetry.publish import TOTAL_SECONDS
 
     end = time.monotonic() + TOTAL_SECONDS
@@ -19,8 +19,8 @@ def publish_changes(deployment: Deployment, changes: frozenset[Change]) -> None:
 
 
 def publish_change(deployment: Deployment, job: str, *, run_id: str | None = None, model: str | None = None, seconds: float) -> None:
-    """Tells files, gateway and collector of one job; quiet, and bounded. `run_id`: of the run whose spans are to be written."""
-    # Late: a command that changes nothing pays nothing for it.
+    """Publishes one job to files, gateway and collector, for at most `seconds`; never raises. `run_id`: the run whose spans are written."""
+    # Late: a command that changes nothing does not import it.
     from taskpilot.telemetry.publish import Targets, publish
     from taskpilot.views.job_facts import describe
 
@@ -36,6 +36,6 @@ def publish_change(deployment: Deployment, job: str, *, run_id: str | None = Non
 
 
 def publish_on_change(deployment: Deployment) -> Deployment:
-    """From here on the deployment's store has its changes published, by the thread that wrote them; gives the deployment."""
+    """Publishes the changes of the deployment's store from now on, in the thread that wrote them; returns the deployment."""
     deployment.on_change = partial(publish_changes, deployment)
     return deployment

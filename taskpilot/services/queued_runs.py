@@ -1,4 +1,4 @@
-"""Runs that somebody asks a server for without waiting, and the start of one by a supervisor that a server started."""
+"""Queues runs for the server, and starts queued runs in a supervisor."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from taskpilot.services.running import Finished, find_run, skipped, supervised
 
 
 def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, Any], model: str | None = None) -> Run:
-    """Puts a new run into the server's queue and gives it. The parameters are JSON values.
+    """Adds a new run to the server's queue and returns it. The parameters are JSON values.
 
     Raises UsageError (an unknown job, or parameters that do not fit), ConfigurationError, or TransitionRefused where the job is paused or
     has an active run.
@@ -28,8 +28,8 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
     files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
     if files:
         raise UsageError(
-            f"parameter {one_line(', '.join(files))} names a file of the server's machine, which nobody may choose from elsewhere",
-            hint="leave it to the job's default, or type `taskpilot run` there",
+            f"parameter {one_line(', '.join(files))} names a file on the server, which a remote client may not choose",
+            hint="leave it to the job's default, or type `taskpilot run` on the server",
         )
     plan = plan_run(deployment, RunRequest(job, values=parameters, model=model))
     assert isinstance(plan, RunPlan), "a run that names no fire is always due"
@@ -42,17 +42,17 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
 
 
 def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, display: Display) -> Finished | None:
-    """Runs what was taken out of the queue; None where somebody was quicker, or it is in the queue again.
+    """Runs what was taken out of the queue; None where another process started it, or it is in the queue again.
 
-    What would fail every time takes it out of the queue for good, with the reason. Raises StoreError or StoreBusy.
+    What would fail every time is removed from the queue, with the reason. Raises StoreError or StoreBusy.
     """
     try:
         plan = _plan(deployment, order)
     except (ConfigurationError, UsageError, NotFound) as error:
-        # Its words are the checks' own, and name no secret.
+        # The messages of these checks contain no secret.
         deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION, {"error": error.one_line}))
         return None
-    with Interrupts() as interrupts, deployment.store.held():
+    with Interrupts() as interrupts, deployment.store.deferred_changes():
         try:
             claim = deployment.ledger.claim(plan) if order.run_id is None else deployment.ledger.start_queued(plan)
         except BaseException:
@@ -80,6 +80,6 @@ def _plan(deployment: Deployment, order: StartOrder) -> RunPlan:
 
 
 def _forget(deployment: Deployment, plan: RunPlan, order: StartOrder) -> None:
-    """The folder that was made for a run that is not to be; a queued run's own stays."""
+    """Removes the folder of a run that does not start; a queued run's own stays."""
     if order.run_id is None:
         forget_run_dir(deployment.run_dir(plan.run_id))

@@ -1,4 +1,4 @@
-"""Runs, resumes and cancels: from the request to the record, with the signals told at the end."""
+"""Runs, resumes and cancels runs, and publishes the changes at the end."""
 
 import time
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
+from taskpilot.messages.actions import Cancelled
 from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Attempts, Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
@@ -27,17 +28,17 @@ from taskpilot.views.job_facts import facts_of
 from taskpilot.views.runs import no_run, summarize
 
 _HOLD_SECONDS: Final = 0.5
-"""Between two looks at whether the run in the way has ended."""
+"""Between two checks whether the active run has ended."""
 _START_SHARE: Final = 0.2
-"""Seconds of the half second that a push at a run's start may take; it goes on beside the job."""
+"""Seconds of the half second that a push at a run's start may take; the job runs meanwhile."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command that ran something tells of and exits with."""
+    """The result of a command that ran a job."""
 
     summary: RunSummary
-    """Its reason says why nothing ran, where nothing did."""
+    """Where nothing ran, with the reason."""
     exit_code: ExitCode
 
 
@@ -46,8 +47,8 @@ def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, di
     plan = plan_run(deployment, request)
     if isinstance(plan, Reason):
         return Finished(RunSummary(run_id=None, job=request.job, status=plan.code, reason=plan), ExitCode.SUCCEEDED)
-    # What the run changes is told at its end: nothing of it is to delay the job's start.
-    with Interrupts() as interrupts, deployment.store.held():
+    # Changes are published at the end, so that they do not delay the job's start.
+    with Interrupts() as interrupts, deployment.store.deferred_changes():
         try:
             claim = _claim(deployment, plan, interrupts)
         except BaseException:
@@ -64,7 +65,7 @@ def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, di
 def resume_run(
     deployment: Deployment, run_id: str, *, model: str | None, answer: StepAnswer | None, run_child: RunChild, display: Display
 ) -> Finished:
-    """Goes on with a run from its journal, with a person's answer to a step where one is asked.
+    """Continues a run from its journal, with a person's answer about a step where one is needed.
 
     Raises UsageError, NotFound, ConfigurationError or TransitionRefused.
     """
@@ -72,22 +73,20 @@ def resume_run(
     plan = plan_resume(deployment, run, model)
     if answer is not None:
         answer_step(deployment, run, answer)
-    with Interrupts() as interrupts, deployment.store.held():
+    with Interrupts() as interrupts, deployment.store.deferred_changes():
         claim = deployment.ledger.resume(plan)
         return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
 
 
-def cancel_run(deployment: Deployment, run_id: str) -> str:
-    """Cancels a run; gives a sentence that says how. Raises UsageError, NotFound, or TransitionRefused where it has ended."""
+def cancel_run(deployment: Deployment, run_id: str) -> Cancelled:
+    """Cancels a run. Raises UsageError, NotFound, or TransitionRefused where it has ended."""
     run = find_run(deployment, run_id)
     before = deployment.ledger.cancel(run.id)
-    if find_run(deployment, run_id).status is RunStatus.CANCELLED:
-        return f"run {run.id} was {before} and is cancelled"
-    return f"run {run.id} is asked to end: its supervisor sends SIGTERM within a second, and kills what is left after 10 s"
+    return Cancelled(run.id, before, ended=find_run(deployment, run_id).status is RunStatus.CANCELLED)
 
 
 def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
-    """Records what a person says of a call that nobody else can judge. Raises UsageError or TransitionRefused."""
+    """Records a person's answer about an uncertain or diverged call. Raises UsageError or TransitionRefused."""
     step_id = parse_id(answer.step_id, noun="step", shown_by=f"runs show {run.id}")
     now = to_micros(deployment.now())
     with deployment.store.write() as connection:
@@ -123,9 +122,9 @@ def find_run(deployment: Deployment, run_id: str) -> Run:
 def supervised(
     deployment: Deployment, spec: JobSpec, claim: Claim, run_child: RunChild, display: Display, interrupts: Interrupts
 ) -> Finished:
-    """Supervises a claimed run to where it stands for good, and tells the telemetry.
+    """Supervises a claimed run until it ends or waits, and publishes it.
 
-    The caller holds the store's changes: all that the run changed is told here, with its spans.
+    The caller defers the store's changes: all that the run changed is published here, with its spans.
     """
     seconds = TOTAL_SECONDS
 
@@ -142,14 +141,14 @@ def supervised(
     finally:
         display.close()
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
-    with deployment.store.held() as changes:
+    with deployment.store.deferred_changes() as changes:
         changes.clear()
     run = find_run(deployment, claim.run.id)
     return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason.cause))
 
 
 def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
-    """The claim; a run that is to start when another one has ended waits for it here, until a signal ends the wait."""
+    """Claims the plan; waits while another run is active, until a signal ends the wait."""
     while isinstance(claim := deployment.ledger.claim(plan), Hold):
         if interrupts.first is not None:
             reason = Reason(ReasonCode.INTERRUPTED, {**claim.reason.facts, "signal": interrupts.first.name})
@@ -161,5 +160,5 @@ def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Cla
 
 
 def skipped(spec: JobSpec, skip: Skip) -> Finished:
-    """What a run that is not to start comes to."""
+    """The result of a run that does not start."""
     return Finished(RunSummary(run_id=None, job=spec.name, status=skip.outcome, reason=skip.reason), skip.exit_code)

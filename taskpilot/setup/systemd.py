@@ -11,6 +11,7 @@ from taskpilot.domain.errors import UsageError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import format_duration, utc_iso
+from taskpilot.ledger.due_policy import OVERLAP
 from taskpilot.schedules.schedule import At, Cron, Every, catch_up_window
 from taskpilot.setup.places import ENVIRONMENT_FILE, Places, changes_of, is_plain, listed, numbers, times_of_day
 
@@ -105,7 +106,7 @@ TimeoutStopSec=30
 def _timer(spec: JobSpec, now: datetime) -> str:
     if spec.catch_up == "all":
         raise _refusal(spec, 'a timer makes up for one missed fire, and catch_up="all" wants every one')
-    if spec.overlap != "skip":
+    if OVERLAP[spec.overlap].queue != 0:
         raise _refusal(spec, f"a timer does not start its service while that runs, so overlap={spec.overlap!r} would meet no run")
     lines = [f"OnCalendar={calendar}" for calendar in _calendars(spec)]
     lost = _passed_over(spec, now)

@@ -1,1 +1,1 @@
-"""Tables, migrations and all queries: the only room with SQL."""
+"""Tables, migrations and all queries: the only package with SQL."""

@@ -1,4 +1,4 @@
-"""The newest ids of a store, for a shell's completion: nothing is made or written, and nobody is waited for."""
+"""The newest ids of a store, for shell completion: read-only, and without waiting for a lock."""
 
 import json
 import sqlite3
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 FILE: Final = "taskpilot.db"
-"""As the room that opens the store says it; a test holds the two equal, since that room takes too long to load."""
+"""The same as `connections.FILE`, which takes too long to import; a test compares the two."""
 SECONDS: Final = 0.3
-"""A person who pressed Tab waits no longer."""
+"""A person who pressed Tab should not wait longer."""
 _SHOWN: Final = 50
-_STEPS_BETWEEN_LOOKS: Final = 10_000
-"""SQLite's instructions between two looks at the time: well under a millisecond."""
+_STEPS_BETWEEN_CHECKS: Final = 10_000
+"""SQLite's instructions between two checks of the time: well under a millisecond."""
 _NEWEST: Final = {
     "run": "SELECT id, status, job FROM runs WHERE id >= :begin AND id < :begin || 'g' "
     "AND (:any OR status IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit",
@@ -23,7 +23,7 @@ _NEWEST: Final = {
     "decision": "SELECT id, status, tool FROM decisions WHERE id >= :begin AND id < :begin || 'g' "
     "AND (:any OR status IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit",
 }
-"""An id is hexadecimal, so that g comes after all that begin alike."""
+"""An id is hexadecimal, so that g sorts after all ids with the same beginning."""
 
 
 def newest_ids(state_dir: Path, noun: str, *, begin: str = "", statuses: Sequence[str] = ()) -> list[tuple[str, str, str]]:
@@ -36,7 +36,7 @@ def newest_ids(state_dir: Path, noun: str, *, begin: str = "", statuses: Sequenc
         # SQLAlchemy would take longer to load than the whole answer may take.
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=SECONDS)) as connection:
             end = time.monotonic() + SECONDS
-            connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS)
+            connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_CHECKS)
             values = {"begin": begin, "any": not statuses, "statuses": json.dumps(list(statuses)), "limit": _SHOWN}
             return [(str(row[0]), str(row[1]), str(row[2])) for row in connection.execute(_NEWEST[noun], values)]
     except sqlite3.Error:

@@ -1,4 +1,4 @@
-"""Connections to the store's file, as every transaction wants them."""
+"""Connections to the store's file."""
 
 import sqlite3
 from contextlib import suppress
@@ -22,11 +22,11 @@ class BusyTimeout:
     seconds: float
 
 
-def make_engine(path: Path, patience: BusyTimeout) -> Engine:
+def make_engine(path: Path, busy_timeout: BusyTimeout) -> Engine:
     """An engine whose writes are BEGIN IMMEDIATE and survive a power cut."""
     engine = create_engine(
         "sqlite+pysqlite:///taskpilot.db",
-        creator=lambda: connect(path, patience.seconds),
+        creator=lambda: connect(path, busy_timeout.seconds),
         pool_size=16,
         max_overflow=64,
     )
@@ -34,7 +34,7 @@ def make_engine(path: Path, patience: BusyTimeout) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:
         record.info["file"] = _file_number(path)
-        # The driver's own transaction control is off: a deferred transaction that reads, then writes, fails at once when another writes.
+        # The driver's transaction control is off: a deferred transaction that reads, then writes, fails at once when another writes.
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys=ON")
         # FULL: a row that was acknowledged survives a power cut; 0.3 ms a commit.
@@ -43,7 +43,7 @@ def make_engine(path: Path, patience: BusyTimeout) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def _check(_connection: Any, record: Any, _proxy: Any) -> None:
-        # Where another file was put in its place, nobody would ever read what is written into ours. One that only moved away may return.
+        # Where another file was put in its place, what is written into ours would be lost. One that only moved away may return.
         if _file_number(path) not in (record.info["file"], None):
             raise exc.DisconnectionError
 
@@ -61,7 +61,7 @@ def connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
 
 
 def _file_number(path: Path) -> tuple[int, int] | None:
-    """Which file stands at the path: device and inode; None where there is none."""
+    """Device and inode of the file at the path; None where there is none."""
     with suppress(OSError):
         info = path.stat()
         return info.st_dev, info.st_ino

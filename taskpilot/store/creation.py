@@ -1,4 +1,4 @@
-"""Makes the store's file and brings its schema up to date, one process at a time and never over data; and copies it."""
+"""Creates, upgrades and copies the store's file; one process at a time, and never over data."""
 
 import os
 import sqlite3
@@ -17,7 +17,7 @@ from taskpilot.store.connections import FILE, BusyTimeout, connect, make_engine
 from taskpilot.store.errors import ANOTHER_STATE_DIR, KEPT, file_errors, store_errors
 
 CREATION_SECONDS: Final = 30.0
-"""Making or upgrading a store takes a second; who waits longer than this for another one's is told so."""
+"""Creating or upgrading a store takes a second; a process that waits longer for another one raises StoreBusy."""
 
 
 def is_missing(state_dir: Path) -> bool:
@@ -31,7 +31,7 @@ def is_missing(state_dir: Path) -> bool:
 
 
 def prepare_state_dir(state_dir: Path) -> None:
-    """Makes the state dir (0700) where it is missing. Raises StoreError where that cannot be, or it is a stranger's."""
+    """Makes the state dir (0700) where it is missing. Raises StoreError where that fails, or another user owns it."""
     with file_errors(state_dir):
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = state_dir.stat()
@@ -55,7 +55,7 @@ def backup(state_dir: Path, target: Path) -> None:
     if not path.exists():
         raise StoreError(f"there is no store at {path} to back up")
     with file_errors(target):
-        # Not `atomic_write`: SQLite itself fills the file, which must not be there before.
+        # Not `atomic_write`: SQLite itself fills the file, which must not exist before.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         try:
             with closing(connect(path)) as source, closing(connect(target)) as copy:
@@ -99,9 +99,9 @@ def create(path: Path, busy_seconds: float) -> str | None:
 
 
 def _refuse_lone_log(path: Path) -> None:
-    """SQLite deletes a log that it finds beside no database or an empty one, and with it all that was recorded last."""
+    """SQLite deletes a log beside a missing or an empty database, and with it the newest records."""
     state = "gone" if not path.exists() else "empty" if path.stat().st_size == 0 else "there"
-    # A rollback journal beside an empty file is what a kill in the middle of a creation leaves.
+    # A process that is killed while it creates the store leaves a rollback journal beside an empty file.
     for companion in {"gone": ("-wal", "-journal"), "empty": ("-wal",)}.get(state, ()):
         beside = path.with_name(path.name + companion)
         if beside.exists() and beside.stat().st_size > 0:
@@ -129,7 +129,7 @@ def _migrate(engine: Engine) -> None:
 
 
 def revision_of(engine: Engine, path: Path) -> str | None:
-    """The schema's revision; None where there is no table yet. Raises StoreError where the tables are somebody else's."""
+    """The schema's revision; None where there is no table yet. Raises StoreError where the tables are not TaskPilot's."""
     with engine.connect() as connection:
         names = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
         if not names:
@@ -142,7 +142,7 @@ def revision_of(engine: Engine, path: Path) -> str | None:
 
 
 def other_schema(path: Path, revision: str) -> ConfigurationError:
-    """Why a store of that revision cannot be used, and what helps."""
+    """The error for a store of that revision, with a hint."""
     if revision.isdigit() and revision < tables.HEAD:
         sentence = f"the store {path} has schema {revision}, this version needs {tables.HEAD}. {KEPT}"
         return ConfigurationError(sentence, hint="taskpilot db backup && taskpilot db upgrade")

@@ -21,23 +21,23 @@ from taskpilot.store.errors import KEPT, file_errors, store_errors
 from taskpilot.store.totals import CHANGES, Change
 
 Transaction: TypeAlias = Connection
-"""What `Store.write` and `Store.read` give, by a name that other rooms may say."""
+"""What `Store.write` and `Store.read` give, for other packages."""
 Record: TypeAlias = Row[Any]
-"""A row as it is in the store, with the columns that no domain object shows."""
+"""A row of the store, with columns that no domain object has."""
 
 
 class Store:
-    """The record. Every write is one BEGIN IMMEDIATE transaction; errors are StoreError (74) or StoreBusy (75)."""
+    """The database. Every write is one BEGIN IMMEDIATE transaction; errors are StoreError (74) or StoreBusy (75)."""
 
-    def __init__(self, engine: Engine, path: Path, *, patience: BusyTimeout, store_id: str, deployment: str) -> None:
+    def __init__(self, engine: Engine, path: Path, *, busy_timeout: BusyTimeout, store_id: str, deployment: str) -> None:
         self._engine = engine
-        self._patience = patience
+        self._busy_timeout = busy_timeout
         self.path = path
         self.store_id = store_id
         self.deployment = deployment
         self.on_change: Callable[[frozenset[Change]], None] | None = None
-        """Called after each commit that changed a job's ledger, with the jobs; in the thread that wrote, after the lock is given back."""
-        self._held: set[Change] | None = None
+        """Called after each commit that changed a job's ledger, with the jobs; in the thread that wrote, without the lock."""
+        self._deferred: set[Change] | None = None
 
     @classmethod
     def open(cls, state_dir: Path, deployment: str | None = None, *, busy_seconds: float = 5.0) -> Self:
@@ -52,13 +52,13 @@ class Store:
             if not path.exists() or path.stat().st_size == 0:
                 create(path, busy_seconds)
             _check_file(path)
-        patience = BusyTimeout(busy_seconds)
-        engine = make_engine(path, patience)
+        busy_timeout = BusyTimeout(busy_seconds)
+        engine = make_engine(path, busy_timeout)
         try:
             with store_errors(path), file_errors(path):
                 revision = revision_of(engine, path)
                 if revision is None:
-                    # Its creation goes on right now, or was killed before the schema was there.
+                    # It is being created, or its creation was killed before the schema was there.
                     create(path, busy_seconds)
                 elif revision != tables.HEAD:
                     raise other_schema(path, revision)
@@ -72,7 +72,7 @@ class Store:
                 f"the store {path} belongs to deployment {name!r}, not {deployment!r}",
                 hint="unset TASKPILOT_DEPLOYMENT, or give another TASKPILOT_HOME",
             )
-        return cls(engine, path, patience=patience, store_id=store_id, deployment=name)
+        return cls(engine, path, busy_timeout=busy_timeout, store_id=store_id, deployment=name)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -82,29 +82,29 @@ class Store:
             connection.execution_options(taskpilot_write=True, **{CHANGES: changes})
             with connection.begin():
                 yield connection
-        self._tell(changes)
+        self._notify(changes)
 
     @contextmanager
-    def held(self) -> Iterator[set[Change]]:
-        """Collects the changes of this block and tells them at its end, all at once; what the block removes from the set is not told.
+    def deferred_changes(self) -> Iterator[set[Change]]:
+        """Calls `on_change` once, at the end of this block, with its changes; not with those that the block removes from the set.
 
-        For a process in which one thread writes: what other threads change meanwhile is held too.
+        For a process in which one thread writes: changes of other threads are deferred too.
         """
-        if self._held is not None:
-            yield self._held
+        if self._deferred is not None:
+            yield self._deferred
             return
-        held = self._held = set()
+        deferred = self._deferred = set()
         try:
-            yield held
+            yield deferred
         finally:
-            self._held = None
-            self._tell(held)
+            self._deferred = None
+            self._notify(deferred)
 
-    def _tell(self, changes: set[Change]) -> None:
-        if self._held is not None:
-            self._held |= changes
+    def _notify(self, changes: set[Change]) -> None:
+        if self._deferred is not None:
+            self._deferred |= changes
         elif changes and self.on_change is not None:
-            # The change is recorded: telling it may fail without consequence.
+            # The change is recorded: publishing it may fail without consequence.
             with suppress(Exception):
                 self.on_change(frozenset(changes))
 
@@ -119,22 +119,22 @@ class Store:
         self._engine.dispose()
 
     def after_fork(self, *, busy_seconds: float) -> None:
-        """In a forked child: forgets the parent's pool without touching its connections, and waits for a lock so long from here on."""
-        # The engine stays: with it come the statements that the parent has compiled, a quarter of the child's work.
+        """In a forked child: drops the parent's pool without closing its connections, and sets how long to wait for a lock."""
+        # The engine stays, with the statements that the parent has compiled: a quarter of the child's work.
         self._engine.dispose(close=False)
-        self._patience.seconds = busy_seconds
-        # The supervisor tells what the run changed, when the run has ended.
-        self.on_change, self._held = None, None
+        self._busy_timeout.seconds = busy_seconds
+        # The supervisor publishes what the run changed, when the run has ended.
+        self.on_change, self._deferred = None, None
 
     def checkpoint(self) -> None:
-        """Writes the log back into the file as far as nobody is in the way; a moment in which nothing is due is the time for it."""
+        """Writes the log back into the file as far as no reader blocks it; for a moment in which nothing is due."""
         with store_errors(self.path), self._engine.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert raw is not None
             raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes all connections for good."""
         self._engine.dispose()
 
 
@@ -150,11 +150,11 @@ def _check_file(path: Path) -> None:
 
 def _identity(engine: Engine, deployment: str | None) -> tuple[str, str]:
     with engine.connect() as connection:
-        info = connection.execute(select(tables.store_info)).first() or _introduce(engine, deployment)
+        info = connection.execute(select(tables.store_info)).first() or _insert_identity(engine, deployment)
     return info.store_id, info.deployment
 
 
-def _introduce(engine: Engine, deployment: str | None) -> Any:
+def _insert_identity(engine: Engine, deployment: str | None) -> Any:
     store_id = new_id()
     name = deployment or f"{socket.gethostname().split('.')[0]}-{store_id[-6:]}"
     with engine.connect() as connection:

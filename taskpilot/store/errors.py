@@ -1,4 +1,4 @@
-"""What the disk and SQLite report, in our own words: what happened, what was kept, what helps."""
+"""Turns errors of the disk and of SQLite into StoreError and StoreBusy, with a hint."""
 
 import errno
 import os
@@ -66,7 +66,7 @@ def _cause_and_hint(cause: BaseException | None, path: Path) -> tuple[str, str]:
     if not path.exists():
         return "the file is gone", f"put it back, or {RESTORE}"
     with suppress(OSError):
-        # A full disk is an I/O error to SQLite where the file that it shares with other processes cannot grow.
+        # SQLite reports a full disk as an I/O error where the file that it shares with other processes cannot grow.
         if not os.statvfs(path).f_bavail:
             return f"the disk is full ({cause})", _FREE_SPACE
-    return str(cause), "look at the disk and the rights of that folder"
+    return str(cause), "check the disk and the permissions of that folder"

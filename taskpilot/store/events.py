@@ -1,4 +1,4 @@
-"""The events: changes of the record that somebody may want to be told of, written in the transaction of the change."""
+"""The events table: changes that a notice may be sent for, written in the transaction of the change."""
 
 from datetime import datetime
 from typing import Final
@@ -28,7 +28,7 @@ def record_event(
     subject: str | None = None,
     reason: Reason = NO_REASON,
 ) -> None:
-    """Records an occurrence. `number`: of how many fires it tells; `subject`: the decision, task, step or pause that it is about."""
+    """Records an event. `number`: how many fires it is about; `subject`: the id of the decision, task, step or pause."""
     row = {
         "at": to_micros(at),
         "kind": kind.value,
@@ -43,7 +43,7 @@ def record_event(
 
 
 def prune_events(connection: Connection, before: datetime, *, limit: int) -> int:
-    """Deletes some of the oldest events that are older than an instant; gives how many, 0 where none is left."""
+    """Deletes at most `limit` of the oldest events that are older than an instant; gives how many."""
     limit_at = to_micros(before)
     oldest = connection.execute(select(events.c.id, events.c.at).order_by(events.c.id).limit(limit))
     old = [row.id for row in oldest if row.at < limit_at]

@@ -1,4 +1,4 @@
-"""Queries over fires and their gaps: what became of each, and the queue of those that are to start."""
+"""Queries over fires and gaps: their outcomes, and the queue of buffered fires."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -17,10 +17,10 @@ from taskpilot.store.events import record_event
 from taskpilot.store.records import reason_columns, reason_of
 from taskpilot.store.tables import among, fire_gaps, fires, runs, schedules
 
-# The word itself and no parameter: the index of the queue holds for this word alone.
+# A literal and no parameter: SQLite uses the partial index of the queue only where it sees this value.
 _IN_QUEUE = fires.c.outcome == literal_column(f"'{FireOutcome.BUFFERED}'")
 
-# Nobody takes it, or who did so did not get far.
+# No scheduler has taken it, or the start did not succeed in time.
 _FREE_FIRE = or_(fires.c.launched_at.is_(None), fires.c.launched_at <= bindparam("stale"))
 _FREE_RUN = or_(runs.c.launched_at.is_(None), runs.c.launched_at <= bindparam("stale"))
 _FIRE_IS_STARTABLE = _IN_QUEUE & or_(fires.c.start_after.is_(None), fires.c.start_after <= bindparam("now")) & _FREE_FIRE
@@ -51,7 +51,7 @@ _EVENTS: Final = {
     FireOutcome.BLOCKED_BUDGET: EventKind.FIRE_BLOCKED,
     FireOutcome.BLOCKED_CONFIG: EventKind.FIRE_BLOCKED,
 }
-"""The outcomes that somebody may want to be told of."""
+"""The outcomes that are recorded as events."""
 
 
 def fire_row(connection: Connection, job: str, scheduled_for: datetime) -> Row[Any] | None:
@@ -64,13 +64,13 @@ def _the_fire(job: str, scheduled_for: datetime) -> ColumnElement[bool]:
 
 
 def get_fire(connection: Connection, job: str, scheduled_for: datetime) -> Fire | None:
-    """What became of a fire that has a row of its own."""
+    """A fire that has its own row, with its outcome."""
     row = fire_row(connection, job, scheduled_for)
     return None if row is None else fire_of(row)
 
 
 def gap_at(connection: Connection, job: str, moment: datetime) -> Gap | None:
-    """The gap whose first and last fire enclose a moment. Whether the moment is a fire is the schedule's to say."""
+    """The gap whose first and last fire enclose a moment. Whether the moment is a fire depends on the schedule."""
     micros = to_micros(moment)
     wanted = select(fire_gaps).where(fire_gaps.c.job == job, fire_gaps.c.to_at >= micros, fire_gaps.c.from_at <= micros)
     row = connection.execute(wanted.order_by(fire_gaps.c.to_at).limit(1)).first()
@@ -88,10 +88,10 @@ def fires_after_cursors(connection: Connection, jobs: Collection[str]) -> dict[s
 
 
 def insert_fires(connection: Connection, rows: Sequence[Fire]) -> None:
-    """Records fires: the primary key lets one claimer of each through."""
+    """Records fires; the primary key lets only one process claim each."""
     if rows:
         micros = cache(to_micros)
-        # The driver's own words: a thousand fires of one second are one call, and nobody builds a thousand parameter sets.
+        # Plain driver SQL: a thousand fires of one second are one call, without SQLAlchemy's parameter sets.
         connection.exec_driver_sql(
             "INSERT INTO fires (job, scheduled_for, key, outcome, run_id, reason_code, reason_facts, recorded_at, start_after) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -170,7 +170,7 @@ def queue_length(connection: Connection) -> int:
 
 
 def anything_startable(connection: Connection, now: datetime) -> bool:
-    """Whether there is a fire or a run whose time has come and that nobody is starting: what a server asks each second."""
+    """Whether a fire or a run is due that no process is starting: a server asks each second."""
     return bool(connection.execute(_ANYTHING, {"now": to_micros(now), "stale": to_micros(now - LAUNCH)}).scalar())
 
 
@@ -181,7 +181,7 @@ def next_start(connection: Connection, now: datetime) -> datetime | None:
 
 
 def startable_fires(connection: Connection, now: datetime, *, each: int) -> list[Row[Any]]:
-    """The buffered fires whose time has come and that nobody is starting: the first `each` of every job, in the order of the queue.
+    """The due buffered fires that no process is starting: the first `each` of every job, in the order of the queue.
 
     A row has `job` and `scheduled_for`.
     """
@@ -189,13 +189,13 @@ def startable_fires(connection: Connection, now: datetime, *, each: int) -> list
 
 
 def startable_runs(connection: Connection, now: datetime) -> list[Row[Any]]:
-    """The queued runs whose time has come, that no process holds and nobody is starting; the longest due first."""
+    """The due queued runs that no process holds or is starting; the longest due first."""
     wanted = select(runs).where(_RUN_IS_STARTABLE).order_by(runs.c.start_after, runs.c.id).limit(100)
     return list(connection.execute(wanted, {"now": to_micros(now), "stale": to_micros(now - LAUNCH)}))
 
 
 def launched_jobs(connection: Connection, now: datetime) -> list[str]:
-    """The job of each start that is under way: out of the queue, and not yet a process with a lease."""
+    """The job of each start in progress: taken from the queue, and without a process that holds a lease."""
     fresh = to_micros(now - LAUNCH)
     under_way = select(fires.c.job).where(_IN_QUEUE, fires.c.launched_at > fresh)
     found = list(connection.execute(under_way).scalars())
@@ -204,19 +204,19 @@ def launched_jobs(connection: Connection, now: datetime) -> list[str]:
 
 
 def mark_fire_launched(connection: Connection, job: str, scheduled_for: datetime, *, by: str | None, now: datetime | None) -> None:
-    """Takes a fire out of the queue for a while; with None, puts it back at once."""
+    """Takes a fire out of the queue until `LAUNCH` has passed; with None, puts it back at once."""
     launched = None if now is None else to_micros(now)
     connection.execute(update(fires).where(_the_fire(job, scheduled_for), _IN_QUEUE).values(launched_by=by, launched_at=launched))
 
 
 def mark_run_launched(connection: Connection, run_id: str, *, by: str | None, now: datetime | None) -> None:
-    """Takes a queued run out of the queue for a while; with None, puts it back at once."""
+    """Takes a queued run out of the queue until `LAUNCH` has passed; with None, puts it back at once."""
     launched = None if now is None else to_micros(now)
     connection.execute(update(runs).where(runs.c.id == run_id).values(launched_by=by, launched_at=launched))
 
 
 def fires_page(connection: Connection, *, job: str | None, outcome: str | None, before: datetime | None, limit: int) -> list[Fire]:
-    """Fires with a row of their own, the latest first."""
+    """Fires that have their own row, the latest first."""
     wanted = select(fires).order_by(fires.c.scheduled_for.desc(), fires.c.job).limit(limit)
     if job is not None:
         wanted = wanted.where(fires.c.job == job)

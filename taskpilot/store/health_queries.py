@@ -1,4 +1,4 @@
-"""What health and the golden signals read of the record."""
+"""Queries of health and the golden signals."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,13 +14,13 @@ from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.tables import decisions, feedback, fire_gaps, fires, job_state, runs, steps, totals
 
 _UNJUDGED: Final = (*sorted(OPEN), RunStatus.CANCELLED)
-"""A run that has not ended says nothing yet, and one that a person or a newer fire ended says nothing of the job."""
+"""Not counted: a run that has not ended, and one that a person or a newer fire ended."""
 _SUCCEEDED: Final = runs.c.status == RunStatus.SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of how many."""
+    """A number out of a total."""
 
     part: int
     whole: int
@@ -28,20 +28,20 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Slowest:
-    """What 95 of 100 runs stay within."""
+    """The 95th percentiles of the runs."""
 
     active_micros: int
     deadline_share: float
-    """Of each run's own deadline."""
+    """As a part of the run's deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the runs of a window cost together."""
+    """The total cost of the runs in a window."""
 
     nano: int
     wasted_nano: int
-    """The part that went into runs which did not succeed."""
+    """The cost of runs that did not succeed."""
     successes: int
     ended: int
     unpriced_calls: int
@@ -65,7 +65,7 @@ def slowest(connection: Connection, since: datetime) -> Slowest | None:
 
 
 def costs(connection: Connection, since: datetime) -> Costs:
-    """What the runs that ended since cost, and how much of it bought nothing."""
+    """The cost of the runs that ended since, and of those that did not succeed."""
     query = select(
         func.coalesce(func.sum(runs.c.cost_nano), 0),
         func.coalesce(func.sum(case((~_SUCCEEDED, runs.c.cost_nano), else_=0)), 0),
@@ -85,7 +85,7 @@ def violations(connection: Connection, since: datetime) -> Share:
 
 
 def confirmations(connection: Connection, since: datetime) -> Share:
-    """The results that people called correct, of all that they judged since; of each run, the newest word."""
+    """The results rated correct, of all rated since; of each run, the newest rating."""
     correct = cast(feedback.c.verdict == FeedbackVerdict.CORRECT, Integer)
     query = select(func.coalesce(func.sum(correct), 0), func.count()).where(feedback.c.given_at >= to_micros(since))
     part, whole = connection.execute(query).one()
@@ -97,14 +97,14 @@ def _ended(since: datetime) -> ColumnElement[bool]:
 
 
 _LAST_STEPS: Final = 200
-"""So many of the newest steps are looked through for a call to a model."""
-# Written out and not bound: SQLite takes the index of missed fires only where it sees the word.
+"""So many of the newest steps are searched for a call to a model."""
+# A literal and no parameter: SQLite uses the partial index of missed fires only where it sees this value.
 _MISSED: Final[ColumnElement[str]] = literal_column("'missed'")
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Fires of one job that were found to be missed."""
+    """The missed fires of one job."""
 
     job: str
     count: int
@@ -113,11 +113,11 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A gateway group that does not hold the newest values."""
+    """A gateway group without the newest values."""
 
     job: str
     since: datetime | None
-    """When its ledger changed last: it is pending for at least as long."""
+    """When its ledger changed last."""
     error: str | None
 
 
@@ -146,7 +146,7 @@ def missed_since(connection: Connection, since: datetime) -> list[Missed]:
 
 
 def pending_groups(connection: Connection, now: datetime, *, late: timedelta) -> list[Pending]:
-    """The gateway groups that are pending; one that only waits for a late push to pass is not among them until that has had its time."""
+    """The gateway groups that are pending; not one that only waits until a late push can no longer arrive."""
     behind = job_state.c.version > job_state.c.pushed_version
     timed_out = job_state.c.push_timed_out_at <= to_micros(now - late)
     changed = func.max(func.coalesce(job_state.c.last_start, 0), func.coalesce(job_state.c.last_completion, 0))
@@ -155,7 +155,7 @@ def pending_groups(connection: Connection, now: datetime, *, late: timedelta) ->
 
 
 def last_successes(connection: Connection) -> dict[str, datetime]:
-    """When each job succeeded last; jobs that never did are left out."""
+    """The last success of each job; jobs without one are left out."""
     query = select(job_state.c.job, job_state.c.last_success).where(job_state.c.last_success.is_not(None))
     return {job: from_micros(at) for job, at in connection.execute(query)}
 

@@ -1,4 +1,4 @@
-"""Looks at a store without a trace: nothing is made, repaired, locked for others or written, whatever state it is in.
+"""Inspects a store in any state without creating, repairing, locking or writing anything.
 
 SQLite would write in three ways, and each is shut off: `mode=ro` cannot write the file nor fold the log into it when it is closed;
 `readonly_shm` maps the log's index (-shm) for reading, and builds one in memory where no process holds it; where there is no log, or
@@ -25,13 +25,13 @@ from taskpilot.store.errors import BUSY, sqlite_code
 from taskpilot.store.tables import HEAD
 
 CHECK_SECONDS: Final = 3.0
-"""A store that takes longer to be checked is checked in part, and that is said."""
+"""A store that takes longer to check is checked in part, and `Inspection` shows that."""
 LOCK_SECONDS: Final = 1.0
-"""A write of ours holds the lock for milliseconds; one process that has it at every look in this time holds it up."""
-_LOCK_LOOKS: Final = 20
+"""A write takes milliseconds: a process that holds the lock at every check in this time blocks the others."""
+_LOCK_CHECKS: Final = 20
 _TRIES: Final = 3
 _STEPS_A_LOOK: Final = 20_000
-"""Instructions of SQLite's machine between two looks at the clock, about a millisecond."""
+"""SQLite's instructions between two checks of the time, about a millisecond."""
 _WRITE_LOCK_BYTE: Final = 120
 """Where in the -shm file SQLite's writers lock (WAL_WRITE_LOCK, a fixed part of its file format)."""
 _UNWRITTEN: Final = """
@@ -51,15 +51,15 @@ class Condition(StrEnum):
     NONE = "none"
     """There is no file: the first run makes it."""
     HALF_MADE = "half_made"
-    """A file without tables: its creation goes on right now, or was interrupted."""
+    """A file without tables: it is being created, or its creation was interrupted."""
     LONE_LOG = "lone_log"
-    """A log with rows stands beside no file, or an empty one."""
+    """A log with rows beside a missing or an empty file."""
     LOG_WITHOUT_INDEX = "log_without_index"
-    """The log holds rows, its index is gone: reading both would write."""
+    """The log holds rows and its index is gone: reading would write."""
     NOT_A_DATABASE = "not_a_database"
     CORRUPT = "corrupt"
     FOREIGN = "foreign"
-    """A database, but none of TaskPilot's."""
+    """A database without TaskPilot's tables."""
     OTHER_SCHEMA = "other_schema"
     LOCKED = "locked"
     """Locked also against readers."""
@@ -71,7 +71,7 @@ _CONDITIONS: Final = {
     sqlite3.SQLITE_CORRUPT: Condition.CORRUPT,
     **dict.fromkeys(BUSY, Condition.LOCKED),
 }
-"""What SQLite's own code says of a store that it cannot read."""
+"""The condition for each of SQLite's result codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was seen of a store."""
+    """The result of an inspection."""
 
     path: Path
     condition: Condition
     detail: str = ""
-    """What SQLite or the disk said, one line; empty where nothing did."""
+    """The error of SQLite or the disk, one line; empty where there was none."""
     schema: str | None = None
     newest_schema: str = HEAD
     store_id: str | None = None
@@ -99,22 +99,22 @@ class Inspection:
     unwritten_traces: int = 0
     """Attempts that are over and whose spans are in no file yet."""
     undelivered_traces: int = 0
-    """Runs with spans that the collector did not get."""
+    """Runs with spans that were not sent to the collector."""
     telemetry_failures: Mapping[str, int] = field(default_factory=dict)
-    """How often each sink failed, since the store was made."""
+    """How often each sink failed since the store was created."""
     wal: bool = False
     """Whether it is in write-ahead mode."""
     log_bytes: int = 0
     damage: tuple[str, ...] = ()
     """What SQLite's quick check found, a few lines of it."""
     check_cut: bool = False
-    """The check did not come to its end in its time."""
+    """The check ran out of time."""
     locked_by: int | None = None
-    """The process that holds the write lock all the time."""
+    """The process that blocks the write lock."""
 
 
 def inspect(state_dir: Path) -> Inspection:
-    """What can be seen of the store of a state dir. Never raises for what is wrong with it."""
+    """Inspects the store of a state dir. Never raises for what is wrong with it."""
     path = state_dir / FILE
     try:
         return _inspect(path)
@@ -131,20 +131,20 @@ def _inspect(path: Path) -> Inspection:
     if not size and log_bytes:
         return Inspection(path, Condition.LONE_LOG, log_bytes=log_bytes)
     if not stat.S_ISREG(path.stat().st_mode):
-        return Inspection(path, Condition.UNREADABLE, "something else than a file stands there")
+        return Inspection(path, Condition.UNREADABLE, "it is not a file")
     if not size:
         return Inspection(path, Condition.HALF_MADE)
     with path.open("rb"):
-        # Raises what is in the way in the disk's own words; SQLite only says that it cannot.
+        # Raises the error of the disk; SQLite's message has no cause.
         pass
     holder = _holder(path)
     for _try in range(_TRIES):
-        mapped, before = _mapped(path), _look(path)
+        mapped, before = _mapped(path), _file_state(path)
         found = _read(path, log_bytes or 0, holder, mapped=mapped)
-        # With a log, SQLite itself sees to it that what is read fits together; without one, only a file that stood still does.
-        if (mapped and found.condition is Condition.READ) or _look(path) == before:
+        # With a log, SQLite gives a consistent view; without one, only a file that did not change meanwhile.
+        if (mapped and found.condition is Condition.READ) or _file_state(path) == before:
             return found
-    return Inspection(path, Condition.UNREADABLE, "it was being written at every look")
+    return Inspection(path, Condition.UNREADABLE, "it was being written at every attempt to read it")
 
 
 def _read(path: Path, log_bytes: int, holder: int | None, *, mapped: bool) -> Inspection:
@@ -159,9 +159,9 @@ def _read(path: Path, log_bytes: int, holder: int | None, *, mapped: bool) -> In
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True, timeout=1.0, isolation_level=None)) as connection:
             return _facts(connection, path, log_bytes, holder)
     except sqlite3.Error as error:
-        words = one_line(str(error))
+        message = one_line(str(error))
         condition = _CONDITIONS.get(sqlite_code(error), Condition.UNREADABLE)
-        return Inspection(path, condition, words, log_bytes=log_bytes, locked_by=holder)
+        return Inspection(path, condition, message, log_bytes=log_bytes, locked_by=holder)
 
 
 def _mapped(path: Path) -> bool:
@@ -229,17 +229,17 @@ def _bounded(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _in_wal_mode(path: Path) -> bool:
-    """By the file's own header: an immutable connection calls every mode `delete`."""
+    """Read from the file's header: an immutable connection reports every mode as `delete`."""
     with path.open("rb") as file:
         return file.read(20)[18:20] == b"\x02\x02"
 
 
 def _holder(path: Path) -> int | None:
-    """The one process that holds the write lock at every look for a second and commits nothing; the kernel is asked, no lock is taken.
+    """The process that holds the write lock at every check for a second and commits nothing; the kernel is asked, no lock is taken.
 
     Before any connection of ours is open: closing this descriptor would give back the locks that one holds on the file.
     """
-    index, before = _beside(path, "-shm"), _look(path)
+    index, before = _beside(path, "-shm"), _file_state(path)
     if sys.platform != "linux" or not index.exists():
         return None
     import fcntl
@@ -249,16 +249,16 @@ def _holder(path: Path) -> int | None:
     holder: int | None = None
     descriptor = os.open(index, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        for look in range(_LOCK_LOOKS):
+        for check in range(_LOCK_CHECKS):
             kind, _whence, _start, _length, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
-            if kind == fcntl.F_UNLCK or (look and pid != holder):
+            if kind == fcntl.F_UNLCK or (check and pid != holder):
                 return None
             holder = pid
-            time.sleep(LOCK_SECONDS / _LOCK_LOOKS)
+            time.sleep(LOCK_SECONDS / _LOCK_CHECKS)
     finally:
         os.close(descriptor)
-    # Who commits is busy, and lets others in between.
-    return holder if _look(path) == before else None
+    # A process that commits releases the lock in between.
+    return holder if _file_state(path) == before else None
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -266,14 +266,14 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _size(path: Path) -> int | None:
-    """None where nothing is there. Raises OSError where that cannot be seen."""
+    """None where there is no file. Raises OSError where that cannot be determined."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return None
 
 
-def _look(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
+def _file_state(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
     def one(file: Path) -> tuple[int, int, int] | None:
         try:
             status = file.stat()

@@ -1,4 +1,4 @@
-"""Lists for people and monitors: pages of runs, tasks and decisions, the newest first, and what a run waits for."""
+"""Pages of runs, tasks and decisions, the newest first, and what a run waits for."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from taskpilot.store.tables import agents, decisions, runs, steps, tasks
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list: at most `limit` rows whose ids come before `before`, the id of the last row of the page before."""
+    """At most `limit` rows whose ids are smaller than `before`, the id of the last row of the previous page."""
 
     limit: int = 50
     before: str | None = None
@@ -26,7 +26,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class AgentInvocation:
-    """One agent at work, from its start to its end."""
+    """One invocation of an agent."""
 
     scope: str
     attempt: int
@@ -69,7 +69,7 @@ def every_task(connection: Connection) -> list[Task]:
 
 
 def uncertain_steps(connection: Connection, run_id: str) -> list[Step]:
-    """The calls that a person has to answer for: begun without a known end and not harmless to repeat, or diverged."""
+    """The calls about which a person has to decide: begun without a known end and not harmless to repeat, or diverged."""
     later = steps.alias("later")
     remade = select(later.c.id).where(later.c.run_id == steps.c.run_id, later.c.key == steps.c.key, later.c.make > steps.c.make)
     uncertain = or_(
@@ -81,7 +81,7 @@ def uncertain_steps(connection: Connection, run_id: str) -> list[Step]:
 
 
 def agents_of(connection: Connection, run_id: str) -> list[AgentInvocation]:
-    """The agents that were at work in a run, in the order of their beginnings."""
+    """The invocations of agents in a run, by start."""
     wanted = select(agents).where(agents.c.run_id == run_id).order_by(agents.c.started_at, agents.c.scope)
     return [
         AgentInvocation(
@@ -107,7 +107,7 @@ def step_counts(connection: Connection, run_id: str) -> dict[tuple[str, str], in
 
 
 def _paged(table: Table, page: Page, *, statuses: Iterable[str] = (), **equal: str | None) -> Select[Any]:
-    """Rows of a table by what is asked of their columns, by descending id: no page costs more than the first."""
+    """Rows of a table with these column values, by descending id: no page costs more than the first."""
     wanted = select(table)
     of_run = equal.get("run_id") is not None
     for name, value in equal.items():

@@ -1,4 +1,4 @@
-"""What metrics read of the record, and how the delivery of a job's gateway group is recorded."""
+"""Queries of the metrics, and the recorded delivery of gateway groups."""
 
 import json
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ _WAITING: Final = tuple(
 _SELECT_NEWEST: Final = select(runs).where(runs.c.job == bindparam("the_job")).order_by(runs.c.id.desc()).limit(1)
 
 LATE_PUSH: Final = timedelta(seconds=30)
-"""A push that timed out may still land this much later; only an answer after it is known to be the last word."""
+"""A push that timed out may still arrive this much later, so that only a push after it is known to be the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def states_of(connection: Connection, job: str | None) -> list[Row[Any]]:
 def pending_approvals(connection: Connection, job: str | None) -> dict[str, int]:
     """How many decisions and reviews of each job wait for a person; jobs with none are left out.
 
-    Those of a run that nothing can go on with, a cancelled one, wait for nobody.
+    Those of a cancelled run, which cannot continue, do not count.
     """
     waiting: dict[str, int] = {}
     for query in _WAITING:
@@ -87,7 +87,7 @@ def pending_jobs(connection: Connection, now: datetime) -> list[str]:
 
 
 def record_delivered(connection: Connection, job: str, version: int, now: datetime) -> bool:
-    """Notes that the gateway answered 200 to the totals of `version`. True where the job is pending all the same.
+    """Records that the gateway answered 200 to the totals of `version`. True where the job is still pending.
 
     While an earlier push that timed out may still land, the group stays pending.
     """
@@ -103,7 +103,7 @@ def record_delivered(connection: Connection, job: str, version: int, now: dateti
 
 
 def record_failed(connection: Connection, job: str, error: str, *, timed_out_at: datetime | None) -> None:
-    """Notes why the job's group could not be pushed, and when, where the push may still land."""
+    """Records why the job's group could not be pushed, and when, where the push may still arrive."""
     values: dict[str, Any] = {"push_error": error}
     if timed_out_at is not None:
         values["push_timed_out_at"] = to_micros(timed_out_at)
@@ -112,7 +112,7 @@ def record_failed(connection: Connection, job: str, error: str, *, timed_out_at:
 
 
 def record_removed(connection: Connection, job: str) -> None:
-    """Notes that the job's group is gone on purpose: nothing of it is pending until its ledger changes."""
+    """Records that the job's group was deleted on purpose: nothing of it is pending until its ledger changes."""
     values = {"pushed_version": job_state.c.version, "push_timed_out_at": None, "push_error": None}
     connection.execute(update(job_state).where(job_state.c.job == job).values(values))
 

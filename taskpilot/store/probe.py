@@ -14,14 +14,14 @@ from taskpilot.store.tables import store_info
 
 
 class Presence:
-    """For who holds a store open for long: an open file that was moved away can be written for ever, and nobody would read it."""
+    """Checks a store that is open for long: a file that was moved away can still be written, and the writes would be lost."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: os.stat_result | None = None
 
     def check(self) -> None:
-        """Raises StoreError while no file, or another store, stands there. A backup of the same store is gone on with."""
+        """Raises StoreError where the path has no file or another store. A backup of the same store is accepted."""
         path = self._store.path
         with suppress(OSError):
             if self._seen is not None and os.path.samestat(self._seen, path.stat()):
@@ -30,12 +30,12 @@ class Presence:
         with self._store.read() as connection, file_errors(path):
             found, seen = connection.execute(select(store_info.c.store_id)).scalar(), path.stat()
         if found != self._store.store_id:
-            raise StoreError(f"the store {path} was replaced by another one. {KEPT}", hint="put it back, or start anew")
+            raise StoreError(f"the store {path} was replaced by another one. {KEPT}", hint="put it back, or restart")
         self._seen = seen
 
 
 def probe(store: Store, *, busy_seconds: float) -> None:
-    """Takes the write lock and gives it back. Raises StoreError (gone, read-only, damaged, another one) or StoreBusy (locked)."""
+    """Takes and releases the write lock. Raises StoreError (gone, read-only, damaged, another one) or StoreBusy (locked)."""
     path = store.path
     with store_errors(path), file_errors(path), closing(connect(path, busy_seconds)) as connection:
         connection.isolation_level = None
@@ -51,5 +51,5 @@ def probe(store: Store, *, busy_seconds: float) -> None:
 
 
 def _check_writable(connection: sqlite3.Connection) -> None:
-    """A lock is granted on a file that is read-only for us or on a read-only disk as well; a page that is made dirty is not."""
+    """Changes a page: a lock is granted also on a file that is read-only for us, or on a read-only disk."""
     connection.execute("UPDATE store_info SET created_at = created_at")

@@ -1,4 +1,4 @@
-"""Deletes history that nothing reads any more, a little at a time: no transaction is long, and no counter changes."""
+"""Deletes old history in short transactions; no counter changes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from taskpilot.domain.times import to_micros
 from taskpilot.store.tables import attempts, decisions, fire_gaps, fires, job_state, runs, schedules, steps, tasks
 
 ROWS_MAX: Final = 2_000
-"""Rows that one transaction deletes: some 20 ms, so that a run's own writes never wait long."""
+"""Rows that one transaction deletes: about 20 ms, so that the writes of runs wait only briefly."""
 YOUNGEST: Final = timedelta(days=1)
-"""What is younger is never pruned: a fire may be caught up for half a day, and without its row it would run again."""
-_LOOKED_AT: Final = 200
-"""Runs that one transaction looks at."""
+"""Nothing younger is pruned: a fire may be caught up for half a day, and without its row it would run again."""
+_BATCH: Final = 200
+"""Runs that one transaction checks."""
 _OPEN: Final = tuple(sorted(OPEN))
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a prune has come among the runs, by their ends."""
+    """How far a prune has come: the end and the id of the last run."""
 
     ended_at: int = 0
     run_id: str = ""
@@ -33,12 +33,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction came to."""
+    """The result of one transaction."""
 
     deleted: tuple[str, ...]
     """Ids of runs."""
     kept: int
-    """Runs that are old enough and stay all the same."""
+    """Runs that are old enough and are kept."""
     position: Position
     over: bool
     """Nothing older than the instant is left behind the position."""
@@ -64,13 +64,13 @@ def prune_runs(connection: Connection, before: datetime, position: Position, *, 
                 some = select(steps.c.id).where(steps.c.run_id == row.id).limit(ROWS_MAX)
                 rows += connection.execute(delete(steps).where(steps.c.id.in_(some))).rowcount
                 if rows >= ROWS_MAX:
-                    # The next transaction goes on with this run.
+                    # The next transaction continues with this run.
                     return Batch(tuple(deleted), kept, position, over=False)
                 connection.execute(delete(runs).where(runs.c.id == row.id))
             rows += 1
             deleted.append(row.id)
         position = Position(row.ended_at, row.id)
-    return Batch(tuple(deleted), kept, position, over=len(candidates) < _LOOKED_AT)
+    return Batch(tuple(deleted), kept, position, over=len(candidates) < _BATCH)
 
 
 def prune_fires(connection: Connection, job: str, before: datetime, *, dry_run: bool = False) -> int:
@@ -122,7 +122,7 @@ def unknown_runs(connection: Connection, run_ids: list[str]) -> set[str]:
 
 
 def free_bytes(connection: Connection) -> int:
-    """What of the store's file is empty and is filled again by what comes."""
+    """Bytes of the store's file that are free and will be reused."""
     pages, size = (connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("freelist_count", "page_size"))
     return int(pages or 0) * int(size or 0)
 
@@ -133,15 +133,15 @@ def _candidates(before: datetime, position: Position) -> Any:
         select(runs.c.id, runs.c.job, runs.c.status, runs.c.ended_at)
         .where(runs.c.ended_at >= position.ended_at, runs.c.ended_at < to_micros(before), after, runs.c.status.not_in(_OPEN))
         .order_by(runs.c.ended_at, runs.c.id)
-        .limit(_LOOKED_AT)
+        .limit(_BATCH)
     )
 
 
 def _newest_kept(connection: Connection, job: str) -> str:
-    """The oldest run of a job that is kept because it is one of the newest: of one, or of as many as pause the job where they fail."""
-    by_birth = select(runs.c.id, runs.c.pause_after_failures).where(runs.c.job == job).order_by(runs.c.id.desc()).limit(1)
-    newest = connection.execute(by_birth).one()
-    last = connection.execute(by_birth.offset((newest.pause_after_failures or 1) - 1)).first()
+    """The oldest of the newest runs of a job, which are kept: one, or as many as pause the job where they fail."""
+    newest_first = select(runs.c.id, runs.c.pause_after_failures).where(runs.c.job == job).order_by(runs.c.id.desc()).limit(1)
+    newest = connection.execute(newest_first).one()
+    last = connection.execute(newest_first.offset((newest.pause_after_failures or 1) - 1)).first()
     return "" if last is None else str(last.id)
 
 
@@ -155,14 +155,16 @@ def _reasons(row: Row[Any], *, traces: bool) -> Iterator[Any]:
         yield exists().where(tasks.c.run_id == row.id, tasks.c.status.concat("") == TaskStatus.REVIEW)
         yield exists().where(decisions.c.run_id == row.id, decisions.c.status.concat("") == DecisionStatus.PENDING)
     if row.status == RunStatus.SUCCEEDED:
-        said, again, later = steps.alias("said"), steps.alias("again"), runs.alias("later")
-        newer_word = exists().where(
+        remembered, again, later = steps.alias("remembered"), steps.alias("again"), runs.alias("later")
+        newer_value = exists().where(
             later.c.job == row.job,
             later.c.status == RunStatus.SUCCEEDED,
             later.c.id > row.id,
             again.c.run_id == later.c.id,
             again.c.scope == MEMORY,
             again.c.kind == StepKind.REMEMBER,
-            again.c.name == said.c.name,
+            again.c.name == remembered.c.name,
         )
-        yield exists().where(said.c.run_id == row.id, said.c.scope == MEMORY, said.c.kind == StepKind.REMEMBER, ~newer_word)
+        yield exists().where(
+            remembered.c.run_id == row.id, remembered.c.scope == MEMORY, remembered.c.kind == StepKind.REMEMBER, ~newer_value
+        )

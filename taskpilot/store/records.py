@@ -22,7 +22,7 @@ def moment(micros: int | None) -> datetime | None:
 
 
 def dumps(value: Any) -> str:
-    """JSON as the store keeps it: compact, sorted, text as it is, but for halves of surrogate pairs."""
+    """JSON as the store keeps it: compact, sorted, not escaped, without halves of surrogate pairs."""
     return storable(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
@@ -32,7 +32,7 @@ def loads(text: str | None) -> Any:
 
 
 def reason_columns(reason: Reason) -> dict[str, str]:
-    """A reason as the columns that every table with reasons has."""
+    """A reason as columns."""
     return {"reason_code": reason.code.value, "reason_facts": dumps(dict(reason.facts)) if reason.facts else "{}"}
 
 
@@ -81,7 +81,7 @@ def run_of(row: Row[Any]) -> Run:
 
 
 def owner_of(text: str | None) -> Owner | None:
-    """Who holds, or held, a run's lease."""
+    """The process that holds, or held, a run's lease."""
     value = loads(text)
     return None if value is None else Owner(**value)
 

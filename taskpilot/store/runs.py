@@ -1,4 +1,4 @@
-"""Queries over runs, attempts, fires and what people said of results."""
+"""Queries over runs, attempts and ratings."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.records import attempt_of, dumps, run_of
 from taskpilot.store.tables import attempts, feedback, fires, job_state, runs
 
-# What every attempt asks is built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
+# The queries of every attempt are built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
 _THE_RUN: Final = runs.c.id == bindparam("the_run")
 _THE_ATTEMPT: Final = attempts.c.id == bindparam("the_attempt")
 _ACTIVE: Final = (RunStatus.QUEUED, RunStatus.RUNNING)
@@ -68,13 +68,13 @@ def count_running(connection: Connection) -> int:
 
 
 def orphaned_runs(connection: Connection) -> list[Row[Any]]:
-    """Queued runs that no process has, and that stand in no server's queue: what a lost attempt left."""
+    """Queued runs after a lost attempt: no process holds them, and they are in no server's queue."""
     orphan = (runs.c.status == RunStatus.QUEUED) & runs.c.lease_token.is_(None) & runs.c.start_after.is_(None)
     return list(connection.execute(select(runs).where(orphan).order_by(runs.c.id)))
 
 
 def last_endings(connection: Connection, job: str, limit: int, *, since: datetime | None) -> list[RunStatus]:
-    """How the job's newest ended runs ended, those that ended after `since`, the newest first."""
+    """The states of the job's newest ended runs that ended after `since`, the newest first."""
     ended = runs.c.ended_at.is_not(None) if since is None else runs.c.ended_at > to_micros(since)
     wanted = select(runs.c.status).where(runs.c.job == job, ended).order_by(runs.c.id.desc()).limit(limit)
     return [RunStatus(status) for status in connection.execute(wanted).scalars()]
@@ -91,7 +91,7 @@ def update_run(connection: Connection, run_id: str, **values: Any) -> None:
 
 
 def grant_lease(connection: Connection, grant: LeaseGrant, owner: Owner, **state: Any) -> None:
-    """Makes the grant the only one that may write to its run, and sets the columns of where the run stands with it."""
+    """Gives the run's lease to the grant, and sets these columns of the run."""
     held = {"host": owner.host, "boot_id": owner.boot_id, "pid": owner.pid, "process_start": owner.process_start}
     lease = {"lease_token": grant.token, "lease_expires_at": to_micros(grant.expires_at), "owner": dumps(held)}
     update_run(connection, grant.run_id, **state, **lease)
@@ -140,7 +140,7 @@ def open_attempt(connection: Connection, run_id: str) -> Attempt | None:
 
 
 def attempts_of(connection: Connection, run_id: str) -> list[Attempt]:
-    """All attempts of a run, the first one first."""
+    """All attempts of a run, the oldest first."""
     return [attempt_of(row) for row in connection.execute(select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.number))]
 
 
@@ -157,7 +157,7 @@ def job_state_row(connection: Connection, job: str) -> Row[Any] | None:
 
 
 def feedback_on(connection: Connection, run_id: str) -> Feedback | None:
-    """The word that holds on a run; None where nobody said anything."""
+    """The rating of a run; None where it has none."""
     row = connection.execute(select(feedback).where(feedback.c.run_id == run_id)).first()
     if row is None:
         return None
@@ -165,7 +165,7 @@ def feedback_on(connection: Connection, run_id: str) -> Feedback | None:
 
 
 def record_feedback(connection: Connection, given: Feedback) -> None:
-    """Records a word on a run; an earlier one is replaced."""
+    """Records the rating of a run in place of an earlier one."""
     values = {
         "verdict": given.verdict,
         "given_by": storable(given.given_by),

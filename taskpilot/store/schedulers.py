@@ -1,4 +1,4 @@
-"""Queries over schedulers and the clock: who is awake, and when nobody was."""
+"""Queries over schedulers and clock events."""
 
 import json
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def tick(
     broken: Sequence[str],
     error: str | None,
 ) -> None:
-    """Says that the scheduler is awake, and how it stands."""
+    """Records that the scheduler is awake, and its state."""
     values = {
         "state": state,
         "last_tick_at": to_micros(now),
@@ -49,7 +49,7 @@ def tick(
 
 
 def last_tick(connection: Connection, *, but: str | None = None) -> datetime | None:
-    """When a scheduler was awake last, any of them but one; None where none ever was."""
+    """The last tick of any other scheduler; None where there is none."""
     wanted = select(func.max(schedulers.c.last_tick_at))
     if but is not None:
         wanted = wanted.where(schedulers.c.id != but)
@@ -58,7 +58,7 @@ def last_tick(connection: Connection, *, but: str | None = None) -> datetime | N
 
 
 def awake_schedulers(connection: Connection, now: datetime) -> list[SchedulerRow]:
-    """Those that start runs at this moment, the longest running first."""
+    """The schedulers that are awake and start runs, the longest running first."""
     wanted = select(schedulers).where(
         schedulers.c.last_tick_at > to_micros(now - AWAKE),
         schedulers.c.state.in_([SchedulerState.STARTING, SchedulerState.RUNNING]),
@@ -73,13 +73,13 @@ def newest_schedulers(connection: Connection, limit: int = 10) -> list[Scheduler
 
 
 def insert_clock_event(connection: Connection, event: ClockEvent) -> None:
-    """Records that nobody was awake, or that the clock was set."""
+    """Records that no scheduler was awake, or that the clock was set."""
     values = {"id": new_id(), "kind": event.kind, "from_at": to_micros(event.start), "to_at": to_micros(event.end)}
     connection.execute(insert(clock_events).values(**values))
 
 
 def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent]:
-    """What happened to the clock around a moment: events whose stretch encloses it."""
+    """The clock events whose time includes a moment."""
     micros = to_micros(moment)
     low, high = func.min(clock_events.c.from_at, clock_events.c.to_at), func.max(clock_events.c.from_at, clock_events.c.to_at)
     wanted = select(clock_events).where(low <= micros, high >= micros).order_by(clock_events.c.id)
@@ -87,14 +87,14 @@ def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent
 
 
 def insert_audit(connection: Connection, *, actor: str, action: str, subject: str, now: datetime, answer: str = "") -> str:
-    """Records a write that came through the API; gives the row's id. Without an answer it is one that was asked for, and not yet done."""
+    """Records a write that came through the API; gives the row's id. Without an answer it is not done yet."""
     row = {"id": new_id(), "at": to_micros(now), "actor": storable(actor), "action": storable(action), "subject": storable(subject)}
     connection.execute(insert(audit).values(**row, answer=storable(answer)))
     return str(row["id"])
 
 
 def answer_audit(connection: Connection, audit_id: str, answer: str) -> None:
-    """Adds what such a write came to."""
+    """Adds the answer to such a write."""
     connection.execute(update(audit).where(audit.c.id == audit_id).values(answer=storable(answer)))
 
 

@@ -18,7 +18,7 @@ from taskpilot.store.tables import among, past_schedules, pauses, schedules
 
 
 def schedules_in_force(connection: Connection, jobs: Collection[str] | None = None) -> dict[str, ScheduleInForce]:
-    """The schedule of each job that has one in the record, with its cursor; of all jobs where none are named."""
+    """The recorded schedule of each job, with its cursor; of all jobs where none are named."""
     wanted = select(schedules.c.job, schedules.c.schedule, schedules.c.since, schedules.c.cursor)
     if jobs is not None:
         wanted = wanted.where(among(schedules.c.job, jobs))
@@ -31,7 +31,7 @@ def schedules_in_force(connection: Connection, jobs: Collection[str] | None = No
 
 
 def unmoved(connection: Connection, seen: Mapping[str, ScheduleInForce]) -> frozenset[str]:
-    """Of schedules that were seen before, those that are still the same and whose cursor nobody has moved."""
+    """Of these schedules, those that are unchanged in the store, with the same cursor."""
     wanted = select(schedules.c.job, schedules.c.schedule, schedules.c.cursor).where(among(schedules.c.job, seen))
     micros = cache(to_micros)
     return frozenset(
@@ -53,14 +53,14 @@ def schedule_at(connection: Connection, job: str, moment: datetime) -> ScheduleI
 
 
 def schedules_of(connection: Connection, job: str) -> list[ScheduleInForce]:
-    """Every schedule that the record has of a job, the first one first."""
+    """Every recorded schedule of a job, the oldest first."""
     past = connection.execute(select(past_schedules).where(past_schedules.c.job == job).order_by(past_schedules.c.since))
     found = [ScheduleInForce(row.job, row.schedule, from_micros(row.since), from_micros(row.until)) for row in past]
     return [*found, *schedules_in_force(connection, [job]).values()]
 
 
 def begin_schedules(connection: Connection, jobs: dict[str, str], now: datetime) -> None:
-    """Jobs that are seen for the first time: what was due before now is not theirs."""
+    """Records schedules of jobs that have none; nothing before `now` is due."""
     if jobs:
         at = to_micros(now)
         rows = [{"job": job, "schedule": schedule, "since": at, "cursor": at} for job, schedule in jobs.items()]
@@ -76,7 +76,7 @@ def end_schedule(connection: Connection, old: ScheduleInForce, *, until: datetim
 
 
 def move_cursors(connection: Connection, jobs: Collection[str], cursor: datetime) -> None:
-    """Says that every fire of these jobs at or before an instant has its outcome."""
+    """Records that every fire of these jobs at or before an instant has its outcome."""
     if jobs:
         connection.execute(update(schedules).where(among(schedules.c.job, jobs)).values(cursor=to_micros(cursor)))
 

@@ -1,4 +1,4 @@
-"""Queries over the journal: steps, their reservations, and the agents at work."""
+"""Queries over the journal: steps, reservations, and invocations of agents."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from taskpilot.domain.times import to_micros
 from taskpilot.store.records import dumps, loads, step_of
 from taskpilot.store.tables import agents, runs, steps
 
-# What every step asks is built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
+# The queries of every step are built once: SQLAlchemy takes longer to build a statement than SQLite to run it.
 _SELECT_STEPS: Final = select(steps).where(steps.c.run_id == bindparam("the_run")).order_by(steps.c.position)
 _SELECT_BEGUN: Final = _SELECT_STEPS.where(steps.c.status == StepStatus.BEGUN)
 _INSERT_STEP: Final = insert(steps)
@@ -20,7 +20,7 @@ _END_STEP: Final = update(steps).where(steps.c.id == bindparam("the_step"), step
 
 
 def steps_of(connection: Connection, run_id: str) -> list[Step]:
-    """Every recorded step of a run, in the order of their beginnings."""
+    """Every recorded step of a run, by start."""
     return [step_of(row) for row in connection.execute(_SELECT_STEPS, {"the_run": run_id})]
 
 
@@ -36,7 +36,7 @@ def begun_steps(connection: Connection, run_id: str) -> list[Step]:
 
 
 def remembered(connection: Connection, job: str, key: str) -> Any:
-    """What the newest succeeded run of a job that remembered something under a key remembered last; None where none did.
+    """The value that the newest succeeded run of a job remembered last under a key; None where there is none.
 
     Both halves are read by an index: the job's succeeded runs from the newest one back, and of each one what it remembered.
     """
@@ -89,12 +89,12 @@ def end_step(connection: Connection, step_id: str, **values: Any) -> bool:
 
 
 def answer_step(connection: Connection, step_id: str, **values: Any) -> None:
-    """Sets what a person said of an uncertain step."""
+    """Sets a person's answer about an uncertain step."""
     connection.execute(update(steps).where(steps.c.id == step_id).values(**values))
 
 
 def reserve(connection: Connection, run_id: str, *, cost_nano: int, tokens: int, llm_calls: int, tool_calls: int) -> None:
-    """Takes the worst case of one call from the run's budget."""
+    """Reserves the most that one call may use in the run's budget."""
     connection.execute(
         update(runs)
         .where(runs.c.id == run_id)
@@ -108,7 +108,7 @@ def reserve(connection: Connection, run_id: str, *, cost_nano: int, tokens: int,
 
 
 def settle(connection: Connection, step: Step, *, cost_nano: int | None, unpriced: bool, tokens: int, usage: tuple[int, int, int]) -> None:
-    """Gives a step's reservation back and takes what it came to: `tokens` and `cost_nano` for the budget, `usage` as reported."""
+    """Replaces a step's reservation by what it used: `tokens` and `cost_nano` for the budget, `usage` as reported."""
     reserved_nano = step.reserved_nano or 0
     connection.execute(
         update(runs)

@@ -24,7 +24,7 @@ metadata: Final = MetaData()
 
 
 def _reason() -> tuple[Column[str], Column[str]]:
-    """Why a record stands as it does: a code, and its facts as JSON."""
+    """The columns of a reason: a code, and its facts as JSON."""
     return Column("reason_code", Text, nullable=False, server_default=""), Column("reason_facts", Text, nullable=False, server_default="{}")
 
 
@@ -33,13 +33,13 @@ fires = Table(
     metadata,
     Column("job", Text, nullable=False),
     Column("scheduled_for", BigInteger, nullable=False),
-    # Of an event's fire: what tells it from others, whenever it arrives. A scheduled fire's key is its time, and this is empty.
+    # Identifies an event's fire among those of its job; empty for a scheduled fire, whose key is its time.
     Column("key", Text, nullable=False, server_default=""),
     Column("outcome", Text, nullable=False),
     Column("run_id", Text),
     *_reason(),
     Column("recorded_at", BigInteger, nullable=False),
-    # Of a buffered fire: not before this instant (jitter, stagger), and who took it out of the queue to start it, and when.
+    # Of a buffered fire: its earliest start (jitter, stagger), and which scheduler took it out of the queue to start it, and when.
     Column("start_after", BigInteger),
     Column("launched_at", BigInteger),
     Column("launched_by", Text),
@@ -48,7 +48,7 @@ fires = Table(
     Index("fires_in_queue", "start_after", "scheduled_for", sqlite_where=text("outcome = 'buffered'")),
     Index("fires_missed", "recorded_at", "job", sqlite_where=text("outcome = 'missed'")),
 )
-"""One row a fire. `buffered` is the queue: every other outcome is final."""
+"""One row for each fire. `buffered` is the queue: every other outcome is final."""
 
 fire_gaps = Table(
     "fire_gaps",
@@ -119,7 +119,7 @@ schedulers = Table(
     Column("stopped_at", BigInteger),
     Index("schedulers_by_tick", "last_tick_at"),
 )
-"""One row for each start of `taskpilot serve`; its `last_tick_at` is how anybody sees that it is awake."""
+"""One row for each start of `taskpilot serve`; a recent `last_tick_at` means that it is awake."""
 
 clock_events = Table(
     "clock_events",
@@ -130,7 +130,7 @@ clock_events = Table(
     Column("to_at", BigInteger, nullable=False),
     Index("clock_events_by_end", "to_at"),
 )
-"""When no scheduler was awake, and when the clock was set: what `why` tells of a fire that was missed."""
+"""When no scheduler was awake, and when the clock was set; `why` shows them for a missed fire."""
 
 events = Table(
     "events",
@@ -144,12 +144,12 @@ events = Table(
     Column("scheduled_for", BigInteger),
     Column("fire_key", Text, nullable=False, server_default=""),
     Column("number", BigInteger, nullable=False, server_default="1"),
-    # The decision, task, step or pause that it is about.
+    # The id of the decision, task, step or pause.
     Column("subject", Text),
     *_reason(),
     sqlite_autoincrement=True,
 )
-"""Changes of the record that somebody may want to be told of, each written with the change; `id` only grows, so a reader keeps a cursor."""
+"""Changes that a notice may be sent for, written in the transaction of the change; `id` only grows, so a reader can keep a cursor."""
 
 audit = Table(
     "audit",
@@ -165,7 +165,7 @@ audit = Table(
 
 
 def among(column: Column[str], values: Collection[str]) -> Any:
-    """The condition that a column has one of many values, as one parameter: ten thousand of their own would be too many."""
+    """The condition that a column has one of many values, as one parameter: SQLite allows too few for ten thousand."""
     return column.in_(select(func.json_each(json.dumps(list(values))).table_valued("value").c.value))
 
 
@@ -175,7 +175,7 @@ HEAD: Final = "0003"
 """The revision of the newest migration; a store at another one is refused."""
 
 _READ_BY_GOLDEN_SIGNALS: Final = ("ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls")
-"""So that they need not look at the row of each run."""
+"""For queries over many runs that need not read the row of each run."""
 
 store_info = Table(
     "store_info",
@@ -215,17 +215,17 @@ runs = Table(
     Column("cancel_requested_at", BigInteger),
     # How long the process may take to end after it was asked: nothing where another fire of its job terminates it.
     Column("cancel_grace_micros", BigInteger),
-    # Of a queued run without a lease: a server may start it from this instant on; and which one took it out of the queue, and when.
+    # Of a queued run without a lease: its earliest start, and which server took it out of the queue, and when.
     Column("start_after", BigInteger),
     Column("launched_at", BigInteger),
     Column("launched_by", Text),
-    # So many runs of the job in a row that end badly pause it.
+    # The job is paused after so many runs in a row that ended badly.
     Column("pause_after_failures", Integer),
     # The lease: who may write to this run, and until when.
     Column("lease_token", Text),
     Column("lease_expires_at", BigInteger),
     Column("owner", Text),
-    # The budget: ceilings as the job's file had them at the claim, what is settled, what calls in flight may still take.
+    # The budget: ceilings as in the job's file at the claim, what is settled, what calls in flight may still use.
     Column("ceiling_nano", BigInteger),
     Column("ceiling_tokens", BigInteger),
     Column("ceiling_llm_calls", BigInteger),
@@ -260,7 +260,7 @@ attempts = Table(
     Column("active_micros", BigInteger, nullable=False, server_default="0"),
     Column("file_digest", Text, nullable=False, server_default=""),
     Column("traces_written_at", BigInteger),
-    # Its spans are pending to the collector: who comes from this instant on may deliver them. NULL: nothing is pending.
+    # Its spans are to be sent to the collector, from this instant on. NULL: nothing is pending.
     Column("traces_due_at", BigInteger),
     UniqueConstraint("run_id", "number"),
     Index("attempts_by_traces", "traces_written_at"),
@@ -299,7 +299,7 @@ steps = Table(
     Column("diverged", Integer, nullable=False, server_default="0"),
     Column("decision_id", Text),
     Column("idempotent", Integer, nullable=False, server_default="1"),
-    # By the steps' beginnings, over all attempts: several may begin in one microsecond.
+    # The order of starts over all attempts: several steps may start in one microsecond.
     Column("position", Integer, nullable=False, server_default="0"),
     UniqueConstraint("run_id", "key", "make"),
     Index("steps_by_place", "run_id", "scope", "kind", "ordinal"),
@@ -377,7 +377,7 @@ feedback = Table(
     Column("note", Text, nullable=False, server_default=""),
     Index("feedback_by_time", "given_at", "verdict"),
 )
-"""What people said of results: the newest word on each run. The totals count every word as it was given."""
+"""The newest rating of each run. The totals count every rating."""
 
 totals = Table(
     "totals",

@@ -32,12 +32,12 @@ def task_at(connection: Connection, run_id: str, scope: str) -> Task | None:
 
 
 def tasks_of(connection: Connection, run_id: str) -> list[Task]:
-    """The run's tasks in the order of their birth."""
+    """The run's tasks, the oldest first."""
     return [task_of(row) for row in connection.execute(select(tasks).where(tasks.c.run_id == run_id).order_by(tasks.c.id))]
 
 
 def task_counts(connection: Connection, run_id: str) -> dict[str, int]:
-    """How many tasks of a run stand in which state."""
+    """The number of tasks of a run in each state."""
     wanted = select(tasks.c.status, func.count().label("number")).where(tasks.c.run_id == run_id).group_by(tasks.c.status)
     counts = {row.status: row.number for row in connection.execute(wanted)}
     return {status.value: counts[status] for status in TaskStatus if status in counts}
@@ -64,7 +64,7 @@ def insert_task(connection: Connection, task: Task) -> None:
 
 
 def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason: str | None, now: datetime) -> Task:
-    """Brings a task into another state and counts it; without a `reason` it keeps the one that it has.
+    """Changes a task's state and counts it; without a `reason` it keeps the one that it has.
 
     Raises NotFound, or TransitionRefused where it may not go there.
     """
@@ -83,12 +83,12 @@ def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason
 
 
 def may_resume(connection: Connection, run_id: str, status: RunStatus) -> bool:
-    """Whether `runs resume` goes on with a run that has ended or waits: also with one that succeeded, where a task was approved since."""
+    """Whether `runs resume` continues a run that has ended or waits; also one that succeeded, where a task was approved since."""
     return status in RESUMABLE or (status is RunStatus.SUCCEEDED and has_approved(connection, run_id))
 
 
 def has_approved(connection: Connection, run_id: str) -> bool:
-    """Whether a task of the run's workflows is approved and not executed yet; what the job's own code filed is for people."""
+    """Whether a task of the run's workflows is approved and not executed yet; those that the job's own code proposed are for people."""
     open_work = (tasks.c.status == TaskStatus.APPROVED) & ~tasks.c.scope.like("%/filed.%")
     wanted = select(tasks.c.id).where(tasks.c.run_id == run_id, open_work).limit(1)
     return connection.execute(wanted).first() is not None
@@ -101,7 +101,7 @@ def get_decision(connection: Connection, decision_id: str) -> Decision | None:
 
 
 def approval_of(connection: Connection, run_id: str, step_key: str) -> Decision | None:
-    """The decision that asks, or asked, a person about exactly this call."""
+    """The decision with the question to a person about exactly this call."""
     asked = decisions.c.status != DecisionStatus.FINAL
     wanted = select(decisions).where(decisions.c.run_id == run_id, decisions.c.step_key == step_key, asked)
     row = connection.execute(wanted.order_by(decisions.c.id.desc())).first()
@@ -109,7 +109,7 @@ def approval_of(connection: Connection, run_id: str, step_key: str) -> Decision 
 
 
 def decisions_of(connection: Connection, run_id: str) -> list[Decision]:
-    """The run's decisions in the order of their making."""
+    """The run's decisions, the oldest first."""
     return [decision_of(row) for row in connection.execute(select(decisions).where(decisions.c.run_id == run_id).order_by(decisions.c.id))]
 
 
@@ -155,6 +155,6 @@ def settle_decision(connection: Connection, decision: Decision, *, status: Decis
 
 
 def pending_decisions(connection: Connection, run_id: str) -> list[Decision]:
-    """What of a run waits for a person's yes or no."""
+    """The decisions of a run that wait for a person."""
     wanted = select(decisions).where(decisions.c.run_id == run_id, decisions.c.status == DecisionStatus.PENDING)
     return [decision_of(row) for row in connection.execute(wanted.order_by(decisions.c.id))]

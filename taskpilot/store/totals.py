@@ -1,4 +1,4 @@
-"""Running totals: each recording transaction adds to them, so that pruning history changes no counter."""
+"""Running totals, added to in the transaction of each change, so that pruning history changes no counter."""
 
 import json
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from taskpilot.domain.instruments import Instrument
 from taskpilot.store.tables import job_state, totals
 
 AGENTS_MAX: Final = 20
-"""Agents a job may have as label values; a job that invents names gets `other` for the rest."""
+"""Agents a job may have as label values; further ones are counted as `other`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Increment:
 
 
 def canonical(labels: dict[str, str]) -> str:
-    """The labels as the key that the totals table has: JSON, sorted, no spaces."""
+    """The labels as they are stored: JSON, sorted, no spaces."""
     return json.dumps(labels, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -37,7 +37,7 @@ def count(instrument: Instrument, amount: int = 1, **labels: str) -> Increment:
 
 
 def observed(instrument: Instrument, value: int, **labels: str) -> tuple[Increment, ...]:
-    """An observation of a histogram: its bucket (each for itself, not cumulative), its sum and its count."""
+    """An observation of a histogram: its bucket (not cumulative), its sum and its count."""
     bounds = instrument.buckets
     position = bisect_left([bound * instrument.scale for bound in bounds], value)
     bound = repr(bounds[position]) if position < len(bounds) else "+Inf"
@@ -62,7 +62,7 @@ class Change:
 
     job: str
     ended_run: str | None = None
-    """The run of it that ended or was parked, where one did."""
+    """The run that ended or began to wait, where one did."""
 
 
 CHANGES: Final = "taskpilot_changes"
@@ -70,7 +70,7 @@ CHANGES: Final = "taskpilot_changes"
 
 
 def mark_dirty(connection: Connection, job: str) -> None:
-    """Says that the job's ledger changed: its gateway group is pending from here on, and after the commit the telemetry is told."""
+    """Records that the job's ledger changed: its gateway group becomes pending, and `Store.on_change` is called after the commit."""
     set_state(connection, job)
 
 
@@ -81,7 +81,7 @@ def set_state(connection: Connection, job: str, *, ended_run: str | None = None,
 
 
 def bounded_agent(connection: Connection, job: str, agent: str, metric: str) -> str:
-    """The agent's name as a label, or `other` where the job already has its share of agents."""
+    """The agent's name as a label, or `other` where the job already has `AGENTS_MAX` agents."""
     wanted = func.json_extract(totals.c.labels, "$.agent")
     known = set(connection.execute(select(wanted).distinct().where(totals.c.job == job, totals.c.metric == metric)).scalars())
     return agent if agent in known or len(known - {"other"}) < AGENTS_MAX else "other"

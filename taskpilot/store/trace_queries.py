@@ -1,4 +1,4 @@
-"""What traces read of the record, and which spans are still pending to traces.jsonl and to the collector."""
+"""Queries of the traces: recorded runs, and spans not yet written to traces.jsonl or sent to the collector."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -51,14 +51,14 @@ _SELECT_AGENTS: Final = (
 _SELECT_DECISIONS: Final = select(*_DECISION_COLUMNS).where(decisions.c.run_id == _THE_RUN).order_by(decisions.c.decided_at).limit(_MOST)
 
 COUNTED_MAX: Final = 10_000
-"""On a machine that never had a collector every run waits for one: nobody is to count a million of them at each look."""
+"""Without a collector all runs may be pending: a million of them are not counted at each query."""
 _CLOCK_STEP: Final = timedelta(hours=1)
-"""No delivery is put off for so long: what is due later than that was written before the clock was set back."""
+"""No delivery is delayed for so long: what is due later was written before the clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run and what some of its attempts did."""
+    """A run with the records of some of its attempts."""
 
     run: Row[Any]
     attempts: list[Row[Any]]
@@ -77,17 +77,17 @@ class RunRecord:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether a further attempt goes on, or is to come."""
+        """Whether a further attempt is running or will follow."""
         return self.run.status in _AT_WORK
 
 
 def runs_with_pending_traces(connection: Connection, *, limit: int) -> list[str]:
-    """Ids of runs that are over or parked and have attempts whose spans are not written, oldest first."""
+    """Ids of runs that have ended or wait and have attempts whose spans are not written, oldest first."""
     return list(connection.execute(_SELECT_OWED, {"most": limit}).scalars())
 
 
 def record_to_write(connection: Connection, run_id: str, *, rows_max: int, content: bool = False) -> RunRecord | None:
-    """The attempts whose spans are not written, at most `rows_max` rows of each kind; None where the run is at work or has none."""
+    """The attempts whose spans are not written, at most `rows_max` rows of each kind; None where the run is running or has none."""
     run, every = _run_and_attempts(connection, run_id)
     chosen = [row for row in every if row.traces_written_at is None]
     if run is None or run.status in _AT_WORK or not chosen:
@@ -127,18 +127,18 @@ def _record(
 
 
 def mark_traces_written(connection: Connection, attempt_ids: Iterable[str], now: datetime, *, due_at: datetime | None) -> None:
-    """Notes that the spans of these attempts are in traces.jsonl, and from when on others may deliver them; None: nobody is to get them."""
+    """Records that the spans of these attempts are in traces.jsonl, and when they may be sent; None: they are not sent."""
     values = {"traces_written_at": to_micros(now), "traces_due_at": None if due_at is None else to_micros(due_at)}
     connection.execute(update(attempts).where(attempts.c.id.in_(list(attempt_ids))).values(values))
 
 
 def mark_traces_delivered(connection: Connection, attempt_ids: Iterable[str]) -> None:
-    """Notes that the collector has the spans of these attempts, or will never take them."""
+    """Records that the collector has the spans of these attempts, or will never accept them."""
     connection.execute(update(attempts).where(attempts.c.id.in_(list(attempt_ids))).values(traces_due_at=None))
 
 
 def claim_due_traces(connection: Connection, now: datetime, *, until: datetime, limit: int) -> dict[str, list[str]]:
-    """Takes what is due, longest first, at most `limit` attempts, so that nobody else gets it `until` then; gives their ids by run."""
+    """Reserves the due attempts for this process `until` then, longest due first, at most `limit`; gives their ids by run."""
     at = to_micros(now)
     late = or_(attempts.c.traces_due_at <= at, attempts.c.traces_due_at > to_micros(now + _CLOCK_STEP))
     rows = connection.execute(
@@ -161,6 +161,6 @@ def put_off_traces(connection: Connection, attempt_ids: Iterable[str], until: da
 
 
 def runs_with_undelivered_traces(connection: Connection) -> int:
-    """How many runs have spans that the collector did not get; counted up to `COUNTED_MAX` attempts."""
+    """How many runs have spans that were not sent to the collector; counted up to `COUNTED_MAX` attempts."""
     pending = select(attempts.c.run_id).where(attempts.c.traces_due_at.is_not(None)).limit(COUNTED_MAX).subquery()
     return int(connection.execute(select(func.count(pending.c.run_id.distinct()))).scalar_one())

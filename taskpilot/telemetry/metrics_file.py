@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskpilot.domain.instruments import COUNTERS, HISTOGRAMS
-from taskpilot.domain.times import from_micros, utc_now
-from taskpilot.domain.usage import NANO_PER_USD
+from taskpilot.domain.times import utc_now
 from taskpilot.files import WaitBudget, atomic_write, file_lock
-from taskpilot.messages.reasons import reason_sentence
+from taskpilot.messages.shapes import run_json
 from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import last_runs
-from taskpilot.store.records import reason_of
+from taskpilot.store.records import run_of
 from taskpilot.telemetry.metrics import Snapshot, snapshot_of
 
 FILE: Final = "metrics.json"
@@ -62,31 +61,12 @@ def _totals(snapshot: Snapshot, job: str) -> dict[str, float]:
 
 
 def _run(row: Any) -> dict[str, Any] | None:
+    """The run without what may be large or private."""
     if row is None:
         return None
-    reason = reason_of(row)
-    return {
-        "run_id": row.id,
-        "status": row.status,
-        "reason": reason_sentence(reason),
-        "reason_code": reason.code.value,
-        "reason_facts": dict(reason.facts),
-        "attempts": row.attempts,
-        "started_at": _moment(row.started_at),
-        "ended_at": _moment(row.ended_at),
-        "duration_seconds": _exact(row.active_micros, 1_000_000),
-        "tokens": {"input": row.input_tokens, "cached_input": row.cached_input_tokens, "output": row.output_tokens},
-        "cost_usd": None if row.unpriced_calls else _exact(row.cost_nano, NANO_PER_USD),
-        "llm_calls": row.llm_calls,
-        "tool_calls": row.tool_calls,
-        "trace_id": row.trace_id,
-    }
+    return {name: value for name, value in run_json(run_of(row)).items() if name not in ("job", "parameters", "result")}
 
 
 def _exact(value: int, scale: int) -> float:
-    """The number in its unit; a double shows every nano-USD up to 9 million USD exactly."""
+    """The number in its unit; a float holds each nano-USD up to 9 million USD exactly."""
     return value if scale == 1 else value / scale
-
-
-def _moment(micros: int | None) -> str | None:
-    return None if micros is None else from_micros(micros).isoformat()

@@ -1,1 +1,1 @@
-"""The read side: what ran, what is due, why, health. Nothing is written."""
+"""The read side: jobs, runs, fires, tasks, health, golden signals, traces. Writes nothing to the store."""

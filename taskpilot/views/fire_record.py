@@ -1,4 +1,4 @@
-"""What the record says of one moment of one job, read in one transaction: the material of `why`."""
+"""Reads what the store has about a job and about one moment of it, for `why`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from taskpilot.store import fires, runs, schedulers, schedules
 from taskpilot.store.database import Transaction
 
 _FAR: Final = timedelta(days=400)
-"""A fire before a moment is looked for as far back as this: a year and some leap days."""
+"""How far back the previous fire is searched: a year and some leap days."""
 TICK: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What is known of a job at all."""
+    """What is known about a job."""
 
     name: str
     spec: JobSpec | None
-    """None where its file is broken, or gone."""
+    """None where its file is broken or deleted."""
     broken: str
-    """Why its file cannot be loaded; empty where it can, or is gone."""
+    """Why its file cannot be loaded; empty where it can, or was deleted."""
     schedules: tuple[ScheduleInForce, ...]
-    """Every schedule that the record has of it, the first one first."""
+    """Every schedule that the store has of it, oldest first."""
     latest: Fire | None
     """Its latest fire up to now that has a row."""
     paused: Pause | None
@@ -39,14 +39,14 @@ class JobRecord:
 
     @property
     def zone(self) -> str:
-        """The zone whose wall clock its schedule follows."""
+        """The time zone of its schedule."""
         schedule = self.spec.schedule if self.spec is not None else None
         if schedule is None and self.schedules:
             schedule = readable(self.schedules[-1])
         return "UTC" if schedule is None else schedule.zone
 
     def schedule_at(self, moment: datetime) -> ScheduleInForce | None:
-        """The one that a moment's fire belonged to: a fire at the very end of a schedule is the old one's."""
+        """The schedule in force at a moment; a fire at the instant of a change belongs to the old one."""
         return next((one for one in self.schedules if one.since < moment and (one.until is None or moment <= one.until)), None)
 
     def before(self, moment: datetime) -> datetime | None:
@@ -60,7 +60,7 @@ class JobRecord:
         return None
 
     def after(self, moment: datetime) -> datetime | None:
-        """The first fire after a moment, by the schedules that were in force; later than now, by that of the job's file."""
+        """The first fire after a moment, by the schedules that were in force; in the future, by the job's file."""
         for one in self._all(moment):
             schedule, start = readable(one), max(moment, one.since)
             fire = None if schedule is None or (one.until and one.until <= moment) else schedule.next_after(start)
@@ -69,14 +69,14 @@ class JobRecord:
         return None
 
     def _all(self, moment: datetime) -> Sequence[ScheduleInForce]:
-        """With nothing in the record, as if the file had always been as it is."""
+        """The recorded schedules; if there are none, that of the job's file, as if it had always been in force."""
         if self.schedules or self.spec is None or self.spec.schedule is None:
             return self.schedules
         return (ScheduleInForce(self.name, self.spec.schedule.describe(), moment - _FAR),)
 
 
 def read_job(deployment: Deployment, connection: Transaction | None, job: str, now: datetime) -> JobRecord:
-    """Everything about a job that the folder or the record knows. Raises UsageError or ConfigurationError where neither does."""
+    """What the job folder and the store have about a job. Raises UsageError or ConfigurationError if neither has it."""
     known: list[ScheduleInForce] = []
     latest, paused = None, None
     if connection is not None:
@@ -96,7 +96,7 @@ def read_job(deployment: Deployment, connection: Transaction | None, job: str, n
 
 
 def read_moment(connection: Transaction, job: str, moment: datetime, now: datetime) -> MomentRecord:
-    """What the record says of a fire: its row, or its place in a gap, and what belongs to it."""
+    """A fire's row or the gap that contains it, with the runs, pauses and clock events that belong to it."""
     fire = fires.get_fire(connection, job, moment)
     gap = None if fire is not None else fires.gap_at(connection, job, moment)
     if gap is not None and not names(readable_text(gap.schedule), moment):
@@ -118,7 +118,7 @@ def read_moment(connection: Transaction, job: str, moment: datetime, now: dateti
 
 
 def _instant(fact: Fact) -> datetime | None:
-    """The instant of a fact; None where there is none."""
+    """The instant in a fact; None if it holds none."""
     try:
         return datetime.fromisoformat(fact) if isinstance(fact, str) else None
     except ValueError:

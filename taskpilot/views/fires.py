@@ -1,4 +1,4 @@
-"""What became of a job's fires: rows of their own and gaps of many, in one list."""
+"""Lists the fires of a job: single ones, and gaps of many with one outcome."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,13 +7,13 @@ from typing import Any
 from taskpilot.deployment import Deployment
 from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import FireOutcome
+from taskpilot.messages.shapes import iso, reason_json
 from taskpilot.store.fires import fires_page, gaps_page
-from taskpilot.views.shapes import iso, reason_json
 
 
 @dataclass(frozen=True, slots=True)
 class FireLine:
-    """One fire, or many in a row that ended alike."""
+    """One fire, or several in a row with the same outcome and reason."""
 
     job: str
     first: datetime
@@ -26,7 +26,7 @@ class FireLine:
 
 
 def list_fires(deployment: Deployment, job: str, *, before: datetime | None = None, limit: int = 50) -> list[FireLine]:
-    """The job's fires and gaps whose last fire is before an instant, the latest first."""
+    """The job's fires and gaps whose last fire is before an instant, latest first."""
     with deployment.store.read() as connection:
         rows = fires_page(connection, job=job, outcome=None, before=before, limit=limit)
         gaps = gaps_page(connection, job, before=before, limit=limit)
@@ -35,12 +35,12 @@ def list_fires(deployment: Deployment, job: str, *, before: datetime | None = No
         for fire in rows
     ]
     lines += [FireLine(gap.job, gap.first, gap.last, gap.count, gap.outcome, None, gap.reason, gap.recorded_at) for gap in gaps]
-    # No two of them end at one instant: the last fire of a gap has no row of its own.
+    # The last fire of a gap has no row of its own, so no two lines end at the same instant.
     return sorted(lines, key=lambda line: line.last, reverse=True)[:limit]
 
 
 def fire_json(line: FireLine) -> dict[str, Any]:
-    """A fire, or a gap, as a JSON value: `count` fires from `first` to `scheduled_for`, both included."""
+    """A fire or a gap as a JSON value: `count` fires from `first` to `scheduled_for`, both included."""
     return {
         "job": line.job,
         "scheduled_for": iso(line.last),

@@ -1,4 +1,4 @@
-"""Five figures on how well the jobs do: each with its unit, its verdict and its window."""
+"""The five golden signals of the jobs, each with its unit, verdict and time window."""
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ DAYS_MAX: Final = 3_650
 
 
 class Verdict(StrEnum):
-    """The verdict on a figure."""
+    """How good a signal is."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -24,22 +24,22 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One figure."""
+    """One signal."""
 
     value: float | None
-    """None where there is nothing to compute it from."""
+    """None without data."""
     unit: str
     """percent, seconds or usd."""
     verdict: Verdict
     window: str
     """Like `30d`."""
     detail: str
-    """The numbers behind it, as a sentence."""
+    """The numbers that it is computed from, as a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenSignals:
-    """All five."""
+    """All five signals."""
 
     success_rate: Signal
     p95_duration: Signal
@@ -49,12 +49,12 @@ class GoldenSignals:
 
 
 def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
-    """The figures over the runs that ended in the last `days`, cancelled ones left out; a store is read where there is one, never made.
+    """The signals over the runs that ended in the last `days`, without cancelled ones. Creates no store.
 
-    Success: healthy from 95 %, degraded from 90 %. Duration: by what 95 of 100 runs used of their own deadlines, healthy below 80 %,
-    degraded below all of it. Cost: by what went into runs that did not succeed, healthy up to 10 %, degraded up to 25 %. Violations
-    are tool calls that policy denied: healthy up to 1 %, degraded up to 5 %. Correctness: as success,
-    over the results that people rated in the window; of each run, the newest rating.
+    Success rate: healthy from 95 %, degraded from 90 %. Duration: the share of its deadline that the 95th percentile run used, healthy
+    below 80 %, degraded below 100 %. Cost: the share spent on runs that did not succeed, healthy up to 10 %, degraded up to 25 %.
+    Violations: the share of tool calls that policy denied, healthy up to 1 %, degraded up to 5 %. Correctness: as the success rate, over
+    the results that people rated in the window, with the newest rating of each run.
     Raises UsageError, StoreError or StoreBusy.
     """
     if not 1 <= days <= DAYS_MAX:
@@ -81,7 +81,7 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
 
 
 def golden_json(signals: GoldenSignals) -> dict[str, Any]:
-    """As the contract has it: by name `value`, `unit`, `verdict`, `window`, and the sentence behind them as `detail`."""
+    """By name: `value`, `unit`, `verdict`, `window` and `detail`."""
     return {name: {**signal, "verdict": signal["verdict"].value} for name, signal in asdict(signals).items()}
 
 
@@ -96,7 +96,7 @@ def _p95_duration(found: health_queries.Slowest | None, window: str) -> Signal:
     if found is None:
         return Signal(None, "seconds", Verdict.NO_DATA, window, "no run ended")
     used = 100 * found.deadline_share
-    detail = f"95 of 100 runs used at most {used:.0f} % of their deadline"
+    detail = f"95 % of the runs used at most {used:.0f} % of their deadline"
     return Signal(found.active_micros / 1_000_000, "seconds", _below(used, 80, 100), window, detail)
 
 
@@ -106,10 +106,10 @@ def _cost_per_success(found: health_queries.Costs, window: str) -> Signal:
     if found.unpriced_calls:
         return Signal(None, "usd", Verdict.NO_DATA, window, f"unknown: {found.unpriced_calls:,} calls had no price")
     wasted = 100 * found.wasted_nano / found.nano if found.nano else 0.0
-    detail = f"{wasted:.0f} % of {nano_to_usd(found.nano):.4f} USD went into runs that did not succeed"
+    detail = f"{wasted:.0f} % of {nano_to_usd(found.nano):.4f} USD was spent on runs that did not succeed"
     if not found.successes:
         verdict = Verdict.UNHEALTHY if found.nano else Verdict.NO_DATA
-        return Signal(None, "usd", verdict, window, detail if found.nano else "no run succeeded, and no run cost anything")
+        return Signal(None, "usd", verdict, window, detail if found.nano else "no run succeeded, and none cost anything")
     value = float(nano_to_usd(found.nano) / found.successes)
     return Signal(value, "usd", _at_most(wasted, 10, 25), window, detail)
 
@@ -123,7 +123,7 @@ def _violation_rate(share: health_queries.Share, window: str) -> Signal:
 
 def _correctness(share: health_queries.Share, window: str) -> Signal:
     if not share.whole:
-        return Signal(None, "percent", Verdict.NO_DATA, window, "no result was rated: `taskpilot runs feedback RUN` does")
+        return Signal(None, "percent", Verdict.NO_DATA, window, "no result was rated yet; `taskpilot runs feedback RUN` rates one")
     percent = 100 * share.part / share.whole
     return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{share.part:,} of {share.whole:,} rated results were correct")
 

@@ -1,4 +1,4 @@
-"""The health of the deployment, read from its store: the same answer for the page, the API and the command."""
+"""Health, read from the store: the same answer for the page, the API and the command."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +13,7 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import utc_iso
 from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
+from taskpilot.messages.shapes import iso
 from taskpilot.process.owner import is_gone
 from taskpilot.store import fires, health_queries, runs, schedules
 from taskpilot.store.creation import is_missing
@@ -20,32 +21,31 @@ from taskpilot.store.database import Transaction
 from taskpilot.store.schedulers import newest_schedulers
 from taskpilot.views.checks import Check, Status, check_collector, check_gateway, check_model
 from taskpilot.views.overdue import Overdue, soonest_fire, unmet_fires, without_success
-from taskpilot.views.shapes import iso
 
 _NAMED: Final = 5
-"""So many jobs or files are named; the others are counted."""
-_NEWS: Final = timedelta(days=1)
+"""At most so many jobs or files are named; the others are counted."""
+_MISSED_SINCE: Final = timedelta(days=1)
 
 
-class SchedulerWord(StrEnum):
+class SchedulerStatus(StrEnum):
     """The state of the scheduler."""
 
     ABSENT = "absent"
-    """None ever was, or the last one was stopped: cron or people start the runs."""
+    """No scheduler ever ran, or the last one was stopped: cron or people start the runs."""
     STARTING = "starting"
     RUNNING = "running"
     DRAINING = "draining"
     DEAD = "dead"
-    """It should be running and is not."""
+    """It was not stopped, but it is not active any more."""
     UNKNOWN = "unknown"
     """The store cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerHealth:
-    """The scheduler and its work; None is unknown."""
+    """The scheduler and its work; None means unknown."""
 
-    state: SchedulerWord = SchedulerWord.UNKNOWN
+    state: SchedulerStatus = SchedulerStatus.UNKNOWN
     jobs: int | None = None
     paused: int | None = None
     running: int | None = None
@@ -58,7 +58,7 @@ class SchedulerHealth:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a person should know, and what helps."""
+    """A problem, and what helps."""
 
     status: Status
     text: str
@@ -73,14 +73,14 @@ class Health:
     scheduler: SchedulerHealth
     checks: Mapping[str, Check]
     broken: tuple[str, ...] = ()
-    """The job files that cannot be loaded, a line each."""
+    """A line for each job file that cannot be loaded."""
     findings: tuple[Finding, ...] = ()
     """Why the status is not pass."""
 
 
 @dataclass(slots=True)
-class _Look:
-    """What is found while one looks."""
+class _Examination:
+    """The inputs of the checks, and the findings so far."""
 
     deployment: Deployment
     now: datetime
@@ -88,51 +88,52 @@ class _Look:
     broken: tuple[str, ...]
     findings: list[Finding] = field(default_factory=list)
 
-    def find(self, status: Status, text: str) -> None:
+    def add(self, status: Status, text: str) -> None:
         self.findings.append(Finding(status, text))
 
 
 def health(deployment: Deployment) -> Health:
-    """The health of everything; asks no network and makes no store. Errors of the store are part of the answer."""
-    look = _Look(deployment, deployment.now(), *_definitions(deployment))
+    """The health of the deployment. Contacts no server and creates no store; errors of the store are part of the answer."""
+    found = _Examination(deployment, deployment.now(), *_definitions(deployment))
     scheduler: SchedulerHealth | None = None
-    unknown = Check(Status.UNKNOWN, "unknown: the store cannot be read")
+    unknown = Check(Status.UNKNOWN, "the database cannot be read")
     checks = {"store": unknown, "gateway": unknown, "collector": unknown, "model": unknown}
     try:
         missing = is_missing(deployment.settings.state_dir)
         if missing and deployment.store_is_open:
-            # SQLite would go on with the deleted file, and nobody would see what it records.
-            checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} is gone: put it back, or restore it from a backup")
+            # SQLite would continue to write to the deleted file.
+            checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} was deleted: restore it from a backup")
         elif missing:
-            text = f"there is no store at {deployment.settings.state_dir} yet: no job has run"
+            text = f"there is no database in {deployment.settings.state_dir} yet: no job has run"
             checks["store"] = Check(Status.UNKNOWN, text)
-            look.find(Status.WARN, text)
+            found.add(Status.WARN, text)
         else:
             with deployment.store.read() as connection:
-                scheduler = _read(connection, look)
+                scheduler = _read(connection, found)
                 checks = {
                     "store": Check(Status.PASS, f"{deployment.store.path}, deployment {deployment.store.deployment}"),
-                    "gateway": check_gateway(connection, deployment.settings, look.now),
+                    "gateway": check_gateway(connection, deployment.settings, found.now),
                     "collector": check_collector(connection, deployment.settings),
-                    "model": check_model(connection, look.now),
+                    "model": check_model(connection, found.now),
                 }
     except TaskPilotError as error:
         checks["store"] = Check(Status.FAIL, error.one_line)
     if scheduler is None:
-        scheduler = SchedulerHealth(jobs=len(look.specs), next_fire=soonest_fire(look.specs.values(), look.now))
-    if look.broken:
-        for line in look.broken[:_NAMED]:
-            look.find(Status.WARN, f"cannot be loaded: {line}")
-        if len(look.broken) > _NAMED:
-            look.find(Status.WARN, f"{_number(len(look.broken) - _NAMED, 'more job file')}: `taskpilot jobs validate` names them")
-    found = [*look.findings, *(Finding(one.status, f"{name}: {one.detail}") for name, one in checks.items() if one.status in _BAD)]
-    worst = Status.FAIL if any(one.status is Status.FAIL for one in found) else Status.WARN if found else Status.PASS
-    ordered = sorted(found, key=lambda one: one.status is not Status.FAIL)
-    return Health(worst, version(), scheduler, checks, look.broken, tuple(ordered))
+        scheduler = SchedulerHealth(jobs=len(found.specs), next_fire=soonest_fire(found.specs.values(), found.now))
+    for line in found.broken[:_NAMED]:
+        found.add(Status.WARN, f"cannot be loaded: {line}")
+    if len(found.broken) > _NAMED:
+        found.add(Status.WARN, f"{_number(len(found.broken) - _NAMED, 'more job file')}: `taskpilot jobs validate` lists them")
+    for name, one in checks.items():
+        if one.status in (Status.WARN, Status.FAIL):
+            found.add(one.status, f"{name}: {one.detail}")
+    findings = sorted(found.findings, key=lambda one: one.status is not Status.FAIL)
+    worst = findings[0].status if findings else Status.PASS
+    return Health(worst, version(), scheduler, checks, found.broken, tuple(findings))
 
 
 def health_json(health: Health) -> dict[str, Any]:
-    """In the contract's shape, with the broken job files and the findings beside it."""
+    """Health as a JSON value."""
     scheduler = health.scheduler
     return {
         "status": health.status.value,
@@ -149,9 +150,6 @@ def health_json(health: Health) -> dict[str, Any]:
     }
 
 
-_BAD: Final = (Status.WARN, Status.FAIL)
-
-
 def _definitions(deployment: Deployment) -> tuple[dict[str, JobSpec], tuple[str, ...]]:
     try:
         catalog = deployment.catalog
@@ -160,28 +158,29 @@ def _definitions(deployment: Deployment) -> tuple[dict[str, JobSpec], tuple[str,
     return dict(catalog.jobs), tuple(map(str, catalog.broken))
 
 
-def _read(connection: Transaction, look: _Look) -> SchedulerHealth:
-    now, specs = look.now, look.specs
-    row, state = _scheduler(connection, look)
-    awake = state in (SchedulerWord.STARTING, SchedulerWord.RUNNING)
+def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
+    now, specs = found.now, found.specs
+    row, state = _scheduler(connection, found)
+    awake = state in (SchedulerStatus.STARTING, SchedulerStatus.RUNNING)
     if row is not None and awake:
-        look.broken = row.broken
+        found.broken = row.broken
     paused = schedules.pauses_in_force(connection)
     active = [spec for spec in specs.values() if spec.name not in paused]
     known = schedules.schedules_in_force(connection)
-    going = runs.all_active_runs(connection)
-    held = [row for row in going if holds_lease(row, is_gone, now)]
+    open_runs = runs.all_active_runs(connection)
+    held = [row for row in open_runs if holds_lease(row, is_gone, now)]
     if not awake:
         unmet = unmet_fires(active, known, fires.fires_after_cursors(connection, known), now)
-        _tell(look, "did not start", [(one.job, f"{one.job} did not start at {iso_seconds(one.since)}") for one in unmet])
-        lost = sum(row.lease_token is not None for row in going) - len(held)
+        _add_lines(found, "did not start", [(one.job, f"{one.job} did not start at {iso_seconds(one.since)}") for one in unmet])
+        lost = sum(row.lease_token is not None for row in open_runs) - len(held)
         if lost:
-            look.find(Status.WARN, f"{_number(lost, 'run')} lost the process; `taskpilot run housekeeping` records that")
-    missed = health_queries.missed_since(connection, now - _NEWS)
-    tales = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {iso_seconds(one.last)}") for one in missed]
-    _tell(look, "missed a fire", tales)
+            whose = "its" if lost == 1 else "their"
+            found.add(Status.WARN, f"{_number(lost, 'run')} lost {whose} process; `taskpilot run housekeeping` records that")
+    missed = health_queries.missed_since(connection, now - _MISSED_SINCE)
+    lines = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {iso_seconds(one.last)}") for one in missed]
+    _add_lines(found, "missed a fire", lines)
     late = without_success(active, known, health_queries.last_successes(connection), now)
-    _tell(look, "no success for too long", [(one.job, _no_success(one)) for one in late])
+    _add_lines(found, "no success for too long", [(one.job, _no_success(one)) for one in late])
     return SchedulerHealth(
         state=state,
         jobs=row.jobs if row is not None and awake else len(specs),
@@ -194,33 +193,33 @@ def _read(connection: Transaction, look: _Look) -> SchedulerHealth:
     )
 
 
-def _scheduler(connection: Transaction, look: _Look) -> tuple[SchedulerRow | None, SchedulerWord]:
-    """The scheduler that counts: one that runs before all others, else the one that ticked last."""
+def _scheduler(connection: Transaction, found: _Examination) -> tuple[SchedulerRow | None, SchedulerStatus]:
+    """The scheduler to report: a running one if there is any, else the one that was active last."""
     rows = newest_schedulers(connection)
-    fresh = [row for row in rows if row.last_tick_at > look.now - AWAKE and row.state is not SchedulerState.STOPPED]
+    fresh = [row for row in rows if row.last_tick_at > found.now - AWAKE and row.state is not SchedulerState.STOPPED]
     row = next((row for row in fresh if row.state is not SchedulerState.DRAINING), None) or next(iter([*fresh, *rows]), None)
     if row is None or row.state is SchedulerState.STOPPED:
-        return row, SchedulerWord.ABSENT
-    if row.last_tick_at <= look.now - AWAKE:
+        return row, SchedulerStatus.ABSENT
+    if row.last_tick_at <= found.now - AWAKE:
         where = f"pid {row.owner.pid} on {row.owner.host}"
-        why = "its process is gone: start `taskpilot serve`" if is_gone(row.owner) else "its process hangs, or is suspended"
-        look.find(Status.FAIL, f"the scheduler ({where}) was last active at {iso_seconds(row.last_tick_at)}; {why}")
-        return row, SchedulerWord.DEAD
+        why = "its process is gone; start `taskpilot serve`" if is_gone(row.owner) else "its process hangs, or is suspended"
+        found.add(Status.FAIL, f"the scheduler ({where}) was last active at {iso_seconds(row.last_tick_at)}; {why}")
+        return row, SchedulerStatus.DEAD
     if row.error is not None:
-        look.find(Status.WARN, f"the scheduler's last pass failed: {row.error}")
+        found.add(Status.WARN, f"the scheduler's last pass failed: {row.error}")
     if row.lag > WAKE_UP:
-        look.find(Status.WARN, f"the scheduler woke up {row.lag.total_seconds():.0f} s late")
+        found.add(Status.WARN, f"the scheduler woke up {row.lag.total_seconds():.0f} s late")
     if row.state is SchedulerState.DRAINING:
-        look.find(Status.WARN, "the scheduler is stopping and starts no new run")
-    return row, SchedulerWord(row.state.value)
+        found.add(Status.WARN, "the scheduler is stopping and starts no new run")
+    return row, SchedulerStatus(row.state.value)
 
 
-def _tell(look: _Look, what: str, tales: list[tuple[str, str]]) -> None:
-    """A line for each job, as far as one reads them; the others are counted."""
-    for job, tale in tales[:_NAMED]:
-        look.find(Status.WARN, f"{tale}; see `taskpilot why {job}`")
-    if len(tales) > _NAMED:
-        look.find(Status.WARN, f"{_number(len(tales) - _NAMED, 'more job')}: {what}")
+def _add_lines(found: _Examination, what: str, lines: list[tuple[str, str]]) -> None:
+    """Adds a finding for each of the first jobs; the others are counted."""
+    for job, line in lines[:_NAMED]:
+        found.add(Status.WARN, f"{line}; see `taskpilot why {job}`")
+    if len(lines) > _NAMED:
+        found.add(Status.WARN, f"{_number(len(lines) - _NAMED, 'more job')}: {what}")
 
 
 def _no_success(late: Overdue) -> str:

@@ -1,4 +1,4 @@
-"""What the configuration says of a job, for its metrics."""
+"""The facts of a job's definition that its metrics need."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -13,11 +13,11 @@ from taskpilot.tools.decorator import BUILT_IN
 
 WORKFLOW_AGENTS: Final = ("planner", "reviewer", "executor")
 _LOOK_AHEAD: Final = 20
-"""Fires over which the widest gap is looked for: more than any week of a weekday schedule has."""
+"""Number of coming fires in which the widest gap is searched: more than a weekday schedule has in a week."""
 
 
 def facts_of(deployment: Deployment, spec: JobSpec, *, model: str | None = None) -> JobFacts:
-    """The known label values and limits of a job; `model` where a run has another one than its job."""
+    """The label values and limits of a job; `model` replaces the job's own."""
     now = deployment.now()
     return JobFacts(
         name=spec.name,
@@ -31,23 +31,23 @@ def facts_of(deployment: Deployment, spec: JobSpec, *, model: str | None = None)
 
 
 def describe(deployment: Deployment, job: str, *, model: str | None = None) -> JobFacts:
-    """The facts of a job by name; only its name where its file, or the whole folder, is broken or gone."""
+    """The facts of a job by name; only the name where its file or the folder is broken or missing."""
     try:
         spec = deployment.catalog.jobs.get(job)
     except ConfigurationError:
-        # What happened is recorded by now, and only to be told of.
+        # The run is recorded; its metrics are pushed all the same.
         spec = None
     return JobFacts(name=job, configured=False) if spec is None else facts_of(deployment, spec, model=model)
 
 
 def max_success_gap(spec: JobSpec, now: datetime) -> int | None:
-    """The widest gap between two coming fires, and the time that a run may take, in microseconds; None without a schedule."""
+    """The widest gap between two coming fires plus the deadline, in microseconds; None without a schedule."""
     gap = None if spec.schedule is None else widest_gap(spec.schedule, now)
     return None if gap is None else (gap + spec.deadline) // timedelta(microseconds=1)
 
 
 def widest_gap(schedule: Schedule, now: datetime) -> timedelta | None:
-    """The widest gap between two coming fires; None where fewer than two follow."""
+    """The widest gap between two coming fires; None where there are fewer than two."""
     fires: list[datetime] = []
     moment: datetime | None = now
     while len(fires) < _LOOK_AHEAD and moment is not None:

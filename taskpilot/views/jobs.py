@@ -1,4 +1,4 @@
-"""What is defined, when it is due, and whether it could run."""
+"""The defined jobs: when they run next, how they ran last, and whether they are valid."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -15,17 +15,17 @@ from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.catalog import BrokenFile
 from taskpilot.jobs.parameters import ParameterInfo, check_parameters, describe_parameters
+from taskpilot.messages.shapes import iso
 from taskpilot.schedules.clock_changes import ClockWarning, clock_warnings
 from taskpilot.store.connections import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
 from taskpilot.store.schedules import pauses_in_force
-from taskpilot.views.shapes import iso
 
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
-    """One job, when it is due next and what its newest run is."""
+    """A job with its next fire, its newest run and its pause."""
 
     spec: JobSpec
     next_fire: datetime | None
@@ -35,34 +35,34 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True)
 class JobWarning:
-    """A night of the next 400 days on which a job does not run as on others, because the clock is set."""
+    """A change of daylight saving time within 400 days that skips or repeats fires of a job."""
 
     job: str
     night: ClockWarning
 
     def __str__(self) -> str:
-        """One line for people."""
+        """One line of text."""
         return f"{self.job}: {self.night.sentence}"
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What was found in the jobs folder and the policies."""
+    """The result of checking the job files and the policy."""
 
     jobs: tuple[str, ...]
     broken: tuple[BrokenFile, ...]
     policy_error: str | None
     warnings: tuple[JobWarning, ...] = ()
-    """They forbid nothing: no run, and no exit code."""
+    """They prevent no run and change no exit code."""
 
     @property
     def ok(self) -> bool:
-        """True where everything that was asked for could run."""
+        """Whether every checked job can run."""
         return not self.broken and self.policy_error is None
 
 
 def list_jobs(deployment: Deployment, *, after: str = "", limit: int | None = None) -> list[JobLine]:
-    """Every job that could be loaded, or a page of them, by name. The store is read where there is one, never made."""
+    """Every job that can be loaded, or a page of them, by name. Creates no store."""
     specs = list(islice((spec for spec in deployment.catalog.jobs.values() if spec.name > after), limit))
     newest, paused = _recorded(deployment, [spec.name for spec in specs])
     return [_line(deployment, spec, newest, paused) for spec in specs]
@@ -83,26 +83,26 @@ def next_fires(deployment: Deployment, name: str | None, count: int) -> list[tup
 
 
 def job_warnings(deployment: Deployment, name: str | None = None) -> list[JobWarning]:
-    """What clocks do to the fires of one job, or of all: job by job, each job's by time. Raises UsageError or ConfigurationError."""
+    """The warnings of one job or of all, by job and time. Raises UsageError or ConfigurationError."""
     return _warnings(deployment, _chosen(deployment, name))
 
 
 def validate_jobs(deployment: Deployment, name: str | None = None) -> Validation:
-    """Loads every job file, or looks at one job, and compiles the policies. Raises UsageError for an unknown job."""
+    """Loads every job file, or that of one job, and compiles the policy. Raises UsageError for an unknown job."""
     catalog = deployment.catalog
     specs, broken = list(catalog.jobs.values()), list(catalog.broken)
     if name is not None:
         broken = [file for file in broken if name in file.names]
         specs = [] if broken else [catalog.get(name)]
-    unfit = {spec.name: file for spec in specs if (file := _unfit(spec)) is not None}
-    fit = [spec for spec in specs if spec.name not in unfit]
-    broken += unfit.values()
+    invalid = {spec.name: file for spec in specs if (file := _invalid(spec)) is not None}
+    valid = [spec for spec in specs if spec.name not in invalid]
+    broken += invalid.values()
     policy_error = None
     try:
         compile_policy(deployment.settings)
     except ConfigurationError as error:
         policy_error = error.one_line
-    return Validation(tuple(spec.name for spec in fit), tuple(broken), policy_error, tuple(_warnings(deployment, fit)))
+    return Validation(tuple(spec.name for spec in valid), tuple(broken), policy_error, tuple(_warnings(deployment, valid)))
 
 
 def line_json(line: JobLine) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def line_json(line: JobLine) -> dict[str, Any]:
 
 
 def warning_json(warning: JobWarning) -> dict[str, Any]:
-    """A warning as a JSON value; `clock_set_at` is the instant at which times are skipped or begin to repeat."""
+    """A warning as a JSON value; `clock_set_at` is the instant of the change."""
     change = warning.night.change
     return {
         "job": warning.job,
@@ -151,7 +151,7 @@ def pause_json(pause: Pause) -> dict[str, Any]:
 
 
 def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
-    """A job's parameters as JSON values; a default as Python writes it."""
+    """A job's parameters as JSON values; defaults as Python literals."""
     return [
         {"name": one.name, "type": type_words(one), "required": one.required, "default": one.default_text}
         for one in describe_parameters(spec)
@@ -159,7 +159,7 @@ def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
 
 
 def type_words(parameter: ParameterInfo) -> str:
-    """What may stand behind `-p NAME=`."""
+    """What `-p NAME=` takes."""
     return "file, or - for stdin" if parameter.input else parameter.type_text
 
 
@@ -172,8 +172,8 @@ def _warnings(deployment: Deployment, specs: list[JobSpec]) -> list[JobWarning]:
     return [JobWarning(spec.name, night) for spec in specs for night in clock_warnings(spec.schedule, now)]
 
 
-def _unfit(spec: JobSpec) -> BrokenFile | None:
-    """What is wrong with the types and defaults of a job's parameters, which a run would find out before its claim."""
+def _invalid(spec: JobSpec) -> BrokenFile | None:
+    """The error in the types or defaults of a job's parameters; None without one."""
     try:
         check_parameters(spec)
     except ConfigurationError as error:
@@ -196,7 +196,7 @@ def _line(deployment: Deployment, spec: JobSpec, newest: Mapping[str, Run], paus
 
 
 def _recorded(deployment: Deployment, names: list[str]) -> tuple[dict[str, Run], dict[str, Pause]]:
-    """The newest run of each job, and the pauses in force."""
+    """The newest run of each job, and the current pauses."""
     if not (deployment.settings.state_dir / FILE).exists():
         return {}, {}
     with deployment.store.read() as connection:

@@ -1,4 +1,4 @@
-"""What should have happened by now and did not: fires that nobody met, and jobs without a success for too long."""
+"""Finds overdue jobs: fires that did not start, and jobs without a success for too long."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from taskpilot.views.job_facts import widest_gap
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A job, and since when it waits: the fire that nobody met, or its last success."""
+    """A job and the instant since which it is overdue: the fire that did not start, or the last success."""
 
     job: str
     since: datetime | None
 
 
 def soonest_fire(specs: Iterable[JobSpec], now: datetime) -> datetime | None:
-    """The next fire of all of them."""
+    """The earliest next fire of the jobs."""
     fires = (_next_fire(spec.schedule, now) for spec in specs if spec.schedule is not None)
     return min((fire for fire in fires if fire is not None), default=None)
 
@@ -30,7 +30,7 @@ def soonest_fire(specs: Iterable[JobSpec], now: datetime) -> datetime | None:
 def unmet_fires(
     specs: Iterable[JobSpec], known: Mapping[str, ScheduleInForce], claimed: Mapping[str, frozenset[int]], now: datetime
 ) -> list[Overdue]:
-    """The first fire of each job that has no outcome although its catch-up window has passed: nobody can claim it any more."""
+    """The first fire of each job that has no outcome and can no longer start, since its catch-up window has passed."""
     found = []
     for spec in specs:
         force = known.get(spec.name)
@@ -49,9 +49,9 @@ def unmet_fires(
 def without_success(
     specs: Iterable[JobSpec], known: Mapping[str, ScheduleInForce], successes: Mapping[str, datetime], now: datetime
 ) -> list[Overdue]:
-    """The jobs whose last success is older than the gap that they are allowed; `since` None where there never was one.
+    """The jobs whose last success is older than their widest gap plus the deadline; `since` is None if there never was one.
 
-    A job is given its deadline after the first fire that follows its last success, so that a quiet night is no alarm.
+    A job counts only if the first fire after its last success, plus its deadline, has passed: a night without fires is no alarm.
     """
     found = []
     for spec in specs:
@@ -69,18 +69,18 @@ def without_success(
 
 
 def _next_fire(schedule: Schedule, now: datetime) -> datetime | None:
-    # A crontab's fires are whole minutes, so that one answer holds for a minute.
+    # Fires of a crontab are whole minutes: one cached answer serves a minute.
     return _first_after(schedule, now.replace(second=0, microsecond=0)) if isinstance(schedule, Cron) else schedule.next_after(now)
 
 
 def _hour(now: datetime) -> datetime:
-    """Gaps and windows are asked for once an hour: where everything is overdue, they would be most of the cost."""
+    """Gaps and windows are cached for an hour: with many overdue jobs they were most of the cost."""
     return now.replace(minute=0, second=0, microsecond=0)
 
 
 @lru_cache(maxsize=16_384)
 def _first_after(schedule: Schedule, moment: datetime) -> datetime | None:
-    """The same question is asked at each look at health, and for thousands of jobs."""
+    """Cached: each health check asks this for thousands of jobs."""
     return schedule.next_after(moment)
 
 

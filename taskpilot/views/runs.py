@@ -1,4 +1,4 @@
-"""What ran: lists of runs, one run with all that belongs to it, what it wrote, and its summary."""
+"""Reads runs: lists, one run with its details, its log and output, and its summary."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from taskpilot.domain.ids import parse_id
 from taskpilot.domain.runs import Attempt, Feedback, Run, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.messages import shapes
 from taskpilot.store import listings, runs, tasks
 from taskpilot.store.database import Store
 from taskpilot.store.listings import Page
 from taskpilot.telemetry.logs import RUN_FILE
-from taskpilot.views import shapes
 
 
 def summarize(store: Store, run_id: str) -> RunSummary:
-    """What the record says of a run. Raises NotFound."""
+    """The summary of a run. Raises NotFound."""
     with store.read() as connection:
         run = runs.get_run(connection, run_id)
         counts = tasks.task_counts(connection, run_id)
@@ -45,20 +45,20 @@ class RunDetail:
     attempts: tuple[Attempt, ...]
     tasks: tuple[Task, ...]
     steps: dict[tuple[str, str], int]
-    """How many steps there are of each kind and state."""
+    """The number of steps by kind and status."""
     pending: tuple[Decision, ...]
-    """Calls that wait for a person's yes or no."""
+    """Tool calls that wait for approval."""
     uncertain: tuple[Step, ...]
-    """Calls of which a person has to say whether they happened."""
+    """Tool calls of which a person has to say whether they happened."""
     feedback: Feedback | None
-    """What a person said of its result."""
+    """A person's rating of its result."""
     folder: Path
-    """Where its logs and artifacts are."""
+    """The folder of its logs and artifacts."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of a run's log; all of it untrusted."""
+    """One line of a run's log; untrusted."""
 
     time: str
     level: str
@@ -66,13 +66,13 @@ class LogLine:
 
 
 def list_runs(deployment: Deployment, page: Page, *, job: str | None = None, status: str | None = None) -> list[Run]:
-    """A page of runs, the newest first."""
+    """A page of runs, newest first."""
     with deployment.store.read() as connection:
         return listings.runs_page(connection, checked_page(page, "run"), job=job, status=status)
 
 
 def show_run(deployment: Deployment, run_id: str) -> RunDetail:
-    """One run with its attempts, its tasks and what it waits for. Raises UsageError or NotFound."""
+    """One run with its attempts, tasks and open questions. Raises UsageError or NotFound."""
     run_id = parse_id(run_id)
     with deployment.store.read() as connection:
         run = runs.get_run(connection, run_id)
@@ -91,7 +91,7 @@ def show_run(deployment: Deployment, run_id: str) -> RunDetail:
 
 
 def detail_json(detail: RunDetail) -> dict[str, Any]:
-    """The run with all that belongs to it, as a JSON value."""
+    """The run with its details as a JSON value."""
     return shapes.run_json(detail.run) | {
         "attempt_list": [shapes.attempt_json(attempt) for attempt in detail.attempts],
         "tasks": [shapes.task_json(task) for task in detail.tasks],
@@ -103,16 +103,16 @@ def detail_json(detail: RunDetail) -> dict[str, Any]:
 
 
 def run_log(deployment: Deployment, run_id: str) -> Iterator[LogLine]:
-    """The run's log, line by line; nothing where it wrote none. Raises UsageError or NotFound."""
+    """The lines of the run's log; none if it wrote no log. Raises UsageError or NotFound."""
     with _opened(deployment, run_id, RUN_FILE) as stream:
         for raw in stream or ():
             yield _log_line(raw)
 
 
 def run_output(deployment: Deployment, run_id: str) -> Iterator[str]:
-    """What the job's process printed, line by line, secrets masked; bytes that are no UTF-8 are escaped. Raises UsageError or NotFound.
+    """The lines that the job's process printed, with secrets masked and bytes that are not UTF-8 escaped.
 
-    The file has them as they were printed: nobody stands between a process and its descriptor.
+    The file itself is not masked: the process writes to it directly. Raises UsageError or NotFound.
     """
     masked = deployment.redactor.masked
     with _opened(deployment, run_id, OUTPUT_LOG) as stream:
@@ -121,7 +121,7 @@ def run_output(deployment: Deployment, run_id: str) -> Iterator[str]:
 
 
 def has_output(folder: Path) -> bool:
-    """Whether the process of the run whose folder this is printed anything."""
+    """Whether the process of the run with this folder printed anything."""
     try:
         return (folder / OUTPUT_LOG).lstat().st_size > 0
     except OSError:
@@ -129,7 +129,7 @@ def has_output(folder: Path) -> bool:
 
 
 def no_run(run_id: str) -> NotFound:
-    """The error for an id that no run has."""
+    """The error for an unknown run id."""
     return NotFound(f"there is no run {run_id}", hint="taskpilot runs list")
 
 
@@ -146,7 +146,7 @@ def _opened(deployment: Deployment, run_id: str, name: str) -> Iterator[BinaryIO
             raise no_run(run_id)
     path = deployment.run_dir(run_id) / name
     try:
-        # The job can write into this folder: a link that it left there is not followed.
+        # The job can write into this folder, so a link in it is not followed.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         yield None

@@ -1,4 +1,4 @@
-"""What planners proposed and what was decided: lists of tasks and decisions, and one of each."""
+"""Reads tasks and decisions: lists, and one of each."""
 
 import json
 from collections.abc import Iterable
@@ -11,11 +11,10 @@ from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.ids import parse_id
 from taskpilot.domain.tasks import Task
 from taskpilot.files import atomic_write
+from taskpilot.messages.shapes import task_json
 from taskpilot.store import listings, tasks
-from taskpilot.store import tasks as queries
 from taskpilot.store.listings import Page
 from taskpilot.views.runs import checked_page
-from taskpilot.views.shapes import task_json
 
 EXPORT: Final = ".tasks.json"
 
@@ -23,7 +22,7 @@ EXPORT: Final = ".tasks.json"
 def list_tasks(
     deployment: Deployment, page: Page, *, run_id: str | None = None, job: str | None = None, statuses: Iterable[str] = ()
 ) -> list[Task]:
-    """A page of tasks, the newest first."""
+    """A page of tasks, newest first."""
     run_id = None if run_id is None else parse_id(run_id)
     with deployment.store.read() as connection:
         return listings.tasks_page(connection, checked_page(page, "task"), run_id=run_id, job=job, statuses=statuses)
@@ -33,25 +32,25 @@ def show_task(deployment: Deployment, task_id: str) -> Task:
     """One task. Raises UsageError or NotFound."""
     task_id = parse_id(task_id, noun="task")
     with deployment.store.read() as connection:
-        task = queries.get_task(connection, task_id)
+        task = tasks.get_task(connection, task_id)
     if task is None:
         raise NotFound(f"there is no task {task_id}", hint="taskpilot tasks list")
     return task
 
 
 def export_tasks(deployment: Deployment, output: Path | None = None) -> tuple[Path, int]:
-    """Writes all tasks, the oldest first, as a JSON array into a file (0600) that is whole at any moment; gives path and number."""
+    """Writes all tasks, oldest first, as a JSON array to a file (0600), atomically. Returns the path and the number of tasks."""
     with deployment.store.read() as connection:
-        tasks = listings.every_task(connection)
+        every = listings.every_task(connection)
     target = output or deployment.settings.state_dir / EXPORT
-    text = json.dumps([task_json(task) for task in tasks], ensure_ascii=False, indent=2)
+    text = json.dumps([task_json(task) for task in every], ensure_ascii=False, indent=2)
     try:
         atomic_write(target, text.encode("utf-8", errors="backslashreplace") + b"\n", durable=True)
     except OSError as error:
         if output is None:
             raise
         raise UsageError(f"{target} cannot be written: {error.strerror}", hint="name another file with --output") from error
-    return target, len(tasks)
+    return target, len(every)
 
 
 def list_decisions(
@@ -63,7 +62,7 @@ def list_decisions(
     status: str | None = None,
     verdict: str | None = None,
 ) -> list[Decision]:
-    """A page of decisions, the newest first."""
+    """A page of decisions, newest first."""
     run_id = None if run_id is None else parse_id(run_id)
     with deployment.store.read() as connection:
         page = checked_page(page, "decision")

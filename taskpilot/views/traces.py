@@ -1,4 +1,4 @@
-"""Where a run spent its time, as a waterfall read from the record."""
+"""The timeline of a run, read from the store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,19 +17,19 @@ from taskpilot.views.runs import no_run
 
 @dataclass(frozen=True, slots=True)
 class TraceLine:
-    """One bar of the waterfall; its name is untrusted."""
+    """One span of the timeline; its name is untrusted."""
 
     depth: int
     name: str
     status: str
     started_at: datetime
     ended_at: datetime | None
-    """None while it goes on, and where nobody knows."""
+    """None while it is active, and where its end is unknown."""
     detail: str = ""
 
 
 def trace_of(deployment: Deployment, run_id: str) -> tuple[Run, list[TraceLine]]:
-    """The run and its spans in the order of their beginnings, each below what it is part of. Raises UsageError or NotFound."""
+    """The run and its spans, each below its parent, in the order of their start. Raises UsageError or NotFound."""
     run_id = parse_id(run_id)
     with deployment.store.read() as connection:
         run = runs.get_run(connection, run_id)
@@ -49,7 +49,7 @@ def trace_of(deployment: Deployment, run_id: str) -> tuple[Run, list[TraceLine]]
 
 @dataclass(slots=True)
 class _Span:
-    """A line on its way to its place below another one."""
+    """A span with the spans inside it."""
 
     line: TraceLine
     scope: str
@@ -57,15 +57,15 @@ class _Span:
 
     @property
     def workflow(self) -> str:
-        """The scope of the workflow that it belongs to; where it belongs to none, the scope that it stands in."""
+        """The scope of its workflow; outside of a workflow, its parent scope."""
         before, workflow, after = self.scope.partition("/workflow.")
         return f"{before}{workflow}{after.partition('/')[0]}" if workflow else self.scope.rpartition("/")[0]
 
 
 def _inside(attempt: Attempt, agents: list[AgentInvocation], made: list[Step], decided: list[Decision]) -> list[TraceLine]:
-    """What happened in an attempt: each agent with its steps below it, the agents of one workflow together, the earliest first.
+    """The spans of an attempt: each agent with its steps below it, the agents of one workflow together, earliest first.
 
-    A decision stands beside the call that it was made for; one for a call that was never made, beside the agents.
+    A decision has the parent of its tool call; if that call was never made, it is listed beside the agents.
     """
     outer = [
         _Span(TraceLine(1, one.agent, one.status, one.started_at, one.ended_at), one.scope)
@@ -92,7 +92,7 @@ def _inside(attempt: Attempt, agents: list[AgentInvocation], made: list[Step], d
 
 
 def _place(span: _Span, by_scope: dict[str, _Span], roots: list[_Span], path: str) -> None:
-    """Puts a span below the agent whose scope is the longest beginning of its path, or beside the agents."""
+    """Puts a span below the innermost agent whose scope contains it, or beside the agents."""
     while path:
         above = by_scope.get(path)
         if above is not None:
@@ -122,6 +122,6 @@ def _step_line(step: Step) -> TraceLine:
 
 
 def _decision_line(decision: Decision) -> TraceLine:
-    """What was decided; with the person's answer where one was asked."""
-    answer = "" if decision.verdict is not Verdict.REQUIRE_APPROVAL else f"{decision.status}"
+    """The verdict, with the person's answer if approval was needed."""
+    answer = decision.status.value if decision.verdict is Verdict.REQUIRE_APPROVAL else ""
     return TraceLine(0, f"policy {decision.tool}", decision.verdict, decision.decided_at, decision.decided_at, answer)

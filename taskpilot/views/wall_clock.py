@@ -1,4 +1,4 @@
-"""Times as people type them: the wall clock of a zone, with the nights on which it jumps."""
+"""Reads a time that a person typed, in local time of a zone, with its changes of daylight saving time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,16 +10,16 @@ from taskpilot.messages.times import read_as, zone_change
 from taskpilot.schedules.clock_changes import clock_changes
 
 _YEARS: Final = (1971, 9_000)
-"""The store knows no time before 1970, and a calendar ends."""
+"""The store has no time before 1970, and `datetime` ends in 9999."""
 _NEAR: Final = timedelta(hours=3)
-"""A fixed time of a schedule is moved by less than this when the clock is set."""
+"""A change of daylight saving time moves a fixed time by less than this."""
 
 
 def asked_moment(text: str, zone: str) -> tuple[datetime, str]:
-    """The instant that a person means, and a sentence on how the text was read where that is not plain.
+    """The instant of a typed time, and a sentence that says how a time without an offset was read.
 
-    A time without an offset is the wall clock of `zone`: one that comes twice is its first occurrence, one that the clock skips is the
-    first instant after it, as for a schedule. Raises UsageError.
+    A time without an offset is local time in `zone`. If the clock repeats it, the first one is meant; if the clock skips it, the first
+    instant after the gap, as for a schedule. Raises UsageError.
     """
     try:
         when = datetime.fromisoformat(text)
@@ -34,7 +34,7 @@ def asked_moment(text: str, zone: str) -> tuple[datetime, str]:
 
 
 def clock_change(moment: datetime, zone: str) -> str:
-    """What the zone's clock does in the hours around an instant; empty where it runs on."""
+    """The change of daylight saving time within three hours of an instant, as a sentence; empty without one."""
     change = next(iter(clock_changes(zone, moment - _NEAR, within=2 * _NEAR)), None)
     return "" if change is None else zone_change(change.at, change.before, change.after, zone)
 

@@ -1,4 +1,4 @@
-"""The one recorded reason that a fire did or did not happen."""
+"""Finds why a job did or did not run at a time."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -7,20 +7,20 @@ from typing import Any
 from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import PUNCTUAL
 from taskpilot.domain.runs import FireOutcome
-from taskpilot.messages.moments import Moment, MomentRecord, NoOutcome, tell
+from taskpilot.messages.moments import Moment, MomentRecord, NoOutcome, explain
+from taskpilot.messages.shapes import iso, reason_json
 from taskpilot.schedules.schedule import catch_up_window
 from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Transaction
 from taskpilot.store.pruning import YOUNGEST
 from taskpilot.views.fire_record import JobRecord, names, read_job, read_moment, readable
-from taskpilot.views.shapes import iso, reason_json
 from taskpilot.views.wall_clock import asked_moment, clock_change
 
 
 def why(deployment: Deployment, job: str, *, at: str | None = None) -> Moment:
-    """What became of a job's fire at a moment, or of its latest one that was due; a store is read where there is one, never made.
+    """The outcome of a job's fire at a time, by default of the latest one that was due. Creates no store.
 
-    `at` is ISO text; without an offset, the wall clock of the job's zone. Raises UsageError, ConfigurationError, StoreError or StoreBusy.
+    `at` is ISO text; without an offset, it is local time in the job's zone. Raises UsageError, ConfigurationError, StoreError or StoreBusy.
     """
     if "store" not in vars(deployment) and is_missing(deployment.settings.state_dir):
         return _why(deployment, None, job, at)
@@ -30,13 +30,13 @@ def why(deployment: Deployment, job: str, *, at: str | None = None) -> Moment:
 
 def why_json(moment: Moment) -> dict[str, Any]:
     """The answer as a JSON value; times in UTC."""
-    told, found = tell(moment), moment.record
+    answer, found = explain(moment), moment.record
     gap, other = found.gap, found.other_fire
     is_fire = moment.outcome not in (NoOutcome.NO_FIRE, NoOutcome.NO_SCHEDULE)
     return {
         "job": moment.job,
         "outcome": moment.outcome.value,
-        "answer": told.sentence,
+        "answer": answer.sentence,
         "fire": iso(moment.at) if is_fire else None,
         "zone": moment.zone,
         **reason_json(found.reason),
@@ -46,8 +46,8 @@ def why_json(moment: Moment) -> dict[str, Any]:
         "gap": None if gap is None else {"from": iso(gap.first), "to": iso(gap.last), "count": gap.count},
         "before": iso(moment.before),
         "after": iso(moment.after),
-        "facts": dict(told.facts),
-        "next": told.next,
+        "facts": dict(answer.facts),
+        "next": answer.next,
     }
 
 
@@ -93,7 +93,7 @@ def _why(deployment: Deployment, connection: Transaction | None, job: str, at: s
 
 
 def _outcome(known: JobRecord, found: MomentRecord, moment: datetime, now: datetime) -> tuple[FireOutcome | NoOutcome, str]:
-    """What became of the moment, and the schedule that this is judged by where the store has no outcome."""
+    """The outcome of the moment; where the store has none, also the schedule in force at it."""
     if found.fire is not None:
         return found.fire.outcome, ""
     if found.gap is not None:
@@ -122,6 +122,6 @@ def _startable_until(known: JobRecord, moment: datetime, now: datetime) -> datet
 
 
 def _latest(known: JobRecord, now: datetime) -> datetime | None:
-    """The latest fire that was due: by the schedules, or by a row of the record."""
+    """The latest fire that was due, by the schedules or by a row of the store."""
     row = None if known.latest is None else known.latest.scheduled_for
     return max((fire for fire in (known.before(now), row) if fire is not None), default=None)

@@ -1,1 +1,1 @@
-"""HTTP of `taskpilot serve`: probes, health, metrics, the API and two pages; imported by nothing else, since it is heavy."""
+"""HTTP of `taskpilot serve`: probes, health, metrics, the API and two pages. Only `serve` imports it: FastAPI is slow to load."""

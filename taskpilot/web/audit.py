@@ -1,4 +1,4 @@
-"""One row in the record for each write that came over HTTP, the refused ones too."""
+"""Records each write request over HTTP, refused ones too."""
 
 import json
 import re
@@ -13,41 +13,41 @@ from taskpilot.store.schedulers import answer_audit, insert_audit
 from taskpilot.web.dependencies import Services
 
 ACTOR: Final = "api"
-ANONYMOUS: Final = "stranger"
-"""Who has no token, or a wrong one."""
-STRANGERS_A_MINUTE: Final = 60
-"""So many refusals of strangers are recorded a minute: the record is not theirs to fill."""
+ANONYMOUS: Final = "anonymous"
+"""The actor of a request without a valid token."""
+ANONYMOUS_A_MINUTE: Final = 60
+"""At most so many refused requests without a valid token are recorded a minute, so that they cannot fill the store."""
 
 _WRITE: Final = re.compile(r"/api/v1/(jobs|runs|tasks|decisions)/([^/]+)/([a-z]+)")
 
 
 class Audit:
-    """Writes those rows; may be used from any thread."""
+    """Writes the audit rows; may be used from any thread."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = Lock()
         self._minute = 0
-        self._strangers = 0
+        self._anonymous = 0
 
     def begin(self, method: str, path: str) -> str:
-        """Records a write before it is done and gives the row's id; what cannot be recorded is not done. Raises StoreError or StoreBusy."""
+        """Records a request before it is executed; returns the row's id. On StoreError or StoreBusy it must not be executed."""
         action, subject = _named(method, path)
         deployment = self._services.deployment
         with deployment.store.write() as connection:
             return insert_audit(connection, actor=ACTOR, action=action, subject=subject, now=self._services.now())
 
     def end(self, audit_id: str, status: int, body: bytes) -> None:
-        """Adds what it came to. It is done by now: a store that is busy leaves the row without an answer."""
+        """Adds the answer. The request has been executed: if the store is busy, the row stays without an answer."""
         with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
             answer_audit(connection, audit_id, f"{status} {_sentence(body)}".strip())
 
-    def refused(self, method: str, path: str, status: int, *, stranger: bool) -> None:
-        """Records a write that was refused at the door. Nothing was done: a store that is busy loses no more than this row."""
-        if stranger and not self._has_room():
+    def refused(self, method: str, path: str, status: int, *, anonymous: bool) -> None:
+        """Records a refused request; if the store is busy, the row is dropped."""
+        if anonymous and not self._has_room():
             return
         action, subject = _named(method, path)
-        actor = ANONYMOUS if stranger else ACTOR
+        actor = ANONYMOUS if anonymous else ACTOR
         with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
             insert_audit(connection, actor=actor, action=action, subject=subject, answer=str(status), now=self._services.now())
 
@@ -55,13 +55,13 @@ class Audit:
         with self._lock:
             minute = int(time.monotonic() // 60)
             if minute != self._minute:
-                self._minute, self._strangers = minute, 0
-            self._strangers += 1
-            return self._strangers <= STRANGERS_A_MINUTE
+                self._minute, self._anonymous = minute, 0
+            self._anonymous += 1
+            return self._anonymous <= ANONYMOUS_A_MINUTE
 
 
 def _named(method: str, path: str) -> tuple[str, str]:
-    """Like ("runs.cancel", the run's id); of a path that is no write of ours, its method and itself."""
+    """Action and subject, like ("runs.cancel", the run's id); for an unknown path, the method and the path."""
     found = _WRITE.fullmatch(path)
     return (f"{found[1]}.{found[3]}", one_line(found[2])) if found else (one_line(method, limit=20), one_line(path))
 

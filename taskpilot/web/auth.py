@@ -1,4 +1,4 @@
-"""Who may ask what, under which host name, before any route is looked for."""
+"""Checks the Host header, the token and the body of each request before it is routed."""
 
 import asyncio
 import hmac
@@ -19,9 +19,9 @@ from taskpilot.web.audit import Audit
 from taskpilot.web.errors import problem, problem_of
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
-"""What a monitor needs: answered on every address, with and without a token."""
+"""Answered on every address without a token: monitors need them."""
 CONTAINER_HOST: Final = "host.docker.internal"
-"""How a Prometheus in a container calls the machine that it runs on."""
+"""The name of this machine for a Prometheus in a container."""
 
 _ALWAYS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.ASCII)
@@ -32,7 +32,7 @@ class Hosts:
     """The names of this server."""
 
     name: str
-    """What it was told to listen on: a name or an address."""
+    """The name or address given by --host."""
     address: str
     """The address that it listens on."""
 
@@ -42,7 +42,7 @@ class Hosts:
         return ip_address(self.address).is_loopback
 
     def knows(self, header: str, *, path: str, local_address: str | None) -> bool:
-        """Whether a Host header names us. The address that the connection came in at is ours too: a stranger's name is never an address."""
+        """Whether a Host header names this server. The local address of the connection counts: a foreign domain is never an address."""
         found = _HOST.fullmatch(header.lower())
         if found is None:
             return False
@@ -52,12 +52,12 @@ class Hosts:
 
 
 def in_url(host: str) -> str:
-    """The host as a URL has it: an IPv6 address in brackets."""
+    """The host as written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def _plain(address: str) -> str:
-    """An IPv4 address that a socket for both families gives as an IPv6 one, as people write it."""
+    """The address, with an IPv4-mapped IPv6 address as IPv4."""
     try:
         return str(getattr(ip_address(address), "ipv4_mapped", None) or address)
     except ValueError:
@@ -66,7 +66,7 @@ def _plain(address: str) -> str:
 
 BODY_MAX: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
-"""A client that has not sent its few bytes by then does not get a thread."""
+"""The body must arrive within this; until then the request uses no thread."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="taskpilot"'}
@@ -74,21 +74,21 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="taskpilot"'}
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the address and the token let through."""
+    """The rules: host names, token and content policy."""
 
     hosts: Hosts
     token: str | None
     content_policy: str
-    """The Content-Security-Policy of every answer."""
+    """The Content-Security-Policy header of every response."""
 
     @property
     def reading_needs_token(self) -> bool:
-        """On this machine's own address, reading is open."""
+        """Whether reading needs the token: not on a loopback address."""
         return not self.hosts.is_private
 
 
 class AuthMiddleware:
-    """Wraps the application; all that it refuses is a problem, as all that the application refuses is."""
+    """Wraps the application; its refusals have the same shape (Problem) as those of the application."""
 
     def __init__(self, app: ASGIApp, access: Access, audit: Audit) -> None:
         self._app = app
@@ -96,7 +96,7 @@ class AuthMiddleware:
         self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Handles one request."""
         if scope["type"] != "http":
             return
         send = _with_headers(send, self._access.content_policy)
@@ -105,22 +105,22 @@ class AuthMiddleware:
         elif (refusal := self._refusal(scope)) is not None:
             await refusal(scope, receive, send)
         else:
-            # A monitor that asks by HEAD gets what GET would say, without the body, which the server leaves out.
+            # HEAD is answered as GET; the server leaves the body out.
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             await self._app({**scope, "method": method}, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Why the request is not let in at all."""
+        """The refusal of a request; None where it is let in."""
         headers, path = Headers(scope=scope), scope["path"]
         server = scope.get("server")
         host = headers.getlist("host")
         if len(host) != 1 or not self._access.hosts.knows(host[0], path=path, local_address=server[0] if server else None):
-            return problem(421, "the Host header names no host of this server; `taskpilot serve --host NAME` makes a name known")
+            return problem(421, "the Host header does not name this server; `taskpilot serve --host NAME` adds a name")
         if scope["method"] in _SAFE and (path in OPEN_PATHS or not self._access.reading_needs_token):
             return None
         if self._access.token is None:
-            what = "only /livez, /readyz and /metrics answer on this address" if self._access.reading_needs_token else "writing is off"
-            return problem(403, f"{what}: no token is set. Start `taskpilot serve` with TASKPILOT_API_TOKEN in its environment")
+            what = "this address serves only /livez, /readyz and /metrics" if self._access.reading_needs_token else "writing is off"
+            return problem(403, f"{what}, because no token is set", hint="set TASKPILOT_API_TOKEN and restart `taskpilot serve`")
         if not _holds(headers, self._access.token):
             return problem(401, "send the token as `Authorization: Bearer ...`", _CHALLENGE)
         return _cross_site(headers, host[0]) if scope["method"] not in _SAFE else None
@@ -128,7 +128,7 @@ class AuthMiddleware:
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         refusal = self._refusal(scope)
-        stranger = refusal is not None and not _holds(Headers(scope=scope), self._access.token)
+        anonymous = refusal is not None and not _holds(Headers(scope=scope), self._access.token)
         body: bytes | None = None
         if refusal is None:
             try:
@@ -137,7 +137,7 @@ class AuthMiddleware:
             except (TimeoutError, ConnectionResetError):
                 refusal = problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s")
             else:
-                refusal = _unfit(Headers(scope=scope), body)
+                refusal = _invalid(Headers(scope=scope), body)
         audit_id = ""
         if refusal is None:
             try:
@@ -145,21 +145,21 @@ class AuthMiddleware:
             except TaskPilotError as error:
                 refusal = problem_of(error)
         if refusal is not None:
-            await run_in_threadpool(self._audit.refused, method, path, refusal.status_code, stranger=stranger)
+            await run_in_threadpool(self._audit.refused, method, path, refusal.status_code, anonymous=anonymous)
             await refusal(scope, receive, send)
             return
-        said = _BufferedResponse()
+        response = _BufferedResponse()
         try:
-            await self._app(scope, _replayed(body or b"", receive), said)
+            await self._app(scope, _replayed(body or b"", receive), response)
         finally:
-            # The record knows the answer before the client does.
-            await run_in_threadpool(self._audit.end, audit_id, said.status, said.body)
-            for message in said.messages:
+            # The answer is recorded before the client gets it.
+            await run_in_threadpool(self._audit.end, audit_id, response.status, response.body)
+            for message in response.messages:
                 await send(message)
 
 
 class _BufferedResponse:
-    """Keeps an answer until it is to be given."""
+    """Holds a response until it is sent."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -169,12 +169,12 @@ class _BufferedResponse:
 
     @property
     def status(self) -> int:
-        """Of the answer; 500 where there is none."""
+        """The HTTP status; 500 where there is no response."""
         return next((int(message["status"]) for message in self.messages if "status" in message), 500)
 
     @property
     def body(self) -> bytes:
-        """All of it."""
+        """The whole body."""
         return b"".join(message.get("body", b"") for message in self.messages)
 
 
@@ -183,19 +183,19 @@ def _holds(headers: Headers, token: str | None) -> bool:
     if token is None or len(given) != 1:
         return False
     scheme, _, secret = given[0].partition(" ")
-    # Headers are Latin-1 on their way, so that bytes are compared as they came.
+    # Headers are decoded as Latin-1; the raw bytes are compared.
     return scheme.lower() == "bearer" and hmac.compare_digest(secret.strip().encode("latin-1"), token.encode())
 
 
 def _cross_site(headers: Headers, host: str) -> Response | None:
-    """A page of another site may make a browser send a request; that page's origin comes along."""
+    """Refuses a request that a page of another site made the browser send; its Origin header shows that."""
     origins = headers.getlist("origin")
     if all(origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}") for origin in origins):
         return None
     return problem(403, f"a page of {one_line(', '.join(origins), limit=80)} may not write here")
 
 
-def _unfit(headers: Headers, body: bytes | None) -> Response | None:
+def _invalid(headers: Headers, body: bytes | None) -> Response | None:
     if body is None:
         return problem(413, f"the body is larger than {BODY_MAX // 1024} KiB")
     if not body:
@@ -205,7 +205,7 @@ def _unfit(headers: Headers, body: bytes | None) -> Response | None:
     try:
         json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        return problem(422, "the body is no JSON")
+        return problem(422, "the body is not valid JSON")
     return None
 
 
@@ -214,7 +214,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """All of it; None where it is too large. Raises ConnectionResetError where the client leaves first: half a request is none."""
+    """The whole body; None where it is too large. Raises ConnectionResetError where the client disconnects first."""
     found = bytearray()
     while True:
         message = await receive()
@@ -228,7 +228,7 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read, then whatever comes after it."""
+    """A `receive` that returns the body that was read, then what follows."""
     given = False
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""What the HTTP side may use of the process that it stands in."""
+"""What the HTTP routes use of the process that serves them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from taskpilot.domain.fires import SchedulerState
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The deployment and the scheduler, by what one may ask of them from any thread."""
+    """The deployment and the scheduler; all of it may be used from any thread."""
 
     deployment: Deployment
     now: Callable[[], datetime]
@@ -18,4 +18,4 @@ class Services:
     """Since the scheduler's last tick."""
     state: Callable[[], SchedulerState]
     wake: Callable[[], None]
-    """The scheduler looks at its queue at once."""
+    """Makes the scheduler check its queue at once."""

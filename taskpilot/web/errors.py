@@ -1,4 +1,4 @@
-"""The one shape of every refusal (RFC 9457), and which status each kind of error has."""
+"""The shape of every error response (RFC 9457), and the HTTP status of each kind of error."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -24,33 +24,33 @@ _STATUSES: Final = (
     (StoreError, 503),
 )
 _RETRY_SECONDS: Final = 5
-"""After so long a busy store is asked again: longer than a writer may wait for it."""
+"""Retry-After of a busy store: longer than a writer waits for it."""
 
 _MEANINGS: Final = {
     401: "The bearer token is missing or wrong.",
-    403: "Not for you: writing is off, this address shows probes and metrics only, or another site's page asked.",
+    403: "Forbidden: writing is off, this address serves only probes and metrics, or the request came from another site's page.",
     404: "There is no such record.",
     408: "The body did not arrive in time.",
-    409: "The record, or the configuration, does not allow it as it stands now.",
+    409: "The current state of the record or the configuration does not allow it.",
     413: "The body is larger than 64 KiB.",
-    415: "The body is not said to be JSON.",
-    421: "The Host header names no host of this server.",
-    422: "A parameter or the body does not fit.",
+    415: "The Content-Type of the body is not JSON.",
+    421: "The Host header does not name this server.",
+    422: "A parameter or the body is invalid.",
     503: "The store cannot be used at the moment.",
 }
 
 
 class Problem(BaseModel):
-    """Why a request was not done."""
+    """Why a request failed."""
 
-    status: int = Field(description="The HTTP status once more.")
+    status: int = Field(description="The HTTP status.")
     title: str = Field(description="The status in words.")
     detail: str = Field(description="What happened, as a sentence.")
-    hint: str | None = Field(default=None, description="The command to type or the key to set that helps.")
+    hint: str | None = Field(default=None, description="The command to type or the setting to change.")
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, *, hint: str | None = None) -> Response:
-    """A refusal as a response; `hint` is a member only where something helps."""
+    """An error response; `hint` is left out where there is none."""
     content: dict[str, Any] = {"status": status, "title": HTTPStatus(status).phrase, "detail": printable(detail)}
     if hint is not None:
         content["hint"] = printable(hint)
@@ -58,19 +58,19 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, 
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How a route declares the refusals that it gives."""
+    """The error responses of a route, for its description."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
 
 
 def problem_of(error: TaskPilotError) -> Response:
-    """What a refusal of an operation is over HTTP."""
+    """The response for an error of a service or a view."""
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     return problem(status, str(error), {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None, hint=error.hint)
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Gives every error of the application this shape."""
+    """Gives every error of the application the shape of Problem."""
 
     def ours(_request: Request, error: Exception) -> Response:
         assert isinstance(error, TaskPilotError)
@@ -83,11 +83,11 @@ def install_error_handlers(app: FastAPI) -> None:
     def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
-            return problem(404, f"there is nothing at {one_line(request.url.path)}; /docs tells what there is")
+            return problem(404, f"there is nothing at {one_line(request.url.path)}; /docs lists the paths")
         return problem(error.status_code, error.detail, error.headers)
 
     def unforeseen(_request: Request, _error: Exception) -> Response:
-        return problem(500, "this is a mistake of TaskPilot's; its log says more")
+        return problem(500, "internal error; the log of `taskpilot serve` has the traceback")
 
     app.add_exception_handler(TaskPilotError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -98,4 +98,4 @@ def install_error_handlers(app: FastAPI) -> None:
 def _words(error: Mapping[str, Any]) -> str:
     """Like `query limit: Input should be less than or equal to 1000`, without the value that was given."""
     where = " ".join(str(part) for part in error.get("loc", ()))
-    return one_line(f"{where}: {error.get('msg', 'it does not fit')}")
+    return one_line(f"{where}: {error.get('msg', 'invalid')}")

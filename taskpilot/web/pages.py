@@ -1,4 +1,4 @@
-"""What a browser shows: the history of runs and the API's description; rendered on the server."""
+"""The two pages for browsers, rendered on the server: jobs and runs, and the description of the API."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.store.listings import Page
-from taskpilot.views.health import Health, health
+from taskpilot.views.health import health
 from taskpilot.views.jobs import list_jobs
 from taskpilot.views.runs import list_runs
 from taskpilot.web import schemas
@@ -21,7 +21,7 @@ _Shapes = Mapping[str, Mapping[str, Any]]
 
 
 def for_people(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the page: operations by tag, and the shapes that they name."""
+    """The values of the page /docs: operations by tag, and the shapes that they use."""
     shapes = description.get("components", {}).get("schemas", {})
     groups: dict[str, list[dict[str, Any]]] = {}
     for path, methods in description["paths"].items():
@@ -71,7 +71,7 @@ def _shape(shape: Mapping[str, Any], shapes: _Shapes) -> dict[str, Any]:
 
 
 def type_of(schema: Mapping[str, Any], shapes: _Shapes) -> str:
-    """A JSON schema in a few words: `list of Run`, `string (uuid) or null`; a closed set of words by its words."""
+    """A short form of a JSON schema: `list of Run`, `string (uuid) or null`, `a | b` for an enum."""
     if "$ref" in schema:
         name = str(schema["$ref"]).rpartition("/")[2]
         return type_of(shapes[name], shapes) if "enum" in shapes.get(name, {}) else name
@@ -88,7 +88,7 @@ def type_of(schema: Mapping[str, Any], shapes: _Shapes) -> str:
 
 RUNS: Final = 50
 JOBS: Final = 200
-"""More are in the API: a page with a thousand jobs is read by nobody."""
+"""The page links to the API for more."""
 
 LINKS: Final = {
     "health": "/health",
@@ -107,13 +107,13 @@ _HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": 
 
 
 def page_routes(services: Services, version: str) -> APIRouter:
-    """The pages, and the service info for programs that ask for the same path."""
+    """The pages, and the service info as JSON at the same path."""
     router = APIRouter(tags=["pages"], responses=answers(401, 403, 421))
     deployment = services.deployment
 
     @router.get("/", response_model=schemas.Service, responses=_HTML | answers(503))
     def root(request: Request) -> Response:
-        """The service and its links; for a browser, the page of jobs and runs."""
+        """Return the service and its links as JSON, or the page of jobs and runs to a browser."""
         if prefers_html(request.headers.get("accept", "")):
             return HTMLResponse(_history(services, version), headers={"Vary": "Accept"})
         info = {"name": "taskpilot", "version": version, "deployment": deployment.store.deployment, "links": LINKS}
@@ -121,25 +121,25 @@ def page_routes(services: Services, version: str) -> APIRouter:
 
     @router.get("/docs", response_class=HTMLResponse)
     def docs(request: Request) -> Response:
-        """The API's description as a page."""
+        """Return the description of the API as a page."""
         return HTMLResponse(render("docs.html", **for_people(request.app.openapi())))
 
     @router.get("/openapi.json", responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}})
     def openapi(request: Request) -> Response:
-        """The API's description, for programs."""
+        """Return the description of the API as JSON."""
         return JSONResponse(request.app.openapi())
 
     return router
 
 
 def prefers_html(accept: str) -> bool:
-    """Whether text/html is named, and JSON is not liked better."""
-    liked = {"text/html": 0.0, "application/json": 0.0}
+    """Whether an Accept header names text/html and does not prefer JSON."""
+    quality = {"text/html": 0.0, "application/json": 0.0}
     for part in accept.split(","):
         kind, _, parameters = part.strip().partition(";")
-        if kind.strip().lower() in liked:
-            liked[kind.strip().lower()] = _quality(parameters)
-    return liked["text/html"] > 0 and liked["text/html"] >= liked["application/json"]
+        if kind.strip().lower() in quality:
+            quality[kind.strip().lower()] = _quality(parameters)
+    return quality["text/html"] > 0 and quality["text/html"] >= quality["application/json"]
 
 
 def _quality(parameters: str) -> float:
@@ -154,15 +154,14 @@ def _quality(parameters: str) -> float:
 
 
 def _history(services: Services, version: str) -> str:
-    """The page; where the store or the jobs cannot be read, what can be said all the same."""
+    """The page of jobs and runs; where the store or the jobs cannot be read, the error and the rest."""
     deployment = services.deployment
-    found: Health = health(deployment)
-    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "trouble": "", "deployment": ""}
+    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "error": "", "deployment": ""}
     try:
         values["deployment"] = deployment.store.deployment
         values["runs"] = list_runs(deployment, Page(RUNS))
         lines = list_jobs(deployment, limit=JOBS + 1)
         values |= {"jobs": lines[:JOBS], "more_jobs": len(lines) > JOBS}
     except TaskPilotError as error:
-        values["trouble"] = error.one_line
-    return render("history.html", **values, health=found, version=version, now=services.now())
+        values["error"] = error.one_line
+    return render("history.html", **values, health=health(deployment), version=version, now=services.now())

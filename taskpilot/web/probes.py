@@ -1,4 +1,4 @@
-"""Routes for monitors: alive, ready, health, metrics."""
+"""Routes for monitors: liveness, readiness, metrics, health and golden signals."""
 
 import asyncio
 import threading
@@ -22,20 +22,20 @@ from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 
 LIVE_SECONDS: Final = AWAKE.total_seconds()
-"""A scheduler without a tick for three wake-ups hangs."""
+"""After this time without a tick (three wake-ups) the scheduler counts as hanging."""
 READY_SECONDS: Final = PUNCTUAL.total_seconds()
-"""One without a tick for two wake-ups is not ready; it is not restarted yet."""
+"""After this time without a tick (two wake-ups) it is not ready."""
 
 _FRESH_SECONDS: Final = 1.0
-"""The store is asked at most this often, however many monitors there are."""
+"""The store is probed at most this often, however many monitors there are."""
 _BUSY_SECONDS: Final = 0.5
 """A writer may hold the store for this long before it counts as locked."""
 _WAIT_SECONDS: Final = 2.0
-"""A disk may hang for ever; the answer comes after this."""
+"""A disk may hang forever: after this the store counts as not usable."""
 
 
 class Readiness:
-    """Asked from the event loop alone."""
+    """Whether runs can be started; used only from the event loop."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -43,7 +43,7 @@ class Readiness:
         self._answer: asyncio.Future[str | None] | None = None
 
     async def reason(self) -> str | None:
-        """Why we are not ready, as a sentence; None where we are."""
+        """Why the server is not ready, as a sentence; None where it is."""
         state = self._services.state()
         if state is not SchedulerState.RUNNING:
             return f"the scheduler is {state}"
@@ -58,7 +58,7 @@ class Readiness:
         if answer is None or (answer.done() and now - self._asked_at >= _FRESH_SECONDS):
             self._asked_at = now
             self._answer = answer = asyncio.get_running_loop().create_future()
-            # Its own daemon thread: a disk that hangs costs one, and neither a place in the pool nor the end of the process.
+            # A daemon thread: if the disk hangs, it blocks neither the thread pool nor the exit of the process.
             ask = threading.Thread(target=self._ask, args=(asyncio.get_running_loop(), answer), name="taskpilot-probe", daemon=True)
             ask.start()
         await asyncio.wait({answer}, timeout=_WAIT_SECONDS)
@@ -72,48 +72,49 @@ class Readiness:
             reason = error.one_line
         except BaseException as error:
             reason = said(error)
-        # Where the server ended meanwhile, nobody asks any more.
+        # The event loop may be closed by now.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(answer.set_result, reason)
 
 
 class Collected(StrEnum):
-    """What a scrape asks for."""
+    """The part of the metrics that a scrape asks for."""
 
     ALL = "all"
     SCHEDULER = "scheduler"
 
 
 class Exposition(Response):
-    """Prometheus's text format."""
+    """The text format of Prometheus."""
 
     media_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def open_routes(services: Services) -> APIRouter:
-    """What answers on every address."""
+    """The routes that need no token on any address."""
     router = APIRouter(tags=["monitoring"], responses=answers(421))
     readiness = Readiness(services)
 
-    # Both are answered by the event loop itself, also where every thread is busy or a disk hangs.
+    # The event loop itself answers both, so they work when every thread is busy or a disk hangs.
     @router.get("/livez", response_model=schemas.Liveness, responses={503: {"model": schemas.Liveness}})
     async def livez() -> Response:
-        """Whether the scheduler ticks: 503 if it hangs; restart it then."""
+        """Return 200 while the scheduler ticks, 503 if it hangs: restart it then."""
         silent = services.seconds_since_tick()
         alive = silent <= LIVE_SECONDS
         return JSONResponse({"alive": alive, "seconds_since_tick": round(silent, 3)}, 200 if alive else 503)
 
     @router.get("/readyz", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
     async def readyz() -> Response:
-        """Whether a run would be started and recorded now: 503 with the reason while it starts, stops, or the store cannot be used."""
+        """Return 200 if runs can be started and recorded now, otherwise 503 with the reason."""
         reason = await readiness.reason()
         return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
 
     @router.get("/metrics", response_class=Exposition, responses=answers(422, 503))
     def metrics(collect: Annotated[list[Collected] | None, Query(alias="collect[]")] = None) -> Response:
-        """Every number in Prometheus's text format; where a gateway is set, the scheduler's and the process's alone.
+        """Return the metrics in the text format of Prometheus.
 
-        The jobs' numbers are pushed then, and would be counted twice. `collect[]` says which ones all the same.
+        With a Pushgateway, only those of the scheduler and the process: the jobs' metrics are pushed and would be counted twice.
+        `collect[]=all` returns all of them.
         """
         pushed = services.deployment.settings.pushgateway_url is not None
         everything = Collected.ALL in collect if collect else not pushed
@@ -123,18 +124,18 @@ def open_routes(services: Services) -> APIRouter:
 
 
 def guarded_routes(services: Services) -> APIRouter:
-    """What answers where reading is allowed."""
+    """The routes that need the token where reading does."""
     router = APIRouter(tags=["monitoring"], responses=answers(401, 403, 421))
 
     @router.get("/health", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
     def health_route() -> Response:
-        """How everything stands: 200 for pass and warn, 503 for fail."""
+        """Return the health: 200 for pass and warn, 503 for fail."""
         found: dict[str, Any] = health_json(health(services.deployment))
         return JSONResponse(found, 503 if found["status"] == "fail" else 200)
 
     @router.get("/golden-signals", response_model=schemas.GoldenSignals, responses=answers(422, 503))
     def golden_route(days: Annotated[int, Query(ge=1, le=3650)] = 30) -> dict[str, Any]:
-        """Whether the work is worth its while: success, duration, cost, violations and correctness over the last days."""
+        """Return success rate, duration, cost, policy violations and correctness over the last days."""
         return golden_json(golden_signals(services.deployment, days=days))
 
     return router

@@ -1,4 +1,4 @@
-"""Routes of the API that read the record: jobs, fires, runs, tasks and decisions, a page at a time."""
+"""Routes of the API that read jobs, fires, runs, tasks and decisions, a page at a time."""
 
 import re
 from collections.abc import Iterator
@@ -16,8 +16,9 @@ from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.tasks import TaskStatus
+from taskpilot.messages import shapes
 from taskpilot.store.listings import Page
-from taskpilot.views import fires, jobs, runs, shapes, tasks
+from taskpilot.views import fires, jobs, runs, tasks
 from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
@@ -30,22 +31,22 @@ def _dated(given: object) -> object:
 
 
 JobName = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,62}$")]
-Wanted = Annotated[str | None, Query(pattern="^[a-z][a-z0-9_]{0,62}$", description="Only those of this job.")]
-OfRun = Annotated[UUID | None, Query(description="Only those of this run.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
+Wanted = Annotated[str | None, Query(pattern="^[a-z][a-z0-9_]{0,62}$", description="Only of this job.")]
+OfRun = Annotated[UUID | None, Query(description="Only of this run.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Maximum number of items.")]
 Moment = Annotated[AwareDatetime, BeforeValidator(_dated), WithJsonSchema({"type": "string", "format": "date-time"})]
-"""An instant with its zone, as RFC 3339 writes it; pydantic alone would take a bare number too."""
-Before = Annotated[UUID | None, Query(description="Only what is older than this one: `next` names it.")]
+"""An instant with its offset (RFC 3339); pydantic alone would accept a number too."""
+Before = Annotated[UUID | None, Query(description="Only items older than this id; `next` has it.")]
 
 
 def reading_routes(services: Services) -> APIRouter:
-    """The read part of the API."""
+    """The reading routes of the API."""
     router = APIRouter(prefix="/api/v1", tags=["reading"], responses=answers(401, 403, 421, 422, 503))
     deployment = services.deployment
 
     @router.get("/jobs", response_model=schemas.Jobs, responses=answers(409))
     def list_jobs(limit: Limit = 50, after: Annotated[str, Query(max_length=63, description="Only names after this one.")] = "") -> Any:
-        """The jobs by name, with when they are due next and how they ran last."""
+        """List the jobs by name, with their next and last runs."""
         lines = jobs.list_jobs(deployment, after=after, limit=limit)
         last = lines[-1].spec.name if len(lines) == limit else None
         following = _next("/api/v1/jobs", limit=limit, after=last) if last else None
@@ -57,28 +58,28 @@ def reading_routes(services: Services) -> APIRouter:
 
     @router.get("/jobs/{name}", response_model=schemas.JobDetail, responses=answers(404, 409))
     def show_job(name: JobName) -> Any:
-        """One job with its parameters."""
+        """Return one job with its parameters."""
         spec = defined(deployment, name)
         return jobs.line_json(jobs.show_job(deployment, name)) | {"parameters": jobs.parameters_json(spec)}
 
     @router.get("/jobs/{name}/fires", response_model=schemas.Listed[schemas.Fire])
     def list_fires(
-        name: JobName, limit: Limit = 50, before: Annotated[Moment | None, Query(description="Only those before.")] = None
+        name: JobName, limit: Limit = 50, before: Annotated[Moment | None, Query(description="Only fires before this instant.")] = None
     ) -> Any:
-        """What became of a job's fires, the latest first; of a job that is gone too."""
+        """List the outcomes of a job's scheduled times, latest first; also of a deleted job."""
         found = [fires.fire_json(line) for line in fires.list_fires(deployment, name, before=before, limit=limit)]
         last = found[-1]["scheduled_for"] if len(found) == limit else None
         return {"items": found, "next": _next(f"/api/v1/jobs/{name}/fires", limit=limit, before=last) if last else None}
 
     @router.get("/runs", response_model=schemas.Listed[schemas.Run])
     def list_runs(job: Wanted = None, status: RunStatus | None = None, limit: Limit = 50, before: Before = None) -> Any:
-        """The newest runs."""
+        """List runs, newest first."""
         found = runs.list_runs(deployment, _page(limit, before), job=job, status=status)
         return _listed("/api/v1/runs", limit, [shapes.run_json(run) for run in found], "run_id", job=job, status=status)
 
     @router.get("/runs/{run_id}", response_model=schemas.RunDetail, responses=answers(404))
     def show_run(run_id: UUID) -> Any:
-        """One run with its attempts and tasks, and what it waits for."""
+        """Return one run with its attempts, tasks and open questions."""
         return runs.detail_json(runs.show_run(deployment, str(run_id)))
 
     @router.get("/tasks", response_model=schemas.Listed[schemas.Task])
@@ -89,14 +90,14 @@ def reading_routes(services: Services) -> APIRouter:
         limit: Limit = 50,
         before: Before = None,
     ) -> Any:
-        """The newest tasks; `status` may stand several times."""
+        """List tasks, newest first; `status` can be repeated."""
         found = tasks.list_tasks(deployment, _page(limit, before), run_id=_text(run), job=job, statuses=status or ())
         items = [shapes.task_json(task) for task in found]
         return _listed("/api/v1/tasks", limit, items, "task_id", run=run, job=job, status=status)
 
     @router.get("/tasks/{task_id}", response_model=schemas.Task, responses=answers(404))
     def show_task(task_id: UUID) -> Any:
-        """One task."""
+        """Return one task."""
         return shapes.task_json(tasks.show_task(deployment, str(task_id)))
 
     @router.get("/decisions", response_model=schemas.Listed[schemas.Decision])
@@ -108,7 +109,7 @@ def reading_routes(services: Services) -> APIRouter:
         limit: Limit = 50,
         before: Before = None,
     ) -> Any:
-        """The newest verdicts on tool calls."""
+        """List decisions on tool calls, newest first."""
         page = _page(limit, before)
         found = tasks.list_decisions(deployment, page, run_id=_text(run), job=job, status=status, verdict=verdict)
         items = [shapes.decision_json(decision) for decision in found]
@@ -116,21 +117,21 @@ def reading_routes(services: Services) -> APIRouter:
 
     @router.get("/decisions/{decision_id}", response_model=schemas.Decision, responses=answers(404))
     def show_decision(decision_id: UUID) -> Any:
-        """One decision, with the arguments that it is about."""
+        """Return one decision with the arguments of its tool call."""
         return shapes.decision_json(tasks.show_decision(deployment, str(decision_id)))
 
     return router
 
 
 def defined(deployment: Deployment, name: str) -> JobSpec:
-    """The job of a path. Raises NotFound where there is none, ConfigurationError where its file is broken."""
+    """The job named in a path. Raises NotFound where there is none, ConfigurationError where its file is broken."""
     with named_in_path():
         return deployment.catalog.get(name)
 
 
 @contextmanager
 def named_in_path() -> Iterator[None]:
-    """An unknown job is a usage error where it is typed; where it stands in a path, there is nothing at that path."""
+    """Turns UsageError (an unknown job) into NotFound: a job named in a path that does not exist is a 404."""
     try:
         yield
     except UsageError as error:
@@ -142,7 +143,7 @@ def _page(limit: int, before: UUID | None) -> Page:
 
 
 def _listed(path: str, limit: int, items: list[dict[str, Any]], key: str, **filters: Any) -> dict[str, Any]:
-    """A page whose `next` has the filters of this one."""
+    """A page; `next` repeats its filters."""
     following = _next(path, **filters, limit=limit, before=items[-1][key]) if len(items) == limit else None
     return {"items": items, "next": following}
 

@@ -1,4 +1,4 @@
-"""The shapes of the answers, as the API's description tells them; the values are those of views/shapes.py."""
+"""The shapes of requests and responses in the API's description; `messages/shapes.py` makes the values."""
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -11,7 +11,7 @@ from taskpilot.domain.tasks import Priority, TaskStatus
 
 Item = TypeVar("Item")
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-"""As views/shapes.py writes it, to the microsecond: parsing it here would only write it differently again."""
+"""Text from messages/shapes.py, to the microsecond; not parsed here, so that its format stays."""
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Text of one line."""
@@ -21,7 +21,7 @@ class Listed(BaseModel, Generic[Item]):
     """A page of a list."""
 
     items: list[Item]
-    next: str | None = Field(description="Where the next page is; null where this is the last one.")
+    next: str | None = Field(description="Path of the next page; null for the last one.")
 
 
 class Service(BaseModel):
@@ -42,7 +42,7 @@ class LastRun(BaseModel):
 
 
 class Budget(BaseModel):
-    """What a run may use at most; null is no ceiling."""
+    """The limits of a run; null means no limit."""
 
     usd: str | None
     tokens: int | None
@@ -51,7 +51,7 @@ class Budget(BaseModel):
 
 
 class Pause(BaseModel):
-    """A time in which a job does not run, since a person paused it."""
+    """A pause of a job."""
 
     since: Instant
     by: str
@@ -83,7 +83,7 @@ class Parameter(BaseModel):
     name: str
     type: str
     required: bool
-    default: str | None = Field(description="As Python writes it.")
+    default: str | None = Field(description="A Python literal.")
 
 
 class JobDetail(Job):
@@ -93,21 +93,21 @@ class JobDetail(Job):
 
 
 class Jobs(Listed[Job]):
-    """A page of jobs, and the files that define none."""
+    """A page of jobs, and the job files that cannot be loaded."""
 
     broken: list[str]
 
 
 class Explained(BaseModel):
-    """Why something ended as it did."""
+    """Something with a reason."""
 
-    reason: str = Field(description="A sentence; empty where nothing is to be explained.")
+    reason: str = Field(description="A sentence; empty without a reason.")
     reason_code: ReasonCode
     reason_facts: dict[str, str | int | float | bool | None]
 
 
 class Fire(Explained):
-    """What became of `count` fires, from `first` to `scheduled_for`."""
+    """The outcome of `count` scheduled times, from `first` to `scheduled_for`."""
 
     job: str
     scheduled_for: Instant
@@ -152,7 +152,7 @@ class Run(Explained):
 
 
 class Attempt(Explained):
-    """One start of a run's process."""
+    """One attempt of a run."""
 
     number: int
     status: RunStatus
@@ -177,7 +177,7 @@ class Task(BaseModel):
 
 
 class Decision(BaseModel):
-    """A verdict on a tool call."""
+    """A policy decision on a tool call."""
 
     decision_id: str
     run_id: str
@@ -197,7 +197,7 @@ class Decision(BaseModel):
 
 
 class Step(BaseModel):
-    """A journaled unit of a run."""
+    """A recorded step of a run."""
 
     step_id: str
     attempt: int
@@ -213,7 +213,7 @@ class Step(BaseModel):
 
 
 class Feedback(BaseModel):
-    """What a person said of a run's result."""
+    """A person's rating of a run's result."""
 
     verdict: FeedbackVerdict
     by: str
@@ -222,7 +222,7 @@ class Feedback(BaseModel):
 
 
 class RunDetail(Run):
-    """A run with its attempts and tasks, and what it waits for."""
+    """A run with its attempts, tasks and open questions."""
 
     attempt_list: list[Attempt]
     tasks: list[Task]
@@ -233,31 +233,31 @@ class RunDetail(Run):
 
 
 class RunRequest(BaseModel):
-    """What a new run is started with."""
+    """A request for a new run."""
 
     model_config = ConfigDict(extra="forbid")
 
-    parameters: dict[str, Any] = Field(default={}, description="By name; what is left out has its default.")
+    parameters: dict[str, Any] = Field(default={}, description="By name; others have their defaults.")
     model: Line | None = None
 
 
 class Answer(BaseModel):
-    """Who asks, and why; kept in the record."""
+    """Who acts, and why; recorded."""
 
     model_config = ConfigDict(extra="forbid")
 
-    by: Line = Field(default="api", description="A name; the token does not say who holds it.")
+    by: Line = Field(default="api", description="A name for the record; the token does not identify a person.")
     note: Annotated[str, StringConstraints(max_length=1000)] = ""
 
 
 class FeedbackAnswer(Answer):
-    """Whether a result was right, who says so, and why."""
+    """A rating of a result."""
 
     verdict: FeedbackVerdict
 
 
 class Queued(BaseModel):
-    """The run that was asked for."""
+    """The queued run."""
 
     run_id: str
     job: str
@@ -273,21 +273,21 @@ class Done(BaseModel):
 
 
 class Liveness(BaseModel):
-    """Whether the scheduler's loop runs."""
+    """Whether the scheduler ticks."""
 
     alive: bool
     seconds_since_tick: float
 
 
 class Readiness(BaseModel):
-    """Whether a run would be started and recorded now."""
+    """Whether runs can be started and recorded now."""
 
     ready: bool
     reason: str | None
 
 
 class SchedulerHealth(BaseModel):
-    """The scheduler and its work; null is unknown."""
+    """The scheduler and its work; null means unknown."""
 
     state: str
     jobs: int | None
@@ -300,14 +300,14 @@ class SchedulerHealth(BaseModel):
 
 
 class Check(BaseModel):
-    """One part of the deployment."""
+    """The check of one part of the deployment."""
 
     status: Literal["pass", "warn", "fail", "unknown", "off"]
     detail: str
 
 
 class Finding(BaseModel):
-    """Something that a person should know."""
+    """A problem, and what helps."""
 
     status: Literal["warn", "fail"]
     text: str
@@ -325,7 +325,7 @@ class Health(BaseModel):
 
 
 class GoldenSignal(BaseModel):
-    """One figure."""
+    """One signal."""
 
     value: float | None
     unit: str
@@ -335,7 +335,7 @@ class GoldenSignal(BaseModel):
 
 
 class GoldenSignals(BaseModel):
-    """How well the jobs do."""
+    """The golden signals of the jobs."""
 
     success_rate: GoldenSignal
     p95_duration: GoldenSignal

@@ -1,4 +1,4 @@
-"""Routes, errors and access put together, and served by uvicorn in a thread of its own."""
+"""Assembles the routes into one application and serves it with uvicorn in a thread."""
 
 import errno
 import socket
@@ -25,14 +25,14 @@ from taskpilot.web.templating import content_policy
 from taskpilot.web.writing import BEARER, writing_routes
 
 _DESCRIPTION = (
-    "What this deployment of TaskPilot runs, ran and waits for. Lists are pages, the newest first; `next` is where the following page is. "
-    "Writing needs the token that the server was started with (TASKPILOT_API_TOKEN) as `Authorization: Bearer ...`, and so does reading "
-    "where the server listens on another address than this machine's own. Refusals have one shape, Problem."
+    "Jobs, runs, tasks and decisions of one TaskPilot deployment. Lists are pages, newest first; `next` is the path of the next page. "
+    "Writing needs the token in TASKPILOT_API_TOKEN of the server, as `Authorization: Bearer ...`; reading needs it too if the server "
+    "listens on an address that other machines can reach. All errors have the shape Problem."
 )
 
 
 def make_application(services: Services, access: Access) -> ASGIApp:
-    """What the server serves."""
+    """The ASGI application."""
     app = FastAPI(
         title="TaskPilot",
         version=version(),
@@ -54,16 +54,16 @@ def make_application(services: Services, access: Access) -> ASGIApp:
 
 
 def _describe_problems(app: FastAPI) -> None:
-    """Adds the shape of refusals to the description: no route returns it by itself, so that FastAPI would not know it."""
+    """Adds the shape Problem to the description: no route declares it as its response model."""
     described: dict[str, Any] = app.openapi()
     described["components"]["schemas"]["Problem"] = Problem.model_json_schema()
 
 
 _START_SECONDS: Final = 30.0
-"""On a machine that is very busy; usual is a tenth of a second."""
+"""Enough for a very busy machine; usually it takes a tenth of a second."""
 _BACKLOG: Final = 512
 _CONNECTIONS_MAX: Final = 512
-"""More at once are answered 503 at the door."""
+"""Further connections are answered with 503."""
 
 
 class HttpServer:
@@ -78,7 +78,7 @@ class HttpServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listens, and answers from here on. Raises ConfigurationError where the port is taken or the address is not ours."""
+        """Starts to listen and to answer. Raises ConfigurationError where the port is taken or the address is not of this machine."""
         self._socket = listening = self._bind()
         token = self._services.deployment.settings.api_token
         access = Access(
@@ -92,11 +92,11 @@ class HttpServer:
             ws="none",
             loop="asyncio",
             lifespan="off",
-            # Its lines go where all of ours go, and its signal handlers are never set outside of the main thread.
+            # None: its log lines go through our handlers.
             log_config=None,
             access_log=False,
             server_header=False,
-            # Who says in a header that he is another one is not believed.
+            # X-Forwarded-For is not trusted.
             proxy_headers=False,
             limit_concurrency=_CONNECTIONS_MAX,
             timeout_keep_alive=5,
@@ -109,18 +109,18 @@ class HttpServer:
         while not server.started:
             if not self._thread.is_alive() or time.monotonic() >= give_up:
                 self.stop(1)
-                raise ConfigurationError("the HTTP server did not start", hint="the log says why")
+                raise ConfigurationError("the HTTP server did not start", hint="the log of `taskpilot serve` shows the cause")
             time.sleep(0.005)
 
     @property
     def url(self) -> str:
-        """Where it answers, for a person on this machine."""
+        """The URL for a client on this machine."""
         host, port = self._listening_at()
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not bound to
         return f"http://{in_url(anywhere.get(host, self._host))}:{port}"
 
     def stop(self, seconds: float) -> None:
-        """Takes no more requests, lets those that go on end for `seconds`, and then leaves them."""
+        """Accepts no more requests and waits at most `seconds` for active ones."""
         server, thread = self._server, self._thread
         if server is not None and thread is not None:
             server.should_exit = True
@@ -143,7 +143,7 @@ class HttpServer:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
         except OSError as error:
-            raise ConfigurationError(f"--host {one_line(self._host)} is no address: {error.strerror}") from None
+            raise ConfigurationError(f"--host {one_line(self._host)} cannot be resolved: {error.strerror}") from None
         listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,11 +159,11 @@ class HttpServer:
     def _unbound(self, error: OSError) -> ConfigurationError:
         at = f"{in_url(one_line(self._host))}:{self._port}"
         if error.errno == errno.EADDRINUSE:
-            hint = f"stop that process (`ss -ltnp sport = :{self._port}` shows which), or give another port by --port"
+            hint = f"stop that process (`ss -ltnp sport = :{self._port}` shows which), or choose another port with --port"
             return ConfigurationError(f"{at} is in use by another process", hint=hint)
         if error.errno == errno.EADDRNOTAVAIL:
-            hint = "give another one by --host; 127.0.0.1 is for this machine alone"
-            return ConfigurationError(f"{at} is no address of this machine", hint=hint)
+            hint = "choose another one with --host; 127.0.0.1 accepts only connections from this machine"
+            return ConfigurationError(f"{at} is not an address of this machine", hint=hint)
         if error.errno in (errno.EACCES, errno.EPERM):
-            return ConfigurationError(f"{at} may not be used by us: ports below 1024 are for uid 0", hint="give another one by --port")
+            return ConfigurationError(f"{at} is not permitted: ports below 1024 need root", hint="choose another port with --port")
         return ConfigurationError(f"{at} cannot be listened on: {error.strerror}")

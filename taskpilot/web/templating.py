@@ -1,4 +1,4 @@
-"""Pages from templates: every value is escaped, the style is ours and known to the browser by its digest."""
+"""Renders pages from templates: every value is escaped, and the Content-Security-Policy allows only our style by its digest."""
 
 import base64
 import hashlib
@@ -23,12 +23,12 @@ _TONES: Final = {
 
 
 def render(template: str, **values: Any) -> str:
-    """The page. What is untrusted goes through the filter `line`, which makes control and bidi characters visible."""
+    """The page. Untrusted text goes through the filter `line`, which makes control and bidirectional characters visible."""
     return _environment().get_template(template).render(values, style=_style())
 
 
 def content_policy() -> str:
-    """Nothing may be loaded, sent, framed or run; our own style may be used."""
+    """The Content-Security-Policy: only our own style; no scripts, forms, frames or other resources."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

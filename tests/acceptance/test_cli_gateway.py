@@ -125,7 +125,7 @@ def test_nothing_is_pending_of_a_removed_job_any_more_and_one_that_comes_back_ha
     # This run's end pushes what is pending of every job.
     assert taskpilot(root, gateway.url, "run", "two", "--quiet").returncode == 0
     assert gateway.value("taskpilot_runs_total", job_name="one", status="succeeded") is None
-    assert taskpilot(root, gateway.url, "metrics", "prune").stderr == "every group of this deployment belongs to a job: nothing to remove\n"
+    assert taskpilot(root, gateway.url, "metrics", "prune").stderr == "nothing to remove: every group belongs to a job\n"
     (root / "jobs" / "one.py").write_text(text)
     assert taskpilot(root, gateway.url, "run", "one", "--quiet").returncode == 0
     assert gateway.value("taskpilot_runs_total", job_name="one", status="succeeded") == 2

@@ -113,7 +113,7 @@ class TestABrokenFileBesideGoodOnes:
         (["reads", "-p", "inbox=gone.txt"], ["there is no file", "gone.txt", "`-p inbox=FILE`"]),
         (["reads", "-p", "inbox=jobs"], ["there is no file", "/jobs"]),
         (["good", "--scheduled-for", "tomorrow"], ["2026-12-24T08:00+01:00, or auto"]),
-        (["good", "--scheduled-for", "2026-12-24"], ["has no zone"]),
+        (["good", "--scheduled-for", "2026-12-24"], ["has no time zone"]),
         (["reads", "-p", "inbox=list.json", "--scheduled-for", "auto"], ["has no schedule"]),
         (["good", "--nope"], ["No such option '--nope'"]),
         ([], ["Missing argument 'JOB'"]),

@@ -101,7 +101,7 @@ def test_a_unit_that_is_there_is_not_overwritten_unless_one_says_so(taskpilot: T
     mine.write_text("mine")
     said = taskpilot("export", "systemd", "--output", str(tmp_path))
     assert said.code == 2
-    assert "taskpilot-good.timer already, nothing was written\n  --force overwrites" in said.err
+    assert "taskpilot-good.timer already; nothing was written\n  overwrite with --force" in said.err
     assert mine.read_text() == "mine"
     assert not (tmp_path / "taskpilot-good.service").exists()
     assert taskpilot("export", "systemd", "--output", str(tmp_path), "--force").code == 0

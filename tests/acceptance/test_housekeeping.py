@@ -176,7 +176,7 @@ def test_a_nightly_fire_that_nobody_claimed_is_missed_counted_and_explained(kept
     )
     said = kept("why", "nightly", "--at", datetime.fromtimestamp(fires[-1]["scheduled_for"] / 1e6, UTC).isoformat())
     assert said.code == 0
-    assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was running, and no command claimed it.")
+    assert said.out.splitlines()[0].endswith("03:00 (UTC): no scheduler was running, and no command started it.")
     assert "outcome  missed" in said.out
     assert any(f"nightly missed {len(fires)} fires" in one["text"] for one in kept("health", "--json").json["findings"])
 
@@ -205,7 +205,7 @@ def test_old_runs_and_the_metrics_of_a_removed_job_go_unless_history_is_kept(kep
     said = kept("db", "prune", "--older-than", "1d", "--dry-run")
     assert (said.code, said.out.splitlines()[0]) == (
         0,
-        "would delete 0 runs and at most 0 rows of fires; 2 old runs kept: waited for, remembered, or a job's newest",
+        "would delete 0 runs and at most 0 records of scheduled times; kept 2 old runs that are still needed",
     )
     assert kept("db", "prune", "--older-than", "soon").code == kept("db", "prune", "--older-than", "1h").code == 2
     assert kept("run", "housekeeping", environment={"TASKPILOT_HISTORY_DAYS": "0"}).code == 78

@@ -61,7 +61,7 @@ def test_a_second_time_changes_nothing_and_says_what_it_kept(taskpilot: Command)
     again = taskpilot("init")
     assert again.code == 0
     assert "wrote" not in again.out
-    assert again.out.startswith("kept  taskpilot.toml, as it was\nkept  .gitignore, as it was\nkept  jobs/hello.py, as it was\n")
+    assert again.out.startswith("kept  taskpilot.toml (unchanged)\nkept  .gitignore (unchanged)\nkept  jobs/hello.py (unchanged)\n")
     assert {path: path.read_bytes() for path in taskpilot.folder.rglob("*") if path.is_file()} == before
 
 
@@ -94,7 +94,7 @@ def added(folder: Path) -> set[str]:
 def test_the_settings_of_a_pyproject_stay_the_only_ones(taskpilot: Command) -> None:
     (taskpilot.folder / "pyproject.toml").write_text('[tool.taskpilot]\njobs = "nights/jobs"\n')
     made = taskpilot("init")
-    assert made.out.startswith("wrote .gitignore\nwrote nights/jobs/hello.py\nkept  pyproject.toml, as it was\n")
+    assert made.out.startswith("wrote .gitignore\nwrote nights/jobs/hello.py\nkept  pyproject.toml (unchanged)\n")
     assert not (taskpilot.folder / "taskpilot.toml").exists()
     assert typed(taskpilot, next_commands(made.out)).code == 0
 

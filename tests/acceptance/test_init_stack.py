@@ -59,7 +59,7 @@ def test_a_second_time_keeps_every_password(checkout: TaskPilot) -> None:
     before = (checkout.root / ".env").read_bytes()
     again = checkout("init", "--stack")
     assert again.code == 0
-    assert f"kept  {checkout.root / '.env'}, as it was" in again.out
+    assert f"kept  {checkout.root / '.env'} (unchanged)" in again.out
     assert "another state dir" not in again.out
     assert (checkout.root / ".env").read_bytes() == before
 

@@ -221,7 +221,7 @@ class TestCommandsBesideTheServer:
             [decision] = taskpilot.rows("SELECT id FROM decisions WHERE run_id = ? AND status = 'pending'", run["id"])
             said = taskpilot("decisions", verb, decision["id"])
             assert (said.code, said.err) == (0, "")
-            assert f"the server goes on with run {run['id']} at once" in said.out
+            assert f"the scheduler continues run {run['id']} now" in said.out
             wait(lambda: ended(taskpilot, name), server.said, seconds=15)
             [run] = runs_of(taskpilot, name)
             assert run["status"] == ("succeeded" if verb == "approve" else "denied")

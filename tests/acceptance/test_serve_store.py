@@ -141,7 +141,7 @@ def test_a_store_that_is_moved_away_is_said_and_taken_up_again_when_it_is_back(s
     away.mkdir()
     for name in names:
         (taskpilot.state_dir / name).rename(away / name)
-    wait(lambda: any("the file is gone: put it back" in line for line in manager.lines()), server.said)
+    wait(lambda: any("the file is gone" in line for line in manager.lines()), server.said)
     assert not (taskpilot.state_dir / DB).exists()
     for name in names:
         if (away / name).exists():

@@ -77,13 +77,13 @@ def test_replay_delivers_once_what_the_file_has(
     with dead() as server:
         away = working("traces", "replay", environment=towards(server.url, protocol))
     assert (away.code, away.out) == (75, "")
-    assert "the spans of 2 runs are still pending" in away.err
+    assert "the traces of 2 runs are not sent yet" in away.err
     with make() as received:
         back = working("traces", "replay", environment=towards(received.endpoint, protocol))
         assert (back.code, back.err) == (0, "")
         assert f"of 2 runs delivered to {received.endpoint}" in back.out
         again = working("traces", "replay", environment=towards(received.endpoint, protocol))
-        assert (again.code, again.out, again.err) == (0, "nothing is pending\n", "")
+        assert (again.code, again.out, again.err) == (0, "nothing to send\n", "")
         assert working("traces", "replay", "--json", environment=towards(received.endpoint, protocol)).json == {
             "spans": 0,
             "runs": 0,

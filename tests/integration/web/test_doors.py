@@ -26,14 +26,14 @@ def test_a_host_of_ours_is_let_in(served: Served, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.", "", "a b", "0x7f000001"])
-def test_a_stranger_s_name_that_resolves_to_us_gets_nothing(served: Served, host: str) -> None:
+def test_a_foreign_domain_that_resolves_to_this_machine_is_refused(served: Served, host: str) -> None:
     for path in ("/health", "/livez", "/metrics", "/"):
         refused = served.get(path, Host=host)
         assert refused.status == 421
         assert "--host" in refused.json()["detail"]
 
 
-def test_a_container_s_name_of_this_machine_is_known_for_what_a_monitor_needs(served: Served) -> None:
+def test_a_monitor_in_a_container_may_use_the_container_s_name_of_this_machine(served: Served) -> None:
     for path in OPEN:
         assert served.get(path, Host="host.docker.internal:8000").status == 200
     assert served.get("/health", Host="host.docker.internal:8000").status == 421
@@ -52,8 +52,8 @@ def test_every_answer_forbids_what_a_page_does_not_need(served: Served) -> None:
 def test_without_a_token_writing_is_off(served: Served) -> None:
     refused = served.post("/api/v1/jobs/triage/run", {}, token="guessed")
     assert refused.status == 403
-    assert "TASKPILOT_API_TOKEN" in refused.json()["detail"]
-    assert served.audited() == [("stranger", "jobs.run", "triage", "403")]
+    assert "TASKPILOT_API_TOKEN" in refused.json()["hint"]
+    assert served.audited() == [("anonymous", "jobs.run", "triage", "403")]
     assert served.stage.woken == 0
 
 
@@ -64,11 +64,11 @@ def test_without_the_right_token_nothing_is_written(guarded: Served, header: str
     assert refused.status == 401
     assert refused.headers["www-authenticate"].startswith("Bearer")
     assert guarded.get("/api/v1/runs").json()["items"] == []
-    assert guarded.audited() == [("stranger", "jobs.run", "triage", "401")]
+    assert guarded.audited() == [("anonymous", "jobs.run", "triage", "401")]
 
 
-def test_strangers_do_not_fill_the_record(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "STRANGERS_A_MINUTE", 3)
+def test_requests_without_a_token_cannot_fill_the_store(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "ANONYMOUS_A_MINUTE", 3)
     for _ in range(9):
         assert guarded.post("/api/v1/jobs/triage/run", token="guessed").status == 401
     # A minute may end in between: then there are two of them.
@@ -92,7 +92,7 @@ def test_a_body_is_bounded_json_or_refused(guarded: Served) -> None:
     assert guarded.ask("POST", path, body=b"{}", headers=bearer()).status == 415
     assert guarded.ask("POST", path, body=b"x" * (auth.BODY_MAX + 1), headers=as_json).status == 413
     for broken in (b"{", b"\xff", b'{"parameters": {"share": NaN}}', b"[" * 50_000):
-        assert guarded.ask("POST", path, body=broken, headers=as_json).json()["detail"] == "the body is no JSON"
+        assert guarded.ask("POST", path, body=broken, headers=as_json).json()["detail"] == "the body is not valid JSON"
     for unfit in (b"[]", b'"x"', b'{"unknown": 1}'):
         refused = guarded.ask("POST", path, body=unfit, headers=as_json)
         assert refused.status == 422, unfit

@@ -75,7 +75,7 @@ def test_a_store_that_is_gone_is_not_ready_and_heals(served: Served) -> None:
     becomes(served, 200)
     away = path.with_name("away.db")
     path.rename(away)
-    assert "the file is gone: put it back" in becomes(served, 503)
+    assert "the file is gone" in becomes(served, 503)
     assert served.get("/livez").status == 200
     assert served.get("/health").status == 503
     away.rename(path)

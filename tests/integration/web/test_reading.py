@@ -106,7 +106,7 @@ def test_fires_and_gaps_are_one_list_in_the_order_of_time(served: Served) -> Non
         found = every(served, f"/api/v1/jobs/triage/fires?limit={limit}")
         assert [(fire["outcome"], fire["count"]) for fire in found] == [("started", 1), ("missed", 99), ("started", 1), ("started", 1)]
     assert (found[1]["first"], found[1]["scheduled_for"]) == ("2026-11-23T12:02:00.000000Z", "2026-11-23T13:40:00.000000Z")
-    assert found[1]["reason"] == "no scheduler was running, and no command claimed it"
+    assert found[1]["reason"] == "no scheduler was running, and no command started it"
     assert (found[1]["reason_code"], found[1]["reason_facts"]) == ("nobody_claimed", {})
     for wrong in ("yesterday", "7", "2026-12-24T08:00"):
         assert served.get(f"/api/v1/jobs/triage/fires?before={wrong}").status == 422
@@ -117,7 +117,7 @@ def test_what_is_not_there_is_a_problem(served: Served, path: str) -> None:
     missing = served.get(f"/api/v1/{path}")
     assert missing.status == 404
     assert missing.headers["content-type"] == "application/problem+json"
-    assert set(missing.json()) == {"status", "title", "detail"}
+    assert set(missing.json()) == {"status", "title", "detail", "hint"}
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "before=x", "status=nothing", "job=A", "job=%00"])

@@ -40,7 +40,7 @@ def test_a_run_needs_nothing_but_its_job(guarded: Served) -> None:
 def test_what_does_not_fit_is_refused_and_nothing_is_left_of_it(guarded: Served, wanted: object, status: int, word: str) -> None:
     refused = guarded.post("/api/v1/jobs/triage/run", wanted)
     assert refused.status == status, refused.body
-    assert word in refused.json()["detail"]
+    assert word in f"{refused.json()['detail']} {refused.json().get('hint', '')}"
     assert guarded.get("/api/v1/runs").json()["items"] == []
     assert [(action, answer[:3]) for _, action, _, answer in guarded.audited()] == [("jobs.run", str(status))]
     assert guarded.stage.woken == 0
@@ -184,7 +184,7 @@ def test_a_mistake_of_ours_is_said_without_its_inside_and_recorded(guarded: Serv
         raise RuntimeError("an inner secret")
 
     with monkeypatch.context() as patched:
-        patched.setattr("taskpilot.services.jobs.publish_change", broken)
+        patched.setattr("taskpilot.store.schedules.begin_pause", broken)
         failed = guarded.post("/api/v1/jobs/triage/pause")
     assert failed.status == 500
     assert b"secret" not in failed.body

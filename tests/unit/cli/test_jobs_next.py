@@ -50,7 +50,7 @@ def nights(root: Path) -> None:
 def test_fires_are_shown_in_their_zone_and_in_utc(cli: Callable[..., Any]) -> None:
     said = cli("jobs", "next", "triage", "-n", "2")
     assert said.out.splitlines() == [
-        "JOB     FIRE                          ZONE           IN UTC",
+        "JOB     NEXT RUN                      ZONE           IN UTC",
         "triage  Mon 2026-03-30 07:00:00+0200  Europe/Berlin  2026-03-30 05:00:00Z",
         "triage  Tue 2026-03-31 07:00:00+0200  Europe/Berlin  2026-03-31 05:00:00Z",
     ]
@@ -124,6 +124,6 @@ def test_the_table_fits_a_terminal_of_80_columns(cli: Callable[..., Any], monkey
     monkeypatch.setattr(sys, "stdout", screen)
     assert cli("jobs", "next", "triage", "-n", "1").code == 0
     heading, row = screen.getvalue().splitlines()
-    assert heading.split() == ["JOB", "FIRE", "ZONE", "IN", "UTC"]
+    assert heading.split() == ["JOB", "NEXT", "RUN", "ZONE", "IN", "UTC"]
     assert row.rstrip() == "triage  Mon 2026-03-30 07:00:00+0200  Europe/Berlin  2026-03-30 05:00:00Z"
     assert len(row) <= 80

@@ -89,7 +89,7 @@ def test_a_terminal_that_is_too_narrow_cuts_nothing(cli: Callable[..., Any], sto
 def test_a_silent_run_is_said_to_be_one(cli: Callable[..., Any], store: Store) -> None:
     run_id = records.add_run(store)
     said = cli("runs", "logs", run_id, "--output")
-    assert (said.code, said.out, said.err) == (0, "", "its process printed nothing\n")
+    assert (said.code, said.out, said.err) == (0, "", "the job's process printed nothing\n")
     assert "--output" not in cli("runs", "show", run_id).out
 
 
@@ -125,14 +125,14 @@ def test_nothing_to_list_is_an_empty_array_or_a_sentence_on_stderr(cli: Callable
         assert cli(noun, "--json").json == []
         said = cli(noun)
         assert (said.code, said.out) == (0, "")
-        assert said.err.startswith("there is no such")
+        assert said.err.startswith("no ")
 
 
 def test_jobs_are_listed_with_their_next_fire_in_their_zone_and_in_utc(cli: Callable[..., Any], store: Store) -> None:
     records.add_run(store, status=RunStatus.FAILED)
     said = cli("jobs")
     header, row = said.out.splitlines()
-    assert header.split() == ["JOB", "SCHEDULE", "NEXT", "FIRE", "IN", "UTC", "LAST", "PAUSED"]
+    assert header.split() == ["JOB", "SCHEDULE", "NEXT", "RUN", "IN", "UTC", "LAST", "RUN", "PAUSED"]
     assert "(Europe/Berlin)" in row
     assert "07:00:00+0" in row
     assert row.endswith("failed")
@@ -207,7 +207,7 @@ def test_a_job_is_shown_with_what_it_takes_and_may_use(cli: Callable[..., Any]) 
     said = cli("jobs", "show", "triage").out
     for word in (
         "15m00s",
-        "1 USD, 200 LLM calls a run (the default: the job names none)",
+        "1 USD, 200 LLM calls a run (the default; the job sets none)",
         "inbox",
         "'inbox.jsonl'",
         "taskpilot run triage",

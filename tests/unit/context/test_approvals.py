@@ -21,7 +21,7 @@ def test_a_call_that_needs_approval_parks_the_run_until_a_person_says_yes(spine:
     assert (decision.status, decision.arguments["title"]) == (DecisionStatus.PENDING, SENSITIVE["title"])
     assert first.run.reason == decision.question
 
-    assert first.run.id in approve_decision(spine.deployment, decision.id, by="ada", note="checked")
+    assert approve_decision(spine.deployment, decision.id, by="ada", note="checked").item.run_id == first.run.id
     second = spine.resume(files, first.run.id)
     assert second.run.status is RunStatus.SUCCEEDED
     assert [task.title for task in spine.tasks(first.run.id)] == [SENSITIVE["title"]]

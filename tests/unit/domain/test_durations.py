@@ -34,7 +34,7 @@ def test_nothing_and_less_is_no_duration(value: str | timedelta) -> None:
 
 
 def test_a_duration_beyond_the_calendar_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="calendar"):
+    with pytest.raises(ValueError, match="too long"):
         parse_duration("9" * 30 + "d")
 
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, cast, get_args
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
@@ -222,7 +222,12 @@ def check(life: Life) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, phases=(Phase.generate,), derandomize=False, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=25,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    derandomize=False,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 @given(
     seed=st.integers(0, 2**32),
@@ -233,6 +238,17 @@ def check(life: Life) -> None:
     start_deadline=st.sampled_from((None, "50s", "10m")),
     jitter=st.sampled_from((None, "45s")),
     attempts=st.sampled_from((1, 3)),
+)
+# A command that waited to start the fire of two days later was gone, and the fire was missed before its time.
+@example(
+    seed=130_135,
+    schedule=every("11m"),
+    overlap="cancel_other",
+    catch_up="skip",
+    limit=30,
+    start_deadline="50s",
+    jitter="45s",
+    attempts=3,
 )
 @pytest.mark.slow
 def test_each_fire_has_exactly_one_outcome(

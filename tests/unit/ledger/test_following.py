@@ -120,15 +120,26 @@ def test_a_schedule_begins_with_the_fire_that_a_command_claims_in_its_time(spine
 
 
 def test_a_buffered_fire_whose_command_is_gone_is_missed(spine: Spine) -> None:
-    first = spine.claim(patient, scheduled_for=NOON)
-    assert isinstance(spine.ledger.claim(spine.plan(patient, scheduled_for=NOON + HOUR)), Hold)
+    first = spine.claim(patient, scheduled_for=NOON - HOUR)
+    assert isinstance(spine.ledger.claim(spine.plan(patient, scheduled_for=NOON)), Hold)
     folder = spine.defined(patient)
     assert spine.fires.close_missed(folder).outcomes == {}, "the run that it waits for is active"
     spine.succeed(first)
     assert spine.fires.close_missed(folder).outcomes == {}, "its command may be about to start it"
     spine.later(60)
     assert spine.fires.close_missed(folder).outcomes == {FireOutcome.MISSED: 1}
-    assert spine.outcomes("patient")[NOON + HOUR] == "missed"
+    assert spine.outcomes("patient")[NOON] == "missed"
+
+
+def test_a_buffered_fire_that_is_still_to_come_is_not_missed_before_its_time(spine: Spine) -> None:
+    first = spine.claim(patient, scheduled_for=NOON)
+    assert isinstance(spine.ledger.claim(spine.plan(patient, scheduled_for=NOON + HOUR)), Hold)
+    folder = spine.defined(patient)
+    spine.succeed(first)
+    spine.later(HOUR.total_seconds())
+    assert spine.fires.close_missed(folder).outcomes == {}, "another command may claim it now"
+    spine.later(30)
+    assert spine.fires.close_missed(folder).outcomes == {FireOutcome.MISSED: 1}
 
 
 def test_what_was_due_before_a_pause_is_missed_and_not_paused(spine: Spine) -> None:

@@ -129,7 +129,7 @@ def test_a_queued_run_waits_for_the_run_of_its_job_that_came_between(spine: Spin
     waits = spine.claim(A)
     spine.ledger.end(waits.grant, Outcome(RunStatus.WAITING, Reason(ReasonCode.APPROVAL)), active_seconds=1, keep_lease=False)
     between = spine.claim(A)
-    assert spine.ledger.go_on(waits.run.id)
+    assert spine.ledger.requeue_waiting(waits.run.id)
     jobs = folder(A)
     assert take(spine, jobs) == []
     spine.succeed(between)

@@ -43,7 +43,7 @@ def test_what_ended_for_good_is_not_resumed(spine: Spine, status: RunStatus) -> 
 
 def test_a_run_that_lives_is_not_resumed(spine: Spine) -> None:
     claim = spine.claim(hourly)
-    with pytest.raises(TransitionRefused, match="lives"):
+    with pytest.raises(TransitionRefused, match="is alive"):
         spine.ledger.resume(spine.plan(hourly, run_id=claim.run.id))
 
 

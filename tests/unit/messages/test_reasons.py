@@ -14,7 +14,7 @@ from taskpilot.messages.reasons import LINE, next_command, reason_line, reason_s
 FIRE: Final = "2026-11-24T06:00:00Z"
 ASLEEP: Final = {"unseen": "asleep", "asleep_since": "2026-11-24T01:00:00Z", "asleep_until": "2026-11-24T09:00:00Z"}
 NO_SCHEDULER: Final = "no scheduler was running from 2026-11-24T01:00:00Z to 2026-11-24T09:00:00Z"
-NOBODY: Final = "no scheduler was running, and no command claimed it"
+NOBODY: Final = "no scheduler was running, and no command started it"
 PAUSE: Final = {"since": "2026-11-25T20:00:00Z", "by": "anna", "note": "the tracker moves"}
 SAYS: Final[list[tuple[ReasonCode, Mapping[str, Fact], str]]] = [
     (ReasonCode.NONE, {}, ""),
@@ -74,7 +74,7 @@ SAYS: Final[list[tuple[ReasonCode, Mapping[str, Fact], str]]] = [
     (ReasonCode.SIGTERM, {"signal": "SIGHUP"}, "ended by SIGHUP; finished steps are kept"),
     (ReasonCode.SIGNAL, {"signal": "SIGKILL"}, "the job's process was killed by SIGKILL"),
     (ReasonCode.EXITED, {"exit_status": 3}, "the job's process exited with status 3 before its end was recorded"),
-    (ReasonCode.LEASE, {}, "its process is gone, or its lease ended"),
+    (ReasonCode.LEASE, {}, "its process is gone, or its lease expired"),
     (ReasonCode.LEASE, {"killed": True}, "its lease could not be renewed, so its process was ended"),
     (
         ReasonCode.OVERTAKEN,

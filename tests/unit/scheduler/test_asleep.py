@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from taskpilot.domain.fires import SchedulerState
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.times import utc_iso
 from taskpilot.store import schedulers
 from taskpilot.testing import ManualClock
 from tests.keeper import NOON, Keeper
@@ -29,7 +31,9 @@ def test_a_minute_without_a_tick_is_noted_and_its_fires_have_their_outcomes(keep
     assert list(outcomes) == [NOON + 10 * SECOND * n for n in range(1, 13)]
     # Those of the last two wake-ups are punctual; the older ones are covered by them.
     assert list(outcomes.values()) == ["started"] * 6 + ["coalesced"] * 3 + ["started"] * 3
-    assert f"no scheduler was awake from {asleep:%Y-%m-%dT%H:%M:%SZ} to {awake:%Y-%m-%dT%H:%M:%SZ}" in keeper.reasons("often")[6]
+    unseen = {"unseen": "asleep", "asleep_since": utc_iso(asleep), "asleep_until": utc_iso(awake)}
+    covered = keeper.reasons("often")[6]
+    assert covered == Reason(ReasonCode.CAUGHT_UP_BY, {"fire": utc_iso(NOON + 2 * MINUTE), **unseen})
     assert any("no scheduler was awake" in line for line in keeper.log.lines)
 
 
@@ -52,8 +56,9 @@ def test_an_hour_is_caught_up_by_the_last_fire_within_the_window(keep: Keep) -> 
     quarters = [NOON + 15 * MINUTE * n for n in range(1, 5)]
     assert keeper.outcomes("quarterly") == dict(zip(quarters, ["missed"] * 3 + ["started"], strict=True))
     assert keeper.outcomes("skipping") == dict.fromkeys(quarters, "missed")
-    assert "its catch-up window of 7m30s has passed" in keeper.reasons("quarterly")[-1]
-    assert 'catch_up="skip"' in keeper.reasons("skipping")[0]
+    passed = keeper.reasons("quarterly")[-1]
+    assert (passed.code, passed.facts["window_seconds"]) == (ReasonCode.CATCH_UP_WINDOW_PASSED, 450)
+    assert keeper.reasons("skipping")[0].code is ReasonCode.CATCH_UP_OFF
 
 
 def test_a_month_of_missed_seconds_is_one_gap(keep: Keep) -> None:
@@ -154,9 +159,8 @@ def test_a_sleep_is_told_once_although_the_first_claim_after_it_fails(keep: Keep
     keeper.ticks(3 * SECOND, every=SECOND)
     assert keeper.scheduler.error is None
     assert keeper.clock_events() == [("asleep", NOON + MINUTE, NOON + HOUR + MINUTE)]
-    assert keeper.reasons("hourly") == [
-        "no scheduler was awake from 2026-11-23T12:01:00Z to 2026-11-23T13:01:01Z; its catch-up window of 10m has passed"
-    ]
+    unseen = {"unseen": "asleep", "asleep_since": "2026-11-23T12:01:00Z", "asleep_until": "2026-11-23T13:01:01Z"}
+    assert keeper.reasons("hourly") == [Reason(ReasonCode.CATCH_UP_WINDOW_PASSED, {"window_seconds": 600, **unseen})]
 
 
 def test_a_failed_tick_is_no_sleep_since_the_server_of_yesterday(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:

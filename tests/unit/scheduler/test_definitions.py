@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.scheduler.scheduler import FolderWatch
 from taskpilot.schedules.schedule import every
 from tests.keeper import NOON, write_jobs
@@ -47,7 +48,9 @@ def test_a_broken_file_blocks_its_own_fires_and_no_others(keep: Keep) -> None:
     minutes = [NOON + MINUTE * n for n in (1, 2, 3)]
     assert keeper.outcomes("stays") == dict.fromkeys(minutes, "started")
     assert keeper.outcomes("breaks") == dict(zip(minutes, ["started", "blocked_config", "started"], strict=True))
-    assert "other.py:1: SyntaxError" in keeper.reasons("breaks")[1]
+    broken = keeper.reasons("breaks")[1]
+    assert broken.code is ReasonCode.JOB_BROKEN
+    assert "other.py:1: SyntaxError" in str(broken.facts["error"])
     assert sum("broken job file" in line for line in keeper.log.lines) == 1
 
 
@@ -72,7 +75,7 @@ def test_a_folder_that_vanishes_ends_nothing(keep: Keep) -> None:
     keeper.ticks(MINUTE, every=5 * SECOND)
     minutes = [NOON + MINUTE * n for n in (1, 2, 3)]
     assert keeper.outcomes("job_a") == dict(zip(minutes, ["started", "blocked_config", "started"], strict=True))
-    assert "there is no folder" in keeper.reasons("job_a")[1]
+    assert "there is no folder" in str(keeper.reasons("job_a")[1].facts["error"])
     assert keeper.rows("SELECT * FROM past_schedules") == []
     assert keeper.wake_ups.schedules == {every("1m")}
 

@@ -11,6 +11,7 @@ from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
+from taskpilot.messages.actions import Cancelled, Continuation, answered, cancelled
 from taskpilot.services.approvals import approve_decision, approve_task, reject_decision, reject_task
 from taskpilot.services.running import answer_step, cancel_run, find_run
 from taskpilot.views.tasks import show_task
@@ -36,7 +37,8 @@ def triage(ctx: RunContext) -> None:
 def test_a_yes_and_a_no_to_a_task_say_who_and_why(spine: Spine) -> None:
     run_id = add_run(spine.store, status=RunStatus.WAITING)
     yes, no = (add_task(spine.store, run_id, status=TaskStatus.REVIEW) for _ in range(2))
-    assert f"runs resume {run_id}" in approve_task(spine.deployment, yes, by="ada", note="asked the team")
+    approved = approve_task(spine.deployment, yes, by="ada", note="asked the team")
+    assert answered(approved) == f"task {yes} is approved\nwhen all questions are answered: taskpilot runs resume {run_id}"
     reject_task(spine.deployment, no, by="ada", note="")
     assert (show_task(spine.deployment, yes).status, show_task(spine.deployment, yes).reason) == (
         TaskStatus.APPROVED,
@@ -48,9 +50,9 @@ def test_a_yes_and_a_no_to_a_task_say_who_and_why(spine: Spine) -> None:
 def test_an_answer_to_a_task_of_a_run_that_is_over_names_no_command_that_would_be_refused(spine: Spine) -> None:
     run_id = add_run(spine.store, status=RunStatus.SUCCEEDED)
     task_id = add_task(spine.store, run_id, status=TaskStatus.PENDING, scope="/filed.0")
-    said = approve_task(spine.deployment, task_id, by="ada", note="")
-    assert "runs resume" not in said
-    assert "succeeded" in said
+    approved = approve_task(spine.deployment, task_id, by="ada", note="")
+    assert approved.continuation is Continuation.NONE
+    assert answered(approved) == f"task {task_id} is approved\nrun {run_id} is succeeded and does not continue"
 
 
 def test_a_step_that_is_no_id_is_refused_with_the_command_that_shows_them(spine: Spine) -> None:
@@ -69,7 +71,8 @@ def test_a_task_that_waits_for_nobody_is_not_approved(spine: Spine, status: Task
 def test_a_decision_is_answered_once(spine: Spine) -> None:
     run_id = add_run(spine.store, status=RunStatus.WAITING)
     decision_id = add_decision(spine.store, run_id)
-    assert f"runs resume {run_id}" in approve_decision(spine.deployment, decision_id, by="ada", note="")
+    approved = approve_decision(spine.deployment, decision_id, by="ada", note="")
+    assert f"is approved\nwhen all questions are answered: taskpilot runs resume {run_id}" in answered(approved)
     for again in (approve_decision, reject_decision):
         with pytest.raises(TransitionRefused, match="approved by ada"):
             again(spine.deployment, decision_id, by="eve", note="")
@@ -82,7 +85,7 @@ def test_an_answer_is_kept_and_said_where_the_folder_of_jobs_is_gone(spine: Spin
     run_id = add_run(spine.store, status=RunStatus.WAITING)
     decision_id = add_decision(spine.store, run_id)
     assert not spine.deployment.settings.jobs_dir.exists()
-    assert "approved" in approve_decision(spine.deployment, decision_id, by="ada", note="")
+    assert approve_decision(spine.deployment, decision_id, by="ada", note="").item.status is DecisionStatus.APPROVED
 
 
 @pytest.mark.parametrize("what", [approve_task, reject_task, approve_decision, reject_decision])
@@ -147,6 +150,9 @@ def test_a_run_that_nobody_knows_is_not_found(spine: Spine) -> None:
 
 def test_cancelling_says_whether_it_is_done_or_asked_for(spine: Spine) -> None:
     run_id = add_run(spine.store, status=RunStatus.WAITING, ended_at=None)
-    assert "is cancelled" in cancel_run(spine.deployment, run_id)
-    claim = spine.claim(triage)
-    assert "asked to end" in cancel_run(spine.deployment, claim.run.id)
+    ended = cancel_run(spine.deployment, run_id)
+    assert ended == Cancelled(run_id, RunStatus.WAITING, ended=True)
+    assert cancelled(ended) == f"run {run_id} was waiting and is now cancelled"
+    asked = cancel_run(spine.deployment, spine.claim(triage).run.id)
+    assert (asked.before, asked.ended) == (RunStatus.RUNNING, False)
+    assert "is being cancelled" in cancelled(asked)

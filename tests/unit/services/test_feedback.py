@@ -7,6 +7,7 @@ import pytest
 
 from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
 from taskpilot.domain.runs import OPEN, Feedback, FeedbackVerdict, RunStatus
+from taskpilot.messages.actions import rated
 from taskpilot.services.approvals import give_feedback
 from taskpilot.services.metrics import show_metrics
 from taskpilot.views.runs import detail_json, show_run
@@ -44,8 +45,8 @@ def test_a_word_is_kept_with_who_when_and_why(spine: Spine) -> None:
     run_id = add_run(spine.store)
     assert show_run(spine.deployment, run_id).feedback is None
     assert detail_json(show_run(spine.deployment, run_id))["feedback"] is None
-    said = give_feedback(spine.deployment, run_id, WRONG, by="ada", note="no such account")
-    assert said == f"run {run_id} of triage is called wrong by ada"
+    given = give_feedback(spine.deployment, run_id, WRONG, by="ada", note="no such account")
+    assert rated(given) == f"ada rated run {run_id} of triage wrong"
     found = show_run(spine.deployment, run_id)
     assert found.feedback == Feedback(run_id, WRONG, "ada", spine.clock(), "no such account")
     assert detail_json(found)["feedback"] == {
@@ -64,8 +65,8 @@ def test_a_change_of_mind_is_counted_as_the_new_word_too_and_the_same_word_again
     version = pending(spine)
     give_feedback(spine.deployment, first, CORRECT, by="bo", note="looked again")
     assert (counted(spine), pending(spine)) == ((2, 0), version)
-    said = give_feedback(spine.deployment, first, WRONG, by="cy", note="")
-    assert said == f"run {first} of triage, which bo had called correct, is called wrong by cy"
+    given = give_feedback(spine.deployment, first, WRONG, by="cy", note="")
+    assert rated(given) == f"cy rated run {first} of triage wrong (bo had rated it correct)"
     assert counted(spine) == (2, 1), "counters never go back"
     assert pending(spine) == version + 1
     found = show_run(spine.deployment, first).feedback

@@ -46,11 +46,11 @@ def test_a_failure_of_who_is_told_changes_nothing(store: Store) -> None:
 
 
 def test_changes_that_are_held_are_told_together_and_what_is_taken_out_is_not_told(store: Store, told: list[frozenset[Change]]) -> None:
-    with store.held() as changes:
+    with store.deferred_changes() as changes:
         for job in ("triage", "digest"):
             with store.write() as connection:
                 totals.mark_dirty(connection, job)
-        with store.held() as same:
+        with store.deferred_changes() as same:
             same.discard(Change("digest"))
         assert changes == {Change("triage")}
         assert told == []

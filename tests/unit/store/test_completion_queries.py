@@ -52,7 +52,7 @@ def test_nobody_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         records.add_run(store)
     store.close()
     monkeypatch.setattr(completion_queries, "SECONDS", 0.0)
-    monkeypatch.setattr(completion_queries, "_STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(completion_queries, "_STEPS_BETWEEN_CHECKS", 1)
     assert completion_queries.newest_ids(store.path.parent, "run") == []
 
 

@@ -136,4 +136,4 @@ def test_a_folder_in_its_place_is_said(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     (tmp_path / FILE / "x").write_text("")
     seen = inspect(tmp_path)
-    assert (seen.condition, seen.detail) == (Condition.UNREADABLE, "something else than a file stands there")
+    assert (seen.condition, seen.detail) == (Condition.UNREADABLE, "it is not a file")

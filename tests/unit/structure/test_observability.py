@@ -239,5 +239,5 @@ def test_what_compose_and_init_name_are_settings_of_ours_with_the_ports_of_the_s
     (gateway,) = re.findall(r"TASKPILOT_PUSHGATEWAY_URL=(http://\S+?)\"", printed)
     assert load(root=tmp_path, environ={"TASKPILOT_PUSHGATEWAY_URL": gateway}).pushgateway_url == gateway
     assert compose["services"]["pushgateway"]["ports"] == [f"{gateway.removeprefix('http://')}:9091"]
-    (grafana,) = re.findall(r"at (http://\S+?), as admin", printed)
+    (grafana,) = re.findall(r"open (http://\S+?) and log in as admin", printed)
     assert compose["services"]["grafana"]["ports"] == [f"{grafana.removeprefix('http://')}:3000"]

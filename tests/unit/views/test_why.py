@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from taskpilot.domain.fires import ClockEvent, ClockEventKind
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
-from taskpilot.messages.moments import Moment, Told, tell
+from taskpilot.messages.moments import Explanation, Moment, explain
 from taskpilot.services.jobs import pause_job, resume_job
 from taskpilot.store import schedulers
 from taskpilot.views.why import why, why_json
@@ -18,10 +18,10 @@ def berlin(day: int, hour: int = 7) -> datetime:
     return datetime(2026, 11, day, hour - 1, tzinfo=UTC)
 
 
-def answer_to(timeline: Timeline, job: str = "triage", *, at: str | None = None) -> tuple[Moment, Told]:
-    """What is known, and how it is told."""
+def answer_to(timeline: Timeline, job: str = "triage", *, at: str | None = None) -> tuple[Moment, Explanation]:
+    """What is known, and its explanation."""
     moment = why(timeline.deployment, job, at=at)
-    return moment, tell(moment)
+    return moment, explain(moment)
 
 
 def test_a_fire_that_started_names_its_run_and_how_it_ended(timeline: Timeline) -> None:
@@ -136,7 +136,7 @@ def test_a_fire_that_nobody_accounted_for_says_whether_anybody_will(timeline: Ti
     moment, answer = answer_to(timeline)
     assert moment.outcome == "open"
     assert answer.sentence.startswith("Nothing has started triage for Tue 2026-11-24 07:00 (Europe/Berlin) yet: no scheduler is running")
-    assert answer.facts["last scheduler"] == "none ever ran"
+    assert answer.facts["last scheduler"] == "never ran"
     assert answer.facts["can start"].startswith("until 2026-11-24T18:00:00Z")
     assert answer.next == "taskpilot run triage --scheduled-for 2026-11-24T06:00:00Z"
     timeline.later(hours=13)

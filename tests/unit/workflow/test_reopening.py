@@ -8,6 +8,7 @@ from taskpilot import RunContext, job, tool
 from taskpilot.domain.errors import TransitionRefused
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
+from taskpilot.messages.actions import Continuation
 from taskpilot.services.approvals import approve_task
 from taskpilot.testing import ScriptedModel, tool_call
 from tests.spine import Spine
@@ -33,8 +34,8 @@ def test_a_failed_task_that_is_approved_again_is_executed_afresh_and_nothing_bef
     first = spine.run(flow, ScriptedModel([PLAN, APPROVE, "I would rather not."]))
     (failed,) = spine.tasks(first.run.id)
     assert (first.run.status, failed.status) == (RunStatus.SUCCEEDED, TaskStatus.FAILED)
-    said = approve_task(spine.deployment, failed.id, by="ada", note="try again")
-    assert f"taskpilot runs resume {first.run.id}" in said
+    approved = approve_task(spine.deployment, failed.id, by="ada", note="try again")
+    assert approved.continuation is Continuation.BY_RESUME
     model = ScriptedModel([FILED, "Done."])
     second = spine.resume(flow, first.run.id, model)
     assert [request.agent for request in model.requests] == ["executor", "executor"]

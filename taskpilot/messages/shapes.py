@@ -1,4 +1,4 @@
-"""Records as JSON values: the same keys on the command line and wherever else they are given out."""
+"""Records as JSON values, with the same keys on the command line and in the API."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -35,7 +35,7 @@ def reason_json(reason: Reason, *, now: bool = False) -> dict[str, Any]:
 
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:
-    """The summary line of a run, key by key as the contract has it."""
+    """The summary line of a run."""
     return asdict(summary) | reason_json(summary.reason, now=summary.run_id is None or summary.status == RunStatus.WAITING)
 
 
@@ -116,7 +116,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 
 
 def step_json(step: Step) -> dict[str, Any]:
-    """A step, without the tokens and money that only an LLM call has."""
+    """A step, without the tokens and cost of LLM calls."""
     return {
         "step_id": step.id,
         "attempt": step.attempt,
@@ -133,5 +133,5 @@ def step_json(step: Step) -> dict[str, Any]:
 
 
 def feedback_json(feedback: Feedback) -> dict[str, Any]:
-    """A person's word on a run's result."""
+    """A person's rating of a run's result."""
     return {"verdict": feedback.verdict.value, "by": feedback.given_by, "at": iso(feedback.given_at), "note": feedback.note}
