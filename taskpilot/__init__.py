@@ -1,13 +1,13 @@
 """TaskPilot: LLM-agent workflows as scheduled, unattended batch jobs. This is what a job file imports.
 
-Each name is loaded when it is first asked for, so that `import taskpilot` and `taskpilot --help` wake nothing; `__init__.pyi` says the
-same to type checkers.
+Each name is imported when it is first used, so that `import taskpilot` and `taskpilot --help` stay fast; `__init__.pyi` declares the same
+names for type checkers.
 """
 
 from importlib import import_module
 from typing import Any, Final
 
-_ROOMS: Final = {
+_NAMES: Final = {
     "taskpilot.context.run_context": ("RunContext",),
     "taskpilot.domain.errors": (
         "BudgetExceeded",
@@ -31,17 +31,17 @@ _ROOMS: Final = {
     "taskpilot.telemetry.logs": ("RunLogger",),
     "taskpilot.tools.decorator": ("tool",),
 }
-_FACE: Final = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
 
 __version__ = "0.1.0"
 
-__all__ = sorted(_FACE)  # noqa: PLE0605  a test holds it against the stub
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605  a test compares it with the stub
 
 
 def __getattr__(name: str) -> Any:
-    room = _FACE.get(name)
-    if room is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(room), name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""Budgets: what a call may cost at worst, and what it did cost."""
+"""The worst-case cost of a model call before it is made, and its real cost afterwards."""
 
 import json
 from collections.abc import Callable
@@ -9,23 +9,23 @@ from taskpilot.domain.chat import ChatRequest
 from taskpilot.domain.usage import Reservation, Usage
 
 _PER_MESSAGE: Final = 16
-"""Tokens that a chat template may add around one message; generous."""
-_ORDER: Final = 256
-"""Bytes of the sentence that asks for the shape in the prompt, where a server knows no other way."""
+"""An upper limit of the tokens that a chat template adds to one message."""
+_SHAPE_PROMPT: Final = 256
+"""An upper limit of the bytes that ask for the reply's shape, for a server that takes the shape only in the prompt."""
 
 Price = Callable[[str, Usage, datetime], int | None]
 """(model, usage, when) -> nano-USD, or None where the model has no known price."""
 
 
 class Spending:
-    """Prices calls of one model, before they are made and after."""
+    """Prices calls of one model."""
 
     def __init__(self, model: str, price: Price) -> None:
         self._model = model
         self._price = price
 
     def worst_case(self, request: ChatRequest, at: datetime) -> Reservation:
-        """The most that the call can take: every byte of the prompt a token (no tokenizer makes more), and the whole output limit."""
+        """The most that the call can cost: one token for each byte of the prompt (no tokenizer makes more), and the whole output limit."""
         prompt = sum(len(message.content.encode()) + _PER_MESSAGE for message in request.messages)
         prompt += sum(
             len(call.arguments.encode()) + len(call.name.encode()) + len(call.id.encode())
@@ -34,7 +34,7 @@ class Spending:
         )
         prompt += sum(len(json.dumps([tool.name, tool.description, tool.parameters])) for tool in request.tools)
         if request.output is not None:
-            prompt += len(json.dumps(request.output.schema)) + _ORDER
+            prompt += len(json.dumps(request.output.schema)) + _SHAPE_PROMPT
         worst = Usage(input=prompt, output=request.max_output_tokens)
         return Reservation(cost_nano=self._price(self._model, worst, at), tokens=worst.total, llm_calls=1)
 

@@ -135,7 +135,7 @@ class Runner:
     def run(self, session: Session, grant: LeaseGrant) -> Outcome:
         """The attempt's outcome, recorded. Raises Terminated where the supervisor asked the process to end: it records the end itself."""
         began = time.monotonic()
-        session.tell("run-started", f"attempt {grant.attempt} of {session.run.job} started", attempt=grant.attempt)
+        session.emit("run-started", f"attempt {grant.attempt} of {session.run.job} started", attempt=grant.attempt)
         process = os.getpid()
         result, error = self._call(session)
         if os.getpid() != process:
@@ -153,7 +153,7 @@ class Runner:
         level = "info" if outcome.status is RunStatus.SUCCEEDED else "warning"
         code = exit_code(outcome.status, outcome.reason.cause)
         fields = {"status": outcome.status, "reason": outcome.reason, "exit_code": int(code)}
-        session.tell("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}", level=level, **fields)
+        session.emit("run-ended", f"attempt {grant.attempt} of {session.run.job} {outcome.status}", level=level, **fields)
         return outcome
 
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:

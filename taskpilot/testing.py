@@ -1,4 +1,4 @@
-"""For the tests of jobs: a scripted model and a clock set by hand; no network, no key, no store set up by hand."""
+"""For tests of jobs: a scripted model, a manual clock, and `run_job`, which needs no network, no key and no set-up."""
 
 import json
 import tempfile
@@ -33,11 +33,11 @@ from taskpilot.runner import Runner
 from taskpilot.store import runs, steps, tasks
 
 Reply = str | BaseModel | Mapping[str, Any] | Sequence[ToolCall] | ChatReply | Exception
-"""What a scripted model says: text, a structured reply, tool calls, a whole reply, or an error to raise."""
+"""A reply of a scripted model: text, a structured reply, tool calls, a whole ChatReply, or an error to raise."""
 
 
 class ScriptedModel:
-    """A model that says what it is told: the replies of a list, one after the other, or what a function makes of each request."""
+    """A model with prepared replies: those of a list, one after the other, or what a function returns for each request."""
 
     def __init__(
         self, replies: Sequence[Reply] | Callable[[ChatRequest], Reply], *, name: str = "scripted", usage: Usage | None = None
@@ -55,7 +55,7 @@ class ScriptedModel:
         return self._name
 
     def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
-        """The next reply. Raises the error that stands in its place, or AssertionError where the script is at its end."""
+        """The next reply. Raises it if it is an error, or AssertionError if there is none left."""
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)
@@ -64,11 +64,11 @@ class ScriptedModel:
         elif number < len(self._replies):
             reply = self._replies[number]
         else:
-            raise AssertionError(f"the script has {len(self._replies)} replies, and {request.agent} asked for one more")
+            raise AssertionError(f"the script has {len(self._replies)} replies, but {request.agent} asked once more")
         return self._reply(reply)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Nothing to close."""
 
     def _reply(self, reply: Reply) -> ChatReply:
         if isinstance(reply, Exception):
@@ -85,12 +85,12 @@ class ScriptedModel:
 
 
 def tool_call(name: str, /, **arguments: Any) -> ToolCall:
-    """A model's wish to call a tool, for a script."""
+    """A tool call, as a reply of a scripted model."""
     return ToolCall(id=new_id(), name=name, arguments=json.dumps(arguments))
 
 
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock that only `advance` moves."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
@@ -100,13 +100,13 @@ class ManualClock:
         return self._now
 
     def advance(self, by: timedelta) -> None:
-        """Moves the clock."""
+        """Moves the clock forward."""
         self._now += by
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a job came to in a test."""
+    """The result of a job in a test."""
 
     status: RunStatus
     reason: str
@@ -133,11 +133,11 @@ def run_job(
     now: Callable[[], datetime] = utc_now,
     root: Path | None = None,
 ) -> JobResult:
-    """Runs a job in this process, against a store in a temporary folder, and gives what the record says of it.
+    """Runs a job in this process, with a store in a temporary folder, and returns what was recorded.
 
-    Runs that are given one `root`, a folder of the test's own, share its store: a later one recalls what an earlier one remembered.
-    `settings` is the text of a taskpilot.toml. Where an attempt fails and the job's `retry` allows another one, it follows at once, up to
-    `attempts` in all; each goes on from the journal. The environment is not read. Raises UsageError or ConfigurationError.
+    Runs with the same `root`, a folder of the test, share its store: a later one recalls what an earlier one remembered. `settings` is the
+    text of a taskpilot.toml. If an attempt fails and the job's `retry` allows another one, it starts at once, up to `attempts` in all; each
+    one continues from the journal. The environment is not read. Raises UsageError or ConfigurationError.
     """
     with nullcontext(root) if root is not None else tempfile.TemporaryDirectory(prefix="taskpilot-test-") as folder:
         root = Path(folder)

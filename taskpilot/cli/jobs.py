@@ -9,6 +9,7 @@ from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, person_options
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
+from taskpilot.domain.times import format_duration
 
 
 @click.group(name="jobs", cls=Noun, default="list")
@@ -84,7 +85,7 @@ def show(job: str, *, as_json: bool) -> None:
     if as_json:
         output.print_json(line_json(line) | {"parameters": parameters_json(line.spec)})
         return
-    schedule, last = spec.schedule, line.last_run
+    schedule, last, retry = spec.schedule, line.last_run, spec.retry
     output.print_fields(
         {
             "job": spec.name,
@@ -95,7 +96,9 @@ def show(job: str, *, as_json: bool) -> None:
             "last run": f"{last.status}, {formatting.instant(last.started_at)}, {last.id}" if last else "never ran",
             "model": model or "set with --model or TASKPILOT_MODEL",
             "deadline": formatting.duration(spec.deadline.total_seconds()),
-            "attempts": str(spec.retry.attempts),
+            "attempts": str(retry.attempts),
+            "retry delay": f"{format_duration(retry.delay)}, at most {format_duration(retry.max_delay)}" if retry.delay else "",
+            "retry on": ", ".join(kind.__name__ for kind in retry.on),
             "overlap": spec.overlap,
             "budget": budgets.budget_of(spec),
             "tools": ", ".join(tool.name for tool in spec.tools),

@@ -1,4 +1,4 @@
-"""The only reader of environment and configuration files; what it gives is frozen."""
+"""The only reader of the environment and the configuration files; its values are frozen."""
 
 from taskpilot.config.load import Survey, load, survey
 from taskpilot.config.model import Secret, Settings

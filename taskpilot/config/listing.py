@@ -1,4 +1,4 @@
-"""Each setting as a person may see it: its name, its value with secrets masked, and where it came from."""
+"""Lists each setting for people: its name, its value with secrets masked, and its source."""
 
 import os
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from taskpilot.domain.text import one_line
 
 MASK: Final = "***"
 _MASKED_TABLES: Final = frozenset({"otel_headers"})
-"""Tables whose values are passwords as often as not."""
+"""Tables whose values are often passwords."""
 _LIMIT: Final = 300
 _OWN_PREFIX: Final = "TASKPILOT_"
 _OTHER_OWN: Final = frozenset({"TASKPILOT_DATABASE_URL", "TASKPILOT_CI"})
-"""Known without being a setting: refused by name, and what our own tests are told by."""
+"""Known variables that are not settings: one is refused by name, one is for our own tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,23 @@ class Listed:
     """One setting."""
 
     name: str
-    """The dotted key of the settings file, or the variable that alone may set it."""
+    """The dotted key of the settings file, or the only variable that sets it."""
     variables: tuple[str, ...]
     """Environment variables that set it, the first that is set wins."""
     value: str
     """Printable, masked where it is or may hold a secret; empty where nothing is set."""
     source: str
-    """As `Settings.sources` has it."""
+    """As in `Settings.sources`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What this process was given besides its settings; cron gives little."""
+class ProcessEnvironment:
+    """Facts about the process environment besides the settings; cron passes few variables."""
 
     path: str | None
     home: str | None
     unknown: tuple[str, ...]
-    """Variables that look like ours and set nothing."""
+    """Variables that begin with TASKPILOT_ but are not settings."""
 
 
 def listed(settings: Settings) -> tuple[Listed, ...]:
@@ -59,12 +59,12 @@ def listed(settings: Settings) -> tuple[Listed, ...]:
     return tuple(rows)
 
 
-def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
-    """Those of this process, or of the given environment."""
+def process_environment(environ: Mapping[str, str] | None = None) -> ProcessEnvironment:
+    """Of this process, or of the given variables."""
     variables = os.environ if environ is None else environ
     known = {name for option in OPTIONS for name in option.names} | _OTHER_OWN
     unknown = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in known)
-    return Surroundings(variables.get("PATH"), variables.get("HOME"), tuple(unknown))
+    return ProcessEnvironment(variables.get("PATH"), variables.get("HOME"), tuple(unknown))
 
 
 def _shown(value: Any, masked: bool = False) -> str:
@@ -76,7 +76,7 @@ def _shown(value: Any, masked: bool = False) -> str:
         case bool():
             return "true" if value else "false"
         case Channel():
-            # The path of a webhook's address is its password.
+            # The path of a webhook's URL is its password.
             parts = urlsplit(value.url)
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{MASK}"
         case float():

@@ -1,4 +1,4 @@
-"""From command line, environment, settings file and defaults, in this order, to one frozen Settings."""
+"""Reads the settings: the command line wins over the environment, the environment over the file, the file over the defaults."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -17,23 +17,23 @@ from taskpilot.domain.text import one_line
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """One setting: its names outside, and how it is read."""
+    """One setting: its key and variables, and how its value is read."""
 
     field: str
     read: Callable[[Any], Any]
     default: Any = None
     key: str | None = None
-    """Dotted, in the settings file; None for what only the environment may say."""
+    """Dotted, in the settings file; None where only the environment may set it."""
     names: tuple[str, ...] = ()
     """Environment variables, the first that is set wins."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The raw value of one setting, and who gave it."""
+    """The raw value of one setting, and its source."""
 
     source: str
-    """For people, as `Settings.sources` has it."""
+    """For people, as in `Settings.sources`."""
     value: Any
     setting: str
     """The variable, the option of the command line, or the file's key."""
@@ -42,7 +42,7 @@ class _Found:
 
 
 HISTORY_DAYS: Final = 90
-"""A season: longer than anybody asks why a run failed, and short enough for a small disk."""
+"""Three months: long enough to find out why a run failed, and short enough for a small disk."""
 
 _STACK_PORTS: Final = {"prometheus": 9090, "alertmanager": 9093, "jaeger": 16686, "elasticsearch": 9200, "grafana": 3000}
 """As docker-compose.observability.yml publishes them."""
@@ -75,7 +75,7 @@ OPTIONS: Final = (
     _Option("log_level", values.log_level, "INFO", "log_level", ("TASKPILOT_LOG_LEVEL",)),
     _Option("lease_seconds", values.lease_seconds, 30.0, "lease_seconds", ("TASKPILOT_LEASE_SECONDS",)),
     _Option("drain_timeout", values.seconds, 30.0, "drain_timeout", ("TASKPILOT_DRAIN_TIMEOUT",)),
-    _Option("max_concurrent_runs", values.places, 4, "max_concurrent_runs", ("TASKPILOT_MAX_CONCURRENT_RUNS",)),
+    _Option("max_concurrent_runs", values.run_count, 4, "max_concurrent_runs", ("TASKPILOT_MAX_CONCURRENT_RUNS",)),
     _Option("history_days", values.days_or_off, HISTORY_DAYS, "history_days", ("TASKPILOT_HISTORY_DAYS",)),
     _Option("port", values.port, 8000, "port", ("PORT",)),
     _Option("api_token", values.secret, None, None, ("TASKPILOT_API_TOKEN",)),
@@ -102,7 +102,7 @@ class Survey:
 
     settings: Settings
     problems: Mapping[str, ConfigurationError]
-    """What is invalid: by field, which has its default then, or by the file's key where there is no such field; in the order of finding."""
+    """Invalid options by field, which then has its default, or by the file's key where there is no such field; in the order found."""
 
 
 def load(
@@ -116,8 +116,8 @@ def load(
 ) -> Settings:
     """The settings in force for work that starts in `cwd` (default: the current folder).
 
-    `root`, `home`, `jobs` and `log_level` are what the command line says; a relative `root` is relative to `cwd`, a relative `home` or
-    `jobs` to the root. Writes nothing. Raises ConfigurationError that names each invalid option and what helps.
+    `root`, `home`, `jobs` and `log_level` come from the command line; a relative `root` is relative to `cwd`, a relative `home` or
+    `jobs` to the root. Writes nothing. Raises ConfigurationError that names each invalid option, with a hint.
     """
     found = survey(root=root, home=home, jobs=jobs, log_level=log_level, cwd=cwd, environ=environ)
     problems = tuple(found.problems.values())
@@ -137,9 +137,9 @@ def survey(
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Survey:
-    """As `load`, but one option that is invalid does not hide the others.
+    """Like `load`, but collects the problems: one invalid option does not hide the others.
 
-    Raises ConfigurationError where there is no root, or where the root or its settings file cannot be read or trusted as a whole.
+    Raises ConfigurationError if there is no root, or if the root or its settings file cannot be read or trusted.
     """
     variables = os.environ if environ is None else environ
     folder = _root(cwd, root)
@@ -157,7 +157,7 @@ def survey(
         try:
             fields[option.field] = option.read(given.value) if given else option.default
         except ValueError as error:
-            assert given is not None, "a default is valid"
+            assert given is not None, "defaults are valid"
             shown = f"{given.file}: {given.setting}" if given.file else source
             problems[option.field] = ConfigurationError(f"{shown}: {error}", setting=given.setting, file=given.file)
             fields[option.field] = option.default
@@ -167,7 +167,7 @@ def survey(
         fields["otel_enabled"], sources["otel_enabled"] = False, "env OTEL_SDK_DISABLED"
         found["otel_enabled"] = _Found("env OTEL_SDK_DISABLED", "true", setting="OTEL_SDK_DISABLED", variable="OTEL_SDK_DISABLED")
     if fields["otel_endpoint"] is None:
-        # The ports that OpenTelemetry gives to the two protocols.
+        # OpenTelemetry's default ports of the two protocols.
         fields["otel_endpoint"] = f"http://localhost:{4317 if fields['otel_protocol'] == 'grpc' else 4318}"
     from_variables = {name: given.variable for name, given in found.items() if given.variable is not None}
     settings = Settings(**fields, sources=MappingProxyType(sources), variables=MappingProxyType(from_variables))
@@ -178,7 +178,7 @@ def _root(cwd: Path | None, explicit: Path | None) -> Path:
     try:
         start = Path.cwd() if cwd is None else cwd
     except OSError:
-        raise ConfigurationError("the current folder is gone", hint="change into a folder that exists") from None
+        raise ConfigurationError("the current folder does not exist any more", hint="change into a folder that exists") from None
     folder = find_root(start, explicit)
     if folder is None:
         raise ConfigurationError(
@@ -200,14 +200,14 @@ def _settings_file(root: Path) -> tuple[str, dict[str, Any]]:
     check_trusted(own)
     if beside:
         raise ConfigurationError(
-            f"{own} and [tool.taskpilot] in {project} both hold settings, and it would be a guess which one is meant",
+            f"{own} and [tool.taskpilot] in {project} both hold settings; only one of them may",
             hint=f"move them into {SETTINGS_FILE} (an empty [tool.taskpilot] may stay)",
         )
     return SETTINGS_FILE, read_toml(own)
 
 
 def _found(variables: Mapping[str, str], file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]) -> dict[str, _Found]:
-    """Each field that environment or file name; an empty variable counts as not set."""
+    """Each field that the environment or the file sets; an empty variable counts as not set."""
     if variables.get("TASKPILOT_DATABASE_URL"):
         problems["TASKPILOT_DATABASE_URL"] = ConfigurationError(
             "env TASKPILOT_DATABASE_URL: PostgreSQL is not implemented in this version, the store is SQLite in the state dir",
@@ -225,7 +225,7 @@ def _found(variables: Mapping[str, str], file: str, table: Mapping[str, Any], pr
 
 
 def _flat(file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]) -> dict[str, Any]:
-    """The file's values by dotted key. A key that does nothing is a problem."""
+    """The file's values by dotted key. An unknown key is a problem."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if key in _TABLES and isinstance(value, Mapping):
@@ -240,14 +240,14 @@ def _flat(file: str, table: Mapping[str, Any], problems: dict[str, Configuration
 
 
 def _refusal(key: str) -> tuple[str, str]:
-    """Why a key is not taken, and what helps."""
+    """Why a key is refused, and a hint."""
     shown = one_line(key, limit=80)
     if key == "database_url":
         return "database_url: PostgreSQL is not implemented in this version, the store is SQLite in the state dir", "remove database_url"
     if key.partition(".")[0] == "budget":
         return f"{shown}: budgets of a day or a deployment are not implemented in this version", "remove it and give the job a Budget(...)"
     if key in _FROM_ENVIRONMENT_ONLY:
-        sentence = f"{shown}: a secret has no place in a file that is shared"
+        sentence = f"{shown}: secrets are not read from a file that may be shared"
         return sentence, f"set the environment variable {_FROM_ENVIRONMENT_ONLY[key]}"
     from difflib import get_close_matches
 
@@ -257,7 +257,7 @@ def _refusal(key: str) -> tuple[str, str]:
 
 @contextmanager
 def _noted(problems: dict[str, ConfigurationError], name: str) -> Iterator[None]:
-    """Keeps a ConfigurationError under the field's name; what was found first counts."""
+    """Keeps a ConfigurationError under the field's name; the first one wins."""
     try:
         yield
     except ConfigurationError as error:
@@ -265,7 +265,7 @@ def _noted(problems: dict[str, ConfigurationError], name: str) -> Iterator[None]
 
 
 def _settle_paths(fields: dict[str, Any], sources: dict[str, str], problems: dict[str, ConfigurationError]) -> None:
-    """Makes paths absolute, from the root on, and refuses what somebody else could change."""
+    """Makes paths absolute, relative to the root, and refuses files that another user could change."""
     root: Path = fields["root"]
     for name in ("state_dir", "jobs_dir"):
         given, fields[name] = fields[name], root
@@ -290,7 +290,7 @@ def _settle_paths(fields: dict[str, Any], sources: dict[str, str], problems: dic
 
 
 def _policy_files(files: tuple[Path, ...], fields: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Path, ...]:
-    """The files, each there and trusted. Raises ConfigurationError, also where no policy at all is left."""
+    """The files; each exists and is trusted. Raises ConfigurationError, also if no policy is left."""
     for path in files:
         if not path.is_file():
             sentence = f"{sources['policy_files']}: policy.files names {path}, which is not a file"
@@ -298,8 +298,7 @@ def _policy_files(files: tuple[Path, ...], fields: Mapping[str, Any], sources: M
         check_trusted(path)
     if not files and not fields["policy_default"]:
         raise ConfigurationError(
-            f"{sources['policy_default']}: policy.default = false without policy.files leaves no policy, so that every tool call "
-            "would be denied",
+            f"{sources['policy_default']}: policy.default = false without policy.files leaves no policy: every tool call would be denied",
             hint="name the Rego files in policy.files",
         )
     return files
@@ -309,5 +308,5 @@ def _absolute(root: Path, name: str) -> Path:
     try:
         path = Path(name).expanduser()
     except RuntimeError:
-        raise ConfigurationError(f"{name}: there is no home folder to put in the place of ~", hint="write the whole path") from None
+        raise ConfigurationError(f"{name}: ~ cannot be replaced: there is no home folder", hint="write the whole path") from None
     return (root / path).resolve()

@@ -1,4 +1,4 @@
-"""What a deployment is configured to be: one frozen value, with the source of each of its fields."""
+"""The settings as one frozen value, with the source of each field."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ Protocol = Literal["grpc", "http/protobuf"]
 
 
 class Secret:
-    """A text that no repr, log line or table shows; `get_secret_value()` gives it to the one who needs it.
+    """A text that no repr, log line or table shows; `get_secret_value()` returns it.
 
-    pydantic's SecretStr does the same, at 160 ms of import for each command.
+    pydantic's SecretStr does the same, but costs each command 160 ms of import.
     """
 
     __slots__ = ("_value",)
@@ -39,7 +39,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that is configured; nothing below asks the environment again."""
+    """All settings. No other package reads the environment again."""
 
     root: Path
     """Absolute. Jobs and state are relative to it."""
@@ -52,18 +52,18 @@ class Settings:
     openai_api_key: Secret | None
     openai_base_url: str | None = field(repr=False)
     deployment: str | None
-    """The name asked for; the store keeps the one that it was made with."""
+    """The configured name; a store keeps the name that it was created with."""
     pushgateway_url: str | None = field(repr=False)
     """None: no push."""
     otel_enabled: bool
     otel_endpoint: str
-    """The base of a collector, without `/v1/traces`, as OTEL_EXPORTER_OTLP_ENDPOINT names it."""
+    """A collector's base URL without `/v1/traces`, as in OTEL_EXPORTER_OTLP_ENDPOINT."""
     otel_traces_endpoint: str | None
-    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: taken as it is, before the base."""
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: used unchanged, instead of the base URL."""
     otel_protocol: Protocol
     otel_headers: Mapping[str, str] = field(repr=False)
     otel_certificate: str | None
-    """OTEL_EXPORTER_OTLP_CERTIFICATE: a PEM file with whom to trust at an https collector; None: whom the system trusts."""
+    """OTEL_EXPORTER_OTLP_CERTIFICATE: a PEM file with the authorities to trust for an https collector; None: the system's."""
     otel_content: bool
     """Whether prompts, replies, arguments and results are in the spans; known secrets are masked in them."""
     otel_service_name: str
@@ -71,22 +71,22 @@ class Settings:
     log_level: str
     """A level that loguru knows, in capitals."""
     lease_seconds: float
-    """How long a run's lease holds without being renewed."""
+    """How long a run's lease lasts without a renewal."""
     drain_timeout: float
-    """Seconds that a server waits for its runs when it is asked to end."""
+    """Seconds that a server waits for its runs when it is asked to stop."""
     max_concurrent_runs: int
-    """Runs that a server has going at once; what is due beyond them waits in the store, in order."""
+    """Runs that a server executes at once; further due runs wait in the store, in order."""
     history_days: int | None
-    """How old ended runs and fires get before housekeeping deletes them; None: it deletes none."""
+    """Housekeeping deletes ended runs and fires that are older; None: it deletes none."""
     port: int
-    """Where a server listens."""
+    """The TCP port of the server."""
     api_token: Secret | None
     policy_files: tuple[Path, ...]
     """Absolute; each is an existing file that only we or uid 0 can change."""
     policy_default: bool
     """False: the project's files replace the shipped policy."""
     stack_prometheus: str = field(repr=False)
-    """Where `doctor --stack` looks; nothing else asks these five."""
+    """The addresses that `doctor --stack` checks; nothing else uses these five."""
     stack_alertmanager: str = field(repr=False)
     stack_jaeger: str = field(repr=False)
     stack_elasticsearch: str = field(repr=False)
@@ -95,9 +95,9 @@ class Settings:
     prices_file: Path | None
     """`prices.toml` in the root, where there is one."""
     sources: Mapping[str, str]
-    """Where each field came from, for people: "env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
+    """The source of each field, for people: "env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
     variables: Mapping[str, str]
-    """The environment variable that gave a field, of those that one gave."""
+    """The environment variable of each field that one set."""
 
     @property
     def otel_traces_url(self) -> str:
@@ -108,12 +108,12 @@ class Settings:
 
     @property
     def otel_resource(self) -> Mapping[str, str]:
-        """Who spans come from. OTEL_SERVICE_NAME wins over a service.name in OTEL_RESOURCE_ATTRIBUTES, and that one over the default."""
+        """Resource attributes of spans; OTEL_SERVICE_NAME wins over OTEL_RESOURCE_ATTRIBUTES, which wins over the default."""
         named = {"service.name": self.otel_service_name}
         given = self.otel_resource_attributes
         return {**named, **given} if self.sources["otel_service_name"] == "default" else {**given, **named}
 
     @property
     def secrets_for_serve_only(self) -> tuple[str, ...]:
-        """Names of environment variables that no job's process is given."""
+        """Names of environment variables that are removed from a job's process."""
         return ("TASKPILOT_API_TOKEN",)

@@ -1,4 +1,4 @@
-"""Finding the root: the folder that jobs and state belong to, wherever cron started us."""
+"""Finds the root, the folder of jobs and state, and checks that only its owner can change it."""
 
 import os
 import stat
@@ -46,7 +46,7 @@ def is_root(folder: Path) -> bool:
     if not project.is_file():
         return False
     try:
-        # A parent's pyproject.toml of another project is not ours to complain about, however broken it is.
+        # A broken pyproject.toml of another project above us is not an error of ours.
         if b"taskpilot" not in project.read_bytes():
             return False
     except OSError:
@@ -55,7 +55,7 @@ def is_root(folder: Path) -> bool:
 
 
 def find_root(start: Path, explicit: Path | None = None) -> Path | None:
-    """The root for work that starts in `start`: `explicit` where given, else the nearest parent that is one; None without.
+    """The root for work that starts in `start`: `explicit` if given, else the nearest folder above that is a root, else None.
 
     An explicit root needs no settings file, but must be a folder. Raises ConfigurationError.
     """
@@ -69,17 +69,17 @@ def find_root(start: Path, explicit: Path | None = None) -> Path | None:
 
 
 def check_trusted(path: Path) -> None:
-    """Refuses a file or folder that somebody else could change: whoever can write it could run code as us.
+    """Refuses a file or folder that another user could change, since that user could run code as us.
 
-    Raises ConfigurationError with the command that helps, where it belongs neither to us nor to uid 0, or is world-writable.
+    Raises ConfigurationError, with the command that helps as its hint, if it belongs to neither us nor uid 0, or is world-writable.
     """
     try:
         status = path.stat()
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be looked at: {error.strerror}") from None
+        raise ConfigurationError(f"{path} cannot be checked: {error.strerror}") from None
     if status.st_uid not in {0, os.geteuid()}:
         raise ConfigurationError(
-            f"{path} belongs to uid {status.st_uid}, who could make TaskPilot run anything as you",
+            f"{path} belongs to uid {status.st_uid}, a user who could make TaskPilot run code as you",
             hint=f"chown {os.geteuid()} {quote(str(path))}",
         )
     if status.st_mode & stat.S_IWOTH:

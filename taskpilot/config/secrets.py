@@ -1,4 +1,4 @@
-"""What of the settings must be in no line, no record and no answer: keys, tokens, and the passwords inside URLs and headers."""
+"""Finds the secrets of the settings, which logs, records and replies must not contain: keys, tokens, passwords in URLs and headers."""
 
 import re
 from base64 import b64encode
@@ -10,13 +10,12 @@ from taskpilot.config.model import Settings
 
 _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password|signature|credential", re.IGNORECASE)
 _LONG: Final = 16
-"""Characters from which on a header's value is taken for a secret, whatever its name: `team-a` and `application/json` are none."""
+"""A header's value with at least this many characters counts as a secret, whatever the header's name."""
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """Each secret as it is configured and, where a URL writes it in another way, as it is sent. Short ones are in it too."""
-    found = list(_all(settings))
-    return tuple(dict.fromkeys(secret for secret in found if secret))
+    """Each secret as it is configured and, where a URL encodes it, as it is sent; short ones too."""
+    return tuple(dict.fromkeys(secret for secret in _all(settings) if secret))
 
 
 def _all(settings: Settings) -> Iterator[str]:
@@ -29,7 +28,7 @@ def _all(settings: Settings) -> Iterator[str]:
     yield from _in_headers(settings.otel_headers)
     for channel in settings.notify_channels.values():
         yield from _in_url(channel.url)
-        # The path of a webhook's address is its password.
+        # The path of a webhook's URL is its password.
         yield urlsplit(channel.url).path.strip("/")
         yield from _in_headers(channel.headers)
 
@@ -42,7 +41,7 @@ def _in_url(address: str) -> Iterator[str]:
         yield unquote(password)
         yield b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
     elif user:
-        # A token alone in a user's place.
+        # A token in the place of the user name.
         yield user
     for _, value in parse_qsl(parts.query):
         yield value
@@ -52,5 +51,5 @@ def _in_headers(headers: Mapping[str, str]) -> Iterator[str]:
     for name, value in headers.items():
         if _SECRET_HEADER.search(name) or len(value) >= _LONG:
             yield value
-            # "Bearer abc": a library may say the second word alone.
+            # "Bearer abc": a library may log the second word alone.
             yield value.rpartition(" ")[2]

@@ -1,4 +1,4 @@
-"""Reading one value: each function gives the checked value, or raises ValueError with what it should have been."""
+"""Reads one value: each function returns the checked value, or raises ValueError that says what is expected."""
 
 import math
 import re
@@ -14,18 +14,18 @@ from taskpilot.domain.times import parse_duration
 
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 LEASE_MIN_SECONDS: Final = 2.0
-"""A lease is renewed every third of it, and one commit on a busy disk may take half a second."""
+"""A lease is renewed after each third of its time, and one commit on a busy disk may take half a second."""
 DAY_SECONDS: Final = 86_400.0
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-_WORDS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_BOOLEANS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 _DAYS_MAX: Final = 36_500
 
 
 def text(value: Any) -> str:
-    """Text that is not empty and holds no control characters."""
+    """Text that is not empty and has no control characters."""
     if not isinstance(value, str):
         raise ValueError(f"must be text, not {one_line(repr(value), limit=60)}")  # noqa: TRY004 - one kind of error for all values
     stripped = value.strip()
@@ -37,24 +37,24 @@ def text(value: Any) -> str:
 
 
 def secret(value: Any) -> Secret:
-    """Text that is shown nowhere."""
+    """Text that is never shown."""
     return Secret(text(value))
 
 
 def boolean(value: Any) -> bool:
-    """True or false, or one of the words for them."""
+    """True or false, also as text: true, 1, yes, on, false, 0, no, off."""
     if isinstance(value, bool):
         return value
-    word = _WORDS.get(value.strip().lower()) if isinstance(value, str) else None
+    word = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else None
     if word is None:
         raise ValueError(f"must be true or false, not {one_line(repr(value), limit=60)}")
     return word
 
 
 def capture(value: Any) -> bool:
-    """Whether message content goes into spans: true or false, or OpenTelemetry's word for where it goes; we have no events."""
-    words = {"span_only": True, "span_and_event": True, "event_only": False, "no_content": False}
-    known = words.get(value.strip().lower()) if isinstance(value, str) else None
+    """Whether message content goes into spans: true or false, or one of OpenTelemetry's values; TaskPilot has no events."""
+    values = {"span_only": True, "span_and_event": True, "event_only": False, "no_content": False}
+    known = values.get(value.strip().lower()) if isinstance(value, str) else None
     return boolean(value) if known is None else known
 
 
@@ -77,12 +77,12 @@ def lease_seconds(value: Any) -> float:
     """Seconds, long enough that a slow disk does not lose the lease."""
     number = seconds(value)
     if number < LEASE_MIN_SECONDS:
-        raise ValueError(f"must be at least {LEASE_MIN_SECONDS:g} s: a shorter lease ends while its run still works")
+        raise ValueError(f"must be at least {LEASE_MIN_SECONDS:g} s: a shorter lease may end while its run is active")
     return number
 
 
-def places(value: Any) -> int:
-    """A whole number of runs, from 1."""
+def run_count(value: Any) -> int:
+    """A number of runs, from 1 to 1,000."""
     return _whole(value, 1, 1000)
 
 
@@ -99,7 +99,7 @@ def _whole(value: Any, least: int, most: int) -> int:
 
 
 def url(value: Any, schemes: Collection[str] = ("http", "https")) -> str:
-    """A URL with a host, of one of the schemes. The value is in no message: it may hold a password."""
+    """A URL with a host, of one of the schemes. No message contains the value: it may hold a password."""
     address = text(value)
     try:
         parts = urlsplit(address)
@@ -130,7 +130,7 @@ def days_or_off(value: Any) -> int | None:
 
 
 def protocol(value: Any) -> Protocol:
-    """How spans travel to the collector."""
+    """The protocol of the collector."""
     word = text(value)
     if word == "grpc":
         return "grpc"
@@ -140,7 +140,7 @@ def protocol(value: Any) -> Protocol:
 
 
 def name(value: Any) -> str:
-    """A name that is safe as a metric's label and in a path."""
+    """A name that is safe in a metric label and in a path."""
     word = text(value)
     if not _NAME.fullmatch(word):
         raise ValueError(f"must be letters, digits, '.', '_' and '-', at most 63, not {one_line(word, limit=80)}")
@@ -148,18 +148,18 @@ def name(value: Any) -> str:
 
 
 def headers(value: Any) -> Mapping[str, str]:
-    """HTTP headers from a table, or from `key=value,key2=value2` with percent-encoding as OpenTelemetry writes them."""
+    """HTTP headers from a table, or from OpenTelemetry's form `key=value,key2=value2`, percent-encoded."""
     pairs = _pairs(value)
     for key, content in pairs.items():
         if not _HEADER_NAME.fullmatch(key):
-            raise ValueError(f"{one_line(key, limit=60)!r} is not a header's name")
+            raise ValueError(f"{one_line(key, limit=60)!r} is not a valid header name")
         if not (content.isascii() and content.isprintable()):
             raise ValueError(f"the header {key} must be printable ASCII")
     return MappingProxyType(pairs)
 
 
 def attributes(value: Any) -> Mapping[str, str]:
-    """Names and values, written like headers."""
+    """Resource attributes, in the same forms as headers."""
     return MappingProxyType(_pairs(value))
 
 
@@ -179,7 +179,7 @@ def _pairs(value: Any) -> dict[str, str]:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """A list of texts."""
+    """A list of text values."""
     if not isinstance(value, list):
         raise ValueError('must be a list of texts, such as ["a", "b"]')  # noqa: TRY004 - one kind of error for all values
     return tuple(text(item) for item in value)
@@ -194,7 +194,7 @@ def channels(value: Any) -> Mapping[str, Channel]:
 
 def _channel_name(key: str) -> str:
     if not _NAME.fullmatch(key):
-        raise ValueError(f"{one_line(key, limit=80)!r} is no name for a channel: letters, digits, '.', '_' and '-', at most 63")
+        raise ValueError(f"{one_line(key, limit=80)!r} is not a valid channel name: use letters, digits, '.', '_' and '-', at most 63")
     return key
 
 

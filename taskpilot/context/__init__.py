@@ -1,1 +1,1 @@
-"""What a job gets: each ask, call and step goes budget -> policy -> journal -> effect -> journal."""
+"""RunContext and its parts: each ask, call and step goes budget -> policy -> journal -> effect -> journal."""

@@ -1,4 +1,4 @@
-"""One question to a model: reserved, journaled, asked, settled; and what comes back held to its shape."""
+"""LLM calls: reserve the budget, journal the begin, call, journal the result; and validate structured replies."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ from taskpilot.journal.started_step import StartedStep
 Shape = TypeVar("Shape", bound=BaseModel)
 
 _QUOTED: Final = 4_000
-"""Characters of an unusable reply that are shown to the model when it is asked to fix it."""
+"""Characters of an unusable reply that are sent back in the repair turn."""
 
 
 @dataclass
 class Invocation:
-    """An agent at work: whether it did anything in this attempt, or only re-read the journal."""
+    """One piece of work of an agent. `live` is True once it made a call in this attempt instead of reading the journal."""
 
     agent: str
     scope: str
@@ -34,14 +34,14 @@ class Invocation:
 
 
 class LLMSteps:
-    """Asks models for one session."""
+    """Makes LLM calls for one session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     @contextmanager
     def invocation(self, agent: str) -> Iterator[Invocation]:
-        """The scope of one agent's work; recorded at its end where something was done."""
+        """The scope of one agent's work, which is recorded at its end if a call was made."""
         with scope.inside(agent) as here:
             invocation = Invocation(agent, here.path, self._session.now())
             succeeded = False
@@ -55,7 +55,7 @@ class LLMSteps:
                 self._record(invocation, succeeded=True)
 
     def text(self, agent: str, prompt: str, *, system: str = "") -> str:
-        """A model's answer as text. Raises ModelError."""
+        """A model's reply as text. Raises ModelError."""
         with self.invocation(agent) as invocation:
             reply = self.chat(invocation, _messages(system, prompt))
             if reply.refusal is not None:
@@ -63,7 +63,7 @@ class LLMSteps:
             return reply.content
 
     def structured(self, agent: str, prompt: str, output: type[Shape], *, system: str = "") -> Shape:
-        """A model's answer in the given shape, with one repair turn. Raises ReplyInvalid or another ModelError."""
+        """A model's reply as the given pydantic model, with one repair turn. Raises ReplyInvalid or another ModelError."""
         schema = OutputSchema(name=output.__name__, schema=output.model_json_schema())
         messages = _messages(system, prompt)
         with self.invocation(agent) as invocation:
@@ -71,7 +71,7 @@ class LLMSteps:
             try:
                 return _validated(reply, output)
             except ReplyInvalid as error:
-                self._session.tell("reply-repair", f"{agent}: {error}; asked once more", level="warning", agent=agent)
+                self._session.emit("reply-repair", f"{agent}: {error}; asked once more", level="warning", agent=agent)
                 repair = Message(Role.USER, f"Your reply cannot be used: {error}. Reply again, with nothing but JSON of the asked shape.")
                 quoted = Message(Role.ASSISTANT, reply.content[:_QUOTED] or "(nothing)")
                 return _validated(self.chat(invocation, (*messages, quoted, repair), output=schema), output)
@@ -89,27 +89,27 @@ class LLMSteps:
         if recorded is not None and recorded.status is StepStatus.SUCCEEDED:
             return _reply_of(recorded.result, recorded.usage)
         invocation.live = True
-        return self._ask_anew(request, place, asked[1], diverged=recorded is None and session.journal.conflicting(place) is not None)
+        return self._ask_model(request, place, asked[1], diverged=recorded is None and session.journal.conflicting(place) is not None)
 
-    def _ask_anew(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
+    def _ask_model(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
         session = self._session
         begun, left = self._begin(request, place, shown, diverged=diverged)
         try:
             if diverged:
-                session.tell("step-diverged", f"{request.agent} is asked something else than in an earlier attempt", level="warning")
+                session.emit("step-diverged", f"{request.agent} is asked something different from an earlier attempt", level="warning")
             session.check_lease(begun, f"{request.agent} was asked")
             return self._settled(request, begun, left)
         finally:
-            with session.landing:
+            with session.call_ended:
                 session.in_flight -= 1
-                session.landing.notify_all()
+                session.call_ended.notify_all()
 
     def _begin(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> tuple[StartedStep, float]:
-        """The call's begin, recorded with its reservation as soon as that fits beside the calls in flight, and the seconds left for it."""
+        """Records the begin with its reservation, as soon as that fits beside the calls in flight; also the seconds left for the call."""
         session = self._session
         model = session.model
-        # Held over the refusal and the wait: no call may land unseen between them.
-        with session.landing:
+        # Held from the refusal to the wait, so that no notification of an ended call is missed.
+        with session.call_ended:
             while True:
                 left = session.seconds_left()
                 try:
@@ -124,7 +124,7 @@ class LLMSteps:
                 except BudgetExceeded as stop:
                     if not (stop.in_flight and session.in_flight):
                         raise session.stopped(stop) from None
-                    session.landing.wait(1.0)
+                    session.call_ended.wait(1.0)
                 except LeaseLost as stop:
                     raise session.stopped(stop) from None
                 else:
@@ -132,21 +132,23 @@ class LLMSteps:
                     return begun, left
 
     def _settled(self, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
-        """The reply to a call that is begun, recorded with what it came to."""
+        """Makes a begun call and records its result."""
         session = self._session
         try:
             reply = session.model.chat(request, seconds_left=left)
         except ModelError as error:
             lost = max(sum(retry.maybe_billed for retry in error.retries), int(error.maybe_billed))
-            session.journal.end_ask(begun, reply=None, result=None, cost_nano=None, retries=_reasons(error.retries), lost=lost, error=error)
-            session.tell("llm-call-failed", f"{request.agent}: {one_line(str(error))}", level="error", agent=request.agent)
+            session.journal.end_ask(
+                begun, reply=None, result=None, cost_nano=None, retries=_retry_reasons(error.retries), lost=lost, error=error
+            )
+            session.emit("llm-call-failed", f"{request.agent}: {one_line(str(error))}", level="error", agent=request.agent)
             raise
         cost = session.spending.cost(reply.usage, session.now())
         lost = sum(retry.maybe_billed for retry in reply.retries)
-        # What is recorded is what the caller gets, now as in every later attempt.
+        # The caller gets the recorded form, as in every later attempt.
         recordable = _recordable(reply)
-        session.journal.end_ask(begun, reply=reply, result=recordable, cost_nano=cost, retries=_reasons(reply.retries), lost=lost)
-        session.tell("llm-call-ended", f"{request.agent} got an answer", agent=request.agent, step_id=begun.step.id)
+        session.journal.end_ask(begun, reply=reply, result=recordable, cost_nano=cost, retries=_retry_reasons(reply.retries), lost=lost)
+        session.emit("llm-call-ended", f"{request.agent} got a reply", agent=request.agent, step_id=begun.step.id)
         return _reply_of(recordable, reply.usage)
 
     def _record(self, invocation: Invocation, *, succeeded: bool) -> None:
@@ -159,7 +161,7 @@ def _messages(system: str, prompt: str) -> tuple[Message, ...]:
     return (Message(Role.SYSTEM, storable(system)), user) if system else (user,)
 
 
-def _reasons(retries: tuple[ChatRetry, ...]) -> tuple[str, ...]:
+def _retry_reasons(retries: tuple[ChatRetry, ...]) -> tuple[str, ...]:
     return tuple(retry.reason for retry in retries)
 
 
@@ -169,7 +171,7 @@ def _validated(reply: ChatReply, output: type[Shape]) -> Shape:
     if reply.finish_reason == "length":
         raise ReplyInvalid("the reply was cut off at the output limit")
     try:
-        # Some models fence their JSON whatever they are told.
+        # Some models always put their JSON into a fenced block.
         return output.model_validate_json(unfenced(reply.content))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}" for one in error.errors(include_url=False)[:5])

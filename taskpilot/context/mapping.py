@@ -1,4 +1,4 @@
-"""One function over many items, some at a time, with each item's scope of its own."""
+"""`ctx.map`: one function over many items, some at a time; each item has its own scope."""
 
 import contextvars
 import threading
@@ -10,7 +10,8 @@ from taskpilot.context import scope
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import BudgetExceeded, DeadlineExceeded, EveryItemFailed, ItemError, LeaseLost, Stop, Terminated, Waiting
 
-_GRAVITY: Final = (Terminated, LeaseLost, DeadlineExceeded, BudgetExceeded, Waiting)
+_PRECEDENCE: Final = (Terminated, LeaseLost, DeadlineExceeded, BudgetExceeded, Waiting)
+"""Of several stops, the first of these is raised."""
 
 
 def map_items(
@@ -18,15 +19,15 @@ def map_items(
 ) -> list[Any]:
     """Results in the order of the items.
 
-    "raise": after the first failure no further item is started, and the first one's error is raised when those in flight are done.
-    "collect": an ItemError stands where an item failed. A Waiting item lets the others finish first; any other stop lets those in
-    flight finish.
+    "raise": after a failure no further item is started; the first failed item's error is raised when the active ones have ended.
+    "collect": an ItemError takes the place of a failed item's result. If an item raises Waiting, the others finish first; after any other
+    stop, only the active ones do.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency={concurrency} is not at least 1")
     if on_error not in ("raise", "collect"):
         raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'collect'")
-    todo = list(items)
+    work = list(items)
     around = scope.current()
     path = around.child_path("map")
     halt = threading.Event()
@@ -49,9 +50,9 @@ def map_items(
                 return ItemError(index=index, item=item, cause=error)
         return None
 
-    results = _in_threads(one, todo, concurrency)
+    results = _in_threads(one, work, concurrency)
     errors = [result for result in results if isinstance(result, ItemError)]
-    for kind in _GRAVITY:
+    for kind in _PRECEDENCE:
         for stop in stops:
             if isinstance(stop, kind):
                 raise stop
@@ -59,21 +60,21 @@ def map_items(
         raise stops[0]
     if errors and on_error == "raise":
         raise errors[0].cause
-    if errors and len(errors) == len(todo) and not around.in_map:
-        # Of the outermost map: what becomes of an item whose own items all failed is for the function over it to say.
+    if errors and len(errors) == len(work) and not around.in_map:
+        # Only for the outermost map: the function of an outer one decides what a failed inner map means.
         session.every_item_failed = _common_cause(errors)
     return results
 
 
-def _in_threads(one: Callable[[int, Any], Any], todo: list[Any], concurrency: int) -> list[Any]:
-    if concurrency == 1 or len(todo) < 2:
-        return [one(index, item) for index, item in enumerate(todo)]
-    executor = ThreadPoolExecutor(min(concurrency, len(todo)), thread_name_prefix="taskpilot-map")
+def _in_threads(one: Callable[[int, Any], Any], work: list[Any], concurrency: int) -> list[Any]:
+    if concurrency == 1 or len(work) < 2:
+        return [one(index, item) for index, item in enumerate(work)]
+    executor = ThreadPoolExecutor(min(concurrency, len(work)), thread_name_prefix="taskpilot-map")
     try:
-        futures: list[Future[Any]] = [executor.submit(contextvars.copy_context().run, one, index, item) for index, item in enumerate(todo)]
+        futures: list[Future[Any]] = [executor.submit(contextvars.copy_context().run, one, index, item) for index, item in enumerate(work)]
         wait(futures)
     except BaseException:
-        # The process is asked to end: threads that wait for a server must not hold it.
+        # The process is asked to stop: it must not wait for threads that wait for a server.
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown()
@@ -81,6 +82,6 @@ def _in_threads(one: Callable[[int, Any], Any], todo: list[Any], concurrency: in
 
 
 def _common_cause(errors: list[ItemError]) -> Exception:
-    """The one error that all items share by type, so that the run's reason can be told from it; else a summary."""
+    """The first error if all have the same type, so that the run's reason can be found from it; else a summary."""
     kinds = {type(error.cause) for error in errors}
     return errors[0].cause if len(kinds) == 1 else EveryItemFailed([error.cause for error in errors])

@@ -1,4 +1,4 @@
-"""RunContext: what a job function gets as its first argument."""
+"""RunContext, the first argument of a job function."""
 
 import json
 import re
@@ -30,10 +30,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def write_artifact(run_dir: Path, name: str, data: str | bytes | Any) -> Path:
-    """Writes `artifacts/<name>` of a run, whole or not at all. Raises ValueError for a name that is no plain file name."""
+    """Writes `artifacts/<name>` of a run atomically. Raises ValueError for a name that is not a plain file name."""
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name[:64]!r} is no artifact name: letters, digits, dots, dashes and underscores, 128 at most, a letter or digit first"
+            f"{name[:64]!r} is not an artifact name: letters, digits, dots, dashes and underscores, at most 128, a letter or digit first"
         )
     folder = run_dir / "artifacts"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,11 +50,11 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 _PROGRESS_EVERY: Final = 0.5
-"""Seconds between two recorded progress marks; each one is a durable write."""
+"""Seconds between two recorded progress updates; each one is a durable write."""
 
 
 class RunContext:
-    """One run, as its job sees it. What an ask, call, step, now, uuid or recall gave is journaled: a later attempt gets the same again."""
+    """One run, for its job. The results of ask, call, step, now, uuid and recall are journaled: a later attempt gets the same ones."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -70,18 +70,18 @@ class RunContext:
 
     @property
     def scheduled_for(self) -> datetime | None:
-        """The fire that started the run, in UTC; None where a person did."""
+        """The scheduled time of the run, in UTC; None if a person started it."""
         return self._session.run.scheduled_for
 
     @property
     def data_interval(self) -> tuple[datetime, datetime] | None:
-        """From the previous fire to this one; None for a run without a fire, or for the first one."""
+        """From the previous scheduled time to this one; None for a run without one, or for the first one."""
         run = self._session.run
         return None if run.scheduled_for is None or run.previous_fire is None else (run.previous_fire, run.scheduled_for)
 
     @property
     def previous_success(self) -> datetime | None:
-        """When a run of this job succeeded last before this one was created, in UTC."""
+        """When a run of this job last succeeded before this one was created, in UTC."""
         return self._session.run.previous_success
 
     @property
@@ -95,7 +95,7 @@ class RunContext:
         return self._session.log
 
     def workflow(self, request: object) -> WorkflowResult:
-        """Plans, reviews and executes one request. Raises ModelError, or Waiting at its end."""
+        """Plans, reviews and executes one request. Raises ModelError, or Waiting after all other tasks are done."""
         assert self._session.workflow is not None
         return self._session.workflow(self._session, self._llm_steps, self._tool_steps, request)
 
@@ -104,7 +104,7 @@ class RunContext:
     @overload
     def ask(self, agent: str, prompt: str, output: None = None, *, system: str = "") -> str: ...
     def ask(self, agent: str, prompt: str, output: type[BaseModel] | None = None, *, system: str = "") -> Any:
-        """Asks the model in the role of `agent`; with `output` the reply is that pydantic model. Raises ModelError."""
+        """Asks the model as `agent`; the reply is text, or an instance of the pydantic model `output`. Raises ModelError."""
         if output is None:
             return self._llm_steps.text(agent, prompt, system=system)
         return self._llm_steps.structured(agent, prompt, output, system=system)
@@ -114,13 +114,13 @@ class RunContext:
     @overload
     def call(self, tool: str, /, **arguments: Any) -> Any: ...
     def call(self, tool: Callable[..., Any] | str, /, **arguments: Any) -> Any:
-        """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid, or Waiting."""
+        """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid or Waiting."""
         spec = self._tool(tool)
         parsed = parse_arguments(spec, to_json(arguments, by_alias=True))
         return read_result(spec, self._tool_steps.call(spec, parsed, agent="job"))
 
     def step(self, name: str, function: Callable[..., Result], /, *args: Any) -> Result:
-        """Runs a named piece of Python once; its result is recorded as JSON and always re-read by its return annotation."""
+        """Calls a Python function once; its result is recorded as JSON and always read by its return annotation."""
         session = self._session
         given = digestible(args)
         place = scope.current().place(StepKind.STEP, name, given)
@@ -131,7 +131,7 @@ class RunContext:
                 begun = session.journal.begin(place, value=given)
             except LeaseLost as stop:
                 raise session.stopped(stop) from None
-            session.check_lease(begun, f"the step {name} was made")
+            session.check_lease(begun, f"the step {name} started")
             try:
                 with scope.inside(name):
                     value = to_json(function(*args))
@@ -171,9 +171,8 @@ class RunContext:
         concurrency: int = 1,
         on_error: Literal["raise", "collect"] = "raise",
     ) -> list[Result] | list[Result | ItemError]:
-        """Results in the order of the items, `concurrency` at a time in threads; see `on_error` for an item that fails.
-
-        "raise" raises the first item's error; "collect" puts an ItemError in its place.
+        """Results in the order of the items, with `concurrency` threads. `on_error` is for items that fail: "raise" raises the first
+        one's error, "collect" returns an ItemError in place of the result.
         """
         return map_items(self._session, function, items, concurrency=concurrency, on_error=on_error)
 
@@ -188,37 +187,37 @@ class RunContext:
         return uuids.UUID(self._noted(place, lambda: str(uuids.uuid4())))
 
     def remember(self, key: str, value: Any) -> None:
-        """Keeps a value (JSON) for later runs of this job: they `recall` it as soon as this run has succeeded, and never where it fails.
+        """Keeps a JSON value for later runs of this job, which can `recall` it once this run has succeeded.
 
-        What a job must not mix up, such as two repositories, is told apart by the key.
+        Use a key for each thing that the job keeps apart, such as each repository.
         """
         result = to_json(value)
         self._noted(self._memory.place(StepKind.REMEMBER, key, result), lambda: result)
 
     def recall(self, key: str) -> Any:
-        """What the newest succeeded run that remembered something under the key kept there; None where none did.
+        """The value that the newest succeeded run remembered with the key, or None.
 
-        Plain JSON types, the same in every attempt.
+        It has plain JSON types, and is the same in every attempt.
         """
         return self._noted(scope.current().place(StepKind.RECALL, key, None), lambda: self._session.journal.remembered(key))
 
     def artifact(self, name: str, data: str | bytes | Any) -> Path:
-        """Writes a file of this run (text, bytes, or JSON of anything else) and gives its path. Raises ValueError for a bad name."""
+        """Writes a file of this run (text, bytes, or JSON of anything else) and returns its path. Raises ValueError for a bad name."""
         content = data if isinstance(data, str | bytes) else to_json(data)
         return write_artifact(self._session.run_dir, name, content)
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Says how far the run is; shown live and in `taskpilot runs show`."""
+        """Records how far the run is, for the live display and `taskpilot runs show`."""
         now = self._session.now()
         if self._progress_at is None or done == total or (now - self._progress_at).total_seconds() >= _PROGRESS_EVERY:
             self._progress_at = now
             try:
                 self._session.journal.progress(done, total)
             except StoreBusy:
-                self._session.tell("progress-lost", "a progress mark was not recorded: the store is busy", level="debug")
+                self._session.emit("progress-lost", "a progress update was not recorded: the store is busy", level="debug")
 
     def require(self, condition: object, why: str) -> None:
-        """Ends the run with exit 15 where a check of its own result fails. Raises RequirementNotMet."""
+        """Checks a result. Raises RequirementNotMet, with which the run fails and exits with 15, if the condition is false."""
         if not condition:
             raise RequirementNotMet(why)
 
@@ -227,7 +226,7 @@ class RunContext:
             return tool_spec(tool)
         known = self._session.tools
         if tool not in known:
-            raise ToolArgumentsInvalid(f"there is no tool {tool!r}; this run has {', '.join(sorted(known))}")
+            raise ToolArgumentsInvalid(f"there is no tool {tool!r}; use one of {', '.join(sorted(known))}")
         return known[tool]
 
     def _noted(self, place: StepPlace, make: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Where in a run something is asked: scopes nest by map item, workflow, agent and step, and number what happens in them."""
+"""The place of a call in a run: scopes nest by map item, workflow, agent and step, and number the calls in them."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from taskpilot.domain.steps import StepKind, StepPlace
 
 
 class Scope:
-    """One stretch of a run that always asks in the same order; its path is the same in every attempt."""
+    """A part of a run that makes its calls in a fixed order; its path is the same in every attempt."""
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -26,11 +26,11 @@ class Scope:
 
     @property
     def in_map(self) -> bool:
-        """True inside of a map's item."""
+        """True inside an item of a map."""
         return bool(_ITEM.search(self.path))
 
     def place(self, kind: StepKind, name: str, value: Any) -> StepPlace:
-        """The identity of the next thing of this kind that is asked here."""
+        """The identity of the next call of this kind."""
         digest = digest_of(value)
         with self._lock:
             ordinal = self._ordinals[kind]
@@ -48,7 +48,7 @@ class Scope:
         return f"{self.path}/{quoted(noun)}.{number}"
 
     def call_path(self, place: StepPlace) -> str:
-        """The path of what a tool call does inside: made of the call's key, since a recorded call is not made and counts nothing."""
+        """The path for what a tool does in its call. It contains the call's key, since a recorded call is skipped and must not count."""
         return f"{self.path}/{quoted(place.name)}[{place.key[:16]}]"
 
 
@@ -60,24 +60,24 @@ _current: ContextVar[Scope] = ContextVar("taskpilot_scope")
 
 
 def current() -> Scope:
-    """The scope of whoever asks: follows into the threads of a map. Raises TaskPilotError in a thread of the job's own."""
+    """The caller's scope, also in the threads of a map. Raises TaskPilotError in a thread that the job started."""
     try:
         return _current.get()
     except LookupError:
         raise TaskPilotError(
-            "the context was used in a thread that the job made itself: its place in the run, and so its record, is not known there. "
-            "Use ctx.map(function, items, concurrency=N)"
+            "the context was used in a thread that the job started, where its place in the run is not known",
+            hint="use ctx.map(function, items, concurrency=N)",
         ) from None
 
 
 def quoted(noun: str) -> str:
-    """A name as one part of a path: what separates parts is escaped, so that no name reads like another one's children."""
+    """A name as one part of a path, with the separators escaped."""
     return noun.translate(_ESCAPES) if _ESCAPED.search(noun) else noun
 
 
 @contextmanager
 def entered(path: str) -> Iterator[Scope]:
-    """A fresh scope at this path, for the length of the block."""
+    """A new scope at this path, for the block."""
     scope = Scope(path)
     token = _current.set(scope)
     try:

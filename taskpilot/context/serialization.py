@@ -1,4 +1,4 @@
-"""Values on their way into the journal and back: JSON that pydantic writes, re-read by a function's return annotation."""
+"""Writes values as JSON for the journal, and reads them by a function's return annotation; both with pydantic."""
 
 import dataclasses
 import enum
@@ -11,18 +11,18 @@ from typing import Any, Final, get_type_hints
 
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.text import one_line
-from taskpilot.tools.signature import complaints
+from taskpilot.tools.signature import describe_error
 
 _DEEPEST: Final = 100
-"""Levels of an argument that its digest looks into; below, and where a value holds itself, a value counts by its type alone."""
+"""Levels of an argument in its digest; a deeper value, or one that contains itself, counts only by its type."""
 _WIDEST_INT: Final = 1 << 12_000
-"""Python refuses to write longer integers as decimal digits."""
+"""Python does not convert longer integers to decimal."""
 
 
 def to_json(value: Any, *, by_alias: bool = False, fallback: Callable[[Any], Any] | None = None) -> Any:
-    """The value as plain JSON types. Raises TypeError where pydantic cannot write it as JSON; NaN and infinities are no JSON.
+    """The value as plain JSON types. Raises TypeError if pydantic cannot write it as JSON; NaN and infinities are refused.
 
-    `fallback` makes something of what pydantic does not know.
+    `fallback` converts values of types that pydantic does not know.
     """
     from pydantic_core import PydanticSerializationError
     from pydantic_core import to_json as write
@@ -34,9 +34,9 @@ def to_json(value: Any, *, by_alias: bool = False, fallback: Callable[[Any], Any
 
 
 def from_json(function: Callable[..., Any], value: Any, *, name: str) -> Any:
-    """The recorded value as the function's return annotation says; plain JSON types where there is none.
+    """The recorded value as the type of the function's return annotation; plain JSON types without one.
 
-    Raises TaskPilotError that names the step where the value does not fit: what is recorded stays, so another attempt cannot help.
+    Raises TaskPilotError that names the step if the value does not fit: the record does not change, so another attempt cannot help.
     """
     from pydantic import ValidationError
 
@@ -44,19 +44,20 @@ def from_json(function: Callable[..., Any], value: Any, *, name: str) -> Any:
     if adapter is None:
         return value
     try:
-        # Written by the names of fields, so that a field's alias for one direction only does not get in the way.
+        # By the names of fields too: a field may have an alias for one direction only.
         return adapter.validate_json(json.dumps(value), by_alias=True, by_name=True)
     except ValidationError as error:
         raise TaskPilotError(
             f"the result of the step {one_line(name, limit=80)} is recorded and does not fit the return annotation of "
-            f"{getattr(function, '__name__', 'its function')}: {complaints(error)}; fix the annotation, then resume the run"
+            f"{getattr(function, '__name__', 'its function')}: {describe_error(error)}",
+            hint="fix the annotation, then resume the run",
         ) from None
 
 
 def digestible(arguments: Any) -> Any:
-    """Arguments as JSON for a digest, the same in every process: nothing is consumed, sets are sorted, names of fields are kept.
+    """Arguments as JSON for a digest, the same in every process: iterators are not consumed, sets are sorted.
 
-    What is no JSON counts by its type alone, since an address is another one in each attempt.
+    Other values count only by their type: their address differs in each attempt.
     """
     return _plain(arguments, 0)
 
@@ -115,7 +116,7 @@ def _return_adapter(function: Callable[..., Any]) -> Any:
     try:
         return _known_adapter(function)
     except TypeError:
-        # Not hashable, such as a callable dataclass: read each time.
+        # Not hashable, such as a callable dataclass.
         return _read_adapter(function)
 
 
@@ -133,4 +134,4 @@ _known_adapter = lru_cache(maxsize=256)(_read_adapter)
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

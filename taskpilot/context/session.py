@@ -1,4 +1,4 @@
-"""What one attempt works with, and what happened in it that its outcome must know."""
+"""The shared objects of one attempt, and the stops that its outcome depends on."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from taskpilot.budget import Spending
 from taskpilot.domain.decisions import Decision
@@ -22,10 +22,12 @@ from taskpilot.journal.started_step import StartedStep
 from taskpilot.messages.reasons import reason_sentence
 from taskpilot.telemetry.logs import RunLogger
 
+AnyStop = TypeVar("AnyStop", bound=Stop)
+
 
 @dataclass(kw_only=True)
 class Session:
-    """One attempt's tools and its memory. Threads share it."""
+    """The objects of one attempt. Threads share it."""
 
     run: Run
     spec: JobSpec
@@ -33,7 +35,7 @@ class Session:
     journal: Journal
     spending: Spending
     open_model: Callable[[], Model]
-    """Opens the model at the first call: a run that asks nothing loads no client."""
+    """Opens the model at the first call: a run without LLM calls loads no client."""
     policy: PolicyEngine
     open_tools: Callable[[], Mapping[str, ToolSpec]]
     """Makes `tools` when they are first needed: their schemas cost more than three steps do."""
@@ -42,21 +44,21 @@ class Session:
     log: RunLogger
     run_dir: Path
     deadline: float
-    """On the monotonic clock: when the run's active seconds are used up."""
+    """The end of the run's active seconds, on the monotonic clock."""
     workflow: Callable[..., WorkflowResult] | None = None
     stops: list[Stop] = field(default_factory=list)
-    """Every stop that was raised, so that a job that swallows one changes nothing."""
+    """Every raised stop: a job that catches one does not change the outcome."""
     every_item_failed: Exception | None = None
     in_flight: int = 0
-    """LLM calls that are begun and not settled; guarded by `landing`, which is notified when one of them ends."""
-    landing: threading.Condition = field(default_factory=threading.Condition)
+    """LLM calls that have begun and not ended; `call_ended` guards it and is notified when one ends."""
+    call_ended: threading.Condition = field(default_factory=threading.Condition)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _model: Model | None = None
     _tools: Mapping[str, ToolSpec] | None = None
 
     @property
     def model(self) -> Model:
-        """The one client of this process."""
+        """The model client of this process."""
         with self._lock:
             if self._model is None:
                 self._model = self.open_model()
@@ -64,14 +66,14 @@ class Session:
 
     @property
     def tools(self) -> Mapping[str, ToolSpec]:
-        """What a call may name: the built-in tools and the job's own."""
+        """The built-in tools and the job's own, by name."""
         with self._lock:
             if self._tools is None:
                 self._tools = self.open_tools()
             return self._tools
 
     def close(self) -> None:
-        """Closes the client, where one was opened."""
+        """Closes the client, if one was opened."""
         if self._model is not None:
             self._model.close()
 
@@ -83,28 +85,26 @@ class Session:
         return left
 
     def check_lease(self, begun: StartedStep, what: str) -> None:
-        """Right before an effect. Raises LeaseLost where the process stood still since the begin: the run may be somebody else's."""
+        """Call it right before an effect. Raises LeaseLost if the process was suspended since the begin: another one may have the run."""
         if self.now() >= begun.lease_until:
             raise self.stopped(LeaseLost(f"the lease ended before {what}"))
 
-    def stopped(self, stop: Stop) -> Stop:
-        """Remembers a stop; gives it back to be raised."""
+    def stopped(self, stop: AnyStop) -> AnyStop:
+        """Records a stop and returns it, to be raised."""
         self.stops.append(stop)
         return stop
 
     def waiting(self, reason: Reason, action: str) -> Waiting:
-        """Remembers that a person is asked; gives the stop to be raised."""
+        """Records that a person is asked, and returns the stop, to be raised."""
         # The run's own id is in every line.
         subject = {name: fact for name, fact in reason.facts.items() if name.endswith("_id") and name != "run_id"}
-        self.tell(action, reason_sentence(reason, now=True), level="warning", **subject)
-        waiting = Waiting(reason)
-        self.stops.append(waiting)
-        return waiting
+        self.emit(action, reason_sentence(reason, now=True), level="warning", **subject)
+        return self.stopped(Waiting(reason))
 
-    def tell(self, action: str, message: str, *, level: str = "info", **fields: Any) -> None:
-        """Tells the signals what happened."""
+    def emit(self, action: str, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Sends an event to the telemetry."""
         self.signals.emit(Event(run=self.identity, at=self.now(), action=action, message=message, level=level, fields=fields))
 
-    def tell_decision(self, decision: Decision) -> None:
-        """Tells the signals of a recorded verdict."""
+    def emit_decision(self, decision: Decision) -> None:
+        """Sends a recorded decision to the telemetry."""
         self.signals.emit(DecisionMade(run=self.identity, decision=decision))

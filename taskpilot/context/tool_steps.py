@@ -1,4 +1,4 @@
-"""One tool call: decided by policy, journaled, made once."""
+"""Tool calls: policy decides, the journal records, and each call is made once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,11 @@ from taskpilot.domain.usage import Reservation
 from taskpilot.journal.started_step import ERROR_KEPT
 from taskpilot.tools.invocation import invoke
 
-_ANEW = frozenset({StepStatus.RETRY_REQUESTED})
 _UNCERTAIN = frozenset({StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.DIVERGED})
 
 
 def _as_recorded(error: Exception, mask: Callable[[str], str]) -> Exception:
-    """The error in the words and of the kind that a later attempt raises it in; trouble with the store is none of the tool's."""
+    """The error as a later attempt raises it from the record; an error of the store is not the tool's and stays unchanged."""
     if isinstance(error, StoreError | StoreBusy):
         return error
     what = str(error) if isinstance(error, TaskPilotError) else f"{type(error).__name__}: {error}"
@@ -29,14 +28,14 @@ def _as_recorded(error: Exception, mask: Callable[[str], str]) -> Exception:
 
 
 def _denied(decision: Decision) -> Denied:
-    """The denial that a person's or a policy's verdict is."""
+    """The denial by a person or a policy."""
     if decision.status is DecisionStatus.REJECTED:
         return Denied.by_person(decision.tool, decision.settled_by or "", decision.note or "")
     return Denied.by_policy(decision.tool, "; ".join(decision.reasons))
 
 
 def _question(code: ReasonCode, step: Step) -> Reason:
-    """What a person is asked about a call."""
+    """The question to a person about a call."""
     return Reason(code, {"run_id": step.run_id, "step_id": step.id, "tool": step.name})
 
 
@@ -47,23 +46,23 @@ class ToolSteps:
         self._session = session
 
     def call(self, spec: ToolSpec, arguments: dict[str, Any], *, agent: str) -> Any:
-        """The tool's result as JSON types, made now or re-read from the journal.
+        """The tool's result as JSON types, from a call or from the journal.
 
-        Raises Denied, ToolFailed, BudgetExceeded, LeaseLost, or Waiting where a person has to say something first.
+        Raises Denied, ToolFailed, BudgetExceeded or LeaseLost, or Waiting if a person must answer first.
         """
         session = self._session
         place = scope.current().place(StepKind.CALL, spec.name, arguments)
         recorded = session.journal.recorded(place)
-        if recorded is not None and not self._is_made_anew(recorded, spec):
+        if recorded is not None and not self._may_call_again(recorded, spec):
             return self._replayed(recorded)
         conflicting = session.journal.conflicting(place) if recorded is None else None
         if conflicting is not None:
             raise self._conflict(place, conflicting, arguments, spec)
         decision = self._decide(place, spec, arguments, agent)
-        return self._make(place, spec, arguments, agent, decision)
+        return self._execute(place, spec, arguments, agent, decision)
 
-    def _is_made_anew(self, recorded: Step, spec: ToolSpec) -> bool:
-        if recorded.status in _ANEW:
+    def _may_call_again(self, recorded: Step, spec: ToolSpec) -> bool:
+        if recorded.status is StepStatus.RETRY_REQUESTED:
             return True
         safe = spec.idempotent and recorded.idempotent
         return safe and recorded.status in {StepStatus.FAILED, StepStatus.BEGUN, StepStatus.UNKNOWN}
@@ -81,7 +80,7 @@ class ToolSteps:
         raise ToolFailed(recorded.error)
 
     def _conflict(self, place: StepPlace, before: Step, arguments: dict[str, Any], spec: ToolSpec) -> BaseException:
-        """Another call is recorded here: this one is not made until a person has looked."""
+        """Another call is recorded at this place: this one is not made before a person has decided."""
         error = ToolFailed(f"an earlier attempt called {before.name} here with other arguments (step {before.id})")
         step = self._session.journal.note(place, StepStatus.DIVERGED, value=arguments, error=error, idempotent=spec.idempotent)
         return self._session.waiting(_question(ReasonCode.DIVERGED_STEP, step).with_facts(recorded_tool=before.name), "step-diverged")
@@ -107,7 +106,7 @@ class ToolSteps:
             if approval is None:
                 approval = self._decision(place, question, result, Verdict.REQUIRE_APPROVAL, DecisionStatus.PENDING)
                 session.journal.decide(approval)
-                session.tell_decision(approval)
+                session.emit_decision(approval)
             if approval.status is DecisionStatus.PENDING:
                 raise session.waiting(approval.question, "approval-required")
             denied = _denied(approval)
@@ -116,7 +115,7 @@ class ToolSteps:
         decision = self._decision(place, question, result, Verdict.DENY, DecisionStatus.FINAL)
         denied = _denied(decision)
         session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied, decision=decision)
-        session.tell_decision(decision)
+        session.emit_decision(decision)
         raise denied
 
     def _decision(
@@ -140,7 +139,7 @@ class ToolSteps:
             input={"tool": question.tool, "agent": question.agent, "job": question.job, "job_tools": list(question.job_tools)},
         )
 
-    def _make(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str, decision: Decision) -> Any:
+    def _execute(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str, decision: Decision) -> Any:
         session = self._session
         session.seconds_left()
         new = decision.status is DecisionStatus.FINAL
@@ -157,7 +156,7 @@ class ToolSteps:
         except (BudgetExceeded, LeaseLost) as stop:
             raise session.stopped(stop) from None
         if new:
-            session.tell_decision(decision)
+            session.emit_decision(decision)
         session.check_lease(begun, f"{spec.name} was called")
         try:
             with scope.entered(scope.current().call_path(place)):
@@ -165,8 +164,8 @@ class ToolSteps:
         except Exception as error:
             failed = _as_recorded(error, session.journal.mask)
             session.journal.end(begun, StepStatus.FAILED, error=failed)
-            session.tell("tool-call-failed", f"{spec.name}: {one_line(str(failed))}", level="error", tool=spec.name, step_id=begun.step.id)
+            session.emit("tool-call-failed", f"{spec.name}: {one_line(str(failed))}", level="error", tool=spec.name, step_id=begun.step.id)
             raise failed from error
         session.journal.end(begun, StepStatus.SUCCEEDED, result=result)
-        session.tell("tool-call-ended", f"{spec.name} was called", tool=spec.name, step_id=begun.step.id)
+        session.emit("tool-call-ended", f"{spec.name} was called", tool=spec.name, step_id=begun.step.id)
         return result

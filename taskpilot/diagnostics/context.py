@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Final
 
 from taskpilot.config import Settings
-from taskpilot.config.listing import Surroundings
+from taskpilot.config.listing import ProcessEnvironment
 from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.jobs.catalog import JobCatalog
@@ -21,7 +21,7 @@ ANSWER_SECONDS: Final = 4.0
 class CheckContext:
     """One deployment under examination."""
 
-    def __init__(self, settings: Settings, problems: Mapping[str, ConfigurationError], around: Surroundings, now: datetime) -> None:
+    def __init__(self, settings: Settings, problems: Mapping[str, ConfigurationError], around: ProcessEnvironment, now: datetime) -> None:
         self.settings = settings
         self.problems = problems
         self.around = around

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskpilot.config import survey
-from taskpilot.config.listing import Listed, listed, surroundings
+from taskpilot.config.listing import Listed, listed, process_environment
 from taskpilot.diagnostics.context import ANSWER_SECONDS, CheckContext
 from taskpilot.diagnostics.cron import examine_cron
 from taskpilot.diagnostics.findings import Finding, Level, unchecked
@@ -83,7 +83,7 @@ def examine(
     except ConfigurationError as error:
         rest = _nothing_checked(order, "the settings cannot be read")
         return Diagnosis((), (begin, invalid(error), *(one for one in rest if one.subject != "settings")))
-    context = CheckContext(surveyed.settings, surveyed.problems, surroundings(), now())
+    context = CheckContext(surveyed.settings, surveyed.problems, process_environment(), now())
     with _no_bytecode():
         findings = [begin, *_examine(context, _REMOTE | STACK if stack else _REMOTE)]
     findings.sort(key=lambda one: order.index(one.subject))

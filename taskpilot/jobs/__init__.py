@@ -1,1 +1,1 @@
-"""What a job is: the decorator, the folder of job files, and a job's parameters."""
+"""`@job`, the loading of job files, and the parameters of jobs."""

@@ -1,4 +1,4 @@
-"""The jobs that a folder defines, and the files of it that could not be read."""
+"""The jobs of a folder, and the files that could not be loaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from taskpilot.domain.text import one_line
 
 @dataclass(frozen=True, slots=True)
 class BrokenFile:
-    """A job file that defines nothing, or a name that is refused, and why."""
+    """A job file that could not be loaded, or a refused name, with the cause."""
 
     path: Path
     line: int | None
-    """Where in the file, from 1; None where no line is to blame."""
+    """From 1; None if the cause has no line."""
     cause: str
     """One printable line."""
     names: frozenset[str] = field(default=frozenset(), repr=False)
-    """The jobs that it probably defines: its stem, and the functions in its text."""
+    """The jobs that it may define: its stem, and the functions in its text."""
 
     def __str__(self) -> str:
         """Like `jobs/triage.py:12: SyntaxError: ...`."""
@@ -30,22 +30,22 @@ class BrokenFile:
 
 @dataclass(frozen=True, slots=True)
 class JobCatalog:
-    """What a folder of job files holds."""
+    """The content of a folder of job files."""
 
     directory: Path
     jobs: Mapping[str, JobSpec]
-    """By name, in the order of names."""
+    """By name, sorted."""
     broken: tuple[BrokenFile, ...] = ()
-    """In the order of paths."""
+    """Sorted by path."""
 
     def get(self, name: str) -> JobSpec:
-        """The job. Raises UsageError where there is none, or ConfigurationError where a broken file seems to define it."""
+        """The job. Raises UsageError if there is none, or ConfigurationError if a broken file seems to define it."""
         if name in self.jobs:
             return self.jobs[name]
-        to_blame = [broken for broken in self.broken if name in broken.names]
-        if to_blame:
+        broken_files = [broken for broken in self.broken if name in broken.names]
+        if broken_files:
             raise ConfigurationError(
-                problems=[ConfigurationError(f"job '{one_line(name)}' cannot be loaded: {broken}") for broken in to_blame]
+                problems=[ConfigurationError(f"job '{one_line(name)}' cannot be loaded: {broken}") for broken in broken_files]
             )
         raise UsageError(f"unknown job '{one_line(name, limit=80)}'{self._broken_files()}", hint=self._near(name))
 

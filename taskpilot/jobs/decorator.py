@@ -1,4 +1,4 @@
-"""`@job`: says when a function runs and within which limits; the function stays what it was."""
+"""`@job`: sets the schedule and the limits of a function."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from taskpilot.domain.specs import (
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
 from taskpilot.tools.decorator import is_tool, tool_spec
-from taskpilot.tools.signature import check_named, check_plain, head_of
+from taskpilot.tools.signature import check_named, check_plain, declared_parameters
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,18 +89,18 @@ def job(
     schedule: `cron(...)`, `every(...)`, `at(...)` or None.
     deadline: the active time of all attempts together, "15m"; 1 hour by default.
     retry: `Retry(attempts=3)`.
-    overlap: what happens when a fire is due and a run of the job is still active: "skip", "buffer_one" or "buffer_all" (it starts when that
+    overlap: what happens if a fire is due while a run of the job is active: "skip", "buffer_one" or "buffer_all" (it starts when that
     run has ended), "cancel_other" (SIGTERM and 10 s), "terminate_other" (SIGKILL) or "allow_all".
     catch_up: which fires run after an outage: "skip", "last" or "all" (the newest `catch_up_limit`), none older than `catch_up_window`
-    ("2h"; by default half the period), their starts `catch_up_stagger` apart.
-    start_deadline: a fire that could not start within this time is missed.
+    ("2h"; by default half the period), started `catch_up_stagger` apart.
+    start_deadline: a fire that cannot start within this time is missed.
     jitter: a fire starts up to this much later, always the same for the same fire.
-    pause_on_failure: this many runs in a row that end badly pause the job; True is 1.
+    pause_on_failure: the job is paused after this many failed runs in a row; True is 1.
     budget: `Budget(...)` of one run; 1 USD and 200 calls by default.
     model: a name. tools: functions decorated with `@tool`.
-    name: by default the function's own; `[a-z][a-z0-9_]{0,62}`.
+    name: by default the function's name; `[a-z][a-z0-9_]{0,62}`.
 
-    The function stays callable as it is. Raises ConfigurationError that names the option.
+    The function stays callable as before. Raises ConfigurationError that names the option.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -115,8 +115,8 @@ def job(
             schedule=_instance(title, "schedule", schedule, Schedule, 'cron("0 7 * * *"), every("15m") or at("2026-12-24T08:00Z")'),
             deadline=_duration(title, "deadline", deadline) or DEFAULT_DEADLINE,
             retry=_instance(title, "retry", retry, Retry, "Retry(attempts=3)") or Retry(),
-            overlap=cast("Overlap", _word(title, "overlap", overlap, _OVERLAPS)),
-            catch_up=cast("CatchUp", _word(title, "catch_up", catch_up, _CATCH_UPS)),
+            overlap=cast("Overlap", _choice(title, "overlap", overlap, _OVERLAPS)),
+            catch_up=cast("CatchUp", _choice(title, "catch_up", catch_up, _CATCH_UPS)),
             catch_up_window=_duration(title, "catch_up_window", catch_up_window),
             catch_up_limit=_count(title, "catch_up_limit", catch_up_limit),
             catch_up_stagger=_duration(title, "catch_up_stagger", catch_up_stagger) or DEFAULT_STAGGER,
@@ -128,7 +128,7 @@ def job(
         )
         if spec.start_deadline is not None and spec.start_deadline <= spec.jitter:
             raise ConfigurationError(
-                f"job {title!r}: start_deadline={start_deadline!r} must be longer than jitter={jitter!r}, or fires are missed by design"
+                f"job {title!r}: start_deadline={start_deadline!r} must be longer than jitter={jitter!r}, or fires would be missed"
             )
         setattr(function, SPEC_ATTRIBUTE, spec)
         setattr(function, TOOLS_ATTRIBUTE, _tools(title, tools))
@@ -138,12 +138,12 @@ def job(
 
 
 def job_spec(function: Callable[..., Any]) -> JobSpec:
-    """The job that a decorated function is, with its tools resolved. Raises ConfigurationError where it is none."""
+    """The job of a decorated function, with its tools resolved. Raises ConfigurationError if it is not a job."""
     spec = getattr(function, SPEC_ATTRIBUTE, None)
     if not isinstance(spec, JobSpec):
-        raise ConfigurationError(f"{getattr(function, '__qualname__', function)!r} is not a job; put @job above it")
+        raise ConfigurationError(f"{getattr(function, '__qualname__', function)!r} is not a job", hint="put @job above it")
     if spec.function is not function:
-        raise ConfigurationError(f"job {spec.name!r}: a decorator above @job would have no effect on its runs; put @job at the top")
+        raise ConfigurationError(f"job {spec.name!r}: a decorator above @job has no effect on its runs", hint="put @job at the top")
     functions = getattr(function, TOOLS_ATTRIBUTE, ())
     return replace(spec, tools=_resolved(spec.name, functions)) if functions else spec
 
@@ -158,13 +158,14 @@ def _resolved(title: str, functions: Sequence[Callable[..., Any]]) -> tuple[Tool
 
 
 def _check_function(function: Callable[..., Any], title: str) -> None:
-    """Raises ConfigurationError where the function is no plain synchronous one with a context first and annotated parameters after it."""
+    """Raises ConfigurationError for anything but a plain synchronous function with a context and then annotated parameters."""
     if not inspect.isfunction(function):
         raise ConfigurationError(f"@job decorates plain functions, not {type(function).__name__!r} objects")
     check_plain(function, f"job {title!r}")
-    head = head_of(function)
+    head = declared_parameters(function)
     if not head or not _takes_context(head[0]):
-        raise ConfigurationError(f"job {title!r} must take the run's context first: def {function.__name__}(ctx: RunContext, ...)")
+        hint = f"write def {function.__name__}(ctx: RunContext, ...)"
+        raise ConfigurationError(f"job {title!r} must take the run's context first", hint=hint)
     check_named(head[1:], f"job {title!r}")
 
 
@@ -174,11 +175,11 @@ def _takes_context(parameter: inspect.Parameter) -> bool:
     return parameter.name in _CONTEXT_NAMES or "RunContext" in str(parameter.annotation)
 
 
-def _word(title: str, option: str, value: object, known: tuple[str, ...]) -> str:
+def _choice(title: str, option: str, value: object, known: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in known:
         return value
-    choice = ", ".join(f'"{word}"' for word in known)
-    raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} is not known; use one of {choice}")
+    choices = ", ".join(f'"{one}"' for one in known)
+    raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} is not known", hint=f"use one of {choices}")
 
 
 def _count(title: str, option: str, value: object) -> int:
@@ -202,14 +203,14 @@ def _duration(title: str, option: str, value: str | timedelta | None) -> timedel
 
 def _instance(title: str, option: str, value: T | None, kind: type[Any], example: str) -> T | None:
     if value is not None and not isinstance(value, kind):
-        raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} is not understood; write {example}")
+        raise ConfigurationError(f"job {title!r}: {option}={one_line(repr(value), limit=80)} is not valid", hint=f"write {example}")
     return value
 
 
 def _model(title: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and value.strip() == value != "" and value.isprintable()):
         return value
-    raise ConfigurationError(f'job {title!r}: model={one_line(repr(value), limit=80)} is not a name; write it like "gpt-4o-mini"')
+    raise ConfigurationError(f"job {title!r}: model={one_line(repr(value), limit=80)} is not a name", hint='write it like "gpt-4o-mini"')
 
 
 def _tools(title: str, tools: object) -> tuple[Callable[..., Any], ...]:
@@ -220,5 +221,5 @@ def _tools(title: str, tools: object) -> tuple[Callable[..., Any], ...]:
     for tool in tools:
         if not is_tool(tool):
             shown = getattr(tool, "__qualname__", None) or repr(tool)
-            raise ConfigurationError(f"job {title!r}: {one_line(shown, limit=80)} in tools is not a tool; put @tool above it")
+            raise ConfigurationError(f"job {title!r}: {one_line(shown, limit=80)} in tools is not a tool", hint="put @tool above it")
     return tuple(tools)

@@ -1,4 +1,4 @@
-"""Reads a folder of job files; one that is broken never hides the others."""
+"""Loads the job files of a folder; a broken file does not hide the others."""
 
 import hashlib
 import importlib.util
@@ -34,7 +34,7 @@ class _Loaded:
 
 
 class _Misdefined(ConfigurationError):
-    """A file was read, but a job in it is wrong."""
+    """A job of a file that could be executed is wrong."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -42,15 +42,15 @@ class _Misdefined(ConfigurationError):
 
 
 def load_jobs(directory: Path, *, mask: Callable[[str], str] = str) -> JobCatalog:
-    """Every job that the `*.py` files of a folder define; files whose name begins with `_` are theirs to import.
+    """All jobs of the `*.py` files of a folder; files whose name begins with `_` are only imported by the others.
 
-    `mask` takes secrets out of what a broken file says. What a file prints while it is read goes to stderr. Raises ConfigurationError where
-    the folder is missing, or others could write to it.
+    `mask` removes secrets from the errors of broken files. What a file prints while it is loaded goes to stderr. Raises ConfigurationError
+    if the folder is missing, or if another user could write to it.
     """
     directory = directory.absolute()
     if not directory.is_dir():
         raise ConfigurationError(
-            f"there is no folder {directory} for job files", hint="`taskpilot init` makes one, --jobs DIR names another"
+            f"there is no folder {directory} for job files", hint="make one with `taskpilot init`, or name another one with --jobs DIR"
         )
     check_trusted(directory)
     _prepare_imports(directory)
@@ -68,7 +68,7 @@ def load_jobs(directory: Path, *, mask: Callable[[str], str] = str) -> JobCatalo
 
 
 def _prepare_imports(directory: Path) -> None:
-    """Makes the folder a package of its own, and it and its parent importable after everything that is installed."""
+    """Makes the folder a package, and adds it and its parent at the end of the import path."""
     if PACKAGE in sys.modules:
         _forget(sys.modules[PACKAGE].__path__[0])
     package = ModuleType(PACKAGE, "Job files, loaded by path.")
@@ -76,7 +76,7 @@ def _prepare_imports(directory: Path) -> None:
     sys.modules[PACKAGE] = package
     if str(directory) not in sys.path:
         sys.path.append(str(directory))
-    # A parent that everybody can write to, such as /tmp, would let others put code in our way.
+    # In a parent that every user can write to, such as /tmp, others could add modules.
     with suppress(ConfigurationError):
         check_trusted(directory.parent)
         if str(directory.parent) not in sys.path:
@@ -84,10 +84,10 @@ def _prepare_imports(directory: Path) -> None:
 
 
 def _forget(directory: str) -> None:
-    """Lets go of what an earlier load imported from a folder, so that a changed file is read anew."""
+    """Removes what an earlier load imported from a folder, so that changed files are read again."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__dict__", {}).get("__file__")
-        if name.startswith(f"{PACKAGE}.") or ("." not in name and isinstance(file, str) and os.path.dirname(file) == directory):  # noqa: PTH120 - a thousand modules are looked at
+        if name.startswith(f"{PACKAGE}.") or ("." not in name and isinstance(file, str) and os.path.dirname(file) == directory):  # noqa: PTH120 - faster, for a thousand modules
             del sys.modules[name]
     if directory in sys.path:
         sys.path.remove(directory)
@@ -112,22 +112,22 @@ def _load(path: Path, mask: Callable[[str], str]) -> _Loaded | BrokenFile:
 
 
 def _execute(name: str, path: Path, source: bytes) -> ModuleType:
-    """The module. What is run is exactly what was read and digested: no cached bytecode, none left behind."""
+    """The module. The executed source is the digested one: cached bytecode is neither used nor written."""
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise ImportError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     with warnings.catch_warnings():
-        # Without cached bytecode these would come again at each start, and cron would mail them.
+        # Without cached bytecode they would be printed at each start, and cron would mail them.
         warnings.simplefilter("ignore", SyntaxWarning)
         code = compile(source, str(path), "exec", dont_inherit=True)
-    exec(code, module.__dict__)  # noqa: S102 - running the user's own job files is what this is for
+    exec(code, module.__dict__)  # noqa: S102 - it is meant to run the user's job files
     return module
 
 
 def _jobs_of(module: ModuleType) -> Sequence[JobSpec]:
-    """The jobs defined in this very file, not those it imported."""
+    """The jobs that this file defines, without imported ones."""
     functions = {
         id(value): value
         for value in vars(module).values()
@@ -149,7 +149,7 @@ def _jobs_of(module: ModuleType) -> Sequence[JobSpec]:
 
 @contextmanager
 def _at_line(line: int) -> Iterator[None]:
-    """Gives a ConfigurationError the line of what it is about."""
+    """Adds the line to a ConfigurationError."""
     try:
         yield
     except ConfigurationError as error:
@@ -162,7 +162,7 @@ def _first_line(function: Callable[..., object]) -> int:
 
 
 def _clashes(loaded: Sequence[_Loaded]) -> list[BrokenFile]:
-    """For each name that several files define, every one of these files."""
+    """For each name that several files define, all of these files."""
     owners: dict[str, list[tuple[Path, JobSpec]]] = {}
     for file in loaded:
         for spec in file.specs:
@@ -186,7 +186,7 @@ def _clash(name: str, others: Sequence[str]) -> str:
 
 @contextmanager
 def _import_output_on_stderr() -> Iterator[None]:
-    """Sends what is printed, also by child processes, to stderr: stdout carries the command's own answer."""
+    """Redirects what is printed, also by child processes, to stderr: stdout is for the command's result."""
     saved = -1
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
@@ -220,7 +220,7 @@ def _cause(error: BaseException, mask: Callable[[str], str]) -> str:
     except BaseException:
         text = "an error that cannot be shown"
     if isinstance(error, SystemExit):
-        text = f"the file ends the program when it is read (exit {text})"
+        text = f"the file calls exit when it is loaded (code {text})"
     if isinstance(error, TaskPilotError):
         return one_line(mask(error.one_line), limit=500)
     return one_line(mask(f"{type(error).__name__}: {text}" if text else type(error).__name__), limit=500)

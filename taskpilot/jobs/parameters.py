@@ -1,4 +1,4 @@
-"""A run's parameters: from text or JSON to what the job's annotations say, and to JSON for the record."""
+"""Reads a run's parameters from text or JSON by the job's annotations, and writes them as JSON for the record."""
 
 import json
 import types
@@ -11,20 +11,20 @@ from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.specs import InputMarker, JobSpec
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
-from taskpilot.tools.signature import Parameter, complaints, recorded, signature_of, type_text
+from taskpilot.tools.signature import Parameter, describe_error, json_round_trip, signature_of, type_text
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterInfo:
-    """A parameter as `jobs show` tells it."""
+    """A parameter, for `jobs show`."""
 
     name: str
     type_text: str
     default_text: str | None
-    """As Python writes it; None where the parameter is required."""
+    """As written in Python; None if the parameter is required."""
     required: bool
     input: bool = False
-    """True where it names a file that the run reads."""
+    """True if it names a file that the run reads."""
 
     def __str__(self) -> str:
         """Like `inbox: str = 'inbox.jsonl'`."""
@@ -33,10 +33,10 @@ class ParameterInfo:
 
 
 def parse_parameters(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every parameter of a run, defaults included, as JSON values: what the run's row keeps.
+    """All parameters of a run, with the defaults, as the JSON values of its record.
 
-    `pairs` are texts (`-p`), `extra` is the JSON object of a params file; where both name a parameter, the text counts.
-    Raises UsageError for what is unknown, missing, ill-typed or given twice; ConfigurationError where the job itself is at fault.
+    `pairs` are texts (`-p`), `extra` is the JSON object of a params file; `pairs` win. Raises UsageError for a parameter that is unknown,
+    missing, ill-typed or given twice; ConfigurationError if the job is wrong.
     """
     parameters = {parameter.name: parameter for parameter in _parameters(spec)}
     texts: dict[str, str] = {}
@@ -47,7 +47,7 @@ def parse_parameters(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Map
     given = extra or {}
     for name in [*texts, *given]:
         if name not in parameters:
-            raise UsageError(f"job {spec.name!r} has no parameter '{one_line(str(name), limit=80)}'; {_known(spec)}")
+            raise UsageError(f"job {spec.name!r} has no parameter '{one_line(str(name), limit=80)}'", hint=_known(spec))
     values = {}
     for name, parameter in parameters.items():
         if name in texts:
@@ -57,14 +57,14 @@ def parse_parameters(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Map
         elif not parameter.required:
             values[name] = _from_default(parameter)
         else:
-            raise UsageError(f"job {spec.name!r} needs the parameter {name!r}: -p {name}=...; {_known(spec)}")
+            raise UsageError(f"job {spec.name!r} needs the parameter {name!r}: -p {name}=...", hint=_known(spec))
     return values
 
 
 def bind_parameters(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of a call of the job's function, from what `parse_parameters` gave and a row has kept.
+    """The keyword arguments of the job's function, from the recorded values of `parse_parameters`.
 
-    Raises ConfigurationError where the job's file has changed meanwhile so that they do not fit any more.
+    Raises ConfigurationError if they do not fit any more, since the job's file has changed.
     """
     parameters = {parameter.name: parameter for parameter in _parameters(spec)}
     gone = [name for name in stored if name not in parameters]
@@ -92,7 +92,7 @@ def bind_parameters(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_parameters(spec: JobSpec) -> list[ParameterInfo]:
-    """The parameters in the order of the function's head. Raises ConfigurationError where their types cannot be read."""
+    """The parameters in the order of the signature. Raises ConfigurationError if a type cannot be read."""
     return [
         ParameterInfo(
             name=parameter.name,
@@ -106,7 +106,7 @@ def describe_parameters(spec: JobSpec) -> list[ParameterInfo]:
 
 
 def check_parameters(spec: JobSpec) -> None:
-    """Raises ConfigurationError where a type cannot be read from text, or a default does not fit its type; for `jobs validate`."""
+    """Raises ConfigurationError if a type cannot be read from text, or a default does not fit its type; for `jobs validate`."""
     for parameter in _parameters(spec):
         if parameter.required:
             _ = parameter.adapter
@@ -115,7 +115,7 @@ def check_parameters(spec: JobSpec) -> None:
 
 
 def input_parameters(spec: JobSpec, values: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters that name an input file (`InputFile`) and have a text in `values`."""
+    """Names of the `InputFile` parameters that have a text in `values`."""
     return [one.name for one in _parameters(spec) if _is_input(one.hint) and isinstance(values.get(one.name), str)]
 
 
@@ -145,9 +145,9 @@ def _is_input(hint: Any) -> bool:
 
 
 def _from_text(parameter: Parameter, text: str) -> Any:
-    """The JSON value for what a person typed. Text stays text where the type allows it; lists and objects are written as JSON.
+    """The JSON value of a typed text. Text stays text if the type allows it; lists and objects are written as JSON.
 
-    Raises UsageError where it does not fit the type.
+    Raises UsageError if it does not fit the type.
     """
     from pydantic import ValidationError
 
@@ -160,7 +160,7 @@ def _from_text(parameter: Parameter, text: str) -> Any:
         return _stored(parameter, parameter.adapter.validate_strings(text))
     except ValidationError as error:
         as_text = error
-    # JSON of another kind, such as "true" for an int, is no way to write a value.
+    # Other JSON, such as "true" for an int, is not accepted.
     if text.lstrip().startswith(tuple("[{-0123456789n")):
         try:
             return _stored(parameter, parameter.adapter.validate_json(text))
@@ -170,16 +170,16 @@ def _from_text(parameter: Parameter, text: str) -> Any:
 
 
 def _from_default(parameter: Parameter) -> Any:
-    """The JSON value for the default in the function's head. Raises ConfigurationError where it does not fit its own type."""
+    """The JSON value of the default. Raises ConfigurationError if it does not fit its type."""
     value = parameter.read_default()
     try:
         return _stored(parameter, value)
     except UsageError as error:
-        raise parameter.misfit(str(error)) from None
+        raise parameter.bad_default(str(error)) from None
 
 
 def _rebuilt(parameter: Parameter, stored: Any) -> Any:
-    """The Python value for a JSON one. Raises UsageError where it does not fit the type."""
+    """The Python value of a JSON value. Raises UsageError if it does not fit the type."""
     from pydantic import ValidationError
 
     try:
@@ -191,34 +191,34 @@ def _rebuilt(parameter: Parameter, stored: Any) -> Any:
 
 
 def _stored(parameter: Parameter, value: Any) -> Any:
-    """The JSON that a run's row keeps, proved to be readable by the same type."""
+    """The JSON value for the record, checked to be readable by the same type."""
     if hasattr(value, "get_secret_value"):
         raise ConfigurationError(
-            f"{parameter.owner}: the parameter {parameter.name!r} is a secret, but parameters are recorded; read it from the environment"
+            f"{parameter.owner}: the parameter {parameter.name!r} is a secret, but parameters are recorded",
+            hint="read it from the environment",
         )
     try:
-        plain, again = recorded(parameter.adapter, value)
-        same = again == value or recorded(parameter.adapter, again)[0] == plain
+        plain, again = json_round_trip(parameter.adapter, value)
+        same = again == value or json_round_trip(parameter.adapter, again)[0] == plain
     except ValueError as error:
         raise UsageError(f"parameter {parameter.name!r}: {one_line(repr(value), limit=80)} cannot be recorded as JSON: {error}") from None
     if not same:
-        raise ConfigurationError(
-            f"{parameter.owner}: the type {type_text(parameter.hint)} of {parameter.name!r} does not read its own JSON"
-        )
+        raise ConfigurationError(f"{parameter.owner}: the type {type_text(parameter.hint)} of {parameter.name!r} cannot read its own JSON")
     return plain
 
 
 def _unfit(parameter: Parameter, value: Any, error: Exception) -> UsageError:
     shown = one_line(value if isinstance(value, str) else repr(value), limit=80)
-    says = f"parameter {parameter.name!r} must be {type_text(parameter.hint)}, not '{shown}': {complaints(error)}"
+    hint = None
+    sentence = f"parameter {parameter.name!r} must be {type_text(parameter.hint)}, not '{shown}': {describe_error(error)}"
     shape = get_origin(parameter.hint) or parameter.hint
     if isinstance(value, str) and isinstance(shape, type) and issubclass(shape, list | tuple | set | frozenset):
-        says += f""" (a list is written as JSON: -p '{parameter.name}=["a", "b"]')"""
+        hint = f"""write a list as JSON: -p '{parameter.name}=["a", "b"]'"""
     elif isinstance(value, str) and isinstance(shape, type) and issubclass(shape, dict):
-        says += f""" (an object is written as JSON: -p '{parameter.name}={{"key": "value"}}')"""
-    return UsageError(says)
+        hint = f"""write an object as JSON: -p '{parameter.name}={{"key": "value"}}'"""
+    return UsageError(sentence, hint=hint)
 
 
 def _known(spec: JobSpec) -> str:
     known = [str(parameter) for parameter in describe_parameters(spec)]
-    return f"it has {'; '.join(known)}" if known else "it has none"
+    return f"its parameters are {'; '.join(known)}" if known else "it has no parameters"

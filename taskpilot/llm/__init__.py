@@ -1,1 +1,1 @@
-"""Models and their prices: the only rooms that talk to an LLM, or know what one costs."""
+"""Models and their prices; no other package talks to an LLM."""

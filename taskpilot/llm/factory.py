@@ -1,4 +1,4 @@
-"""From a model's name and a server to a model, or to a sentence that says what is missing."""
+"""Makes a model from its name and server, or raises an error that says what is missing."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -9,25 +9,25 @@ from taskpilot.domain.protocols import Model
 from taskpilot.domain.text import one_line
 
 _THREE_WAYS: Final = (
-    "type `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
+    "use `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
     "(OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any compatible server, such as llama.cpp or vLLM)"
 )
 
 
 def check_model(name: str, api_key: str | None, base_url: str | None) -> None:
-    """Passes where `open_model` would give a model; loads no library. Raises ConfigurationError."""
+    """Raises ConfigurationError if `open_model` would; loads no library."""
     if name == OFFLINE:
         return
     if not api_key and not base_url:
-        raise ConfigurationError("there is no model to ask. No token was spent.", hint=_THREE_WAYS)
+        raise ConfigurationError("no model is configured. No token was spent.", hint=_THREE_WAYS)
     if not name.strip():
         raise ConfigurationError(
             "the model has no name. No token was spent.", hint="name one by --model, TASKPILOT_MODEL or the job's model="
         )
     if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
         raise ConfigurationError(
-            "OPENAI_API_KEY holds a blank, a line break or a character that is not ASCII, which no key does. No token was spent.",
-            hint="set OPENAI_API_KEY again, without what surrounds the key",
+            "OPENAI_API_KEY has a space, a line break or a character that is not ASCII. No token was spent.",
+            hint="set OPENAI_API_KEY to the key alone",
         )
     if base_url:
         _check_url(base_url)
@@ -42,13 +42,13 @@ def _check_url(base_url: str) -> None:
     if not good or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
         shown = one_line(base_url.rpartition("@")[2])
         hint = "set OPENAI_BASE_URL to an address like http://localhost:8080/v1"
-        raise ConfigurationError(f"OPENAI_BASE_URL is {shown!r}, which is no address. No token was spent.", hint=hint)
+        raise ConfigurationError(f"OPENAI_BASE_URL is {shown!r}, which is not a URL. No token was spent.", hint=hint)
 
 
 def open_model(name: str, *, api_key: str | None, base_url: str | None) -> Model:
-    """The model of that name; only `offline` is embedded, and only when named. Raises ConfigurationError as `check_model` does."""
+    """The model with this name; `offline` is the embedded one. Raises ConfigurationError like `check_model`."""
     check_model(name, api_key, base_url)
-    # Each imported only where it is asked: a supervisor checks the name, its child opens the model.
+    # Imported here: a supervisor only checks the name, its child opens the model.
     if name == OFFLINE:
         from taskpilot.llm.offline import OfflineModel
 

@@ -24,7 +24,7 @@ _VERB: Final = (
     "schedule|send|set|share|ship|stop|store|summarise|summarize|support|switch|sync|tell|test|track|train|transfer|"
     "translate|turn|uninstall|unlock|update|upgrade|upload|verify|wipe|work|write)"
 )
-"""Words that an order begins with."""
+"""Verbs that begin a request for work."""
 _OPENING: Final = (
     r"(?:(?:hi|hello|hey|dear)\b[^,.!?]{0,30},)?\W*"
     r"(?:(?:please|kindly|also|then|and|next|finally|first|second|third|urgent|asap|could you|can you|would you|will you|"
@@ -48,12 +48,12 @@ _LOW: Final = re.compile(
 )
 
 _REJECTED: Final = {
-    "it destroys data at large": (
+    "it destroys data": (
         r"\b(delete|drop|wipe|erase|purge|destroy|truncate|remove)\s+(?:\w+\s+){0,2}?"
         r"(all|every|everything|entire|databases?|tables?|backups?)\b"
         r"|\brm\s+-\w*[rf]\w*\b|\bformat\s+(the\s+)?(disk|drive|server)s?\b|\bmkfs\b"
     ),
-    "it takes a protection away": (
+    "it removes a protection": (
         r"\b(disable|turn off|switch off|bypass|skip)\s+(?:\w+\s+){0,2}?"
         r"(audit|logging|security|firewall|backups?|two-factor|2fa|mfa|policy|review)\b"
     ),
@@ -65,14 +65,14 @@ _REJECTED: Final = {
         r"\b(lottery|you (have )?won|winner|viagra|casino|free money|crypto giveaway|click here|limited offer|seo services)\b|!!!"
     ),
 }
-"""Looked for in the whole task."""
+"""Searched in the whole task."""
 _REVIEW: Final = {
-    "money needs a person's look": r"\b(refunds?|invoices?|payments?|pay|salary|salaries|discounts?|buy|purchase|contracts?|budget)\b",
-    "law or people need a person's look": r"\b(gdpr|personal data|lawyers?|legal|subpoena|dismiss|terminate|complaints?)\b",
+    "a person must check payments": r"\b(refunds?|invoices?|payments?|pay|salary|salaries|discounts?|buy|purchase|contracts?|budget)\b",
+    "a person must check legal and personal matters": r"\b(gdpr|personal data|lawyers?|legal|subpoena|dismiss|terminate|complaints?)\b",
     "it cannot be undone easily": r"\b(delete|drop|wipe|erase|purge|deactivate|revoke|shut ?down|roll back)\b",
     "it is too vague to act on": r"\b(something|somehow|stuff|things?|whatever|etc|maybe|probably|some people)\b",
 }
-"""Looked for in the title, which is what would be done; the rest is mostly why."""
+"""Searched in the title only: it names the work, and the rest mostly gives the reason."""
 _WORD: Final = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
@@ -86,7 +86,7 @@ class Proposal:
 
 
 def plan(request: str) -> tuple[Proposal, ...]:
-    """One to five tasks out of a request: its list items, or its sentences and joined clauses that begin like an order."""
+    """One to five tasks of a request: its list items, or its sentences and clauses that begin with a verb of work."""
     parts = _parts(request.strip()) or ["Empty request"]
     return tuple(_proposal(part, request) for part in parts)
 
@@ -96,7 +96,7 @@ def _parts(request: str) -> list[str]:
         head, *items = _LISTED.split(request)
         listed = [flat for item in items if (flat := " ".join(item.split()))]
         lead = " ".join(head.split())
-        # A request with more items than we propose tasks keeps its rest in the last one, so that nothing is dropped.
+        # Items beyond the limit go into the last task, so that none is dropped.
         kept = [*listed[: _TASKS_MAX - 1], "; ".join(listed[_TASKS_MAX - 1 :])] if len(listed) > _TASKS_MAX else listed
         return [lead, *kept][:_TASKS_MAX] if _OPENS_A_TASK.match(lead) and not lead.endswith(":") and len(kept) < _TASKS_MAX else kept
     parts: list[str] = []
@@ -120,7 +120,7 @@ def _proposal(part: str, request: str) -> Proposal:
     first = _SENTENCE_END.split(part)[0].partition(" (")[0]
     bare = _LEAD_IN.sub("", first, count=1).strip(" .!?;:,") or first.strip() or part
     title = bare if len(bare) <= _TITLE_LENGTH else bare[: _TITLE_LENGTH - 1].rsplit(" ", 1)[0] + "…"
-    # The whole request says how urgent it is only where it is one task.
+    # Urgent words elsewhere in the request count only for a task without words of its own.
     priority = _priority(part)
     return Proposal(
         title=title[:1].upper() + title[1:],
@@ -136,7 +136,7 @@ def _priority(text: str) -> Priority:
 
 
 def review(title: str, description: str) -> tuple[ReviewVerdict, str]:
-    """A verdict on one task by its own words, and the rule that gave it."""
+    """The verdict on one task, and the rule that gave it."""
     text = f"{title}\n{description}"
     for reason, pattern in _REJECTED.items():
         if re.search(pattern, text, re.IGNORECASE):
@@ -153,7 +153,7 @@ _NOT_DONE: Final = re.compile(r"\b(denied|denies|deny|refused|rejected|error|fai
 
 
 class OfflineModel:
-    """Follows fixed rules: the same request gets the same answer, at no cost. It understands nothing and does not pretend to."""
+    """Follows fixed rules: the same request gets the same answer, at no cost."""
 
     @property
     def name(self) -> str:
@@ -161,26 +161,26 @@ class OfflineModel:
         return OFFLINE
 
     def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
-        """An answer by rule. Raises ModelRefused for a structured reply that no rule can fill."""
+        """The answer of the rules. Raises ModelRefused for a structured reply that no rule can fill."""
         if request.output is not None:
-            return _said(json.dumps(_structured(request), ensure_ascii=False))
+            return _reply(json.dumps(_structured(request), ensure_ascii=False))
         if request.agent == "executor":
             return _execute(request)
-        return _said(
+        return _reply(
             "offline: the embedded model follows fixed rules for planner, reviewer and executor; "
             f"it cannot answer the agent {one_line(request.agent, limit=60)}. Name a real model by --model for that."
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
-def _said(content: str, *calls: ToolCall) -> ChatReply:
+def _reply(content: str, *calls: ToolCall) -> ChatReply:
     return ChatReply(content=content, tool_calls=calls, finish_reason="tool_calls" if calls else "stop", usage=Usage())
 
 
-def _asked(request: ChatRequest) -> str:
-    """What the last user message says."""
+def _user_message(request: ChatRequest) -> str:
+    """The text of the last user message."""
     return next((message.content for message in reversed(request.messages) if message.role is Role.USER), "")
 
 
@@ -195,18 +195,16 @@ def _object(text: str) -> dict[str, Any]:
 def _structured(request: ChatRequest) -> dict[str, Any]:
     schema = request.output.schema if request.output is not None else {}
     properties = schema.get("properties", {})
-    asked = _asked(request)
+    text = _user_message(request)
     if request.agent == "planner" and "tasks" in properties:
-        return {"tasks": [{"title": task.title, "priority": task.priority, "description": task.description} for task in plan(asked)]}
+        return {"tasks": [{"title": task.title, "priority": task.priority, "description": task.description} for task in plan(text)]}
     if request.agent == "reviewer" and "verdict" in properties:
-        task = _object(asked).get("task")
-        verdict, reason = review(_field(task, "title") or asked, _field(task, "description"))
+        task = _object(text).get("task")
+        verdict, reason = review(_field(task, "title") or text, _field(task, "description"))
         return {"verdict": str(verdict), "reason": reason}
     example = _example(schema, schema, depth=0)
     if not isinstance(example, dict):
-        raise ModelRefused(
-            "offline: the embedded model can only give an object, and another output is asked for", hint="name a real model by --model"
-        )
+        raise ModelRefused("offline: the embedded model can only return a JSON object", hint="name a real model by --model")
     if request.agent == "summarizer" and "summary" in properties:
         return example | {"summary": "offline: the embedded rules summarize nothing; name a real model by --model for that."}
     return example
@@ -222,22 +220,22 @@ def _execute(request: ChatRequest) -> ChatReply:
     if results:
         answer = one_line(results[-1], limit=300)
         if _NOT_DONE.search(results[-1]):
-            return _said(f"offline: the task was not filed. create_task answered: {answer}")
-        return _said(f"offline: the task was filed. create_task answered: {answer}")
-    task = _object(_asked(request)).get("task")
+            return _reply(f"offline: the task was not filed. create_task answered: {answer}")
+        return _reply(f"offline: the task was filed. create_task answered: {answer}")
+    task = _object(_user_message(request)).get("task")
     title = _field(task, "title")
     if not title or not any(tool.name == "create_task" for tool in request.tools):
-        return _said("offline: nothing was done: there is no task with a title, or no tool create_task.")
+        return _reply("offline: nothing was done, since the task has no title or there is no tool create_task.")
     arguments = {"title": title[:TITLE_MAX], "priority": _field(task, "priority") or "medium"}
     if _field(task, "description"):
         arguments["description"] = _field(task, "description")[:DESCRIPTION_MAX]
-    return _said("", ToolCall(id="offline-1", name="create_task", arguments=json.dumps(arguments, ensure_ascii=False)))
+    return _reply("", ToolCall(id="offline-1", name="create_task", arguments=json.dumps(arguments, ensure_ascii=False)))
 
 
 def _example(schema: Any, root: dict[str, Any], *, depth: int) -> Any:
-    """The smallest value that fits a schema, with `offline` wherever a text may stand. Raises ModelRefused where no rule fits."""
+    """The smallest value that fits a schema, with `offline` as each text. Raises ModelRefused where no rule fits."""
     if not isinstance(schema, dict) or depth > 20:
-        raise ModelRefused("offline: the embedded model has no rule for the output that is asked for", hint="name a real model by --model")
+        raise ModelRefused("offline: the embedded model has no rule for the requested output", hint="name a real model by --model")
     reference = schema.get("$ref")
     if isinstance(reference, str):
         return _example(root.get("$defs", {}).get(reference.removeprefix("#/$defs/")), root, depth=depth + 1)

@@ -1,4 +1,4 @@
-"""What a call costs: the dated figures of genai-prices, and a file of the project's own that wins over them."""
+"""The cost of a call: by the project's `prices.toml`, else by the dated figures of genai-prices."""
 
 import tomllib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from taskpilot.domain.usage import Usage, usd_to_nano
 _PER: Final = 1_000_000
 _KEYS: Final = frozenset({"model", "from", "input", "cached_input", "output"})
 _EXAMPLE: Final = '[[price]], then model = "my-model", from = 2026-01-01, input = "0.15", cached_input = "0.075", output = "0.60"'
-"""In one line, as an error is told; each of its parts is a line of the file."""
+"""On one line, for an error; each part is a line of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,8 @@ class _Price:
 class Prices:
     """Prices of single calls. Sums of calls must not be priced: tiers and rounding belong to each call.
 
-    `override_file` is a TOML file; where it does not exist there are no overrides. Each `[[price]]` names a `model` and its USD
-    per million tokens as `input`, `output` and, if they differ, `cached_input`, valid from the day `from` (UTC; without it, always).
-    Raises ConfigurationError where the file is not so.
+    `override_file` is a TOML file, which need not exist. Each `[[price]]` has a `model` and its USD per million tokens as `input`, `output`
+    and, if it differs, `cached_input`, valid from the day `from` (UTC; without it, always). Raises ConfigurationError if the file is wrong.
     """
 
     def __init__(self, override_file: Path | None = None) -> None:
@@ -42,7 +41,7 @@ class Prices:
     def cost_nano(self, model: str, usage: Usage | None, *, at: datetime, base_url: str | None = None) -> int | None:
         """Nano-USD of one call at `at`; None where it is unknown: no usage, no price, or more cached tokens than input."""
         if model == OFFLINE:
-            # It costs nothing, which is known and not a guess.
+            # It costs nothing: a known price, not an unknown one.
             return 0
         if usage is None or min(usage.input, usage.cached_input, usage.output) < 0 or usage.cached_input > usage.input:
             return None
@@ -69,7 +68,7 @@ def _listed(model: str, usage: Usage, at: datetime, base_url: str | None) -> int
 
     provider: str | None = None
     if base_url:
-        # A server that the list knows is priced as itself; any other (a proxy, a test) as whoever makes a model of that name.
+        # A server in the list has its own prices; any other one (a proxy, a test) has those of the model's maker.
         try:
             provider = get_snapshot().find_provider(None, None, base_url).id
         except LookupError:
@@ -102,7 +101,7 @@ def _read(path: Path) -> dict[str, list[_Price]]:
         where = f"[[price]] number {number} ({model})"
         price = _price(path, where, entry)
         if any(other.since == price.since for other in prices.get(model, ())):
-            raise _invalid(path, f"{where}: a price from the same day is there already")
+            raise _invalid(path, f"{where}: there is another price from the same day")
         prices.setdefault(model, []).append(price)
     for listed in prices.values():
         listed.sort(key=lambda price: price.since, reverse=True)

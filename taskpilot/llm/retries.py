@@ -1,4 +1,4 @@
-"""When one call is tried again, how long it waits before that, and when it gives up."""
+"""The retries of one call: when it is tried again, how long it waits, and when it gives up."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,26 +12,26 @@ from taskpilot.domain.errors import ModelRefused, ModelUnavailable
 from taskpilot.domain.times import utc_now
 
 TRIES: Final = 6
-"""About fifteen seconds of waiting in all: a restart of a server is survived, an outage is reported."""
+"""About 15 seconds of waiting in all: enough for the restart of a server, not for an outage."""
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 
 
 @dataclass(eq=False)
 class Failure(Exception):
-    """One try that gave no usable answer."""
+    """One try without a usable reply."""
 
     reason: str
-    """One of the words of `ChatRetry.reason`."""
+    """As in `ChatRetry.reason`."""
     explanation: str
-    """What happened, for people, with the server's name in it and no key."""
+    """What happened, for people, with the server's name and without the key."""
     status: int | None = None
     final: bool = False
-    """True where the server would say the same again."""
+    """True if another try cannot help."""
     retry_after: float | None = None
     tries: int = TRIES
     maybe_billed: bool = False
-    """True where the server may have done the work although its answer did not arrive."""
+    """True if the server may have done the work although its reply did not arrive."""
     hint: str | None = None
     """The key to set that helps."""
     wants_newer_limit: bool = False
@@ -39,9 +39,9 @@ class Failure(Exception):
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks us to wait; None where it asks nothing.
+    """Seconds that a server asks us to wait, or None.
 
-    `retry-after-ms` counts first, then `retry-after` in seconds or as an HTTP date.
+    `retry-after-ms` wins over `retry-after`, in seconds or as an HTTP date.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -55,7 +55,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (ValueError, OverflowError):
         return None
     try:
-        # The server's own clock, where it tells it: ours may be minutes off.
+        # By the server's clock, if it sends its date: ours may be minutes off.
         now = parsedate_to_datetime(headers["date"])
     except (KeyError, ValueError, OverflowError):
         now = utc_now()
@@ -72,7 +72,7 @@ def _number(text: str | None) -> float | None:
 
 
 class RetryState:
-    """The time and the tries that one call has."""
+    """The remaining time and tries of one call."""
 
     def __init__(
         self,
@@ -95,10 +95,10 @@ class RetryState:
         return self._end - self._monotonic()
 
     def until_answered(self, ask: Callable[[], ChatReply]) -> ChatReply:
-        """The first answer of `ask`, with all tries that were given up on the way to it.
+        """The first reply of `ask`, with all failed tries before it.
 
-        Raises ModelRefused where the server would refuse again, and ModelUnavailable where the tries are used up or the next one
-        would come after the deadline.
+        Raises ModelRefused if another try cannot help, and ModelUnavailable if the tries are used up or the next one would come after the
+        deadline.
         """
         while True:
             self._check_time()
@@ -110,7 +110,7 @@ class RetryState:
                 return replace(answer, retries=tuple(self._retries))
 
     def gave_up(self, failure: Failure, *, reason: str | None = None) -> None:
-        """Records a try that is followed by another one at once."""
+        """Records a failed try that is followed by another one at once."""
         self._maybe_billed = self._maybe_billed or failure.maybe_billed
         self._retries.append(ChatRetry(reason or failure.reason, 0.0, failure.maybe_billed))
 
@@ -142,7 +142,7 @@ class RetryState:
         backoff = min(_LONGEST_WAIT, doubled) * (0.5 + 0.5 * self._jitter())
         if asked is None:
             return backoff
-        # A little later than asked, and not all threads at once; a server that asks for no wait for ever is still left alone.
+        # A little later than asked, and not all threads at once; where a server always asks for 0 s, the backoff applies in the end.
         spread = asked + min(1.0, asked / 10) * self._jitter()
         return spread if self._failures < TRIES else max(spread, backoff)
 

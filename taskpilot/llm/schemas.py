@@ -1,37 +1,37 @@
-"""JSON schemas as servers can take them: strict ones closed, all of them without lengths that make a grammar explode."""
+"""Adapts JSON schemas to what servers accept: strict ones are closed, and all are without large limits."""
 
 from typing import Any, Final
 
 _DROPPED_WHEN_STRICT: Final = frozenset({"default", "examples", "minLength", "maxLength", "uniqueItems"})
-"""Keywords that strict servers refuse and that change no shape; the caller validates against the whole schema anyway."""
+"""Keywords that strict servers refuse and that do not change the shape; the caller validates with the whole schema anyway."""
 _KEPT_WHEN_STRICT: Final = frozenset(
     {"type", "enum", "const", "description", "title", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
     | {"minItems", "maxItems", "pattern", "format", "$ref", "required"}
 )
 _REPEATS_MAX: Final = 64
-"""llama.cpp writes a repetition out into its grammar; with maxLength 10,000 it could not parse that, and its Python server died of it."""
+"""llama.cpp expands a repetition in its grammar; it could not parse the grammar of maxLength 10,000, and its Python server crashed."""
 _REPEATS: Final = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 
-def modest_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without large bounds on lengths; whoever validates the reply knows them still."""
-    modest: dict[str, Any] = {}
+def relaxed_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without large limits of length; the reply is validated with the whole schema."""
+    relaxed: dict[str, Any] = {}
     for key, value in schema.items():
         if key in {"properties", "$defs"} and isinstance(value, dict):
-            modest[key] = {name: modest_schema(inner) if isinstance(inner, dict) else inner for name, inner in value.items()}
+            relaxed[key] = {name: relaxed_schema(inner) if isinstance(inner, dict) else inner for name, inner in value.items()}
         elif key in {"items", "additionalProperties"} and isinstance(value, dict):
-            modest[key] = modest_schema(value)
+            relaxed[key] = relaxed_schema(value)
         elif key in {"anyOf", "oneOf", "allOf", "prefixItems"} and isinstance(value, list):
-            modest[key] = [modest_schema(inner) if isinstance(inner, dict) else inner for inner in value]
+            relaxed[key] = [relaxed_schema(inner) if isinstance(inner, dict) else inner for inner in value]
         elif not (key in _REPEATS and isinstance(value, int) and value > _REPEATS_MAX):
-            modest[key] = value
-    return modest
+            relaxed[key] = value
+    return relaxed
 
 
 def strict_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema as servers with strict structured outputs want it: every object closed, every property required.
+    """The schema for servers with strict structured outputs: every object closed, every property required.
 
-    None where it says something that cannot be said strictly, such as an object with free keys.
+    None if it contains something else, such as an object with free keys.
     """
     if schema.get("type") != "object" and "$ref" not in schema:
         return None
@@ -42,12 +42,12 @@ def strict_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class _NotStrict(Exception):
-    """A schema says something that strict servers do not know."""
+    """A schema contains something that strict servers do not accept."""
 
 
 def _strict(schema: Any) -> dict[str, Any]:
     if not isinstance(schema, dict):
-        raise _NotStrict("not a schema of its own")
+        raise _NotStrict("not a schema")
     if "$ref" in schema and "$defs" not in schema:
         return {"$ref": schema["$ref"]}
     strict: dict[str, Any] = {}
@@ -61,12 +61,12 @@ def _strict(schema: Any) -> dict[str, Any]:
         elif key in _KEPT_WHEN_STRICT:
             strict[key] = value
         elif key not in _DROPPED_WHEN_STRICT and key != "additionalProperties":
-            raise _NotStrict(f"{key} cannot be said strictly")
+            raise _NotStrict(f"{key} is not strict")
     if schema.get("type") == "object":
         if not schema.get("properties") or schema.get("additionalProperties", False) is not False:
             raise _NotStrict("an object with free keys")
         strict["additionalProperties"] = False
         strict["required"] = list(schema["properties"])
     elif not strict.keys() & {"type", "enum", "const", "anyOf", "$ref"}:
-        raise _NotStrict("anything at all")
+        raise _NotStrict("a value of any type")
     return strict

@@ -1,6 +1,6 @@
 """The HTTP transport of the openai SDK, with a deadline for the whole exchange and a size limit for the reply, which the SDK lacks.
 
-Imports httpx2 and httpcore2 (they come with openai), so it is itself imported only when the first call is made.
+It imports httpx2 and httpcore2, so it is imported only at the first call.
 """
 
 import socket
@@ -18,43 +18,43 @@ from taskpilot.http import Deadline
 _CONNECT_SECONDS: Final = 10.0
 """A host that accepts no connection in this time counts as unreachable."""
 _IDLE_SECONDS: Final = 4.0
-"""Servers built on uvicorn close an idle connection after 5 s; closing it first avoids the race."""
+"""Servers with uvicorn close an idle connection after 5 s; we close it earlier, so that no request meets a closing one."""
 
 
 class ReplyRefused(Exception):
-    """The reply's body is larger than allowed, or packed although it was asked for plain."""
+    """The reply's body is larger than allowed, or compressed although that was not asked for."""
 
 
-class _Clock(threading.local):
-    """The end of the exchange that this thread is in; a synchronous pool does all its input and output in the asking thread."""
+class _ExchangeEnd(threading.local):
+    """The deadline of this thread's exchange; a synchronous pool does all its input and output in the calling thread."""
 
     def __init__(self) -> None:
-        self.end: Deadline | None = None
+        self.deadline: Deadline | None = None
 
-    def cut(self, timeout: float | None, late: Callable[[str], Exception]) -> float | None:
-        """The smaller of `timeout` and the time that is left. Raises `late` where none is."""
-        if self.end is None:
+    def limit(self, timeout: float | None, late: Callable[[str], Exception]) -> float | None:
+        """The smaller of `timeout` and the remaining time. Raises `late` if there is none."""
+        if self.deadline is None:
             return timeout
-        left = self.end.left
+        left = self.deadline.left
         if left <= 0:
-            raise late("the exchange took too long")
+            raise late("the request took too long")
         return left if timeout is None else min(timeout, left)
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection whose reads and writes all end with the exchange; a read timeout alone would start again with each byte."""
+    """A connection whose reads and writes end at the deadline; a read timeout alone would start again with each byte."""
 
-    def __init__(self, stream: httpcore2.NetworkStream, clock: _Clock) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream, end: _ExchangeEnd) -> None:
         self._stream = stream
-        self._clock = clock
+        self._end = end
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._clock.cut(timeout, httpcore2.ReadTimeout))
+        return self._stream.read(max_bytes, self._end.limit(timeout, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # In pieces, since each piece gets the time that is then left.
+        # In pieces: each one gets the remaining time.
         for start in range(0, len(buffer), 65_536):
-            self._stream.write(buffer[start : start + 65_536], self._clock.cut(timeout, httpcore2.WriteTimeout))
+            self._stream.write(buffer[start : start + 65_536], self._end.limit(timeout, httpcore2.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -62,19 +62,17 @@ class _Stream(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        return _Stream(
-            self._stream.start_tls(ssl_context, server_hostname, self._clock.cut(timeout, httpcore2.ConnectTimeout)), self._clock
-        )
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._end.limit(timeout, httpcore2.ConnectTimeout)), self._end)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
 class _Backend(httpcore2.NetworkBackend):
-    """Connects to each address of a host in turn, all of them within the exchange."""
+    """Tries each address of a host in turn, all before the deadline."""
 
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
+    def __init__(self, end: _ExchangeEnd) -> None:
+        self._end = end
         self._sockets = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -94,18 +92,18 @@ class _Backend(httpcore2.NetworkBackend):
         for address in addresses:
             try:
                 stream = self._sockets.connect_tcp(
-                    address, port, self._clock.cut(timeout, httpcore2.ConnectTimeout), local_address, socket_options
+                    address, port, self._end.limit(timeout, httpcore2.ConnectTimeout), local_address, socket_options
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
             else:
-                return _Stream(stream, self._clock)
+                return _Stream(stream, self._end)
         raise failure
 
 
 @contextmanager
 def _httpx_errors() -> Iterator[None]:
-    """Turns httpcore2's exceptions into those of httpx2 that the SDK knows; which one tells whether the request was sent."""
+    """Turns httpcore2's exceptions into those of httpx2 that the SDK knows; their type shows whether the request was sent."""
     try:
         yield
     except (httpcore2.ConnectTimeout, httpcore2.PoolTimeout) as error:
@@ -121,7 +119,7 @@ def _httpx_errors() -> Iterator[None]:
 
 
 class _Body(httpx2.SyncByteStream):
-    """A reply's body that stops at `limit` bytes."""
+    """A reply's body of at most `limit` bytes."""
 
     def __init__(self, chunks: Iterable[bytes], limit: int) -> None:
         self._chunks = chunks
@@ -143,26 +141,26 @@ class _Body(httpx2.SyncByteStream):
 
 
 class BoundedTransport(httpx2.BaseTransport):
-    """One pool of connections; the `read` timeout of a request bounds its whole exchange, from connecting to the last byte.
+    """One pool of connections; the `read` timeout of a request limits its whole exchange, from connecting to the last byte.
 
-    Only the lookup of the host's name has the system's own limits.
+    The lookup of the host's name has the system's limits instead.
     """
 
     def __init__(self, *, max_reply_bytes: int) -> None:
         self._max_reply_bytes = max_reply_bytes
-        self._clock = _Clock()
+        self._end = _ExchangeEnd()
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpx2.create_ssl_context(),
             max_connections=None,
             keepalive_expiry=_IDLE_SECONDS,
-            network_backend=_Backend(self._clock),
+            network_backend=_Backend(self._end),
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """One exchange. Raises the exceptions of httpx2, and ReplyRefused."""
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
         whole = timeouts.get("read")
-        self._clock.end = None if whole is None else Deadline(whole)
+        self._end.deadline = None if whole is None else Deadline(whole)
         if not isinstance(request.stream, httpx2.SyncByteStream):
             raise TypeError("a synchronous request was expected")
         with _httpx_errors():
@@ -189,9 +187,9 @@ class BoundedTransport(httpx2.BaseTransport):
         return httpx2.Response(status_code=response.status, headers=headers, stream=body, extensions=response.extensions)
 
     def _check_headers(self, headers: httpx2.Headers) -> None:
-        # A packed body of a few kilobytes may unpack to gigabytes, and we asked for a plain one.
+        # A few compressed kilobytes may become gigabytes, and we asked for plain text.
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise ReplyRefused("its reply is compressed although a plain one was asked for")
+            raise ReplyRefused("its reply is compressed, which was not asked for")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._max_reply_bytes:
             raise ReplyRefused(f"its reply is larger than {self._max_reply_bytes:,} bytes")
@@ -202,7 +200,7 @@ class BoundedTransport(httpx2.BaseTransport):
 
 
 def http_client(*, max_reply_bytes: int) -> httpx2.Client:
-    """A client without redirects, proxies or credentials that the environment or the SDK would choose for us."""
+    """A client that follows no redirect and takes no proxy or credentials from the environment."""
     return httpx2.Client(transport=BoundedTransport(max_reply_bytes=max_reply_bytes), trust_env=False, follow_redirects=False)
 
 

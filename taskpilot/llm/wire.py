@@ -1,4 +1,4 @@
-"""Chat completions as JSON: what is sent, and what comes back, which is untrusted."""
+"""Chat completions as JSON: the request, and the reply, which is not trusted."""
 
 import json
 from typing import Any, Final
@@ -6,14 +6,14 @@ from typing import Any, Final
 from taskpilot.domain.chat import ChatReply, ChatRequest, Message, Role, ToolCall
 from taskpilot.domain.text import storable
 from taskpilot.domain.usage import Usage
-from taskpilot.llm.schemas import modest_schema
+from taskpilot.llm.schemas import relaxed_schema
 
 _TOKENS_MAX: Final = 2**40
-"""No call has so many tokens; a larger figure is a broken server, and would overflow the store's sums."""
+"""No call has more tokens; a larger figure is an error of the server and would overflow sums in the store."""
 
 
 class ReplyUnreadable(Exception):
-    """A reply is no chat completion; the message says what is wrong with it."""
+    """A reply is not a valid chat completion; the message says what is wrong."""
 
 
 def payload_of(request: ChatRequest, *, model: str, limit_key: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def payload_of(request: ChatRequest, *, model: str, limit_key: str) -> dict[str,
         payload["tools"] = [
             {
                 "type": "function",
-                "function": {"name": tool.name, "description": storable(tool.description), "parameters": modest_schema(tool.parameters)},
+                "function": {"name": tool.name, "description": storable(tool.description), "parameters": relaxed_schema(tool.parameters)},
             }
             for tool in request.tools
         ]
@@ -36,16 +36,16 @@ def payload_of(request: ChatRequest, *, model: str, limit_key: str) -> dict[str,
 
 
 def _message(message: Message) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": str(message.role), "content": storable(message.content)}
+    sent: dict[str, Any] = {"role": str(message.role), "content": storable(message.content)}
     if message.tool_calls:
-        said["content"] = said["content"] or None
-        said["tool_calls"] = [
+        sent["content"] = sent["content"] or None
+        sent["tool_calls"] = [
             {"id": storable(call.id), "type": "function", "function": {"name": storable(call.name), "arguments": storable(call.arguments)}}
             for call in message.tool_calls
         ]
     if message.role is Role.TOOL:
-        said["tool_call_id"] = storable(message.tool_call_id or "")
-    return said
+        sent["tool_call_id"] = storable(message.tool_call_id or "")
+    return sent
 
 
 def reply_of(body: bytes) -> ChatReply:
@@ -83,9 +83,9 @@ def _tool_call(call: Any, number: int) -> ToolCall:
     if not isinstance(arguments, str):
         # Some servers give the object itself instead of its text.
         arguments = "{}" if arguments is None else json.dumps(arguments)
-    name_of_call = call.get("id")
+    call_id = call.get("id")
     return ToolCall(
-        id=storable(name_of_call) if isinstance(name_of_call, str) and name_of_call else f"call_{number}",
+        id=storable(call_id) if isinstance(call_id, str) and call_id else f"call_{number}",
         name=storable(function["name"]),
         arguments=storable(arguments),
     )
@@ -112,5 +112,5 @@ def _usage(usage: Any) -> Usage | None:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _TOKENS_MAX:
-        raise ReplyUnreadable("a count of tokens is none")
+        raise ReplyUnreadable("a count of tokens is not valid")
     return value

@@ -1,4 +1,4 @@
-"""Whether an effect may happen: Rego policies, the guards before them, and a check that they say what they should."""
+"""Decides tool calls: Rego policies, checks of their input, and `policy check`."""
 
 from taskpilot.policy.check import FixtureResult, PolicyReport, check_policies
 from taskpilot.policy.rego import RegoPolicy

@@ -1,4 +1,4 @@
-"""The calls that the default policy must judge in one known way, and what the policies say to them: `taskpilot policy check`."""
+"""`taskpilot policy check`: sample calls with their expected verdicts."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +9,7 @@ from taskpilot.policy.rego import RegoPolicy
 
 @dataclass(frozen=True, slots=True)
 class Fixture:
-    """One call and what the default policy says to it."""
+    """One sample call and the default policy's verdict."""
 
     name: str
     question: PolicyInput
@@ -46,7 +46,7 @@ FIXTURES: Final = (
     _call("deletion, listed by the job", _DENY, "delete_task", "job", {"id": "1"}, "delete_task"),
     _call("a tool that the job lists", _ALLOW, "open_ticket", "executor", {"title": "x"}, "open_ticket"),
     _call("a tool that the job lists, by the reviewer", _DENY, "open_ticket", "reviewer", {"title": "x"}, "open_ticket"),
-    _call("a tool that nobody lists", _DENY, "run_shell", "executor", {"command": "ls"}),
+    _call("a tool that the job does not list", _DENY, "run_shell", "executor", {"command": "ls"}),
     _call("a text with a NUL character", _DENY, "create_task", "executor", _task("Renew\0 the certificate", "low")),
     _call("an integer beyond 64 bits", _DENY, "open_ticket", "executor", {"number": 1 << 70}, "open_ticket"),
 )
@@ -54,7 +54,7 @@ FIXTURES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FixtureResult:
-    """One known call: what the default policy alone says to it, and what the policies in force say."""
+    """One sample call: the verdict of the default policy alone, and that of the policies in force."""
 
     name: str
     expected: Verdict
@@ -64,13 +64,13 @@ class FixtureResult:
 
     @property
     def differs(self) -> bool:
-        """True where the project's files changed the verdict: theirs to do, and worth seeing."""
+        """True where the project's files change the verdict, which is allowed and shown."""
         return self.got is not self.expected
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyReport:
-    """The files that were compiled, in the order in which they are asked, and what came of each fixture."""
+    """The compiled files in the order of evaluation, and the result of each sample call."""
 
     files: tuple[str, ...]
     default: bool
@@ -79,14 +79,14 @@ class PolicyReport:
 
     @property
     def ok(self) -> bool:
-        """False where an evaluation failed, or where the default policy alone does not say what it should."""
+        """False if an evaluation failed, or if the default policy alone gives an unexpected verdict."""
         if any(result.error for result in self.fixtures):
             return False
         return not (self.default and len(self.files) == 1 and any(result.differs for result in self.fixtures))
 
 
 def check_policies(policy: RegoPolicy) -> PolicyReport:
-    """Compiles the policies, then asks them about every fixture. Raises ConfigurationError (78) that names file and line."""
+    """Compiles the policies, then evaluates them for every sample call. Raises ConfigurationError (78) that names file and line."""
     policy.compile()
     results = []
     for fixture in FIXTURES:

@@ -92,7 +92,7 @@ deny contains "the message says delete" if {
 	regex.match(`(^|[^\pL\pN])delete($|[^\pL\pN])`, lower(text))
 }
 
-# Nobody may delete tasks.
+# No agent may delete tasks.
 
 deny contains "delete_task is never allowed" if input.tool == "delete_task"
 

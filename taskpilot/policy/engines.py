@@ -1,4 +1,4 @@
-"""Regorus, the embedded Rego engine: one instance for each policy and thread, and its answers in our types."""
+"""Regorus, the embedded Rego engine: one instance for each policy and thread."""
 
 import json
 import re
@@ -19,16 +19,16 @@ _CAUSE: Final = re.compile(r"^error: (?P<cause>.+)$", re.MULTILINE)
 _NO_RULE: Final = "not a valid rule path"
 
 _local: Final = threading.local()
-"""Of the module, not of a policy: an engine must also be let go of in its own thread, which is what happens when the thread ends."""
+"""Thread-local for the module, since an engine must be freed in its own thread: it is when the thread ends."""
 
 
 class PolicyBroken(Exception):
-    """A policy did not give an answer that can be used; the message is short and says where."""
+    """A policy gave no usable answer; the message is short and names the place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one policy said about one call."""
+    """One policy's answer about one call."""
 
     allow: bool
     deny: tuple[str, ...]
@@ -39,28 +39,28 @@ class Answer:
 class _Engine:
     rego: Any
     rules: frozenset[str]
-    """Which of the entry points the policy has."""
+    """The entry points that the policy defines."""
 
 
 def ask(policy: Policy, input_json: str) -> Answer:
-    """What the policy says, by the calling thread's own engine. Raises PolicyBroken, and whatever the engine raises."""
+    """The policy's answer, from the calling thread's engine. Raises PolicyBroken, and any error of the engine."""
     engine = _engine(policy)
     try:
         engine.rego.set_input_json(input_json)
-        said = {rule: engine.rego.eval_rule(f"{PACKAGE}.{rule}") if rule in engine.rules else None for rule in ENTRY_POINTS}
+        values = {rule: engine.rego.eval_rule(f"{PACKAGE}.{rule}") if rule in engine.rules else None for rule in ENTRY_POINTS}
         engine.rego.take_prints()
     except BaseException:
-        # A panic may leave the engine half way through something: the next question gets a new one.
+        # A panic may leave the engine in a broken state: the next call gets a new one.
         forget(policy)
         raise
-    allow = said["allow"]
+    allow = values["allow"]
     if allow is not None and type(allow) is not bool:
         raise PolicyBroken("allow is not a boolean")
-    return Answer(allow is True, _reasons("deny", said["deny"]), _reasons("require_approval", said["require_approval"]))
+    return Answer(allow is True, _reasons("deny", values["deny"]), _reasons("require_approval", values["require_approval"]))
 
 
 def compile_policy(policy: Policy, probes: list[str]) -> None:
-    """Asks every entry point about every probe. Raises ConfigurationError that names the file and the line."""
+    """Evaluates every entry point for every probe. Raises ConfigurationError that names the file and the line."""
     try:
         engine = _make(policy)
         for probe in probes:
@@ -74,18 +74,18 @@ def compile_policy(policy: Policy, probes: list[str]) -> None:
 
 
 def forget(policy: Policy) -> None:
-    """Lets go of the calling thread's engine for this policy."""
+    """Drops the calling thread's engine for this policy."""
     getattr(_local, "engines", {}).pop(policy.fingerprint, None)
 
 
 def explain(error: BaseException) -> str:
-    """`file:line: cause` of an engine's error, without its picture of the source and its stack of machine addresses."""
+    """`file:line: cause` of an engine's error, without its source excerpt and its stack trace."""
     text = str(error).split("Stack backtrace")[0].strip()
     location = _LOCATION.search(text)
     cause = _CAUSE.search(text)
-    said = cause["cause"] if cause else (text.splitlines() or [type(error).__name__])[0]
+    what = cause["cause"] if cause else (text.splitlines() or [type(error).__name__])[0]
     where = f"{location['file']}:{location['line']}: " if location else ""
-    return one_line(f"{where}{said}", limit=500)
+    return one_line(f"{where}{what}", limit=500)
 
 
 def _engine(policy: Policy) -> _Engine:
@@ -110,14 +110,14 @@ def _make(policy: Policy) -> _Engine:
     rego.set_input_json("{}")
     rules = frozenset(rule for rule in ENTRY_POINTS if _has(rego, rule))
     if not rules:
-        # A file of denials under a misspelt package would otherwise deny nothing, without a word.
+        # Without this, a file of denials with a misspelt package would silently deny nothing.
         names = ", ".join(source.name for source in policy.sources)
         raise PolicyBroken(f"{names}: none of the rules {', '.join(sorted(ENTRY_POINTS))} in `package taskpilot.tools`")
     return _Engine(rego, rules)
 
 
 def _has(rego: Any, rule: str) -> bool:
-    """Whether the policy defines the rule. Any other error leaves it in, to come again, and deny, where a call is decided."""
+    """Whether the policy defines the rule. After any other error it counts as defined: the error comes again at a call, and denies it."""
     try:
         rego.eval_rule(f"{PACKAGE}.{rule}")
     except Exception as error:
@@ -125,13 +125,13 @@ def _has(rego: Any, rule: str) -> bool:
     return True
 
 
-def _reasons(rule: str, said: Any) -> tuple[str, ...]:
-    """Reasons from what a rule came to. A bare `true` counts, as one reason; another type is an error, never a silent no."""
-    if said is None or said is False:
+def _reasons(rule: str, value: Any) -> tuple[str, ...]:
+    """The reasons in a rule's value. `true` counts as one reason; a value of another type is an error."""
+    if value is None or value is False:
         return ()
-    if said is True:
-        return (f"a rule of the policy says {rule}",)
-    if isinstance(said, (set, frozenset, list, tuple)):
-        texts = sorted(member if isinstance(member, str) else json.dumps(member, default=str) for member in said)
+    if value is True:
+        return (f"the policy's rule {rule} is true",)
+    if isinstance(value, (set, frozenset, list, tuple)):
+        texts = sorted(member if isinstance(member, str) else json.dumps(member, default=str) for member in value)
         return tuple(one_line(text, limit=500) or rule for text in texts[:_REASONS])
     raise PolicyBroken(f"{rule} is neither a set of reasons nor a boolean")

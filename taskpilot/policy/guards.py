@@ -1,4 +1,4 @@
-"""What a policy engine is never asked: input that is not plain, small, well-formed JSON is refused before it."""
+"""Checks the input of the policy engines: only plain, small, well-formed JSON passes."""
 
 import json
 import math
@@ -16,7 +16,7 @@ def fold(text: str) -> str:
     """The text with compatibility forms, accents and invisible characters resolved, controls as spaces, case folded."""
     if text.isascii() and text.isprintable():
         return text.lower()
-    # Case folding may bring new marks (a dotted capital I does) and decomposing may bring new capitals (a bold one does): twice each way.
+    # Case folding may add marks (as for a dotted capital I) and decomposing may add capitals (as for a bold letter): each is done twice.
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
     plain = []
     for character in decomposed:
@@ -28,7 +28,7 @@ def fold(text: str) -> str:
 
 
 def fold_values(value: Any) -> Any:
-    """The same JSON value with every text in it folded; the keys of objects stay as they are."""
+    """The same JSON value with every text folded, except the keys of objects."""
     if isinstance(value, str):
         return fold(value)
     if isinstance(value, list):
@@ -39,7 +39,7 @@ def fold_values(value: Any) -> Any:
 
 
 MAX_ARGUMENT_BYTES: Final = 64 * 1024
-"""As JSON in UTF-8. A description may have 10,000 characters of four bytes; nothing that a tool is told needs more than this."""
+"""As JSON in UTF-8. A description may have 10,000 characters of four bytes; no argument of a tool needs more."""
 MAX_DEPTH: Final = 16
 MAX_NAME: Final = 200
 MAX_TOOLS: Final = 1_000
@@ -48,12 +48,12 @@ _TOOL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
 class InputRefused(Exception):
-    """The input may not be shown to an engine; the message says why, without repeating what it refuses."""
+    """The input is refused before any engine sees it; the message gives the reason without quoting the input."""
 
 
 def document(question: PolicyInput) -> dict[str, Any]:
-    """What the policies see of one tool call, as plain JSON. Raises InputRefused."""
-    # A type annotation holds nobody at run time: what arrives here may be anything.
+    """One tool call as the policies' input, in plain JSON. Raises InputRefused."""
+    # Annotations are not checked at run time: the values may be anything.
     tool: Any = question.tool
     arguments: Any = question.arguments
     if not isinstance(tool, str) or not _TOOL_NAME.fullmatch(tool):
@@ -74,18 +74,18 @@ def document(question: PolicyInput) -> dict[str, Any]:
 
 def _measure(arguments: dict[str, Any]) -> None:
     left = MAX_ARGUMENT_BYTES
-    # A stack of our own: a thousand levels must not meet Python's limit of recursion, and a list that holds itself must end.
+    # Not recursive: a thousand levels must not reach Python's recursion limit, and a list that contains itself must end.
     stack: list[tuple[Any, int]] = [(arguments, 1)]
     while stack:
         value, depth = stack.pop()
         if depth > MAX_DEPTH:
             raise InputRefused(f"the arguments nest deeper than {MAX_DEPTH} levels")
-        left -= _weigh(value)
+        left -= _size(value)
         if type(value) is dict:
             for key, item in value.items():
                 if type(key) is not str:
                     raise InputRefused("a key in the arguments is not text")
-                left -= _weigh(key)
+                left -= _size(key)
                 stack.append((item, depth + 1))
         elif type(value) is list:
             stack.extend((item, depth + 1) for item in value)
@@ -95,8 +95,8 @@ def _measure(arguments: dict[str, Any]) -> None:
         raise InputRefused(f"the arguments are larger than {MAX_ARGUMENT_BYTES // 1024} kB")
 
 
-def _weigh(value: Any) -> int:
-    """The least number of bytes that a value takes by itself. Exact types: a subclass could behave like one thing and print another."""
+def _size(value: Any) -> int:
+    """A lower limit of the value's own bytes. Exact types only: a subclass could behave like one type and be written as another."""
     kind = type(value)
     if kind is str:
         _check_text(value, "a text in the arguments")

@@ -1,4 +1,4 @@
-"""Decides tool calls by Rego: the default policy and the project's own, both asked, the stricter word in force."""
+"""Decides tool calls by Rego: both the default and the project's policy are evaluated, and the stricter verdict counts."""
 
 import json
 import time
@@ -13,21 +13,21 @@ from taskpilot.policy.sources import Policy, default_policy, project_policy
 
 ENGINE: Final = "regorus"
 PATH: Final = "taskpilot/tools"
-"""The package that is asked, as OPA's decision log writes a path."""
+"""The evaluated package, as a path in OPA's decision log."""
 GUARDS_PATH: Final = "taskpilot/guards"
-"""Where a call was refused before any policy saw it."""
+"""The path of a call that was refused before any policy saw it."""
 _PROBE: Final = json.dumps(
     guards.document(PolicyInput(tool="probe", arguments={}, agent="job", job="probe", run_id="probe", job_tools=())), ensure_ascii=False
 )
 
 
 class RegoPolicy:
-    """The policy engine of a run. Threads may share one: each gets its own engine when it first asks."""
+    """The policy engine of a run. Threads may share one: each gets its own engine at its first call."""
 
     def __init__(self, *, files: Sequence[Path] = (), default: bool = True) -> None:
-        """Reads the texts, once. With `default=False` the project's files alone decide; with no files either, nothing is allowed.
+        """Reads the texts once. With `default=False` only the project's files decide; without files, nothing is allowed.
 
-        Raises ConfigurationError where a file cannot be read. Loads no engine: that happens in the process and thread that asks.
+        Raises ConfigurationError if a file cannot be read. The engine is loaded later, in the process and thread that needs it.
         """
         policies: list[Policy] = []
         if default:
@@ -38,7 +38,7 @@ class RegoPolicy:
         self.has_default: Final = default
 
     def decide(self, question: PolicyInput) -> PolicyResult:
-        """A definite allow, a need for approval, or a denial; never raises but to stop the process."""
+        """Allow, require approval, or deny. Raises only what stops the process or the run."""
         started = time.perf_counter_ns()
         path, error = PATH, None
         try:
@@ -47,7 +47,7 @@ class RegoPolicy:
             path, verdict, reasons = GUARDS_PATH, Verdict.DENY, (str(refusal),)
         except (KeyboardInterrupt, SystemExit, Stop):
             raise
-        except BaseException as failure:  # regorus' PanicException is not an Exception, and a policy that fails must deny.
+        except BaseException as failure:  # regorus' PanicException is not an Exception; a policy that fails must deny.
             error = f"policy_error: {engines.explain(failure)}"
             verdict, reasons = Verdict.DENY, (error,)
         return PolicyResult(
@@ -60,7 +60,7 @@ class RegoPolicy:
         )
 
     def compile(self) -> None:
-        """Compiles every policy and asks its entry points once. Raises ConfigurationError that names the file and the line."""
+        """Compiles every policy and evaluates its entry points once. Raises ConfigurationError that names the file and the line."""
         for policy in self.policies:
             engines.compile_policy(policy, [_PROBE])
 

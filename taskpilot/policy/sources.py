@@ -1,4 +1,4 @@
-"""The texts of policies, read once: a file that changes while a run goes on has no part in it."""
+"""Reads the texts of policies once, so that a later change of a file does not affect a run."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ _HTTP_SEND: Final = re.compile(r"\bhttp\s*\.\s*send\b")
 
 @dataclass(frozen=True)
 class Source:
-    """One policy file's name, as messages show it, and its text."""
+    """The name of one policy file, for messages, and its text."""
 
     name: str
     text: str
@@ -25,15 +25,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Policy:
-    """Files that are evaluated together, apart from every other policy."""
+    """Files that are evaluated together, separately from other policies."""
 
     label: str
-    """As reasons call it: "the default policy" or "the project's policy"."""
+    """For reasons: "the default policy" or "the project's policy"."""
     sources: tuple[Source, ...]
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same for the same names and texts in the same order."""
+        """A digest of names and texts, in order."""
         digest = hashlib.sha256()
         for source in self.sources:
             for part in (source.name, source.text):
@@ -43,13 +43,13 @@ class Policy:
 
 
 def default_policy() -> Policy:
-    """The policy that is shipped."""
+    """The shipped policy."""
     text = Path(__file__).with_name("default.rego").read_text("utf-8")
     return Policy("the default policy", (Source("taskpilot/policy/default.rego", text),))
 
 
 def project_policy(files: Sequence[Path]) -> Policy:
-    """The project's own files. Raises ConfigurationError that names the file which cannot be used."""
+    """The project's files. Raises ConfigurationError that names the unusable file."""
     return Policy("the project's policy", tuple(_read(Path(file)) for file in files))
 
 
@@ -58,9 +58,8 @@ def _read(file: Path) -> Source:
         with file.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        why = error.strerror or error
-        hint = "correct policy.files in the settings, which names it"
-        raise ConfigurationError(f"the policy file {file} cannot be read ({why})", hint=hint) from None
+        message = f"the policy file {file} cannot be read ({error.strerror or error})"
+        raise ConfigurationError(message, hint="correct policy.files in the settings") from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigurationError(f"the policy file {file} is larger than {MAX_FILE_BYTES // 1024} kB")
     try:
@@ -72,7 +71,7 @@ def _read(file: Path) -> Source:
 
 
 def _refuse_http_send(file: Path, text: str) -> None:
-    """The engine leaves `http.send` undefined without an error, so that a denial which relies on it would never come."""
+    """The engine leaves `http.send` undefined without an error, so a denial that relies on it would never happen."""
     blank = _STRING_OR_COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
     found = _HTTP_SEND.search(blank)
     if found:

@@ -1,4 +1,4 @@
-"""Nights on which a zone's clock is set: which of a schedule's times the clock skips or repeats, and what happens then."""
+"""Changes of daylight saving time: which times of a schedule the clock skips or repeats, and what happens then."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from taskpilot.schedules.crontab import Crontab
 from taskpilot.schedules.schedule import Cron
 
 LOOK_AHEAD: Final = timedelta(days=400)
-"""A year, and the month in which Easter or Ramadan may move a change of clocks."""
+"""A year and a month: the date of a change may move by a month, for example with Ramadan."""
 WARNINGS_MAX: Final = 4
-"""Warnings of one job: two settings of a clock in a year are usual, four are Morocco's."""
+"""Warnings of one job: most zones change the clock twice a year, Morocco four times."""
 _ONE_DAY: Final = timedelta(days=1)
 _ONE_MINUTE: Final = timedelta(minutes=1)
 _ONE_SECOND: Final = timedelta(seconds=1)
 
 
 class ChangeKind(StrEnum):
-    """What the clock does with the times between its old and its new face."""
+    """Whether a change skips or repeats times."""
 
     GAP = "gap"
-    """Set forward: no instant shows them."""
+    """The clock is set forward and skips times."""
     FOLD = "fold"
-    """Set back: two instants show each."""
+    """The clock is set back and repeats times."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockChange:
-    """One setting of a zone's clock."""
+    """One change of a zone's clock."""
 
     zone: str
     at: datetime
@@ -58,7 +58,7 @@ class ClockChange:
 
 @dataclass(frozen=True, slots=True)
 class ClockWarning:
-    """Times of a schedule that the clock skips or repeats on one night, so that the job does not run as on other days."""
+    """The times of a schedule that one change of the clock skips or repeats."""
 
     change: ClockChange
     walls: tuple[datetime, ...]
@@ -101,15 +101,15 @@ class ClockWarning:
 
 @lru_cache(maxsize=64)
 def clock_changes(zone: str, start: datetime, *, within: timedelta = LOOK_AHEAD) -> tuple[ClockChange, ...]:
-    """The settings of a zone's clock after an instant in UTC, ascending. Kept, as many jobs share a zone."""
+    """The changes of a zone's clock after an instant in UTC, ascending; cached, since many jobs share a zone."""
     return tuple(_changes(zone, start, start + within))
 
 
 def clock_warnings(schedule: Schedule | None, start: datetime, *, within: timedelta = LOOK_AHEAD) -> list[ClockWarning]:
     """The next warnings after an instant in UTC, at most `WARNINGS_MAX`; none where no time of the schedule is skipped or repeated.
 
-    Only the minutes that a clock skips or repeats are looked at, so a schedule of every minute costs no more than one of every day.
-    A schedule by elapsed time is warned of only where its rhythm breaks: `0 * * * *` comes each hour on those nights too.
+    Only the skipped and repeated minutes are checked, so a minutely schedule costs no more than a daily one. A schedule by elapsed time
+    gets a warning only if its intervals change: `0 * * * *` fires each hour on those nights too.
     """
     if not isinstance(schedule, Cron):
         return []
@@ -118,7 +118,7 @@ def clock_warnings(schedule: Schedule | None, start: datetime, *, within: timede
 
 
 def _changes(zone: str, start: datetime, end: datetime) -> Iterator[ClockChange]:
-    """Found day by day, then to the second: no zone sets its clock twice in a day."""
+    """Searches day by day, then to the second: no zone changes its clock twice in a day."""
     where = ZoneInfo(zone)
     while start < end:
         low, high = start, min(start + _ONE_DAY, end)
@@ -135,12 +135,12 @@ def _warning(schedule: Cron, change: ClockChange) -> ClockWarning | None:
     crontab = schedule.crontab
     elapsed = crontab.elapsed
     shift = abs(change.after - change.before)
-    walls = tuple(wall for wall in change.walls if crontab.names(wall) and not (elapsed and _goes_on(crontab, wall, shift)))
+    walls = tuple(wall for wall in change.walls if crontab.names(wall) and not (elapsed and _interval_kept(crontab, wall, shift)))
     return ClockWarning(change, walls, elapsed) if walls else None
 
 
-def _goes_on(crontab: Crontab, wall: datetime, shift: timedelta) -> bool:
-    """True where elapsed time loses and adds nothing: till the day ends, each time later by the shift stands in for the one before."""
+def _interval_kept(crontab: Crontab, wall: datetime, shift: timedelta) -> bool:
+    """True if no interval changes: until the day ends, the schedule also has each time that is later by the shift."""
     later = wall + shift
     while crontab.names(later):
         later += shift
@@ -150,5 +150,5 @@ def _goes_on(crontab: Crontab, wall: datetime, shift: timedelta) -> bool:
 
 
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
-    # The face of the clock less the instant, as freezegun's datetime forgets on its way to a zone which of two equal faces it shows.
+    # Not utcoffset(): freezegun's datetime loses `fold` when it is converted to a zone.
     return instant.astimezone(zone).replace(tzinfo=None) - instant.replace(tzinfo=None)

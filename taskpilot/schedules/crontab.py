@@ -1,4 +1,4 @@
-"""A crontab line and a time zone: which minutes of the wall clock it names, and which instants those are."""
+"""A crontab line in a time zone: the wall-clock minutes that it names, and their instants."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -22,12 +22,12 @@ _LARGEST: Final = (59, 23, 31, 12, 7)
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _REACH: Final = timedelta(days=366 * 50)
-"""How far a next date is looked for; the longest wait that the calendar knows is 40 years (a 29 February on one weekday, over 2100)."""
+"""How far the search for a next date goes; the longest gap is 40 years (29 February on one weekday, across 2100)."""
 _ONE_DAY: Final = timedelta(days=1)
 _ONE_MINUTE: Final = timedelta(minutes=1)
 _TICK: Final = timedelta(microseconds=1)
 _ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""cronsim wants a time to start from; only what it parsed is read."""
+"""cronsim needs a start time; only its parsed fields are used."""
 
 
 def normalise(expression: object) -> str:
@@ -46,54 +46,54 @@ def normalise(expression: object) -> str:
     line = " ".join(parts)
     _parse(line)
     if next(_dates(line, date(2000, 1, 1)), None) is None:
-        raise ValueError(f"{expression!r} names a date that no calendar has: it would never fire")
+        raise ValueError(f"{expression!r} names a date that does not exist, so it would never fire")
     return line
 
 
 def _macro(expression: str, parts: list[str]) -> str:
     if parts == ["@reboot"]:
-        raise ValueError("@reboot names no time, so no fire can be recorded for it; use a schedule, or start the job from a systemd unit")
+        raise ValueError("@reboot has no time, so no fire can be recorded for it; use a schedule, or start the job from a systemd unit")
     if len(parts) != 1 or parts[0] not in MACROS:
-        raise ValueError(f"{expression!r} is not known; there are {', '.join(MACROS)}")
+        raise ValueError(f"{expression!r} is not known; use one of {', '.join(MACROS)}")
     return MACROS[parts[0]]
 
 
 def _check_extensions(expression: str, name: str, largest: int, part: str) -> None:
-    """Refuses what other crons read in another way, or not at all: an exported line must mean the same there."""
+    """Refuses what other crons read differently or not at all: an exported line must mean the same there."""
     for term in part.split(","):
         if "#" in term or "?" in term or (name.startswith("day") and ("l" in term or "w" in term.replace("wed", ""))):
             raise ValueError(f"{expression!r}: {term!r} ({name}) is Quartz's grammar (L, W, #, ?), not crontab's")
         head, slash, step = term.partition("/")
         if slash and (head.isdigit() or head in _DAYS + _MONTHS):
-            raise ValueError(f"{expression!r}: crons differ about {term!r} ({name}); write {head}-{largest}/{step}")
+            raise ValueError(f"{expression!r}: crons read {term!r} ({name}) differently; write {head}-{largest}/{step}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """What the five fields name."""
+    """The parsed five fields."""
 
     hours: tuple[int, ...]
     minutes: tuple[int, ...]
     months: frozenset[int]
     match_day: Callable[[date], bool]
-    """Day-of-month and day-of-week together; the month is not asked."""
+    """Checks day-of-month and day-of-week, but not the month."""
     elapsed: bool
     """True where the minute or the hour begins with `*`."""
 
 
 @lru_cache(maxsize=256)
 def _parse(line: str) -> _Fields:
-    """The parsed fields. Of cronsim its grammar and its matching of days are used.
+    """The parsed fields, with cronsim's grammar and its matching of days.
 
-    The way from wall clock to instant is ours: cronsim 2.8 loses fires where a zone shifts by half an hour (Lord Howe), and fires at a
-    midnight that does not exist (Santiago) when it comes from a day that does not match.
+    The conversion from wall clock to instant is our own: cronsim 2.8 loses fires where a zone shifts by half an hour (Lord Howe), and fires
+    at a midnight that does not exist (Santiago) when it comes from a day that does not match.
     """
     from cronsim import CronSim, CronSimError
 
     try:
-        parsed = CronSim(_without_idle_steps(line), _ANY_TIME)
+        parsed = CronSim(_without_useless_steps(line), _ANY_TIME)
     except (CronSimError, ValueError, AssertionError, RecursionError):
-        raise ValueError(_complaint(line)) from None
+        raise ValueError(_error_text(line)) from None
     minute, hour = line.split()[:2]
     return _Fields(
         hours=tuple(sorted(parsed.hours)),
@@ -104,21 +104,21 @@ def _parse(line: str) -> _Fields:
     )
 
 
-def _without_idle_steps(line: str) -> str:
-    """The line with `5-5/15` as `5`, which is what it names: cronsim 2.8 reads it as `5-59/15`."""
+def _without_useless_steps(line: str) -> str:
+    """The line with `5-5/15` as `5`, its meaning; cronsim 2.8 reads it as `5-59/15`."""
     from cronsim.cronsim import Field
 
     def term(field: Field, text: str) -> str:
         head, slash, step = text.partition("/")
-        idle = slash and "-" in head and step.strip("0").isdigit() and len(field.parse(head.upper())) == 1
-        return head if idle else text
+        useless = slash and "-" in head and step.strip("0").isdigit() and len(field.parse(head.upper())) == 1
+        return head if useless else text
 
     parts = zip(list(Field)[1:], line.split(), strict=True)
     return " ".join(",".join(term(field, text) for text in part.split(",")) for field, part in parts)
 
 
-def _complaint(line: str) -> str:
-    """Which of the five fields it is that is wrong, found by trying each alone."""
+def _error_text(line: str) -> str:
+    """Names the wrong field, found by parsing each one alone."""
     from cronsim import CronSim, CronSimError
 
     parts = line.split()
@@ -131,11 +131,11 @@ def _complaint(line: str) -> str:
             article = "an" if name == "hour" else "a"
             hint = "; a range does not wrap round, write sat,sun" if name == "day-of-week" and "-" in part else ""
             return f"{line!r}: {part!r} is not {article} {name}{hint}"
-    return f"{line!r} names a date that no calendar has: it would never fire"
+    return f"{line!r} names a date that does not exist, so it would never fire"
 
 
 def _dates(line: str, start: date) -> Iterator[date]:
-    """Dates that the line names, from `start` on, for half a century at most."""
+    """Dates that the line names, from `start` on, for 50 years at most."""
     fields = _parse(line)
     day, last = start, start + _REACH if start < date.max - _REACH else date.max
     while day <= last:
@@ -156,7 +156,7 @@ class Crontab:
     """A normalised line in a zone.
 
     A line whose minute or hour begins with `*` follows elapsed time: it fires at each instant whose wall clock it names. Any other line is
-    a fixed time: skipped by the clock, it fires at the first valid instant after; repeated, at its first occurrence (Vixie's rules).
+    a fixed time: a skipped one fires at the first valid instant after it, a repeated one at its first occurrence (Vixie's rules).
     """
 
     line: str
@@ -178,7 +178,7 @@ class Crontab:
         best: datetime | None = None
         try:
             for day in _dates(self.line, self._date(moment) - 2 * _ONE_DAY):
-                # A day's instants may mix with its neighbour's where the clock is set back over midnight.
+                # Where the clock is set back over midnight, the instants of two days overlap.
                 if best is not None and day > self._date(best) + _ONE_DAY:
                     break
                 here = _instants(self.line, self.zone, day)
@@ -202,26 +202,26 @@ class Crontab:
         return best
 
     def count_between(self, start: datetime, end: datetime) -> int:
-        """How many instants there are in (start, end]; days on which nobody sets the clock are not gone through."""
+        """The number of instants in (start, end]; days without a change of the clock are counted, not searched."""
         fields = _parse(self.line)
         a_day = len(fields.hours) * len(fields.minutes)
         count, counted_to, day = 0, start, self._date(start) + _ONE_DAY
         while day < self._date(end):
-            if self._is_calm(day):
-                count += self._go_through(counted_to, self._midnight(day) - _TICK)
+            if self._has_constant_offset(day):
+                count += self._count_each(counted_to, self._midnight(day) - _TICK)
                 count += a_day if day.month in fields.months and fields.match_day(day) else 0
                 counted_to = self._midnight(day + _ONE_DAY) - _TICK
             day += _ONE_DAY
-        return count + self._go_through(counted_to, end)
+        return count + self._count_each(counted_to, end)
 
-    def _go_through(self, start: datetime, end: datetime) -> int:
+    def _count_each(self, start: datetime, end: datetime) -> int:
         count = 0
         while start < end and (instant := self.first_after(start)) is not None and instant <= end:
             count, start = count + 1, instant
         return count
 
-    def _is_calm(self, day: date) -> bool:
-        """The clock runs evenly on the day, on the one before and the one after: its instants are its own."""
+    def _has_constant_offset(self, day: date) -> bool:
+        """True if the clock is not changed on the day, the one before or the one after, so that no instants overlap."""
         zone = ZoneInfo(self.zone)
         offsets = {datetime.combine(day + number * _ONE_DAY, time(0), zone).utcoffset() for number in (-1, 0, 1, 2)}
         return len(offsets) == 1
@@ -256,7 +256,7 @@ def _occurrences(wall: datetime, zone: ZoneInfo) -> Iterator[datetime]:
 
 
 def _once(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant at which clocks show `wall`, or else the first whole minute after the gap that swallowed it."""
+    """The first instant at which clocks show `wall`, else the first whole minute after the gap that skips it."""
     while (instant := next(_occurrences(wall, zone), None)) is None:
         wall += _ONE_MINUTE
     return instant

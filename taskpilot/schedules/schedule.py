@@ -1,4 +1,4 @@
-"""When a job is due: pure values without a clock of their own, compared in UTC only."""
+"""`cron`, `every` and `at`: pure values that compute when a job is due, in UTC."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from taskpilot.domain.times import EPOCH, format_duration, parse_duration, to_mi
 from taskpilot.schedules.crontab import Crontab, normalise
 
 SHORTEST_PERIOD: Final = timedelta(seconds=1)
-"""A shorter period than this is a loop inside a job, not a schedule."""
+"""A job with a shorter period should loop instead."""
 SHORTEST_WINDOW: Final = timedelta(minutes=2)
 LONGEST_WINDOW: Final = timedelta(hours=12)
 
@@ -40,7 +40,7 @@ class Cron(Schedule):
         return f"cron {self.crontab.line} ({self.crontab.zone})"
 
     def count_between(self, start: datetime, end: datetime) -> int:
-        """As everywhere, at a thousandth of the cost: a minutely job has half a million fires a year."""
+        """Like the base method, at a thousandth of the cost: a minutely job has half a million fires a year."""
         return self.crontab.count_between(in_utc(start), in_utc(end))
 
     def _first_after(self, moment: datetime) -> datetime | None:
@@ -52,7 +52,7 @@ class Cron(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class Every(Schedule):
-    """A period of elapsed time, in phase with an anchor; made by `every`."""
+    """A period of elapsed time, counted from an anchor; made by `every`."""
 
     period: timedelta
     anchor: datetime = EPOCH
@@ -63,7 +63,7 @@ class Every(Schedule):
         return f"every {format_duration(self.period)}{phase}"
 
     def count_between(self, start: datetime, end: datetime) -> int:
-        """As everywhere, without going through them: a month of seconds are 2.6 million."""
+        """Like the base method, but calculated: a period of one second has 2.6 million fires a month."""
         start, end = in_utc(start), in_utc(end)
         return max(0, (end - self.anchor) // self.period - (start - self.anchor) // self.period)
 
@@ -97,10 +97,10 @@ class At(Schedule):
 
 @checked_options("cron")
 def cron(expression: str, *, timezone: str = "UTC") -> Schedule:
-    """Due when the wall clock of a zone matches a crontab expression: five fields, or `@daily` and its kin.
+    """Due when the wall clock of a zone matches a crontab expression: five fields, or a macro such as `@daily`.
 
-    0 and 7 are Sunday; where both day fields are given, either may match. A fixed time that the clock skips in spring fires once, at the
-    first valid instant after it; one that comes twice in autumn fires at its first occurrence. A minute or hour that begins with `*`
+    0 and 7 are Sunday; if both day fields are given, either may match. A fixed time that the clock skips in spring fires once, at the
+    first valid instant after it; one that is repeated in autumn fires at its first occurrence. A minute or hour that begins with `*`
     follows elapsed time. Raises ValueError that names the field or the zone.
     """
     return Cron(Crontab(normalise(expression), _zone(timezone)))
@@ -108,9 +108,10 @@ def cron(expression: str, *, timezone: str = "UTC") -> Schedule:
 
 @checked_options("every")
 def every(period: str | timedelta, *, anchor: datetime | str | None = None) -> Schedule:
-    """Due at anchor + n periods for every whole n, also before the anchor; the anchor is 1970-01-01T00:00Z where none is given.
+    """Due at anchor + n periods for every whole n, also before the anchor; the default anchor is 1970-01-01T00:00Z.
 
-    Elapsed time: no zone and no daylight saving moves it. Raises ValueError for a period under one second and for an anchor without a zone.
+    It is elapsed time: neither zones nor daylight saving change it. Raises ValueError for a period under one second and for an anchor
+    without a zone.
     """
     duration = parse_duration(period)
     if duration < SHORTEST_PERIOD:
@@ -125,7 +126,7 @@ def at(when: str | datetime) -> Schedule:
 
 
 def catch_up_window(schedule: Schedule, moment: datetime, *, chosen: timedelta | None = None) -> timedelta:
-    """How old a fire may be and still be caught up: what the job chose, else half its period, between 2 minutes and 12 hours."""
+    """The greatest age of a fire that is still caught up: the job's own, else half its period, between 2 minutes and 12 hours."""
     if chosen is not None:
         return chosen
     period = schedule.period_hint(moment)
@@ -140,9 +141,9 @@ def _instant(value: str | datetime) -> datetime:
         except ValueError:
             raise ValueError(f'{value!r} is not an ISO 8601 time; write it like "2026-12-24T08:00+01:00"') from None
     if not isinstance(moment, datetime):
-        raise ValueError(f"{value!r} is neither ISO 8601 text nor a datetime")  # noqa: TRY004 - callers are told of one kind of error
+        raise ValueError(f"{value!r} is neither ISO 8601 text nor a datetime")  # noqa: TRY004 - callers catch one kind of error
     if moment.utcoffset() is None:
-        raise ValueError(f"{str(value)!r} has no offset, so it is no instant; add one: Z, +01:00")
+        raise ValueError(f"{str(value)!r} has no offset; add one, such as Z or +01:00")
     try:
         return moment.astimezone(UTC)
     except OverflowError:
@@ -150,7 +151,7 @@ def _instant(value: str | datetime) -> datetime:
 
 
 def _zone(name: str) -> str:
-    """The name, checked. `posix/`, `right/` and `localtime` are files of one machine's zone folder, not IANA names."""
+    """The name, checked. `posix/`, `right/` and `localtime` are files in a machine's zone folder, not IANA names."""
     try:
         if not name.startswith(("posix/", "right/")) and name not in ("localtime", "posixrules", ""):
             return ZoneInfo(name).key
@@ -160,7 +161,7 @@ def _zone(name: str) -> str:
     from zoneinfo import available_timezones
 
     close = get_close_matches(str(name), available_timezones(), n=3, cutoff=0.6)
-    hint = f"; close: {', '.join(close)}" if close else ""
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
     raise ValueError(f'timezone {name!r} is not an IANA name like "Europe/Berlin"{hint}')
 
 
@@ -170,22 +171,22 @@ _AT: Final = re.compile(r"at (\S+)")
 
 
 def schedule_of(text: str) -> Schedule:
-    """The schedule whose `describe()` gave the text. Raises ValueError where none would: another version wrote it."""
+    """The schedule whose `describe()` returned the text. Raises ValueError for a text of another version."""
     if found := _CRON.fullmatch(text):
         return cron(found[1], timezone=found[2])
     if found := _EVERY.fullmatch(text):
         return every(found[1], anchor=found[2])
     if found := _AT.fullmatch(text):
         return at(found[1])
-    raise ValueError(f"{text!r} describes no schedule of this version")
+    raise ValueError(f"{text!r} is not a schedule of this version")
 
 
 def start_delay(job: str, scheduled_for: datetime, *, jitter: timedelta, salt: str) -> timedelta:
     """A delay in [0, jitter), in whole microseconds, the same for the same job, fire and salt in every process.
 
-    The fire keeps its nominal time: `scheduled_for` is what is claimed, recorded and searched for, the delay is only added to when its run
-    may start. `salt` is the deployment's name, so that two deployments do not call one provider in the same second; over jobs, fires and
-    deployments the delays are uniform. No jitter is no delay. Raises ValueError for a negative one and for a time without a zone.
+    Only the earliest start of the run moves; the fire keeps its nominal time, `scheduled_for`. `salt` is the deployment's name, so that two
+    deployments do not call one provider in the same second. The delays are uniform. Raises ValueError for a negative jitter and for a time
+    without a zone.
     """
     span = jitter // timedelta(microseconds=1)
     if span < 0:

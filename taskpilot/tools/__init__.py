@@ -1,4 +1,4 @@
-"""What a model may ask for: `@tool`, the schemas made from annotations, and the tools that come with the deployment."""
+"""Tools that a model may call: `@tool`, the schemas from annotations, and the built-in tools."""
 
 from taskpilot.tools.arguments import parse_arguments
 from taskpilot.tools.builtin import create_task_tool, notify_tool

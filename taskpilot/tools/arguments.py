@@ -1,4 +1,4 @@
-"""From a model's raw text, or a job's values, to arguments in the one form that policy, journal and approval see."""
+"""Reads a tool's arguments, from a model's text or a job's values, into the form that policy, journal and approvals use."""
 
 import json
 from typing import Any, Final
@@ -6,46 +6,46 @@ from typing import Any, Final
 from taskpilot.domain.errors import ToolArgumentsInvalid
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.text import one_line
-from taskpilot.tools.signature import complaints, recorded, signature_of
+from taskpilot.tools.signature import describe_error, json_round_trip, signature_of
 
 MAX_BYTES: Final = 64 * 1024
-"""The same as the policy's guard: what is larger would be denied there."""
+"""The same limit as in policy/guards.py, which would deny more."""
 MAX_DEPTH: Final = 16
 _ERRORS_SHOWN: Final = 5
 
 
 def parse_arguments(spec: ToolSpec, arguments: str | dict[str, Any]) -> dict[str, Any]:
-    """The arguments as plain JSON values, defaults filled in: what the tool will be called with, read again from exactly this.
+    """The arguments as plain JSON values, with the defaults; the call reads them again from this form.
 
-    Text must be one JSON object without a repeated key; nothing at all counts as an empty one. Raises ToolArgumentsInvalid with
-    a short message that a model can act on.
+    Text must be one JSON object without a repeated key; empty text counts as an empty object. Raises ToolArgumentsInvalid with a short
+    message that a model can act on.
     """
     from pydantic import ValidationError
 
     adapter = signature_of(spec.function, f"tool {spec.name!r}").arguments
     try:
         if isinstance(arguments, str):
-            # In JSON's own mode: an array may become a set or a tuple, a text a date.
+            # In JSON mode, an array may become a set or a tuple, and a text a date.
             model = adapter.validate_json(json.dumps(_object(spec, arguments)))
         else:
             model = adapter.validate_python(arguments)
     except ValidationError as error:
-        raise _invalid(spec, complaints(error, _ERRORS_SHOWN)) from None
+        raise _invalid(spec, describe_error(error, _ERRORS_SHOWN)) from None
     except RecursionError:
         raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels") from None
     try:
-        canonical, again = recorded(adapter, model)
+        canonical, again = json_round_trip(adapter, model)
         size = len(json.dumps(canonical, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
     except ValueError as error:
         raise _invalid(spec, f"they cannot be written as JSON ({one_line(str(error), limit=100)})") from None
     if again != model:
-        raise _invalid(spec, "a value in them does not come back from JSON as it went in (a secret type?)")
+        raise _invalid(spec, "a value in them changes when it is written as JSON and read again (a secret type?)")
     if size > MAX_BYTES:
         raise _invalid(spec, f"they are larger than {MAX_BYTES // 1024} kB")
     if _depth(canonical) > MAX_DEPTH:
         raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels")
-    known: dict[str, Any] = canonical
-    return known
+    result: dict[str, Any] = canonical
+    return result
 
 
 def keyword_arguments(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def keyword_arguments(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, An
     try:
         model = signature.arguments.validate_json(json.dumps(arguments, allow_nan=False))
     except ValidationError as error:
-        raise _invalid(spec, complaints(error, _ERRORS_SHOWN)) from None
+        raise _invalid(spec, describe_error(error, _ERRORS_SHOWN)) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise _invalid(spec, f"they are not plain JSON ({one_line(str(error), limit=100)})") from None
     return signature.keywords(model)
@@ -86,15 +86,15 @@ def _object(spec: ToolSpec, text: str) -> dict[str, Any]:
 
 
 def no_constant(name: str) -> Any:
-    """For `json.loads`: NaN and infinities are no JSON, whatever Python reads. Raises ValueError."""
-    raise ValueError(f"{name} is no number in JSON")
+    """For `json.loads`: refuses NaN and infinities, which Python reads but JSON does not have. Raises ValueError."""
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        # Two readers of such text would not agree on what was asked, and policy is one of them.
-        raise ValueError("a key stands twice in one object")
+        # The policy and the tool might read different values from such text.
+        raise ValueError("a key is repeated in one object")
     return value
 
 

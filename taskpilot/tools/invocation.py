@@ -1,4 +1,4 @@
-"""Calling a tool: arguments into Python, the call, the result back into JSON."""
+"""Calls a tool: arguments become Python values, and the result becomes JSON."""
 
 import json
 from typing import Any, Final
@@ -7,16 +7,16 @@ from taskpilot.domain.errors import TaskPilotError, ToolFailed
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.text import one_line
 from taskpilot.tools.arguments import keyword_arguments, no_constant
-from taskpilot.tools.signature import complaints, signature_of
+from taskpilot.tools.signature import describe_error, signature_of
 
 MAX_RESULT_BYTES: Final = 64 * 1024
-"""What a model is shown of a result: a conversation is sent again with every turn, and each byte of it is paid each time."""
+"""The limit of a result for a model: each turn sends the whole conversation again and costs money for each byte."""
 
 
 def invoke(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
-    """The tool's result as plain JSON values. `arguments` are those that `parse_arguments` gave, and that policy allowed.
+    """The tool's result as plain JSON values. `arguments` come from `parse_arguments` and were allowed by policy.
 
-    Raises ToolFailed where the tool raised or gave what is not JSON; errors of the deployment and what stops a run pass as they are.
+    Raises ToolFailed if the tool raised or returned what is not JSON; a TaskPilotError or Stop passes unchanged.
     """
     values = keyword_arguments(spec, arguments)
     try:
@@ -29,17 +29,17 @@ def invoke(spec: ToolSpec, arguments: dict[str, Any]) -> Any:
 
 
 def read_result(spec: ToolSpec, value: Any) -> Any:
-    """A recorded JSON result as the tool's return annotation has it. Raises ToolFailed where it does not fit."""
+    """A recorded JSON result as a value of the tool's return annotation. Raises ToolFailed if it does not fit."""
     from pydantic import ValidationError
 
     try:
         return signature_of(spec.function, f"tool {spec.name!r}").result.validate_json(json.dumps(value))
     except ValidationError as error:
-        raise ToolFailed(f"the result of the tool {spec.name} does not fit its return annotation: {complaints(error)}") from None
+        raise ToolFailed(f"the result of the tool {spec.name} does not fit its return annotation: {describe_error(error)}") from None
 
 
 def result_text(value: Any) -> str:
-    """A result as a model is told it: text as it is, anything else as JSON, at most 64 kB with a note where it was cut."""
+    """A result for a model: text unchanged, anything else as JSON; at most 64 kB, with a note if it was cut."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     data = text.encode("utf-8", "replace")
     if len(data) <= MAX_RESULT_BYTES:
@@ -56,6 +56,6 @@ def _as_json(spec: ToolSpec, result: Any) -> Any:
         return json.loads(text, parse_constant=no_constant)
     except (PydanticSerializationError, ValueError, RecursionError, TypeError) as error:
         raise ToolFailed(
-            f"the tool {spec.name} gave a {type(result).__name__} that cannot be written as JSON ({one_line(str(error))}); "
-            "it has run, only its result is lost"
+            f"the tool {spec.name} returned a {type(result).__name__} that cannot be written as JSON ({one_line(str(error))}); "
+            "the tool has run, but its result is lost"
         ) from error

@@ -1,4 +1,4 @@
-"""A function's signature as `@job` and `@tool` read it: names, types and defaults, and a value's way to JSON and back, by pydantic."""
+"""Reads function signatures for `@job` and `@tool` with pydantic: names, types, defaults, and values to and from JSON."""
 
 import inspect
 import json
@@ -17,44 +17,44 @@ _SPREAD: Final = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_K
 
 
 class Parameter:
-    """One parameter of a job or a tool; its type is evaluated, its pydantic adapter is made when it is first needed."""
+    """One parameter of a job or a tool, with its evaluated type; the pydantic adapter is made when it is first needed."""
 
     def __init__(self, owner: str, name: str, hint: Any, default: Any) -> None:
         self.owner = owner
         self.name = name
-        # `x: str = None` is written often, and meant as `x: str | None = None`.
+        # `x: str = None` means `x: str | None = None`.
         self.hint = hint | None if default is None and hint is not Any and hasattr(hint, "__or__") else hint
         self.default = default
         self.required = default is inspect.Parameter.empty
 
     @cached_property
     def adapter(self) -> Any:
-        """The pydantic TypeAdapter. Raises ConfigurationError where pydantic knows no way to read the type."""
+        """The pydantic TypeAdapter. Raises ConfigurationError if pydantic cannot read the type."""
         from pydantic import TypeAdapter
 
         try:
             return TypeAdapter(self.hint)
         except Exception as error:
-            raise self.unreadable(error) from None
+            raise self.bad_type(error) from None
 
     def read_default(self) -> Any:
-        """The default as the type reads it. Raises ConfigurationError where it does not fit."""
+        """The default as a value of the type. Raises ConfigurationError if it does not fit."""
         from pydantic import ValidationError
 
         try:
             return self.adapter.validate_python(self.default)
         except ValidationError as error:
-            raise self.misfit(complaints(error)) from None
+            raise self.bad_default(describe_error(error)) from None
 
-    def misfit(self, why: str) -> ConfigurationError:
-        """The error of a default that does not fit its own type."""
+    def bad_default(self, why: str) -> ConfigurationError:
+        """The error for a default that does not fit its type."""
         return ConfigurationError(f"{self.owner}: the default of {self.name!r} does not fit its type {type_text(self.hint)}: {why}")
 
-    def unreadable(self, error: Exception) -> ConfigurationError:
-        """The error of a type that neither text nor JSON can say."""
+    def bad_type(self, error: Exception) -> ConfigurationError:
+        """The error for a type that text and JSON cannot express."""
         return ConfigurationError(
             f"{self.owner}: the type {type_text(self.hint)} of the parameter {self.name!r} cannot be read from text or JSON: "
-            f"{complaints(error)}"
+            f"{describe_error(error)}"
         )
 
 
@@ -73,9 +73,9 @@ class Signature:
 
     @cached_property
     def arguments(self) -> Any:
-        """A TypeAdapter of all arguments by name, and no others, as one model.
+        """A TypeAdapter of one model with all arguments by name; it forbids others.
 
-        Its fields are numbered and the names are aliases: a parameter may be called `schema` or `_x`, a field may not.
+        The fields are numbered and the names are aliases, since a parameter may be called `schema` or `_x` and a field may not.
         """
         from pydantic import ConfigDict, Field, TypeAdapter, create_model
 
@@ -87,7 +87,7 @@ class Signature:
         return TypeAdapter(create_model("arguments", __config__=config, **fields))
 
     def keywords(self, model: Any) -> dict[str, Any]:
-        """The arguments of a call, from what `arguments` has read."""
+        """The keyword arguments of a call, from a model that `arguments` has read."""
         return {one.name: getattr(model, f"p{index}") for index, one in enumerate(self.parameters)}
 
     @cached_property
@@ -98,15 +98,15 @@ class Signature:
         hint = Any if self._returns is inspect.Signature.empty else self._evaluated({"return": self._returns})["return"]
         try:
             return TypeAdapter(hint)
-        except Exception as error:  # pydantic raises many kinds here, and each means the same to the person.
+        except Exception as error:  # pydantic raises many kinds of errors here, with one meaning.
             raise ConfigurationError(f"{self.owner} returns {type_text(hint)}, which cannot be written as JSON") from error
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of the arguments. Raises ConfigurationError for a type that JSON cannot say, or a default that does not fit."""
+        """The JSON schema of the arguments. Raises ConfigurationError for a type that JSON cannot express or a bad default."""
         from pydantic.json_schema import GenerateJsonSchema
 
         class Untitled(GenerateJsonSchema):
-            """Titles that merely repeat a parameter's name would be paid for in every call."""
+            """No titles: they only repeat the names, and every call would pay for them."""
 
             def field_title_should_be_set(self, schema: Any) -> bool:
                 return False
@@ -116,7 +116,7 @@ class Signature:
             try:
                 adapter.json_schema()
             except Exception as error:
-                raise parameter.unreadable(error) from None
+                raise parameter.bad_type(error) from None
             if not parameter.required:
                 parameter.read_default()
         schema: dict[str, Any] = self.arguments.json_schema(by_alias=True, schema_generator=Untitled)
@@ -125,15 +125,15 @@ class Signature:
         return schema
 
     def _evaluated(self, annotations: dict[str, Any]) -> dict[str, Any]:
-        """The annotations as types. Only these are evaluated: what stands on a job's context or result may not exist at run time."""
+        """The annotations as types. Only these are evaluated: the types of a job's context or result may not exist at run time."""
 
         def blank() -> None:
-            """Takes the annotations, so that typing evaluates them in the namespace of the function's file."""
+            """Carries the annotations, so that typing evaluates them in the namespace of the function's file."""
 
-        bearer = types.FunctionType(blank.__code__, getattr(inspect.unwrap(self._function), "__globals__", {}))
-        bearer.__annotations__ = annotations
+        carrier = types.FunctionType(blank.__code__, getattr(inspect.unwrap(self._function), "__globals__", {}))
+        carrier.__annotations__ = annotations
         try:
-            return get_type_hints(bearer, include_extras=True)
+            return get_type_hints(carrier, include_extras=True)
         except Exception as error:
             raise ConfigurationError(f"{self.owner}: an annotation cannot be read: {one_line(str(error))}") from error
 
@@ -147,41 +147,45 @@ def signature_of(function: Callable[..., Any], owner: str, *, skip: int = 0) -> 
     return known
 
 
-def head_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters with their annotations as they are written."""
+def declared_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters with their annotations as written."""
     return list(_signature(function).parameters.values())
 
 
 def check_plain(function: Callable[..., Any], owner: str) -> None:
-    """Raises ConfigurationError where a call of the function would not do its work."""
+    """Raises ConfigurationError for an asynchronous function or a generator."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(f"{owner} is asynchronous; write it as a plain `def` (ctx.map runs many things at a time, in threads)")
+        raise ConfigurationError(
+            f"{owner} is asynchronous", hint="write it as a plain `def`; ctx.map runs many calls at a time, in threads"
+        )
     if inspect.isgeneratorfunction(function):
-        raise ConfigurationError(f"{owner} is a generator, whose body would never run; return a list instead of using `yield`")
+        raise ConfigurationError(f"{owner} is a generator, whose body would never run", hint="return a list instead of using `yield`")
 
 
 def check_named(parameters: Sequence[inspect.Parameter], owner: str) -> None:
-    """Raises ConfigurationError where a parameter has no name of its own or no type."""
+    """Raises ConfigurationError for a parameter without a fixed name or without a type."""
     for parameter in parameters:
         if parameter.kind in _SPREAD:
-            raise ConfigurationError(f"{owner} takes {_SPREAD[parameter.kind]}{parameter.name}; name each parameter, with its type")
+            raise ConfigurationError(f"{owner} takes {_SPREAD[parameter.kind]}{parameter.name}", hint="name each parameter, with its type")
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise ConfigurationError(f"{owner}: the parameter {parameter.name!r} is positional-only; parameters are given by name")
+            raise ConfigurationError(
+                f"{owner}: the parameter {parameter.name!r} is positional-only", hint="remove the / from the signature"
+            )
         if parameter.annotation is parameter.empty:
-            raise ConfigurationError(f"{owner}: the parameter {parameter.name!r} has no type; write it like {parameter.name}: str")
+            raise ConfigurationError(f"{owner}: the parameter {parameter.name!r} has no type", hint=f"write it like {parameter.name}: str")
 
 
-def recorded(adapter: Any, value: Any) -> tuple[Any, Any]:
-    """The value as plain JSON, and what the same type reads from it. Raises ValueError where it cannot be written so or not be read."""
+def json_round_trip(adapter: Any, value: Any) -> tuple[Any, Any]:
+    """The value as plain JSON, and what the same type reads from it. Raises ValueError if it cannot be written or read."""
     try:
         text = json.dumps(adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error"), allow_nan=False)
         return json.loads(text), adapter.validate_json(text)
     except Exception as error:
-        raise ValueError(complaints(error)) from None
+        raise ValueError(describe_error(error)) from None
 
 
-def complaints(error: Exception, most: int = 1) -> str:
-    """The first of pydantic's complaints in one line, each with its place, without the value itself or a link; else the error's words."""
+def describe_error(error: Exception, most: int = 1) -> str:
+    """The first `most` problems of a pydantic error on one line, without values and links; for another error its first line."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
@@ -196,7 +200,7 @@ def complaints(error: Exception, most: int = 1) -> str:
 
 
 def type_text(hint: Any) -> str:
-    """A type as a person writes it; the values of a Literal or an Enum instead of its name."""
+    """A type as it is written in Python; a Literal or an Enum by its values."""
     if hint is None or hint is type(None):
         return "None"
     origin, members = get_origin(hint), get_args(hint)
@@ -219,6 +223,6 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         import annotationlib
 
-        # A type that is imported for the type checker only has no value at run time.
+        # A type that is imported only for type checkers has no value at run time.
         return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
     return inspect.signature(function)

@@ -1,1 +1,1 @@
-"""plan -> review -> execute: proposes tasks for a request, has each one judged, and lets approved ones act through tools."""
+"""plan -> review -> execute: proposes tasks for a request, reviews each one, and executes approved ones by tool calls."""

@@ -1,4 +1,4 @@
-"""The executor: works on one approved task by tool calls until it is done or a limit is reached; and `create_task` outside of it."""
+"""The executor: tool calls for one approved task until it is done or a limit is reached; and `create_task` of a job's own code."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from taskpilot.workflow.shapes import EXECUTOR
 
 
 class PendingTasks:
-    """Files what a job's own code asks for."""
+    """`create_task` for a job's own code."""
 
     def __init__(self, journal: Journal, run: Run, now: Callable[[], datetime]) -> None:
         self._journal = journal
@@ -32,7 +32,7 @@ class PendingTasks:
         self._now = now
 
     def file(self, title: str, priority: str, description: str) -> str:
-        """Records a pending task once for its place in the run; gives what the caller is told."""
+        """Records a pending task, once for its place in the run; returns the tool's result."""
         path = scope.current().child_path("filed")
         if self._journal.task_at(path) is None:
             now = self._now()
@@ -55,14 +55,14 @@ class PendingTasks:
 
 
 ROUNDS_MAX: Final = 8
-"""Model turns for one task; a model that still wants tools then is going in circles."""
+"""Model turns for one task; a model that still calls tools after them is in a loop."""
 CALLS_MAX: Final = 16
-"""Tool calls that are taken from one reply; the rest are told to come one at a time."""
+"""Tool calls that are made for one reply; the others are refused."""
 AGENT: Final = "executor"
 
 
 class Execution:
-    """One task in work."""
+    """The execution of one task."""
 
     def __init__(self, session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, task: Task) -> None:
         self._session = session
@@ -76,7 +76,7 @@ class Execution:
         self._tools: Mapping[str, ToolSpec] = {**session.tools, filing.name: filing}
 
     def run(self) -> Task:
-        """The task as it stands afterwards: executed where something was done, failed where nothing was or its filing was denied.
+        """The task afterwards: executed if a tool succeeded, failed if none did or if create_task was denied.
 
         Raises Waiting or ModelError.
         """
@@ -87,7 +87,7 @@ class Execution:
             for _round in range(ROUNDS_MAX):
                 reply = self._llm_steps.chat(invocation, messages, tools=schemas)
                 if not reply.tool_calls:
-                    return self._settle(reply.refusal or reply.content or "the model said nothing")
+                    return self._settle(reply.refusal or reply.content or "the model gave no reply")
                 messages.append(Message(Role.ASSISTANT, reply.content, tool_calls=reply.tool_calls))
                 for number, call in enumerate(reply.tool_calls):
                     answer = self._perform(call) if number < CALLS_MAX else f"not called: at most {CALLS_MAX} calls in one reply"
@@ -95,15 +95,15 @@ class Execution:
         return self._settle(f"the limit of {ROUNDS_MAX} rounds was reached")
 
     def _perform(self, call: ToolCall) -> str:
-        """The tool's answer to the model. A denial or a failure is an answer too; only a stop leaves."""
+        """The tool's result for the model. A denial or a failure is a result too; only a stop is raised."""
         spec = self._tools.get(call.name)
         if spec is None:
-            return f"error: there is no tool {one_line(call.name, limit=64)}; there are {', '.join(sorted(self._tools))}"
+            return f"error: there is no tool {one_line(call.name, limit=64)}; use one of {', '.join(sorted(self._tools))}"
         try:
             arguments = parse_arguments(spec, self._as_reviewed(call))
             text = result_text(self._tool_steps.call(spec, arguments, agent=AGENT))
         except ToolArgumentsInvalid as error:
-            self._session.tell("tool-arguments-invalid", one_line(str(error)), level="warning", tool=spec.name)
+            self._session.emit("tool-arguments-invalid", one_line(str(error)), level="warning", tool=spec.name)
             return f"error: {error}"
         except Denied as error:
             self._denials.append(str(error))
@@ -115,31 +115,31 @@ class Execution:
         return text
 
     def _as_reviewed(self, call: ToolCall) -> str | dict[str, Any]:
-        """What was reviewed is what policy decides and what is filed: a model cannot swap title or priority after the review."""
+        """The arguments with the reviewed title and priority: a model cannot change them after the review."""
         if call.name != "create_task":
             return call.arguments
         try:
-            wished = json.loads(call.arguments)
+            arguments = json.loads(call.arguments)
         except (ValueError, RecursionError):
             return call.arguments
-        if not isinstance(wished, dict):
+        if not isinstance(arguments, dict):
             return call.arguments
-        return {**wished, "title": self._task.title, "priority": self._task.priority.value}
+        return {**arguments, "title": self._task.title, "priority": self._task.priority.value}
 
     def _file(self, title: str, priority: str, _description: str) -> str:
         now = self._session.journal.task_at(self._task.scope)
         if now is not None and now.status is TaskStatus.EXECUTED:
             return f"{title} is filed already"
-        # The reason stays: why it was approved, by the reviewer or by a person, is what somebody looks for later.
+        # The reason is kept: it is the one of the approval.
         self._task = self._session.journal.move_task(self._task.id, TaskStatus.EXECUTED)
         return f"filed as {self._task.id}: {title} ({priority})"
 
-    def _settle(self, last_words: str) -> Task:
+    def _settle(self, last_reply: str) -> Task:
         journal = self._session.journal
         now = journal.task_at(self._task.scope)
         if now is not None and now.status is TaskStatus.EXECUTED:
             return now
         if self._effects and not self._filing_denied:
             return journal.move_task(self._task.id, TaskStatus.EXECUTED)
-        why = self._denials[-1] if self._denials else f"no tool did anything: {last_words}"
+        why = self._denials[-1] if self._denials else f"no tool call succeeded: {last_reply}"
         return journal.move_task(self._task.id, TaskStatus.FAILED, one_line(why))

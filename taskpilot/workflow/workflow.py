@@ -1,4 +1,4 @@
-"""One request from its plan to the end of its tasks."""
+"""Plans, reviews and executes one request."""
 
 import json
 from contextlib import nullcontext
@@ -19,8 +19,8 @@ from taskpilot.workflow.shapes import PLANNER, REVIEWER, Plan, Proposal, Review
 def run_workflow(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, request: object) -> WorkflowResult:
     """Plans the request, then reviews and executes its tasks one after the other.
 
-    Raises ModelError where the planner or a reviewer gives nothing usable, and Waiting, after all other tasks are done, where a person
-    is asked about one.
+    Raises ModelError if the planner or a reviewer gives no usable reply, and Waiting, after all other tasks are done, if a person must
+    decide about one.
     """
     text = request if isinstance(request, str) else json.dumps(to_json(request), ensure_ascii=False, sort_keys=True)
     with scope.inside("workflow"):
@@ -30,7 +30,7 @@ def run_workflow(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, r
         for proposal in plan.tasks:
             with scope.inside("task") as here:
                 try:
-                    task = _work_on(session, llm_steps, tool_steps, text, proposal, here.path)
+                    task = _process(session, llm_steps, tool_steps, text, proposal, here.path)
                 except Waiting as waiting:
                     waits.append(waiting)
                     continue
@@ -40,30 +40,30 @@ def run_workflow(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, r
         return WorkflowResult(request=text, tasks=tuple(results))
 
 
-def _work_on(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, request: str, proposal: Proposal, path: str) -> Task:
+def _process(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, request: str, proposal: Proposal, path: str) -> Task:
     task = session.journal.task_at(path) or _propose(session, proposal, path)
     if task.status is TaskStatus.PENDING:
         about = {"title": task.title, "priority": task.priority, "description": task.description}
         prompt = json.dumps({"request": request, "task": about}, ensure_ascii=False)
         review = llm_steps.structured("reviewer", prompt, Review, system=REVIEWER)
         task = session.journal.move_task(task.id, AFTER_VERDICT[review.verdict], one_line(review.reason))
-        session.tell("task-reviewed", f"{task.title}: {review.verdict}", task_id=task.id, verdict=review.verdict)
+        session.emit("task-reviewed", f"{task.title}: {review.verdict}", task_id=task.id, verdict=review.verdict)
     if task.status is TaskStatus.REVIEW:
         raise session.waiting(task.question, "review-required")
     if task.status not in (TaskStatus.APPROVED, TaskStatus.EXECUTED):
         return task
     try:
-        # One that is filed too: an earlier attempt may have ended between its filing and the executor's last call.
-        # A task that failed and was approved again is worked on afresh: its recorded denials and replies are those of the time before.
+        # An executed task too: an earlier attempt may have ended between create_task and the executor's last call.
+        # A failed task that was approved again gets a new scope: the recorded denials and replies belong to the time before.
         with scope.entered(f"{path}/again.{task.reopened}") if task.reopened else nullcontext():
             return Execution(session, llm_steps, tool_steps, task).run()
     except ModelUnavailable:
-        # The task stays as it is: a later attempt goes on with it.
+        # The task does not change: a later attempt continues with it.
         raise
     except ModelError as error:
         now = session.journal.task_at(path)
         if now is not None and now.status is TaskStatus.EXECUTED:
-            session.tell("executor-failed", f"{now.title} is filed, then: {one_line(str(error))}", level="warning", task_id=now.id)
+            session.emit("executor-failed", f"{now.title} is filed, then: {one_line(str(error))}", level="warning", task_id=now.id)
             return now
         return session.journal.move_task(task.id, TaskStatus.FAILED, one_line(str(error)))
 

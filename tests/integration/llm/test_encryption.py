@@ -9,6 +9,7 @@ import pytest
 from taskpilot.domain.chat import ChatRequest
 from taskpilot.domain.errors import ModelRefused, ModelUnavailable
 from taskpilot.llm.openai_chat import OpenAIModel
+from tests.errors import saying
 from tests.servers import openai_answers as wire
 from tests.servers.debian import require
 from tests.servers.openai_server import OpenAIServer
@@ -31,10 +32,10 @@ def secure(certificate: tuple[Path, Path]) -> Iterator[OpenAIServer]:
         yield server
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
+def test_a_certificate_of_an_unknown_authority_is_refused_at_once(
     secure: OpenAIServer, model_at: Callable[..., OpenAIModel], question: ChatRequest
 ) -> None:
-    with pytest.raises(ModelRefused, match="SSL_CERT_FILE"):
+    with pytest.raises(ModelRefused, check=saying("SSL_CERT_FILE")):
         model_at(secure.url).chat(question, seconds_left=30)
     assert secure.requests == ()
 

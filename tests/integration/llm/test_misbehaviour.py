@@ -128,9 +128,10 @@ def test_a_refusal_says_what_helps_and_never_shows_the_key(
         status, "the key sk-secret-key is \x1b[31mwrong", headers=[("Location", "http://127.0.0.1:9/v1")] if status == 307 else ()
     )
     _, error = took(lambda: model.chat(question, seconds_left=300), ModelRefused)
-    assert helps in str(error)
-    assert "sk-secret-key" not in str(error)
-    assert "\x1b" not in str(error)
+    assert isinstance(error, ModelRefused)
+    assert helps in error.one_line
+    assert "sk-secret-key" not in error.one_line
+    assert "\x1b" not in error.one_line
     assert len(server.requests) == 1
 
 

@@ -1,6 +1,7 @@
 """The reading commands: what they list, page by page, as text and as JSON."""
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -191,6 +192,15 @@ def test_the_shipped_policy_is_all_right(cli: Callable[..., Any]) -> None:
     assert said.json["ok"] is True
     assert len(said.json["fixtures"]) > 5
     assert not [one for one in said.json["fixtures"] if one["differs"]]
+
+
+def test_a_job_is_shown_with_its_retry(cli: Callable[..., Any], root: Path) -> None:
+    retry = 'Retry(attempts=3, delay="30s", max_delay="5m", on=(ConnectionError, TimeoutError))'
+    text = f'from taskpilot import Retry, RunContext, job\n\n\n@job(retry={retry})\ndef patient(ctx: RunContext) -> None:\n    """Try."""\n'
+    (root / "jobs" / "patient.py").write_text(text)
+    shown = cli("jobs", "show", "patient").out
+    assert re.search(r"^retry delay +30s, at most 5m$", shown, re.MULTILINE)
+    assert re.search(r"^retry on +ConnectionError, TimeoutError$", shown, re.MULTILINE)
 
 
 def test_a_job_is_shown_with_what_it_takes_and_may_use(cli: Callable[..., Any]) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from taskpilot.config import Settings, load, survey
-from taskpilot.config.listing import listed, surroundings
+from taskpilot.config.listing import listed, process_environment
 
 
 def test_every_setting_is_listed_once(root: Path) -> None:
@@ -39,5 +39,7 @@ def test_a_survey_tells_every_problem_and_keeps_what_is_sound(root: Path) -> Non
 
 
 def test_a_variable_with_our_prefix_that_sets_nothing_is_unknown() -> None:
-    around = surroundings({"PATH": "/bin", "TASKPILOT_MODELL": "x", "TASKPILOT_MODEL": "m", "TASKPILOT_DATABASE_URL": "x", "OTHER": "x"})
+    around = process_environment(
+        {"PATH": "/bin", "TASKPILOT_MODELL": "x", "TASKPILOT_MODEL": "m", "TASKPILOT_DATABASE_URL": "x", "OTHER": "x"}
+    )
     assert (around.path, around.home, around.unknown) == ("/bin", None, ("TASKPILOT_MODELL",))

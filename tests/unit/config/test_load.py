@@ -115,9 +115,9 @@ def test_a_dotenv_file_is_not_read(root: Path) -> None:
         ('[notify.channels.ops]\nheaders = {a = "b"}', "ops needs a url"),
         ('[notify.channels.ops]\nurl = "ftp://x"', "ops: must be a URL"),
         ('[notify.channels.ops]\nurl = "http://x"\nbody = "b"', "unknown key 'body'"),
-        ('[notify.channels.ops]\nurl = "http://x"\nheaders = {"a b" = "c"}', "is not a header's name"),
+        ('[notify.channels.ops]\nurl = "http://x"\nheaders = {"a b" = "c"}', "is not a valid header name"),
         ('[notify.channels.ops]\nurl = "http://x"\nheaders = {a = "b\\r\\nc: d"}', "printable ASCII"),
-        ('[notify.channels."a b"]\nurl = "http://x"', "no name for a channel"),
+        ('[notify.channels."a b"]\nurl = "http://x"', "not a valid channel name"),
         ("notify.channels = 5", "must be a table"),
     ],
 )

@@ -94,5 +94,5 @@ def test_a_current_folder_that_is_gone_is_said(root: Path, monkeypatch: pytest.M
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(ConfigurationError, match="current folder is gone"):
+    with pytest.raises(ConfigurationError, match="current folder does not exist any more"):
         load(environ={})

@@ -232,8 +232,8 @@ def test_a_map_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> None:
     assert run_job(maps).reason_facts["error_type"] == "ValueError"
 
 
-def test_a_thread_of_the_jobs_own_is_told_to_use_map() -> None:
-    said = []
+def test_a_thread_that_the_job_starts_gets_a_hint_to_use_map() -> None:
+    hints = []
 
     @job()
     def maps(ctx: RunContext) -> None:
@@ -241,14 +241,14 @@ def test_a_thread_of_the_jobs_own_is_told_to_use_map() -> None:
             try:
                 ctx.now()
             except TaskPilotError as error:
-                said.append(str(error))
+                hints.append(error.hint)
 
         thread = threading.Thread(target=ask)
         thread.start()
         thread.join()
 
     run_job(maps)
-    assert "ctx.map" in said[0]
+    assert hints == ["use ctx.map(function, items, concurrency=N)"]
 
 
 def test_policy_decides_every_call_of_eight_threads() -> None:

@@ -59,7 +59,7 @@ def test_every_job_is_known_with_its_file_and_its_digest(folder: Path, write: Wr
     [
         ("x = 1\ndef broken(:\n", 2, "SyntaxError: invalid syntax"),
         ("x = 1\n\nimport no_such_module_at_all\n", 3, "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
-        ("\nimport sys\nsys.exit(3)\n", 3, "SystemExit: the file ends the program when it is read (exit 3)"),
+        ("\nimport sys\nsys.exit(3)\n", 3, "SystemExit: the file calls exit when it is loaded (code 3)"),
         ("raise GeneratorExit('x')\n", 1, "GeneratorExit: x"),
         ("1/0\n", 1, "ZeroDivisionError: division by zero"),
         ("raise ValueError('a\\x1b[31m\\nb')\n", 1, "ValueError: a\\x1b[31m b"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from taskpilot.llm.schemas import modest_schema, strict_schema
+from taskpilot.llm.schemas import relaxed_schema, strict_schema
 from taskpilot.llm.structured import json_text
 
 
@@ -58,11 +58,11 @@ def test_what_cannot_be_said_strictly_is_not(schema: dict[str, Any]) -> None:
 
 
 def test_large_lengths_are_kept_from_servers_that_build_grammars_of_them() -> None:
-    modest = modest_schema(Plan.model_json_schema())
-    assert modest["$defs"]["Item"]["properties"]["title"] == {"title": "Title", "type": "string", "minLength": 1}
-    assert modest["properties"]["tasks"]["minItems"] == 1
+    relaxed = relaxed_schema(Plan.model_json_schema())
+    assert relaxed["$defs"]["Item"]["properties"]["title"] == {"title": "Title", "type": "string", "minLength": 1}
+    assert relaxed["properties"]["tasks"]["minItems"] == 1
     named_like_one = {"type": "object", "properties": {"maxLength": {"anyOf": [{"maxItems": 500, "type": "array"}, True]}}}
-    assert modest_schema(named_like_one)["properties"] == {"maxLength": {"anyOf": [{"type": "array"}, True]}}
+    assert relaxed_schema(named_like_one)["properties"] == {"maxLength": {"anyOf": [{"type": "array"}, True]}}
 
 
 def test_making_it_strict_leaves_the_schema_as_it_was() -> None:

@@ -1,4 +1,4 @@
-"""What lies where, how long it may be, and what it must never hold."""
+"""Where files are, how long they may be, and what they must not contain."""
 
 import re
 import tomllib
@@ -26,12 +26,12 @@ def top(path: Path, repository: Path) -> str:
     return path.relative_to(repository).parts[0]
 
 
-def test_the_top_level_holds_exactly_what_the_design_names(repository: Path, kept_files: list[Path]) -> None:
+def test_the_top_level_has_exactly_the_entries_of_the_design(repository: Path, kept_files: list[Path]) -> None:
     seen = {name for path in kept_files if not (name := top(path, repository)).startswith(".")}
     assert seen == TOP_LEVEL
 
 
-def test_no_file_of_code_is_longer_than_one_can_read_at_a_sitting(repository: Path, kept_files: list[Path]) -> None:
+def test_no_code_file_is_longer_than_500_lines(repository: Path, kept_files: list[Path]) -> None:
     lengths = {
         path.relative_to(repository): len(path.read_text(encoding="utf-8").splitlines())
         for path in kept_files
@@ -59,7 +59,7 @@ def test_every_pin_of_the_locks_is_hashed_and_a_wheel(repository: Path) -> None:
         assert [entry.split("\n")[0] for entry in entries if PIN.match(entry) and "--hash=sha256:" not in entry] == []
 
 
-def test_the_tests_run_on_the_very_versions_that_people_install(repository: Path) -> None:
+def test_the_tests_run_on_the_versions_that_users_install(repository: Path) -> None:
     running = set(PIN.findall((repository / "requirements.lock").read_text()))
     testing = set(PIN.findall((repository / "tests/requirements.lock").read_text()))
     assert len(running) > 20
@@ -79,7 +79,7 @@ def test_the_locks_hold_every_declared_dependency(repository: Path) -> None:
     assert declared | names(project["dependency-groups"]["test"]) <= testing
 
 
-def test_the_readme_begins_with_two_commands_that_need_nothing_else(repository: Path) -> None:
+def test_the_readme_begins_with_two_commands_that_work_alone(repository: Path) -> None:
     block = re.search(r"^```\w*\n(.*?)^```", (repository / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert block is not None
     lines = block[1].splitlines()
@@ -94,12 +94,12 @@ def test_the_readme_begins_with_two_commands_that_need_nothing_else(repository: 
     assert max(map(len, lines)) <= 180
 
 
-def test_ci_is_a_program(repository: Path) -> None:
+def test_the_ci_script_is_executable(repository: Path) -> None:
     assert (repository / ".ci/run").stat().st_mode & 0o100
 
 
-def test_no_test_file_names_its_test_twice(kept_files: list[Path]) -> None:
-    """The later one would silently take the earlier one's place."""
+def test_no_test_file_defines_a_test_twice(kept_files: list[Path]) -> None:
+    """The later definition would silently replace the earlier one."""
     for path in kept_files:
         if path.name.startswith("test_") and path.suffix == ".py":
             names = re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)

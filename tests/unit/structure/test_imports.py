@@ -1,4 +1,4 @@
-"""Who may import what: one owner for each library, and nothing heavy before it is needed."""
+"""Which module may import what: one owner for each library, and nothing heavy before it is needed."""
 
 import ast
 import subprocess
@@ -29,7 +29,7 @@ OWNERS = {
     "starlette": ("web/",),
     "uvicorn": ("web/",),
 }
-"""Third-party libraries, and the packages that alone may import them. What is not named here has several users, such as pydantic."""
+"""Third-party libraries, and the only packages that may import them. A library with several users, such as pydantic, is not listed."""
 
 SHARED = {"pydantic", "pydantic_core"}
 
@@ -54,7 +54,7 @@ HEAVY = (
     "uvicorn",
     "jinja2",
 )
-LIGHT_ROOMS = (
+LIGHT_MODULES = (
     "",
     ".domain.runs",
     ".schedules.schedule",
@@ -70,7 +70,7 @@ LIGHT_ROOMS = (
     ".process",
     ".cli",
 )
-FACE_USERS = ("cli/", "testing", "maintenance", "__main__.py")
+PUBLIC_API_USERS = ("cli/", "testing", "maintenance", "__main__.py")
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -83,13 +83,13 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def test_each_third_party_library_has_one_owner(modules: dict[str, ast.Module]) -> None:
-    strangers = [
+    wrong = [
         f"taskpilot/{path}:{line} imports {name}; only {' and '.join(OWNERS[library])} may"
         for path, tree in modules.items()
         for name, line in imports(tree)
         if (library := name.split(".")[0]) in OWNERS and not path.startswith(OWNERS[library])
     ]
-    assert not strangers, "\n".join(strangers)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_third_party_library_is_known_to_the_repository(modules: dict[str, ast.Module]) -> None:
@@ -113,7 +113,7 @@ def test_imports_are_absolute(modules: dict[str, ast.Module]) -> None:
     assert not relative, "\n".join(relative)
 
 
-def test_only_settings_reads_the_environment(modules: dict[str, ast.Module]) -> None:
+def test_only_config_reads_the_environment(modules: dict[str, ast.Module]) -> None:
     names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
     readers = [
         f"taskpilot/{path}:{node.lineno}"
@@ -126,12 +126,12 @@ def test_only_settings_reads_the_environment(modules: dict[str, ast.Module]) -> 
     assert not readers, "\n".join(readers)
 
 
-def test_no_room_imports_the_face(modules: dict[str, ast.Module]) -> None:
+def test_no_module_below_the_command_line_imports_the_public_api(modules: dict[str, ast.Module]) -> None:
     packages = {path.split("/")[0].removesuffix(".py") for path in modules}
     upward = [
         f"taskpilot/{path}:{node.lineno}"
         for path, tree in modules.items()
-        if not path.startswith(FACE_USERS)
+        if not path.startswith(PUBLIC_API_USERS)
         for node in ast.walk(tree)
         if (isinstance(node, ast.Import) and any(alias.name == "taskpilot" for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and node.module == "taskpilot" and any(alias.name not in packages for alias in node.names))
@@ -149,8 +149,8 @@ def test_there_are_no_type_checking_blocks(modules: dict[str, ast.Module]) -> No
     assert not blocks, "\n".join(blocks)
 
 
-@pytest.mark.parametrize("package", LIGHT_ROOMS)
-def test_importing_a_room_wakes_nothing_heavy(repository: Path, package: str) -> None:
+@pytest.mark.parametrize("package", LIGHT_MODULES)
+def test_importing_a_module_loads_nothing_heavy(repository: Path, package: str) -> None:
     code = f"import sys; import taskpilot{package}; print(*sorted(set({HEAVY!r}) & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=repository, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -158,7 +158,7 @@ def test_importing_a_room_wakes_nothing_heavy(repository: Path, package: str) ->
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["exit-codes"]])
-def test_a_command_that_only_speaks_wakes_nothing_heavy(repository: Path, arguments: list[str]) -> None:
+def test_a_command_that_only_prints_loads_nothing_heavy(repository: Path, arguments: list[str]) -> None:
     code = (
         "import sys\n"
         "from taskpilot.__main__ import main\n"
@@ -167,11 +167,11 @@ def test_a_command_that_only_speaks_wakes_nothing_heavy(repository: Path, argume
         "    main()\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
-        f"print('woken:', *sorted(set({(*HEAVY, 'pydantic')!r}) & sys.modules.keys()))\n"
+        f"print('loaded:', *sorted(set({(*HEAVY, 'pydantic')!r}) & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=repository, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].split() == ["woken:"]
+    assert done.stdout.splitlines()[-1].split() == ["loaded:"]
 
 
 _SMALL_JOB = """
@@ -184,9 +184,9 @@ def small(ctx: RunContext) -> str:
 NOT_FOR_A_START = ("openai", "httpx2", "genai_prices", "opentelemetry", "grpc", "requests", "prometheus_client", "rich")
 
 
-def woken(told: str) -> list[str]:
-    """The libraries among those that are not for a start, from what `-X importtime` tells."""
-    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in told.splitlines() if line.startswith("import time:")}
+def loaded_libraries(log: str) -> list[str]:
+    """Those of `NOT_FOR_A_START` that the output of `-X importtime` names."""
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in log.splitlines() if line.startswith("import time:")}
     return sorted(loaded.intersection(NOT_FOR_A_START))
 
 
@@ -199,10 +199,10 @@ def woken(told: str) -> list[str]:
         (["--json", "--scheduled-for", "2026-01-01T00:00:00Z"], 11),
     ],
 )
-def test_a_run_that_asks_no_model_wakes_no_client_and_no_exporter(
+def test_a_run_that_asks_no_model_loads_no_client_and_no_exporter(
     repository: Path, tmp_path: Path, arguments: list[str], code: int
 ) -> None:
-    """Neither in its supervisor nor in the job's process, also with a collector named that is not there."""
+    """Neither in its supervisor nor in the job's process, even where the configured collector is down."""
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "small.py").write_text(_SMALL_JOB)
     (tmp_path / "taskpilot.toml").write_text("")
@@ -217,8 +217,8 @@ def test_a_run_that_asks_no_model_wakes_no_client_and_no_exporter(
     done = run()
     assert done.returncode == code, done.stderr[-500:]
     assert "taskpilot.app.wiring" in done.stderr
-    assert woken(done.stderr) == []
+    assert loaded_libraries(done.stderr) == []
     if code == 0:
         (output,) = (tmp_path / ".taskpilot" / "runs").glob("*/output.log")
         assert "loguru" in output.read_text()
-        assert woken(output.read_text()) == []
+        assert loaded_libraries(output.read_text()) == []

@@ -20,7 +20,7 @@ KEEPERS: Final = frozenset({"as_text", "one_line", "printable", "repr", "said", 
 EXCEPTIONS: Final = {
     # The Rego engine and pydantic have no field to ask instead.
     "policy/engines.py": {"explain", "_has"},
-    "tools/signature.py": {"complaints"},
+    "tools/signature.py": {"describe_error"},
     # Schema 0002 stored sentences; this migration finds their codes.
     "store/migrations/versions/r0003_reasons.py": {"_code_of_run", "_code_of_fire"},
 }

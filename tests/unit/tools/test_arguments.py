@@ -92,7 +92,7 @@ def test_no_text_is_an_empty_object() -> None:
         ('{"title": "t", "priority": "urgent"}', "priority: Input should be 'high', 'medium' or 'low'"),
         ('{"title": 7, "priority": "low"}', "title: Input should be a valid string"),
         ('{"title": "t", "priority": "low", "url": "http://x"}', "url: Extra inputs are not permitted"),
-        ('{"title": "t", "priority": "low", "title": "u"}', "a key stands twice"),
+        ('{"title": "t", "priority": "low", "title": "u"}', "a key is repeated"),
         ('{"title": "\\ud800", "priority": "low"}', "half a surrogate pair"),
         ('{"title": "\ud800", "priority": "low"}', "half a surrogate pair"),
         ('{"title": "' + "x" * 70_000 + '", "priority": "low"}', "larger than 64 kB"),
@@ -100,7 +100,7 @@ def test_no_text_is_an_empty_object() -> None:
         ('{"title": ' + "[" * 40 + "]" * 40 + "}", "deeper than 16"),
         ("[" * 30_000, "deeper than 16"),
         ('{"title": ' + "9" * 5_000 + "}", "not JSON"),
-        ('{"title": NaN}', "NaN is no number"),
+        ('{"title": NaN}', "NaN is not a number"),
         ("{'title': 't'}", "not JSON"),
         ('{"title": "a\nb"}', "not JSON"),
     ],
@@ -142,7 +142,7 @@ def test_a_value_that_hides_itself_in_json_is_refused() -> None:
         """Log in."""
         return password.get_secret_value()
 
-    with pytest.raises(ToolArgumentsInvalid, match="does not come back from JSON"):
+    with pytest.raises(ToolArgumentsInvalid, match="changes when it is written as JSON"):
         parse_arguments(tool_spec(login), '{"password": "p"}')
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.tools import create_task_tool, is_tool, tool, tool_spec
+from tests.errors import saying
 
 
 class Place(BaseModel):
@@ -207,13 +208,13 @@ def create_task(title: str) -> str:
 )
 def test_what_a_tool_lacks_is_said_by_name(function: Callable[..., Any], words: str) -> None:
     tool(function)
-    with pytest.raises(ConfigurationError, match=words) as caught:
+    with pytest.raises(ConfigurationError, check=saying(words)) as caught:
         tool_spec(function)
     assert caught.value.exit_code == 78
 
 
 def test_a_function_without_the_decorator_is_no_tool() -> None:
-    with pytest.raises(ConfigurationError, match="undecorated is not a tool; put @tool above"):
+    with pytest.raises(ConfigurationError, check=saying("undecorated is not a tool; put @tool above")):
         tool_spec(undecorated)
 
 
@@ -223,7 +224,7 @@ def test_a_name_that_servers_would_refuse_is_refused_here(name: str) -> None:
         """Has a docstring."""
         return ""
 
-    with pytest.raises(ConfigurationError, match="is no name for a tool"):
+    with pytest.raises(ConfigurationError, match="is not a tool name"):
         tool_spec(tool(name=name)(function))
 
 
@@ -236,7 +237,7 @@ class Callableish:
 
 @pytest.mark.parametrize("thing", [len, Callableish(), Callableish, "text"], ids=["builtin", "instance", "class", "text"])
 def test_only_plain_functions_may_be_decorated(thing: Any) -> None:
-    with pytest.raises(TypeError, match="@tool goes on a plain function"):
+    with pytest.raises(TypeError, match="@tool decorates plain functions"):
         tool(thing)
 
 

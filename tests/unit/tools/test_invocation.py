@@ -58,7 +58,7 @@ def test_without_an_annotation_a_result_is_plain_json(kind: str, result: Any) ->
 
 @pytest.mark.parametrize("kind", ["object", "surrogate"])
 def test_a_result_that_is_not_json_is_a_failure_that_says_the_tool_has_run(kind: str) -> None:
-    with pytest.raises(ToolFailed, match="it has run"):
+    with pytest.raises(ToolFailed, match="the tool has run"):
         invoke(tool_spec(give_anything), {"kind": kind})
 
 

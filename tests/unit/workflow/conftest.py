@@ -1,4 +1,4 @@
-"""One root with its store, for the tests of this room."""
+"""One root with its store, for the tests of this package."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Right and wrong uses of the public API, read by mypy alone: `# E:` gives its error on a line; every other line must have none."""
+"""Right and wrong uses of the public API, read by mypy alone: `# E:` gives its line's error; other lines must have none."""
 
 from datetime import timedelta
 from typing import Any, assert_type

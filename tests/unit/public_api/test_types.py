@@ -13,7 +13,7 @@ from taskpilot.setup.first_job import FIRST_JOB, make_starting_point
 
 ROOT = Path(__file__).parents[3]
 USES = Path(__file__).with_name("uses.py")
-SAID = re.compile(r"(?P<file>[^:]+):(?P<line>\d+): error: (?P<text>.*)")
+ERROR = re.compile(r"(?P<file>[^:]+):(?P<line>\d+): error: (?P<text>.*)")
 EXPECTED = re.compile(r"  # E: (.*)$")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -27,7 +27,7 @@ def examples() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, list[str]]]:
-    """What one run of mypy says, by file and line."""
+    """The errors of one run of mypy, by file and line."""
     folder = tmp_path_factory.mktemp("typed")
     shutil.copy(USES, folder)
     shutil.copytree(ROOT / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
@@ -40,19 +40,19 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, list
     assert done.returncode in {0, 1}, done.stdout + done.stderr
     found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for line in done.stdout.splitlines():
-        if said := SAID.match(line):
-            found[said["file"]][int(said["line"])].append(said["text"])
+        if match := ERROR.match(line):
+            found[match["file"]][int(match["line"])].append(match["text"])
     return found
 
 
-def test_each_wrong_use_is_found_and_no_right_one(errors: dict[str, dict[int, list[str]]]) -> None:
+def test_mypy_rejects_each_wrong_use_and_no_right_one(errors: dict[str, dict[int, list[str]]]) -> None:
     for number, line in enumerate(USES.read_text(encoding="utf-8").splitlines(), start=1):
         wanted = EXPECTED.findall(line)
         wanted = wanted[0].split(" ;; ") if wanted else []
-        said = errors["uses.py"].get(number, [])
-        assert len(said) == len(wanted), f"line {number}: {line.strip()}\nmypy says: {said}"
+        reported = errors["uses.py"].get(number, [])
+        assert len(reported) == len(wanted), f"line {number}: {line.strip()}\nmypy reports: {reported}"
         for text in wanted:
-            assert any(text in one for one in said), f"line {number}: {line.strip()}\nmypy says: {said}"
+            assert any(text in one for one in reported), f"line {number}: {line.strip()}\nmypy reports: {reported}"
 
 
 def test_the_example_jobs_pass(errors: dict[str, dict[int, list[str]]]) -> None:
