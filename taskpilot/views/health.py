@@ -171,13 +171,13 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     held = [row for row in open_runs if holds_lease(row, is_gone, now)]
     if not awake:
         unmet = unmet_fires(active, known, fires.fires_after_cursors(connection, known), now)
-        _add_lines(found, "did not start", [(one.job, f"{one.job} did not start at {iso_seconds(one.since)}") for one in unmet])
+        _add_lines(found, "did not start", [(one.job, f"{one.job} did not start at {_iso_seconds(one.since)}") for one in unmet])
         lost = sum(row.lease_token is not None for row in open_runs) - len(held)
         if lost:
             whose = "its" if lost == 1 else "their"
             found.add(Status.WARN, f"{_number(lost, 'run')} lost {whose} process; `taskpilot run housekeeping` records that")
     missed = health_queries.missed_since(connection, now - _MISSED_SINCE)
-    lines = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {iso_seconds(one.last)}") for one in missed]
+    lines = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {_iso_seconds(one.last)}") for one in missed]
     _add_lines(found, "missed a fire", lines)
     late = without_success(active, known, health_queries.last_successes(connection), now)
     _add_lines(found, "no success for too long", [(one.job, _no_success(one)) for one in late])
@@ -203,7 +203,7 @@ def _scheduler(connection: Transaction, found: _Examination) -> tuple[SchedulerR
     if row.last_tick_at <= found.now - AWAKE:
         where = f"pid {row.owner.pid} on {row.owner.host}"
         why = "its process is gone; start `taskpilot serve`" if is_gone(row.owner) else "its process hangs, or is suspended"
-        found.add(Status.FAIL, f"the scheduler ({where}) was last active at {iso_seconds(row.last_tick_at)}; {why}")
+        found.add(Status.FAIL, f"the scheduler ({where}) was last active at {_iso_seconds(row.last_tick_at)}; {why}")
         return row, SchedulerStatus.DEAD
     if row.error is not None:
         found.add(Status.WARN, f"the scheduler's last pass failed: {row.error}")
@@ -223,7 +223,7 @@ def _add_lines(found: _Examination, what: str, lines: list[tuple[str, str]]) -> 
 
 
 def _no_success(late: Overdue) -> str:
-    since = "ever" if late.since is None else f"since {iso_seconds(late.since)}"
+    since = "ever" if late.since is None else f"since {_iso_seconds(late.since)}"
     return f"{late.job} had no success {since}, longer than its schedule allows"
 
 
@@ -231,6 +231,6 @@ def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def iso_seconds(moment: datetime | None) -> str:
+def _iso_seconds(moment: datetime | None) -> str:
     """The instant in UTC, to the second."""
     return "-" if moment is None else utc_iso(moment, timespec="seconds")

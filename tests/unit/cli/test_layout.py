@@ -55,7 +55,7 @@ def test_every_status_has_a_look_that_red_green_blindness_keeps_apart() -> None:
     from rich.style import Style
 
     for system in (ColorSystem.STANDARD, ColorSystem.EIGHT_BIT, ColorSystem.TRUECOLOR):
-        codes = [Style.parse(style).render("x", color_system=system) for style in (formatting.WELL, formatting.WRONG, formatting.ASKS)]
+        codes = [Style.parse(style).render("x", color_system=system) for style in (formatting.GOOD, formatting.BAD, formatting.ATTENTION)]
         assert len(set(codes)) == 3
         for code in codes:
             assert not set(";".join(ESCAPE.findall(code)).split(";")) & (RED | GREEN), code

@@ -70,16 +70,16 @@ def test_a_store_that_is_busy_for_a_moment_between_two_attempts_costs_no_attempt
     assert asked
 
 
-@pytest.mark.parametrize(("code", "delay", "least"), [(ReasonCode.EXCEPTION, "400ms", 0.4), (ReasonCode.SIGNAL, "2m", 0.0)])
+@pytest.mark.parametrize(("reason", "delay", "least"), [(ReasonCode.EXCEPTION, "400ms", 0.4), (ReasonCode.SIGNAL, "2m", 0.0)])
 def test_the_delay_of_the_job_is_kept_after_a_failure_and_is_no_active_time(
-    spine: Spine, code: ReasonCode, delay: str, least: float
+    spine: Spine, reason: ReasonCode, delay: str, least: float
 ) -> None:
     @job(name="slow", retry=Retry(attempts=2, delay=delay))
     def slow(ctx: RunContext) -> None:
         """Do nothing."""
 
     claim = spine.claim(slow)
-    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason(code), retry=True), active_seconds=1, keep_lease=True)
+    spine.ledger.end(claim.grant, Outcome(RunStatus.FAILED, Reason(reason), retry=True), active_seconds=1, keep_lease=True)
     began = time.monotonic()
     with Interrupts() as interrupts:
         assert attempts_of(spine, slow)._pause(claim.grant, interrupts)

@@ -17,7 +17,7 @@ from taskpilot.domain.runs import FeedbackVerdict, FireOutcome, RunStatus
 from taskpilot.domain.steps import MEMORY, StepKind, StepStatus
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.domain.times import to_micros
-from taskpilot.messages.moments import NoOutcome
+from taskpilot.messages.moments import explain
 from taskpilot.services.approvals import give_feedback
 from taskpilot.services.database import Pruned, prune_history
 from taskpilot.store import fires, pruning, totals
@@ -208,7 +208,8 @@ def test_a_pruned_fire_is_not_called_unclaimed(timeline: Timeline) -> None:
     assert why(timeline.deployment, "triage", at=morning.isoformat()).outcome == "started"
     assert prune_history(timeline.deployment, AGE).fires == 1
     found = why(timeline.deployment, "triage", at=morning.isoformat())
-    assert (found.outcome, found.maybe_pruned) == (NoOutcome.UNRECORDED, True)
+    assert found.outcome == "unrecorded"
+    assert explain(found).sentence.endswith(" before then, or the record was deleted because of its age.")
 
 
 def test_a_folder_that_a_killed_prune_left_goes_with_the_next_one_and_a_strangers_stays(timeline: Timeline) -> None:
