@@ -27,7 +27,7 @@ from tests.timeline import MONDAY, Timeline
 LARGE = ("runs", "fires", "fire_gaps", "steps", "attempts", "decisions")
 
 
-def seen(timeline: Timeline) -> Health:
+def checked(timeline: Timeline) -> Health:
     return health(timeline.deployment)
 
 
@@ -41,7 +41,7 @@ def state(timeline: Timeline, **values: Any) -> None:
 
 
 def test_without_a_store_nothing_is_claimed_and_nothing_is_made(timeline: Timeline) -> None:
-    found = health_json(seen(timeline))
+    found = health_json(checked(timeline))
     assert found["status"] == "warn"
     assert {one["status"] for one in found["checks"].values()} == {"unknown"}
     assert found["scheduler"] == {
@@ -53,7 +53,7 @@ def test_without_a_store_nothing_is_claimed_and_nothing_is_made(timeline: Timeli
 
 def test_a_deployment_without_a_server_is_well_where_nothing_was_missed(timeline: Timeline) -> None:
     timeline.follow()
-    found = health_json(seen(timeline))
+    found = health_json(checked(timeline))
     assert set(found) == {"status", "version", "scheduler", "checks", "broken", "findings"}
     assert (found["status"], found["scheduler"]["state"], found["findings"]) == ("pass", "absent", [])
     assert set(found["checks"]) == {"store", "gateway", "collector", "model"}
@@ -65,10 +65,10 @@ def test_a_deployment_without_a_server_is_well_where_nothing_was_missed(timeline
 def test_a_scheduler_that_is_awake_says_how_it_stands(timeline: Timeline) -> None:
     timeline.follow()
     timeline.tick(lag=0.25)
-    scheduler = seen(timeline).scheduler
+    scheduler = checked(timeline).scheduler
     assert (scheduler.state, scheduler.jobs, scheduler.lag_seconds, scheduler.last_tick) == ("running", 7, 0.25, MONDAY)
     timeline.tick(broken=("jobs/x.py:3: SyntaxError: x",), error="OSError: no", lag=20)
-    found = seen(timeline)
+    found = checked(timeline)
     assert found.status is Status.WARN
     assert found.broken == ("jobs/x.py:3: SyntaxError: x",)
     for words in ("cannot be loaded: jobs/x.py:3: SyntaxError: x", "last pass failed: OSError: no", "woke up 20 s late"):
@@ -79,52 +79,52 @@ def test_a_scheduler_that_should_be_awake_and_is_not_fails(timeline: Timeline) -
     timeline.follow()
     timeline.tick()
     timeline.later(seconds=44)
-    assert seen(timeline).status is Status.PASS
+    assert checked(timeline).status is Status.PASS
     timeline.later(seconds=2)
-    found = seen(timeline)
+    found = checked(timeline)
     assert (found.status, found.scheduler.state, found.scheduler.lag_seconds) == (Status.FAIL, "dead", None)
     assert "fail: the scheduler (pid 4711 on elsewhere) was last active at 2026-11-23T12:00:00Z; its process hangs" in texts(found)
     timeline.tick(scheduler="two", owner=current_owner())
-    assert seen(timeline).status is Status.PASS
+    assert checked(timeline).status is Status.PASS
     timeline.tick(SchedulerState.STOPPED, scheduler="two")
-    assert seen(timeline).scheduler.state == "absent"
-    assert seen(timeline).status is Status.PASS
+    assert checked(timeline).scheduler.state == "absent"
+    assert checked(timeline).status is Status.PASS
 
 
 def test_one_that_is_stopping_does_not_hide_one_that_runs(timeline: Timeline) -> None:
     timeline.follow()
     timeline.tick(SchedulerState.DRAINING, scheduler="old")
-    found = seen(timeline)
+    found = checked(timeline)
     assert (found.scheduler.state, found.status) == ("draining", Status.WARN)
     timeline.tick(scheduler="new")
     timeline.later(seconds=1)
     timeline.tick(SchedulerState.DRAINING, scheduler="old")
-    assert seen(timeline).scheduler.state == "running"
-    assert seen(timeline).status is Status.PASS
+    assert checked(timeline).scheduler.state == "running"
+    assert checked(timeline).status is Status.PASS
 
 
 def test_a_fire_that_nobody_met_is_found_before_it_is_recorded(timeline: Timeline) -> None:
     timeline.follow()
     timeline.later(hours=18, minutes=5)
-    assert seen(timeline).status is Status.PASS
+    assert checked(timeline).status is Status.PASS
     timeline.later(hours=12)
-    found = seen(timeline)
+    found = checked(timeline)
     assert "warn: triage did not start at 2026-11-24T06:00:00Z; see `taskpilot why triage`" in texts(found)
     assert close_missed(timeline.deployment) == {"missed": 1, "jobs": 1}
-    assert "triage missed 1 fire, the last of 2026-11-24T06:00:00Z" in texts(seen(timeline))
-    assert "did not start" not in texts(seen(timeline))
+    assert "triage missed 1 fire, the last of 2026-11-24T06:00:00Z" in texts(checked(timeline))
+    assert "did not start" not in texts(checked(timeline))
     timeline.later(days=1, seconds=1)
-    assert "missed 1 fire" not in texts(seen(timeline))
+    assert "missed 1 fire" not in texts(checked(timeline))
 
 
 def test_a_fire_that_a_command_claimed_is_not_said_to_be_open(timeline: Timeline) -> None:
     timeline.follow()
     timeline.record(MONDAY + timedelta(hours=18), FireOutcome.SKIPPED_OVERLAP, Reason(ReasonCode.RUN_ACTIVE, {"run_id": "x"}))
     timeline.later(hours=31)
-    assert "did not start" not in texts(seen(timeline))
+    assert "did not start" not in texts(checked(timeline))
     pause_job(timeline.deployment, "triage", by="anna", note="")
     timeline.later(days=2)
-    found = seen(timeline)
+    found = checked(timeline)
     assert (found.status, found.scheduler.paused, found.scheduler.next_fire) == (Status.PASS, 1, None)
 
 
@@ -134,7 +134,7 @@ def test_a_million_missed_seconds_count_as_so_many(timeline: Timeline) -> None:
     timeline.later(days=30)
     timeline.met(asleep_since=MONDAY)
     timeline.tick()
-    assert "triage missed 2,59" in texts(seen(timeline))
+    assert "triage missed 2,59" in texts(checked(timeline))
 
 
 def test_a_job_without_a_success_for_too_long_is_named(timeline: Timeline) -> None:
@@ -144,10 +144,10 @@ def test_a_job_without_a_success_for_too_long_is_named(timeline: Timeline) -> No
     for hours in (18, 2, 48):
         timeline.later(hours=hours)
         timeline.tick()
-        assert "no success" not in texts(seen(timeline))
+        assert "no success" not in texts(checked(timeline))
     timeline.later(hours=6)
     timeline.tick()
-    found = seen(timeline)
+    found = checked(timeline)
     assert "warn: triage had no success since 2026-11-23T07:00:00Z, longer than its schedule allows" in texts(found)
 
 
@@ -157,37 +157,37 @@ def test_a_quiet_night_is_no_alarm(timeline: Timeline) -> None:
     state(timeline, last_success=to_micros(MONDAY + timedelta(hours=5, minutes=46)))
     timeline.later(hours=17)
     timeline.tick()
-    assert seen(timeline).status is Status.PASS
+    assert checked(timeline).status is Status.PASS
     timeline.later(hours=5)
     timeline.tick()
-    assert "triage had no success since 2026-11-23T17:46:00Z" in texts(seen(timeline))
+    assert "triage had no success since 2026-11-23T17:46:00Z" in texts(checked(timeline))
 
 
 def test_a_run_whose_process_is_gone_is_counted_as_lost(timeline: Timeline) -> None:
     timeline.follow()
     store = timeline.deployment.store
     records.add_run(store, status=RunStatus.RUNNING, lease_token="a", lease_expires_at=to_micros(MONDAY + timedelta(seconds=30)))
-    assert (seen(timeline).scheduler.running, seen(timeline).status) == (1, Status.PASS)
+    assert (checked(timeline).scheduler.running, checked(timeline).status) == (1, Status.PASS)
     timeline.later(seconds=31)
-    assert seen(timeline).scheduler.running == 0
-    assert "warn: 1 run lost its process; `taskpilot run housekeeping` records that" in texts(seen(timeline))
+    assert checked(timeline).scheduler.running == 0
+    assert "warn: 1 run lost its process; `taskpilot run housekeeping` records that" in texts(checked(timeline))
 
 
 def test_a_gateway_is_judged_by_what_is_pending_to_it(tmp_path: Any) -> None:
     timeline = Timeline(tmp_path / "gateway", settings='pushgateway_url = "http://127.0.0.1:9"\n')
     assert health(timeline.deployment).checks["gateway"].status is Status.UNKNOWN
     state(timeline, last_completion=to_micros(MONDAY))
-    assert seen(timeline).checks["gateway"].status is Status.PASS
+    assert checked(timeline).checks["gateway"].status is Status.PASS
     timeline.later(minutes=6)
-    found = seen(timeline)
+    found = checked(timeline)
     assert found.checks["gateway"].status is Status.WARN
     assert "warn: gateway: the metrics of 1 job are not pushed; `taskpilot metrics push` tries again" in texts(found)
     with timeline.deployment.store.write() as connection:
         connection.execute(job_state.update().values(push_error="connection refused"))
-    assert "are not pushed: connection refused;" in seen(timeline).checks["gateway"].detail
+    assert "are not pushed: connection refused;" in checked(timeline).checks["gateway"].detail
     with timeline.deployment.store.write() as connection:
         connection.execute(job_state.update().values(pushed_version=1, push_error=None))
-    assert seen(timeline).checks["gateway"].status is Status.PASS
+    assert checked(timeline).checks["gateway"].status is Status.PASS
     timeline.close()
 
 
@@ -198,15 +198,15 @@ def test_the_model_is_judged_by_its_last_answer(timeline: Timeline) -> None:
     def asked(**fields: Any) -> str:
         records.add_step(store, run_id, kind=StepKind.ASK, name="planner", **{"model": "gpt-4o-mini", **fields})
         records.add_step(store, run_id, kind=StepKind.STEP, name="own", status=StepStatus.FAILED)
-        check = seen(timeline).checks["model"]
+        check = checked(timeline).checks["model"]
         return f"{check.status}: {check.detail}"
 
     assert asked(status=StepStatus.SUCCEEDED) == "pass: gpt-4o-mini answered at 2026-11-23T12:00:02Z"
-    assert asked(status=StepStatus.FAILED, error="429 too many").endswith("gave no answer: 429 too many")
+    assert asked(status=StepStatus.FAILED, error="429 too many").endswith("failed: 429 too many")
     assert asked(status=StepStatus.BEGUN, ended_at=None).startswith("warn")
-    assert asked(status=StepStatus.SUCCEEDED, model="offline").startswith("unknown: only the built-in")
+    assert asked(status=StepStatus.SUCCEEDED, model="offline").startswith("unknown: the last call went to the built-in offline rules")
     timeline.later(days=2)
-    assert seen(timeline).checks["model"].status is Status.UNKNOWN
+    assert checked(timeline).checks["model"].status is Status.UNKNOWN
 
 
 def test_undelivered_spans_are_counted_and_no_verdict(timeline: Timeline) -> None:
@@ -215,12 +215,14 @@ def test_undelivered_spans_are_counted_and_no_verdict(timeline: Timeline) -> Non
             totals.add(
                 connection, "triage", [totals.Increment("taskpilot_telemetry_failures_total", totals.canonical({"sink": sink}), number)]
             )
-    check = seen(timeline).checks["collector"]
+    check = checked(timeline).checks["collector"]
     assert check == Check(Status.UNKNOWN, "not contacted; 3 deliveries failed so far, the traces of 0 runs are not sent yet")
     run_id = records.add_run(timeline.deployment.store)
     with timeline.deployment.store.write() as connection:
         connection.execute(attempts.update().where(attempts.c.run_id == run_id).values(traces_due_at=1))
-    assert seen(timeline).checks["collector"].detail.endswith("the traces of 1 run are not sent yet; `taskpilot traces replay` sends them")
+    assert (
+        checked(timeline).checks["collector"].detail.endswith("the traces of 1 run are not sent yet; `taskpilot traces replay` sends them")
+    )
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "gone", "gone with its log", "lone log", "newer", "locked", "folder"])
@@ -255,7 +257,7 @@ def test_a_store_that_cannot_be_used_fails_and_heals_by_itself(damage: str, time
         path.rename(path.with_name("away"))
         path.mkdir()
         (path / "x").touch()
-    found = seen(timeline)
+    found = checked(timeline)
     assert (found.status, found.checks["store"].status) == (Status.FAIL, Status.FAIL), found
     assert found.scheduler.running is None
     assert texts(found).startswith("fail: store: ")
@@ -272,7 +274,7 @@ def test_a_store_that_cannot_be_used_fails_and_heals_by_itself(damage: str, time
         path.write_bytes(before)
     else:
         return
-    assert seen(timeline).status is Status.PASS
+    assert checked(timeline).status is Status.PASS
 
 
 def test_health_reads_by_indexes_only(timeline: Timeline) -> None:
@@ -285,7 +287,7 @@ def test_health_reads_by_indexes_only(timeline: Timeline) -> None:
             seen.append((statement, parameters))
 
         event.listen(timeline.deployment.store._engine, "before_cursor_execute", note)
-        seen(timeline)
+        checked(timeline)
         event.remove(timeline.deployment.store._engine, "before_cursor_execute", note)
         for statement, parameters in seen:
             if statement.startswith("SELECT"):
