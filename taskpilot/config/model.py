@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +79,8 @@ class Settings:
     """Runs that a server has going at once; what is due beyond them waits in the store, in order."""
     history_days: int | None
     """How old ended runs and fires get before housekeeping deletes them; None: it deletes none."""
+    housekeeping: timedelta | None
+    """How often the built-in job of that name is due; None: the root has no such job."""
     port: int
     """Where a server listens."""
     api_token: Secret | None

@@ -213,7 +213,7 @@ def examine_undelivered(context: CheckContext) -> Iterator[Finding]:
         yield Finding(Code.TELEMETRY_OWED, sentence, "taskpilot traces replay")
     if seen.unwritten_traces:
         sentence = f"attempts whose spans are not in traces.jsonl yet: {seen.unwritten_traces}"
-        yield Finding(Code.TELEMETRY_OWED, sentence, "the end of any run writes them; jobs/housekeeping.py does so every 15 minutes")
+        yield Finding(Code.TELEMETRY_OWED, sentence, "the end of any run writes them; the job housekeeping does so every 15 minutes")
     if not (pending or seen.undelivered_traces or seen.unwritten_traces):
         yield Finding(Code.TELEMETRY_OK, "nothing is pending: every number and every span is where it should be")
     if seen.telemetry_failures:

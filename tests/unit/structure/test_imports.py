@@ -70,7 +70,7 @@ LIGHT_ROOMS = (
     ".process",
     ".cli",
 )
-FACE_USERS = ("cli/", "testing", "maintenance", "__main__.py")
+FACE_USERS = ("cli/", "testing", "__main__.py")
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
