@@ -19,6 +19,7 @@ OWNERS = {
     "httpcore2": ("llm/",),
     "httpx2": ("llm/",),
     "jinja2": ("web/",),
+    "markdown_it": ("web/",),
     "loguru": ("telemetry/",),
     "openai": ("llm/",),
     "opentelemetry": ("telemetry/",),
