@@ -1,6 +1,6 @@
 """One project folder with its settings, store, jobs, policy and clock, each opened at its first use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from taskpilot.config import Settings
 from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.runs import Owner
+from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import utc_now
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.jobs.loader import load_jobs
@@ -33,9 +34,16 @@ def current_deployment() -> "Deployment | None":
 class Deployment:
     """One project folder with its settings, store, jobs and clock."""
 
-    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        built_in: Callable[[Settings], Sequence[JobSpec]] = lambda _settings: (),
+    ) -> None:
         self.settings = settings
         self.now = now
+        self._built_in = built_in
         self.on_change: Callable[[frozenset[Change]], None] = lambda _changes: None
         """Called after each commit that changed a job's ledger, by the thread that wrote."""
 
@@ -60,15 +68,18 @@ class Deployment:
 
     @cached_property
     def catalog(self) -> JobCatalog:
-        """The jobs of the project, and the broken job files."""
-        return load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
+        """The jobs of the root, the built-in ones, and the files that are broken."""
+        return self._load_jobs()
 
     def reread_jobs(self) -> JobCatalog:
-        """Loads the job folder again. Raises ConfigurationError, and the old catalog stays."""
-        found = load_jobs(self.settings.jobs_dir, mask=self.redactor.masked)
-        # One assignment: other threads read it.
+        """The catalog of the folder as it is now, from here on. Raises ConfigurationError, and the old one stays."""
+        found = self._load_jobs()
+        # In one step: other threads read it.
         self.__dict__["catalog"] = found
         return found
+
+    def _load_jobs(self) -> JobCatalog:
+        return load_jobs(self.settings.jobs_dir, mask=self.redactor.masked).with_built_in(self._built_in(self.settings))
 
     @cached_property
     def owner(self) -> Owner:
@@ -113,7 +124,7 @@ class Deployment:
         return folder
 
     def make_current(self) -> None:
-        """Makes this the deployment of `taskpilot.maintenance` in this process."""
+        """From here on, `current_deployment` in this process gives this one: a job's process belongs to one."""
         global _current  # noqa: PLW0603  one process runs one job
         _current = self
 

@@ -33,12 +33,18 @@ class Said:
 
 
 class TaskPilot:
-    """The command with an environment of its own: nothing but PATH, HOME, no telemetry collector, and what a test sets."""
+    """The command with an environment of its own: nothing but PATH, HOME, no telemetry collector, no built-in job, and what a test sets."""
 
     def __init__(self, root: Path, home: Path, **environment: str) -> None:
         self.root = root
         self.state_dir = root / ".taskpilot"
-        self.environment: dict[str, str] = {"PATH": os.environ["PATH"], "HOME": str(home), "OTEL_ENABLED": "false", **environment}
+        self.environment: dict[str, str] = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "OTEL_ENABLED": "false",
+            "TASKPILOT_HOUSEKEEPING": "off",
+            **environment,
+        }
 
     def __call__(
         self,

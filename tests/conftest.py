@@ -54,6 +54,8 @@ def _no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("TASKPILOT_", "OPENAI_", "OTEL_")) and name not in _KEPT:
             monkeypatch.delenv(name)
+    # A root has the jobs that its test writes.
+    monkeypatch.setenv("TASKPILOT_HOUSEKEEPING", "off")
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from taskpilot.llm.prices import Prices
 from taskpilot.process import asked_to_end
 from taskpilot.runner import Runner
 from taskpilot.services.attempts import Display, NoDisplay
+from taskpilot.services.housekeeping import built_in_jobs
 from taskpilot.services.planning import RunRequest
 from taskpilot.services.publishing import publish_on_change
 from taskpilot.services.running import Finished, resume_run, run_job
@@ -53,7 +54,7 @@ class App:
     """One deployment, ready to be used."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.deployment = Deployment(settings, now=now)
+        self.deployment = Deployment(settings, now=now, built_in=built_in_jobs)
         self._lost_log_lines: Callable[[], int] = lambda: 0
 
     def run(self, request: RunRequest, display: Display) -> Finished:

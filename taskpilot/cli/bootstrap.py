@@ -12,6 +12,7 @@ from taskpilot.config import SETTINGS_FILE, Settings, find_root, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.files import write_new
+from taskpilot.services.housekeeping import built_in_jobs
 from taskpilot.services.publishing import publish_on_change
 
 
@@ -31,8 +32,8 @@ def settings_of(folder: Path) -> Settings:
 
 @contextmanager
 def deployment() -> Iterator[Deployment]:
-    """The deployment of the root; closed at the end."""
-    opened = publish_on_change(Deployment(settings()))
+    """The deployment of the root, closed at the end."""
+    opened = publish_on_change(Deployment(settings(), built_in=built_in_jobs))
     try:
         yield opened
     finally:

@@ -104,10 +104,11 @@ def command(*, stack: bool, as_json: bool) -> int:
 
     from taskpilot.diagnostics import examine
     from taskpilot.diagnostics.examination import diagnosis_json
+    from taskpilot.services.housekeeping import built_in_jobs
 
     given = global_options()
     root, home, jobs = (None if text is None else Path(text) for text in (given.root, given.home, given.jobs))
-    found = examine(root=root, home=home, jobs=jobs, log_level=given.log_level, stack=stack)
+    found = examine(root=root, home=home, jobs=jobs, log_level=given.log_level, stack=stack, built_in=built_in_jobs)
     given.exit_code = found.exit_code
     if as_json:
         output.print_json(diagnosis_json(found))

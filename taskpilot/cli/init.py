@@ -8,33 +8,38 @@ from pathlib import Path
 import click
 
 from taskpilot.cli import output
+from taskpilot.domain.errors import UsageError
+from taskpilot.setup.first_job import FIRST_JOB, JOBS, REPO_DIGEST, TRIAGE, StartingPoint, make_starting_point
 
 
 @click.command(name="init")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--stack", is_flag=True, help="Prepare the monitoring containers instead of a job.")
-def command(folder: Path, *, stack: bool) -> None:
+@click.option("--job", "jobs", multiple=True, type=click.Choice(JOBS), help="Write this job; may be given several times.  [default: hello]")
+@click.option("--stack", is_flag=True, help="Write the files of the monitoring containers instead of a job.")
+def command(folder: Path, *, jobs: tuple[str, ...], stack: bool) -> None:
     """Create a folder with settings and a first job.
 
-    Writes taskpilot.toml, .gitignore and jobs/hello.py, and prints what to
-    type next. Existing files are not changed.
+    Writes taskpilot.toml, .gitignore and a job, and prints what to type
+    next. Existing files are not changed. The jobs: hello is a short one;
+    triage turns an inbox into tasks; repo_digest reports what changed in a
+    git repository.
 
-    With --stack it creates no job. It creates what docker-compose.observability.yml needs: the
-    state folder of the project in DIR, and an .env file with random
-    passwords beside the compose file.
+    With --stack it creates no job. For the project in DIR it writes
+    docker-compose.observability.yml, observability/, the state folder, and
+    an .env file with random passwords.
 
     \b
     Examples:
       taskpilot init night-shift
-      taskpilot init
+      taskpilot init --job triage --job repo_digest
       taskpilot init --stack
     """
+    if stack and jobs:
+        raise UsageError("--stack writes no job: leave --job out, or call init twice")
     if stack:
         _stack(folder)
         return
-    from taskpilot.setup.first_job import FIRST_JOB, make_starting_point
-
-    made = make_starting_point(folder)
+    made = make_starting_point(folder, jobs)
     for name in made.wrote:
         output.say_line(f"wrote {os.path.normpath(folder / name)}")
     for name in made.kept:
@@ -43,13 +48,34 @@ def command(folder: Path, *, stack: bool) -> None:
     if made.not_ignored:
         lines = "".join(f"\\n{line}" for line in made.not_ignored)
         commands.append(f"printf '{lines}\\n' >> .gitignore")
-    if made.has_first_job:
-        commands += [f"taskpilot run {FIRST_JOB} --model offline", f"taskpilot run {FIRST_JOB} --model offline -p wish='Water the plants'"]
-    else:
-        commands.append("taskpilot jobs")
+    commands += _runs_of(folder, made) or ["taskpilot jobs"]
     output.say("\nType next, in this order:\n")
-    for line in [*commands, "taskpilot runs"]:
+    for line in [*commands, "taskpilot runs", "taskpilot jobs next"]:
         output.say_line(f"  {line}")
+    output.say()
+    if REPO_DIGEST in made.jobs and not _in_git(folder):
+        output.say("For a git repository: `taskpilot run repo_digest --model offline -p repository=FOLDER`.")
+    output.say("`taskpilot serve` runs the jobs at their times, with OPENAI_API_KEY set, or OPENAI_BASE_URL for a server of your own;")
+    output.say("hello also without: `TASKPILOT_MODEL=offline taskpilot serve`. `taskpilot jobs validate` checks a job that you write.")
+
+
+def _runs_of(folder: Path, made: StartingPoint) -> list[str]:
+    """The commands that run each job once, without a key and at no cost."""
+    lines = []
+    for job in made.jobs:
+        line = f"taskpilot run {job} --model offline"
+        if job == FIRST_JOB:
+            lines += [line, f"{line} -p wish='Water the plants'"]
+        elif job == TRIAGE:
+            inbox = f"{made.jobs_folder}/inbox.jsonl"
+            lines.append(line if inbox == "jobs/inbox.jsonl" else f"{line} -p inbox={shlex.quote(inbox)}")
+        elif job != REPO_DIGEST or _in_git(folder):
+            lines.append(line)
+    return lines
+
+
+def _in_git(folder: Path) -> bool:
+    return any((each / ".git").exists() for each in (folder.resolve(), *folder.resolve().parents))
 
 
 def _stack(folder: Path) -> None:
@@ -58,6 +84,10 @@ def _stack(folder: Path) -> None:
 
     settings = bootstrap.settings() if folder == Path() else bootstrap.settings_of(folder)
     made = make_stack_files(settings)
+    for name in made.wrote:
+        output.say_line(f"wrote {os.path.normpath(made.compose_file.parent / name)}")
+    if made.kept:
+        output.say_line(f"kept  {len(made.kept)} of the stack's files, as they were: {', '.join(made.kept)}")
     if made.wrote_env:
         output.say_line(f"wrote {made.env_file} with random passwords")
     else:

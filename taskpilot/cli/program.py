@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "export": ("taskpilot.cli.export", "Print crontab lines or systemd units for the jobs."),
     "exit-codes": ("taskpilot.cli.exit_codes", "List the exit codes and their meanings."),
     "init": ("taskpilot.cli.init", "Create a folder with settings and a first job."),
+    "docs": ("taskpilot.cli.docs", "Show the documentation."),
     "db": ("taskpilot.cli.db", "Upgrade, back up or prune the database."),
 }
 """In the order of the help. The help lines are repeated here so that `--help` imports no module; a test compares them."""
@@ -36,6 +37,7 @@ Examples:
   taskpilot init night-shift
   taskpilot run triage --model offline
   taskpilot runs --status failed
+  taskpilot docs --find budget
 
 \b
 Tab completion: the line for ~/.bashrc (zsh: zsh_source), and for fish:

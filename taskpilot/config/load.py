@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -44,6 +45,8 @@ class _Found:
 HISTORY_DAYS: Final = 90
 """Three months: long enough to find out why a run failed, and short enough for a small disk."""
 
+HOUSEKEEPING: Final = timedelta(minutes=15)
+
 _STACK_PORTS: Final = {"prometheus": 9090, "alertmanager": 9093, "jaeger": 16686, "elasticsearch": 9200, "grafana": 3000}
 """As docker-compose.observability.yml publishes them."""
 
@@ -77,6 +80,7 @@ OPTIONS: Final = (
     _Option("drain_timeout", values.seconds, 30.0, "drain_timeout", ("TASKPILOT_DRAIN_TIMEOUT",)),
     _Option("max_concurrent_runs", values.run_count, 4, "max_concurrent_runs", ("TASKPILOT_MAX_CONCURRENT_RUNS",)),
     _Option("history_days", values.days_or_off, HISTORY_DAYS, "history_days", ("TASKPILOT_HISTORY_DAYS",)),
+    _Option("housekeeping", values.interval_or_off, HOUSEKEEPING, "housekeeping", ("TASKPILOT_HOUSEKEEPING",)),
     _Option("port", values.port, 8000, "port", ("PORT",)),
     _Option("api_token", values.secret, None, None, ("TASKPILOT_API_TOKEN",)),
     _Option("policy_files", values.texts, (), "policy.files"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +79,8 @@ class Settings:
     """Runs that a server executes at once; further due runs wait in the store, in order."""
     history_days: int | None
     """Housekeeping deletes ended runs and fires that are older; None: it deletes none."""
+    housekeeping: timedelta | None
+    """How often the built-in job of that name is due; None: the root has no such job."""
     port: int
     """The TCP port of the server."""
     api_token: Secret | None

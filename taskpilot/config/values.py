@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -127,6 +128,19 @@ def days_or_off(value: Any) -> int | None:
     if isinstance(value, bool) or not (word.isascii() and word.isdigit() and 1 <= int(word) <= _DAYS_MAX):
         raise ValueError(f'must be a number of days from 1 to {_DAYS_MAX}, or "off", not {one_line(word, limit=60)}')
     return int(word)
+
+
+def interval_or_off(value: Any) -> timedelta | None:
+    """A duration from a second to a day such as "15m", or None for "off"."""
+    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+        return None
+    try:
+        found = parse_duration(text(value))
+    except ValueError as error:
+        raise ValueError(f'{error}; or "off"') from None
+    if not timedelta(seconds=1) <= found <= timedelta(days=1):
+        raise ValueError(f'must be from 1s to 1d, or "off", not {one_line(str(value), limit=60)}')
+    return found
 
 
 def protocol(value: Any) -> Protocol:

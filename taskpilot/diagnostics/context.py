@@ -1,6 +1,6 @@
 """What all checks share: the settings as far as they can be read, the jobs and the store, each read once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -9,11 +9,13 @@ from taskpilot.config import Settings
 from taskpilot.config.listing import ProcessEnvironment
 from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.jobs.loader import load_jobs
 from taskpilot.store.inspection import Inspection, inspect
 from taskpilot.telemetry.redaction import Redactor
 
+BuiltIn = Callable[[Settings], Sequence[JobSpec]]
 ANSWER_SECONDS: Final = 4.0
 """A server that takes longer counts as unreachable; all servers are asked at the same time."""
 
@@ -21,11 +23,14 @@ ANSWER_SECONDS: Final = 4.0
 class CheckContext:
     """One deployment under examination."""
 
-    def __init__(self, settings: Settings, problems: Mapping[str, ConfigurationError], around: ProcessEnvironment, now: datetime) -> None:
+    def __init__(
+        self, settings: Settings, problems: Mapping[str, ConfigurationError], around: ProcessEnvironment, now: datetime, built_in: BuiltIn
+    ) -> None:
         self.settings = settings
         self.problems = problems
         self.around = around
         self.now = now
+        self._built_in = built_in
 
     @cached_property
     def inspection(self) -> Inspection:
@@ -38,9 +43,10 @@ class CheckContext:
         if problem := self.problems.get("jobs_dir"):
             return problem
         try:
-            return load_jobs(self.settings.jobs_dir, mask=Redactor(secrets_of(self.settings)).masked)
+            found = load_jobs(self.settings.jobs_dir, mask=Redactor(secrets_of(self.settings)).masked)
         except ConfigurationError as error:
             return error
+        return found.with_built_in(self._built_in(self.settings))
 
     def models(self) -> dict[str, list[str]]:
         """The names of the jobs that ask each model, by model; the settings' model has an empty list where no job asks it."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from taskpilot.config import survey
 from taskpilot.config.listing import Listed, listed, process_environment
-from taskpilot.diagnostics.context import ANSWER_SECONDS, CheckContext
+from taskpilot.diagnostics.context import ANSWER_SECONDS, BuiltIn, CheckContext
 from taskpilot.diagnostics.cron import examine_cron
 from taskpilot.diagnostics.findings import Finding, Level, unchecked
 from taskpilot.diagnostics.model import examine_model
@@ -69,10 +69,11 @@ def examine(
     cwd: Path | None = None,
     stack: bool = False,
     now: Callable[[], datetime] = utc_now,
+    built_in: BuiltIn = lambda _settings: (),
 ) -> Diagnosis:
     """Checks the deployment that the command line names. Writes nothing, pushes nothing, spends no token.
 
-    `stack`: also checks the servers of the observability stack.
+    `stack`: also checks the servers of the observability stack. `built_in`: the jobs that every installation has.
     """
     order = tuple(dict.fromkeys((*_ORDER, *STACK))) if stack else _ORDER
     begin = examine_root(cwd, root)
@@ -83,7 +84,7 @@ def examine(
     except ConfigurationError as error:
         rest = _nothing_checked(order, "the settings cannot be read")
         return Diagnosis((), (begin, invalid(error), *(one for one in rest if one.subject != "settings")))
-    context = CheckContext(surveyed.settings, surveyed.problems, process_environment(), now())
+    context = CheckContext(surveyed.settings, surveyed.problems, process_environment(), now(), built_in)
     with _no_bytecode():
         findings = [begin, *_examine(context, _REMOTE | STACK if stack else _REMOTE)]
     findings.sort(key=lambda one: order.index(one.subject))

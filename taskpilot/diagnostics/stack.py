@@ -191,7 +191,7 @@ def examine_undelivered(context: CheckContext) -> Iterator[Finding]:
         (
             "attempts whose spans are not in traces.jsonl yet",
             seen.unwritten_traces,
-            "the end of any run writes them; jobs/housekeeping.py does so every 15 minutes",
+            "the end of any run writes them; the job housekeeping does so every 15 minutes",
         ),
     )
     pending = [found(Code.TELEMETRY_PENDING, what=what, pending=number, fix=fix) for what, number, fix in rows if number]

@@ -1,9 +1,10 @@
 """The jobs of a folder, and the files that could not be loaded."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.specs import JobSpec
@@ -52,6 +53,11 @@ class JobCatalog:
     def knows(self, name: str) -> bool:
         """Whether a job of that name is defined, or a broken file seems to define it."""
         return name in self.jobs or any(name in broken.names for broken in self.broken)
+
+    def with_built_in(self, specs: Sequence[JobSpec]) -> "JobCatalog":
+        """The catalog with these jobs too. A job of the folder takes the place of a built-in one, also where its file is broken."""
+        more = {spec.name: spec for spec in specs if not self.knows(spec.name)}
+        return replace(self, jobs=MappingProxyType(dict(sorted({**self.jobs, **more}.items()))))
 
     def _near(self, name: str) -> str:
         if close := get_close_matches(name, self.jobs, n=3):

@@ -1,5 +1,6 @@
-"""Writes a first job, settings and .gitignore into a folder: an example that runs at once and can be copied."""
+"""First jobs, settings and .gitignore in a folder: something that runs at once and is a model to copy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from taskpilot.config import SETTINGS_FILE, check_trusted, find_root, load
 from taskpilot.domain.errors import UsageError
 from taskpilot.files import write_new
+from taskpilot.setup.shipped import shipped
 
 _SETTINGS: Final = """\
 # TaskPilot works in this folder and all below it. The environment wins over
@@ -67,6 +69,11 @@ def hello(ctx: RunContext, wish: str = "") -> str:
 '''
 
 FIRST_JOB: Final = "hello"
+TRIAGE: Final = "triage"
+REPO_DIGEST: Final = "repo_digest"
+_FILES: Final = {TRIAGE: ("triage.py", "inbox.jsonl"), REPO_DIGEST: ("repo_digest.py", "_repository.py")}
+JOBS: Final = (FIRST_JOB, *_FILES)
+"""The jobs that are offered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +82,15 @@ class StartingPoint:
 
     wrote: tuple[str, ...]
     kept: tuple[str, ...]
-    has_first_job: bool
-    """False where the folder had jobs already, and no example was added."""
+    jobs_folder: str
+    jobs: tuple[str, ...]
+    """Those of ours that are there; none where the folder had jobs of its own and none was asked for."""
     not_ignored: tuple[str, ...]
     """Lines that an existing .gitignore does not have."""
 
 
-def make_starting_point(folder: Path) -> StartingPoint:
-    """Makes a folder a root with a first job; existing files stay as they are, so a second call changes nothing.
+def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoint:
+    """Makes a folder a root with the jobs that are wanted, else with a first one; what is there stays as it is.
 
     Raises UsageError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings are broken.
     """
@@ -100,16 +108,18 @@ def make_starting_point(folder: Path) -> StartingPoint:
         jobs = _jobs_folder(folder)
         (folder / jobs).mkdir(mode=0o755, parents=True, exist_ok=True)
         first = f"{jobs}/{FIRST_JOB}.py"
-        if (folder / first).exists() or not any((folder / jobs).glob("*.py")):
+        if FIRST_JOB in wanted or (not wanted and ((folder / first).exists() or not any((folder / jobs).glob("*.py")))):
             _write(folder, first, _JOB, wrote, kept)
-        has_first_job = (folder / first).exists()
+        for name in (file for job in wanted for file in _FILES.get(job, ())):
+            _write(folder, f"{jobs}/{name}", shipped(f"jobs/{name}").read_text(encoding="utf-8"), wrote, kept)
+        there = tuple(name for name in dict.fromkeys(wanted or JOBS[:1]) if (folder / jobs / f"{name}.py").exists())
         lines = {line.strip().strip("/") for line in (folder / ".gitignore").read_text(encoding="utf-8", errors="replace").splitlines()}
     except OSError as error:
         raise UsageError(
             f"{error.filename or folder} cannot be written: {error.strerror}", hint="name another folder: taskpilot init DIR"
         ) from error
     missing = tuple(line for line in _SECRET_LINES if line.strip("/") not in lines)
-    return StartingPoint(tuple(wrote), tuple(kept), has_first_job, missing)
+    return StartingPoint(tuple(wrote), tuple(kept), jobs, there, missing)
 
 
 def _jobs_folder(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Makes what the containers of docker-compose.observability.yml need: passwords in .env, and the folders that they read."""
+"""The stack in a root: the compose file, what its containers read, and passwords in .env."""
 
 import secrets
 from collections.abc import Callable
@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Final
 
 from taskpilot.config import Settings
-from taskpilot.domain.errors import ConfigurationError, UsageError
+from taskpilot.domain.errors import UsageError
 from taskpilot.files import write_new
+from taskpilot.setup.shipped import shipped
 from taskpilot.store.creation import prepare_state_dir
 from taskpilot.telemetry.logs import FILE as LOG_FILE
 
 COMPOSE_FILE: Final = "docker-compose.observability.yml"
 ENV_FILE: Final = ".env"
+_SHIPPED: Final = (COMPOSE_FILE, ".env.example", "observability")
 _HOME: Final = "TASKPILOT_HOME"
 _WEBHOOK: Final = "ALERT_WEBHOOK_URL"
 _PASSWORDS: Final = ("GRAFANA_ADMIN_PASSWORD", "ELASTIC_PASSWORD", "KIBANA_SYSTEM_PASSWORD", "KIBANA_ENCRYPTION_KEY")
@@ -27,6 +29,10 @@ class StackFiles:
     """The files that were made."""
 
     compose_file: Path
+    wrote: tuple[str, ...]
+    """Of the stack's files: top-level names in the root."""
+    kept: tuple[str, ...]
+    """Those that were there, with other contents than ours; they stay as they are."""
     env_file: Path
     wrote_env: bool
     """False where there was one already; it stays as it is."""
@@ -35,16 +41,12 @@ class StackFiles:
     """The state dir that an older .env names instead of ours."""
 
 
-def make_stack_files(
-    settings: Settings, *, beside: Path | None = None, password: Callable[[int], str] = secrets.token_urlsafe
-) -> StackFiles:
-    """Makes the state dir with its folder of logs (0700), and .env (0600) with random passwords beside the compose file.
+def make_stack_files(settings: Settings, *, password: Callable[[int], str] = secrets.token_urlsafe) -> StackFiles:
+    """Makes in the root: the stack's files, .env (0600) with random passwords, and the state dir with its folder of logs (0700).
 
-    The compose file is the one in the root, else the one of the checkout that this program runs from (`beside`). An existing .env is
-    never changed. Raises ConfigurationError where there is no compose file, StoreError where the state dir is another user's, UsageError
-    where something cannot be written.
+    Existing files are never changed. Raises StoreError where the state dir is another user's, UsageError where something cannot be written.
     """
-    folder = _folder(settings.root, Path(__file__).parents[2] if beside is None else beside)
+    folder = settings.root
     state_dir = settings.state_dir
     if _UNQUOTABLE & set(str(state_dir)):
         sentence = "the state dir's path contains a quote or a line end, which .env cannot hold"
@@ -52,24 +54,36 @@ def make_stack_files(
     logs = state_dir / LOG_FILE.parent
     env = folder / ENV_FILE
     prepare_state_dir(state_dir)
+    wrote: list[str] = []
+    kept: list[str] = []
     try:
+        for name in _SHIPPED:
+            _copy(shipped(name), folder / name, folder, wrote, kept)
         # Made by us: what Docker makes belongs to root, and TaskPilot could not write there.
         logs.mkdir(mode=0o700, exist_ok=True)
-        wrote = write_new(env, _content(state_dir, password))
-        other = None if wrote else _other_home(env, folder, state_dir)
+        wrote_env = write_new(env, _content(state_dir, password))
+        other = None if wrote_env else _other_home(env, folder, state_dir)
     except OSError as error:
         raise UsageError(f"{error.filename or env} cannot be written: {error.strerror}") from error
-    return StackFiles(folder / COMPOSE_FILE, env, wrote, state_dir, other)
+    return StackFiles(folder / COMPOSE_FILE, tuple(dict.fromkeys(wrote)), tuple(kept), env, wrote_env, state_dir, other)
 
 
-def _folder(*candidates: Path) -> Path:
-    for folder in candidates:
-        if (folder / COMPOSE_FILE).is_file():
-            return folder
-    raise ConfigurationError(
-        f"there is no {COMPOSE_FILE} in {candidates[0]}, and this program does not run from a checkout that has one",
-        hint="copy that file and observability/ from TaskPilot's repository into the root, and try again",
-    )
+def _copy(source: Path, target: Path, root: Path, wrote: list[str], kept: list[str]) -> None:
+    """Copies a file, or a folder with all in it, readable for the users of the containers whatever the umask. Raises OSError."""
+    if source.is_dir():
+        if not target.is_dir():
+            target.mkdir()
+            target.chmod(0o755)
+        for each in sorted(source.iterdir()):
+            _copy(each, target / each.name, root, wrote, kept)
+        return
+    content = source.read_bytes()
+    name = target.relative_to(root)
+    if write_new(target, content.decode("utf-8")):
+        target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+        wrote.append(name.parts[0])
+    elif not target.is_file() or target.read_bytes() != content:
+        kept.append(str(name))
 
 
 def _content(state_dir: Path, password: Callable[[int], str]) -> str:

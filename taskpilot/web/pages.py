@@ -1,13 +1,16 @@
 """The two pages for browsers, rendered on the server: jobs and runs, and the description of the API."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.errors import TaskPilotError, UsageError
 from taskpilot.store.listings import Page
+from taskpilot.views import documentation
 from taskpilot.views.health import health
 from taskpilot.views.jobs import list_jobs
 from taskpilot.views.runs import list_runs
@@ -16,6 +19,7 @@ from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 from taskpilot.web.templating import render
 
+_BETWEEN_PAGES: Final = re.compile(r'href="(\w+)\.md(#[^"]*)?"')
 _METHODS: Final = ("get", "post")
 _Shapes = Mapping[str, Mapping[str, Any]]
 
@@ -121,8 +125,17 @@ def page_routes(services: Services, version: str) -> APIRouter:
 
     @router.get("/docs", response_class=HTMLResponse)
     def docs(request: Request) -> Response:
-        """Return the description of the API as a page."""
-        return HTMLResponse(render("docs.html", **for_people(request.app.openapi())))
+        """The API's description as a page, with links to the documentation."""
+        return HTMLResponse(render("docs.html", **for_people(request.app.openapi()), topics=documentation.topics()))
+
+    @router.get("/docs/{topic}", response_class=HTMLResponse, responses=answers(404))
+    def topic(topic: str) -> Response:
+        """A page of the documentation."""
+        try:
+            page = documentation.topic(topic)
+        except UsageError:
+            raise HTTPException(404) from None
+        return HTMLResponse(render("topic.html", page=page, body=_as_html(page.text), topics=documentation.topics()))
 
     @router.get("/openapi.json", responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}})
     def openapi(request: Request) -> Response:
@@ -130,6 +143,14 @@ def page_routes(services: Services, version: str) -> APIRouter:
         return JSONResponse(request.app.openapi())
 
     return router
+
+
+def _as_html(text: str) -> str:
+    """Our own Markdown; HTML in it would be shown as text."""
+    from markdown_it import MarkdownIt
+
+    html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    return _BETWEEN_PAGES.sub(r'href="/docs/\1\2"', html)
 
 
 def prefers_html(accept: str) -> bool:

@@ -1,7 +1,6 @@
-"""The shipped job that keeps the deployment in order: runs whose process is gone, and metrics that are still pending."""
+"""The built-in job that keeps the deployment in order: runs whose process is gone, and metrics that are still pending."""
 
 import os
-import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from typing import Final
 import pytest
 
 from tests.acceptance.kills.processes import children, eventually, send
+from tests.acceptance.serving.server import serving
 from tests.command import TaskPilot
 from tests.servers.bad_gateway import dead
 from tests.servers.pushgateway import Pushgateway, pushgateway
 
-SHIPPED = Path(__file__).parents[2] / "jobs" / "housekeeping.py"
 OWN: Final[tuple[list[str], ...]] = ([], ["housekeeping"])
 """What may be pending after it: its own end has half a second like any run's, which a busy machine may not give."""
 JOB = '''
@@ -46,8 +45,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushgateway]:
 
 @pytest.fixture
 def kept(taskpilot: TaskPilot) -> TaskPilot:
-    """A root with the shipped job and two more: one has a second attempt."""
-    shutil.copy(SHIPPED, taskpilot.root / "jobs" / "housekeeping.py")
+    """A root with the built-in job and two more: one has a second attempt."""
+    del taskpilot.environment["TASKPILOT_HOUSEKEEPING"]
     taskpilot.job(JOB.format(name="once", imports="", options=""), name="once")
     taskpilot.job(JOB.format(name="twice", imports="Retry, ", options="retry=Retry(attempts=2)"), name="twice")
     return taskpilot
@@ -209,3 +208,13 @@ def test_old_runs_and_the_metrics_of_a_removed_job_go_unless_history_is_kept(kep
     )
     assert kept("db", "prune", "--older-than", "soon").code == kept("db", "prune", "--older-than", "1h").code == 2
     assert kept("run", "housekeeping", environment={"TASKPILOT_HISTORY_DAYS": "0"}).code == 78
+
+
+def test_a_server_runs_it_by_itself_and_the_lists_have_it(kept: TaskPilot) -> None:
+    assert [one["job"] for one in kept("jobs", "--json").json] == ["housekeeping", "once", "twice"]
+    assert kept("jobs", "show", "housekeeping", "--json").json["schedule"] == "every 15m"
+    assert "taskpilot --root" in (lines := kept("export", "crontab").out)
+    assert "run housekeeping" in lines
+    kept.environment["TASKPILOT_HOUSEKEEPING"] = "1s"
+    with serving(kept):
+        assert eventually(lambda: kept.rows("SELECT id FROM runs WHERE job = 'housekeeping' AND status = 'succeeded'"), seconds=60)

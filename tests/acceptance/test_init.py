@@ -13,7 +13,7 @@ SHELL_PATH = os.defpath
 
 
 def next_commands(said: str) -> list[str]:
-    return [line.strip() for line in said.partition("in this order:\n")[2].splitlines() if line.strip()]
+    return [line.strip() for line in said.partition("in this order:\n")[2].splitlines() if line.startswith("  ")]
 
 
 def typed(taskpilot: Command, lines: list[str]) -> Done:

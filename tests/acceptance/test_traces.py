@@ -119,8 +119,7 @@ def test_serve_delivers_by_itself(working: TaskPilot) -> None:
 
 
 def test_housekeeping_delivers_where_no_server_is(working: TaskPilot) -> None:
-    shipped = Path(__file__).parents[2] / "jobs" / "housekeeping.py"
-    working.job(shipped.read_text(), name="housekeeping")
+    del working.environment["TASKPILOT_HOUSEKEEPING"]
     missed(working, 2)
     with http_collector() as received:
         said = working("run", "housekeeping", "--json", environment=towards(received.endpoint, "http/protobuf"))

@@ -9,6 +9,7 @@ import pytest
 
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RunStatus
+from taskpilot.views.documentation import topics
 from tests.integration.web.serving import Served
 from tests.records import add_run, raised
 
@@ -102,6 +103,18 @@ def test_a_page_says_so_where_the_store_cannot_be_read(served: Served) -> None:
     text = page(served, "/").text
     assert "fail" in text
     assert "gone" in text
+
+
+def test_each_page_of_the_documentation_is_there_with_links_that_lead_somewhere(served: Served) -> None:
+    for topic in topics():
+        found = page(served, f"/docs/{topic.name}")
+        assert topic.title in found.text
+        assert not found.names() & {"script", "link", "img", "iframe", "form", "object"}
+        for link in {attributes["href"] for tag, attributes in found.tags if tag == "a"}:
+            assert link is not None
+            assert link.startswith("https://") or served.get(link.partition("#")[0]).status == 200, link
+    for wrong in ("/docs/nothing", "/docs/..%2Fhttp", "/docs/jobs.md"):
+        assert served.get(wrong).status == 404
 
 
 def test_the_api_can_be_read_about(served: Served) -> None:

@@ -1,4 +1,4 @@
-"""The jobs that ship: an inbox as people have it, and chores that are done in the run's own root."""
+"""The job that ships: an inbox as people have it."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from taskpilot import RunContext, job, maintenance
 from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.loader import load_jobs
 from taskpilot.testing import ScriptedModel, run_job
@@ -83,21 +82,3 @@ def test_bytes_that_are_no_text_are_shown_as_such_and_handled(triage: JobSpec, i
 
 def test_an_empty_inbox_is_nothing_to_do(triage: JobSpec, inbox: Inbox) -> None:
     assert requests_of(triage, inbox("a.jsonl", "")) == []
-
-
-def test_chores_are_done_in_the_root_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    @job()
-    def chores(ctx: RunContext) -> list[str]:
-        return ctx.step("end lost runs", maintenance.close_ended_leases)
-
-    assert run_job(chores).result == []
-
-
-def test_housekeeping_says_what_it_did() -> None:
-    assert (
-        run_job(JOBS["housekeeping"].function).result
-        == "0 lost runs ended, 0 missed fires recorded, 0 pending metric groups delivered, 0 still pending, "
-        "traces of 0 runs delivered, of 0 still pending, 0 metric groups of gone jobs and 0 old runs removed"
-    )

@@ -19,6 +19,7 @@ OWNERS = {
     "httpcore2": ("llm/",),
     "httpx2": ("llm/",),
     "jinja2": ("web/",),
+    "markdown_it": ("web/",),
     "loguru": ("telemetry/",),
     "openai": ("llm/",),
     "opentelemetry": ("telemetry/",),
@@ -70,7 +71,7 @@ LIGHT_MODULES = (
     ".process",
     ".cli",
 )
-PUBLIC_API_USERS = ("cli/", "testing", "maintenance", "__main__.py")
+PUBLIC_API_USERS = ("cli/", "testing", "__main__.py")
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
