@@ -82,6 +82,8 @@ def waiting_for(detail: RunDetail) -> None:
     answered = not detail.pending and not detail.uncertain and not (reviews and detail.run.status is RunStatus.WAITING)
     if detail.run.status in RESUMABLE and answered:
         output.say(f"\nnext: taskpilot runs resume {detail.run.id}")
+    elif reviews or detail.pending:
+        output.say(f"\nthen: taskpilot runs resume {detail.run.id}")
 
 
 def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from taskpilot.domain.errors import StoreBusy
 from taskpilot.domain.fires import StartOrder
 from taskpilot.engines.orders import MessageReader, order_message, order_of, send
 
 _READY_SECONDS: Final = 60.0
 """A fork server imports for about a second; on a busy machine for several."""
+_REQUEUE_TRIES: Final = 6
+"""Each waits up to 5 s for a locked store: together as long as LAUNCH."""
 _RESTART_SECONDS: Final = 1.0
 """At least this long between two starts of a fork server: one that dies at once must not be started in a tight loop."""
 
@@ -171,7 +174,13 @@ class LocalEngine:
         self._on_end()
 
     def _requeue(self, order: StartOrder) -> None:
-        # If the store cannot be written, the order is in the queue again after LAUNCH.
-        with suppress(Exception):
-            self._on_lost(order)
+        # Each try waits for a locked store. An order that cannot be put back is in the queue again after LAUNCH.
+        for _ in range(_REQUEUE_TRIES):
+            try:
+                self._on_lost(order)
+            except StoreBusy:
+                continue
+            except Exception:
+                break
             self._on_end()
+            break

@@ -181,7 +181,7 @@ def test_the_default_budget_lets_a_model_without_a_price_work_and_says_that_its_
     assert [row["cost_nano"] for row in command.rows("SELECT cost_nano FROM steps WHERE kind = 'ask'")] == [None] * 3
     told = command("run", "default", "--model", "home-grown-7b")
     assert "cost: unknown" in told.out
-    assert "the budget then holds by calls and tokens" in told.out
+    assert "the budget limits only calls and tokens" in told.out
 
 
 def test_a_price_of_the_projects_own_wins(command: TaskPilot) -> None:
@@ -218,7 +218,7 @@ def test_a_provider_that_is_down_is_temporary(taskpilot: TaskPilot) -> None:
     address = f"http://127.0.0.1:{free_port()}/v1"
     said = taskpilot("run", "default", "--quiet", environment={"OPENAI_BASE_URL": address})
     assert (said.code, said.out) == (75, "")
-    assert f"default: failed: ModelUnavailable: gave up after 6 tries: {address} cannot be reached" in said.err
+    assert f"default: failed: the model is not available: gave up after 6 tries: {address} cannot be reached" in said.err
     assert said.err.count("\n") == 1
 
 

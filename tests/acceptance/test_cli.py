@@ -25,8 +25,8 @@ def test_json_is_one_line_with_the_keys_of_the_contract(taskpilot: Command) -> N
     assert (done.code, done.err) == (0, "")
     assert len(done.out.splitlines()) == 1
     assert list(done.json) == [
-        "run_id", "job", "status", "reason", "result", "attempts", "duration_seconds", "tasks", "tokens", "cost_usd", "llm_calls",
-        "tool_calls", "trace_id",
+        "run_id", "job", "status", "reason", "reason_code", "reason_facts", "result", "attempts", "duration_seconds", "tasks", "tokens",
+        "cost_usd", "llm_calls", "tool_calls", "trace_id",
     ]  # fmt: skip
     assert done.json["result"] == "hello Adahello Ada"
     assert done.json["status"] == "succeeded"
@@ -81,7 +81,7 @@ def test_a_failure_names_the_command_that_shows_the_traceback(taskpilot: Command
     done = taskpilot("run", "breaks")
     assert done.code == 1
     (command,) = [line for line in done.out.splitlines() if "--output" in line]
-    said = taskpilot(*command.split("   ")[0].split()[1:])
+    said = taskpilot(*command.partition("taskpilot ")[2].split())
     assert "Traceback (most recent call last)" in said.out
 
 

@@ -76,7 +76,7 @@ class TestABrokenFileBesideGoodOnes:
     @pytest.mark.parametrize(
         ("text", "cause"),
         [
-            ("raise SystemExit(0)\n", "ends the program when it is read"),
+            ("raise SystemExit(0)\n", "the file calls exit when it is loaded"),
             ("import nowhere_to_be_found\n", "ModuleNotFoundError"),
             ("1 / 0\n", "ZeroDivisionError"),
             ("from taskpilot import job\n@job\nasync def broken(ctx): ...\n", "broken"),
@@ -236,7 +236,7 @@ class TestWithoutARoot:
         gone.mkdir()
         line = ["/bin/sh", "-c", 'rmdir "$0" && exec "$@"', str(gone), *good.line("run", "good")]
         done = subprocess.run(line, cwd=gone, capture_output=True, text=True, timeout=60, env=good.environment)
-        refused(good, Said(done.returncode, done.stdout, done.stderr, 0.0), 78, "the current folder is gone")
+        refused(good, Said(done.returncode, done.stdout, done.stderr, 0.0), 78, "the current folder does not exist any more")
 
 
 class TestWhatOthersCouldChange:

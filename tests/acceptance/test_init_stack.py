@@ -78,7 +78,7 @@ def test_the_state_dir_in_force_is_the_one_that_is_named(checkout: TaskPilot, tm
     assert (home / "logs").is_dir()
     # With another state dir later, the file stays and says so.
     other = checkout("init", "--stack")
-    assert f"names another state dir, {home}" in other.out
+    assert f"TASKPILOT_HOME in that .env is {home}" in other.out
 
 
 def test_a_state_dir_that_an_env_file_cannot_hold_is_refused(checkout: TaskPilot, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_steps_of_the_readme_can_be_typed_in_their_order(tmp_path: Path) -> 
     (folder / "jobs/night_shift.py").write_text(block_with("def night_shift", README), encoding="utf-8")
     shown = typed(block_with("> inbox.txt", README, "sh"), folder, code=13)
     (task,) = set(re.findall(r"taskpilot tasks approve (\S+?)(?:`|\s)", shown))
-    (run,) = re.findall(r"^taskpilot runs resume (\S+)", shown, re.MULTILINE)
+    (run,) = set(re.findall(r"taskpilot runs resume (\S+)", shown))
     answered = typed(block_with("tasks approve TASK", README, "sh"), folder, TASK=task, RUN=run)
     assert "night_shift succeeded" in answered
     schedule = block_with("taskpilot jobs next", README, "sh")

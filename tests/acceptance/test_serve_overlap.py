@@ -232,6 +232,6 @@ class TestCommandsBesideTheServer:
         with job(server, "reviews", schedule=soon(), body='ctx.workflow("Paper")') as taskpilot:
             wait(lambda: [run["status"] for run in runs_of(taskpilot, "reviews")] == ["waiting"], server.said)
             [task] = taskpilot("tasks", "list", "--status", "review", "--json").json
-            assert "at once" in taskpilot("tasks", "approve", task["task_id"]).out
+            assert "the scheduler continues run" in taskpilot("tasks", "approve", task["task_id"]).out
             wait(lambda: ended(taskpilot, "reviews"), server.said, seconds=15)
             assert [run["status"] for run in runs_of(taskpilot, "reviews")] == ["succeeded"]

@@ -101,7 +101,7 @@ def test_what_was_rejected_is_told(working: TaskPilot) -> None:
         received.rejects = 2
         said = working("traces", "replay", environment=towards(received.endpoint))
     assert said.code == 0
-    assert "2 spans rejected and 0 runs refused by the collector: too old" in said.err
+    assert "the collector rejected 2 spans and refused 0 runs: too old" in said.err
 
 
 def test_a_replay_without_a_collector_names_the_setting(working: TaskPilot) -> None:

@@ -131,7 +131,7 @@ def test_an_artifacts_name_is_a_plain_file_name() -> None:
     def writes(ctx: RunContext) -> None:
         ctx.artifact("../../.bashrc", "")
 
-    assert "no artifact name" in run_job(writes).reason
+    assert "is not an artifact name" in run_job(writes).reason
 
 
 def test_a_job_is_tested_with_a_model_that_says_what_it_is_told() -> None:

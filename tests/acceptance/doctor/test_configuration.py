@@ -105,7 +105,7 @@ class TestJobs:
     def test_a_folder_that_is_gone_is_78(self, deployment: Patient) -> None:
         found = deployment.diagnose("--jobs", "nowhere")
         assert found.code == 78
-        assert "--jobs DIR names another" in found.one("jobs.no-folder")["fix"]
+        assert "name another one with --jobs DIR" in found.one("jobs.no-folder")["fix"]
 
 
 class TestPolicy:

@@ -39,7 +39,10 @@ def test_health_names_a_broken_file_and_is_0(cli: Callable[..., Any], store: Sto
     (root / "jobs" / "bad.py").write_text("def bad(:\n")
     said = cli("health")
     assert said.code == 0
-    assert said.out.splitlines()[1].split(maxsplit=1) == ["scheduler", "absent: 1 job, 0 paused, 0 running, 0 queued"]
+    assert said.out.splitlines()[1].split(maxsplit=1) == [
+        "scheduler",
+        "not running (cron or people start the jobs); 1 job, 0 paused, 0 running, 0 queued",
+    ]
     assert "warn: cannot be loaded: " in said.out
     assert "bad.py:1: SyntaxError" in said.out
 
@@ -79,7 +82,7 @@ def test_a_pause_is_seen_wherever_the_job_is(cli: Callable[..., Any]) -> None:
     assert cli("jobs", "pause", "triage").code == 2
     assert cli("jobs").out.splitlines()[1].endswith("by anna")
     shown = cli("jobs", "show", "triage").out
-    assert "by anna: the tracker \\x1b[31mmoves; `taskpilot jobs resume triage` ends it" in shown
+    assert "by anna: the tracker \\x1b[31mmoves; `taskpilot jobs resume triage` resumes it" in shown
     (line,) = cli("jobs", "--json").json
     assert (line["paused"]["by"], line["paused"]["note"]) == ("anna", "the tracker \x1b[31mmoves")
     assert cli("jobs", "show", "triage", "--json").json["paused"]["by"] == "anna"

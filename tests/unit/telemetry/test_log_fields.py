@@ -52,7 +52,7 @@ def told_fields() -> set[str]:
     found: set[str] = set()
     for path in (REPOSITORY / "taskpilot").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"tell", "waiting"}:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"emit", "waiting"}:
                 found |= {keyword.arg for keyword in node.keywords if keyword.arg is not None}
     # The fields of the events that end a run, or ask a person, stand in variables.
     asked = {"decision_id", "task_id", "step_id"}
