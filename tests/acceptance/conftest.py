@@ -12,6 +12,17 @@ from tests.command import TaskPilot
 from tests.servers.openai_server import OpenAIServer
 from tests.templates import put_store
 
+QUICK = {"test_cli.py", "test_resume.py", "test_init.py", "test_claims.py"}
+"""What the README's test command runs of this folder; the others start too many processes for its five minutes."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.name not in QUICK:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

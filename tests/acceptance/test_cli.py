@@ -25,8 +25,8 @@ def test_json_is_one_line_with_the_keys_of_the_contract(taskpilot: Command) -> N
     assert (done.code, done.err) == (0, "")
     assert len(done.out.splitlines()) == 1
     assert list(done.json) == [
-        "run_id", "job", "status", "reason", "reason_code", "reason_facts", "result", "attempts", "duration_seconds", "tasks", "tokens",
-        "cost_usd", "llm_calls", "tool_calls", "trace_id",
+        "run_id", "job", "status", "reason", "result", "attempts", "duration_seconds", "tasks", "tokens", "cost_usd", "llm_calls",
+        "tool_calls", "trace_id", "reason_code", "reason_facts",
     ]  # fmt: skip
     assert done.json["result"] == "hello Adahello Ada"
     assert done.json["status"] == "succeeded"

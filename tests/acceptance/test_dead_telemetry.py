@@ -179,7 +179,9 @@ def test_eight_runs_that_end_together_end_as_if_somebody_listened(
         medians = f"{statistics.median(listened):.2f} s alive, {statistics.median(nobody):.2f} s away"
         print(f"{bad.__name__} {protocol}, {what}: {figures}; {medians}")  # noqa: T201  seen with -rP
         assert statistics.median(more) < HUNG
-    assert pending(eight) == (["one"] if one_job else [f"job{number}" for number in range(RUNS)])
+    # The other kind of test shares the store.
+    ours = [job for job in pending(eight) if (job == "one") is one_job]
+    assert ours == (["one"] if one_job else [f"job{number}" for number in range(RUNS)])
     half_a_minute_later(eight)
     assert eight("metrics", "push", environment=telemetry(gateway.url, "http://127.0.0.1:1")).code == 0
     assert pending(eight) == []

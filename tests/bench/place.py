@@ -46,7 +46,7 @@ class Place:
         (root / "jobs").mkdir()
         (root / "jobs" / "small.py").write_text(JOBS)
         (root / "taskpilot.toml").write_text("")
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": str(REPOSITORY)}
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": str(REPOSITORY), "TASKPILOT_HOUSEKEEPING": "off"}
 
     def taskpilot(self, *arguments: str, **environment: str) -> Spent:
         """What `taskpilot ARGUMENTS` takes."""

@@ -41,7 +41,7 @@ def bench(rounds: int) -> Iterator[Figure]:
 def _app() -> Iterator[App]:
     """The engine over a root of its own: what one benchmark leaves pending is not paid by the next."""
     with place() as here:
-        app = App(load(root=here.root, environ={"OTEL_ENABLED": "false"}))
+        app = App(load(root=here.root, environ={"OTEL_ENABLED": "false", "TASKPILOT_HOUSEKEEPING": "off"}))
         try:
             yield app
         finally:

@@ -103,7 +103,14 @@ def _root(files: Mapping[str, str]) -> Iterator[Path]:
 
 def _environment(root: Path) -> dict[str, str]:
     anchor = "1970-01-01T00:00:00Z"
-    return {"PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": str(REPOSITORY), "OTEL_ENABLED": "false", "BENCH_ANCHOR": anchor}
+    return {
+        "TASKPILOT_HOUSEKEEPING": "off",
+        "PATH": os.environ["PATH"],
+        "HOME": str(root),
+        "PYTHONPATH": str(REPOSITORY),
+        "OTEL_ENABLED": "false",
+        "BENCH_ANCHOR": anchor,
+    }
 
 
 @contextmanager

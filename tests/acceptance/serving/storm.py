@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -75,9 +76,11 @@ class Servers:
         pids = {server.pid for server in self._living}
         until = time.monotonic() + 60
         while True:
-            rows = self._taskpilot.rows("SELECT json_extract(owner, '$.pid') AS pid FROM schedulers WHERE state = 'running'")
-            if pids <= {row["pid"] for row in rows}:
-                return
+            # The first server may not have made the tables yet.
+            with suppress(sqlite3.OperationalError):
+                rows = self._taskpilot.rows("SELECT json_extract(owner, '$.pid') AS pid FROM schedulers WHERE state = 'running'")
+                if pids <= {row["pid"] for row in rows}:
+                    return
             assert time.monotonic() < until, self.said()
             time.sleep(0.1)
 

@@ -12,6 +12,8 @@ import pytest
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from tests.integration.web.serving import TOKEN, Served, make_root, serving
+
+pytestmark = pytest.mark.slow
 from tests.records import add_decision, add_run, add_task
 
 SEED: Final = 20261125
