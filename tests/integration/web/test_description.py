@@ -12,9 +12,9 @@ import pytest
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
 from tests.integration.web.serving import TOKEN, Served, make_root, serving
+from tests.records import add_decision, add_run, add_task
 
 pytestmark = pytest.mark.slow
-from tests.records import add_decision, add_run, add_task
 
 SEED: Final = 20261125
 EXAMPLES: Final = 4
