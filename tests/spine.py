@@ -58,7 +58,7 @@ class Spine:
     def __init__(self, root: Path, *, settings: str = "") -> None:
         (root / SETTINGS_FILE).write_text(settings, encoding="utf-8")
         self.clock = ManualClock(NOON)
-        self.app = App(load(root=root, environ={}), now=self.clock)
+        self.app = App(load(root=root, environ={"TASKPILOT_HOUSEKEEPING": "off"}), now=self.clock)
         self.deployment = self.app.deployment
         self.store = self.deployment.store
         self.ledger = self.deployment.ledger

@@ -12,7 +12,7 @@ from tests.command import TaskPilot
 from tests.servers.openai_server import OpenAIServer
 from tests.templates import put_store
 
-QUICK = {"test_cli.py", "test_resume.py", "test_init.py", "test_claims.py"}
+QUICK = {"test_cli.py", "test_resume.py"}
 """What the README's test command runs of this folder; the others start too many processes for its five minutes."""
 
 

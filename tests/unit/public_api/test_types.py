@@ -11,6 +11,9 @@ import pytest
 
 from taskpilot.setup.first_job import FIRST_JOB, make_starting_point
 
+# mypy reads the libraries too: half a minute on two cores.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 USES = Path(__file__).with_name("uses.py")
 ERROR = re.compile(r"(?P<file>[^:]+):(?P<line>\d+): error: (?P<text>.*)")
