@@ -41,7 +41,8 @@ def jobs(taskpilot: TaskPilot) -> Path:
 
 @pytest.mark.real_creation
 def test_a_crontab_is_printed_and_nothing_else_is_written(taskpilot: TaskPilot, jobs: Path) -> None:
-    said = taskpilot("export", "crontab", environment={"OTEL_ENABLED": None})
+    taskpilot.settings('housekeeping = "off"\n')
+    said = taskpilot("export", "crontab", environment={"OTEL_ENABLED": None, "TASKPILOT_HOUSEKEEPING": None})
     assert (said.code, said.err) == (0, "")
     (line,) = [line for line in said.out.splitlines() if not line.startswith("#")]
     assert line.startswith("*/5 * * * * ")
