@@ -27,7 +27,7 @@ PRELOADED: Final = (
     "regorus",
     "opentelemetry.sdk.trace",
 )
-"""What a run imports sooner or later. Not grpc: its threads do not survive a fork."""
+"""Modules that most runs import. Not grpc: its threads do not survive a fork."""
 
 _UNAVAILABLE: Final = 69
 """EX_UNAVAILABLE of sysexits.h, which no run ends with: the store was busy, and the order goes back into the queue."""

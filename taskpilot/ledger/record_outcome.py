@@ -123,7 +123,7 @@ def sum_of(several: Sequence[Claimed]) -> Claimed:
 def close_waiting(
     connection: Transaction, job: str, scheduled_for: datetime, outcome: FireOutcome, reason: Reason, *, now: datetime
 ) -> bool:
-    """Removes a fire from the queue with its final outcome, and counts it; False where it is no longer in the queue."""
+    """Takes a fire out of the queue with its final outcome, and counts it. False: it had left the queue already."""
     if not fires.settle_fire(connection, job, scheduled_for, outcome, reason=reason, now=now):
         return False
     count_fire(connection, job, outcome)
