@@ -159,6 +159,7 @@ class Runner:
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:
         context = RunContext(session)
         try:
+            session.load()
             arguments = bind_parameters(session.spec, session.run.parameters)
             with scope.entered(""):
                 return to_json(session.spec.function(context, **arguments), fallback=_shown), None

@@ -31,6 +31,7 @@ class Session:
 
     run: Run
     spec: JobSpec
+    """Without its functions until `load` was called."""
     identity: RunIdentity
     journal: Journal
     spending: Spending
@@ -45,6 +46,8 @@ class Session:
     run_dir: Path
     deadline: float
     """The end of the run's active seconds, on the monotonic clock."""
+    load_spec: Callable[[JobSpec], JobSpec] = lambda spec: spec
+    """Imports the job's file into this process."""
     workflow: Callable[..., WorkflowResult] | None = None
     stops: list[Stop] = field(default_factory=list)
     """Every raised stop: a job that catches one does not change the outcome."""
@@ -71,6 +74,10 @@ class Session:
             if self._tools is None:
                 self._tools = self.open_tools()
             return self._tools
+
+    def load(self) -> None:
+        """Imports the job's file. Raises ConfigurationError."""
+        self.spec = self.load_spec(self.spec)
 
     def close(self) -> None:
         """Closes the client, if one was opened."""

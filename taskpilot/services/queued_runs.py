@@ -24,7 +24,7 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
     Raises UsageError (an unknown job, or parameters that do not fit), ConfigurationError, or TransitionRefused where the job is paused or
     has an active run.
     """
-    spec = deployment.catalog.get(job)
+    spec = deployment.job(job)
     files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
     if files:
         raise UsageError(

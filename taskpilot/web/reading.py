@@ -126,7 +126,7 @@ def reading_routes(services: Services) -> APIRouter:
 def defined(deployment: Deployment, name: str) -> JobSpec:
     """The job named in a path. Raises NotFound where there is none, ConfigurationError where its file is broken."""
     with named_in_path():
-        return deployment.catalog.get(name)
+        return deployment.known_catalog.get(name)
 
 
 @contextmanager
