@@ -24,7 +24,8 @@ from taskpilot.jobs.definitions import definition_of
 from taskpilot.jobs.loader import FileUnusable, digest_of, names_in, read_source, text_digest
 from taskpilot.jobs.parameters import describe_parameters, given_texts, parse_parameters
 from taskpilot.messages.job_files import file_problem
-from taskpilot.process.isolated import ANSWER_BYTES, Answer, Limits, Trouble, call_isolated
+from taskpilot.process import isolated
+from taskpilot.process.isolated import ANSWER_BYTES, Answer, Limits, Trouble
 
 LOAD_SECONDS: Final = 10.0
 CACHE_FILE: Final = "job_files.json"
@@ -157,7 +158,7 @@ class JobFolder:
             "pairs": [list(pair) for pair in pairs],
             "extra": None if extra is None else dict(extra),
         }
-        ((_, answer),) = list(call_isolated("taskpilot.jobs.loader:parse_given", [request], self._limits))
+        ((_, answer),) = list(isolated.call_isolated("taskpilot.jobs.loader:parse_given", [request], self._limits))
         if answer.trouble is not None:
             problem, cause = self._troubled(answer)
             raise ConfigurationError(f"job {spec.name!r} cannot be loaded: {BrokenFile(spec.file, None, cause, problem=problem)}")
@@ -216,7 +217,7 @@ class JobFolder:
         requests = [{"path": str(path), "directory": str(self._directory)} for path in paths]
         beside, at = self._beside(), time.time()
         try:
-            for index, answer in call_isolated(
+            for index, answer in isolated.call_isolated(
                 "taskpilot.jobs.loader:describe_file", requests, self._limits, preload=_PRELOADED, stop=stop
             ):
                 path = paths[index]

@@ -101,6 +101,8 @@ def call_isolated(
                 "arguments": list(arguments),
                 "preload": list(preload),
                 "folder": folder,
+                # As it is now: the helper may have been started earlier.
+                "environment": {name: value for name, value in os.environ.items() if name not in limits.drop_environment},
                 "limits": {**asdict(limits), "root": str(limits.root)},
             }
             yield from helper.ask(request, len(arguments), stop)
@@ -309,7 +311,6 @@ def _guard(request: dict[str, Any], index: int) -> NoReturn:
             main=lambda: _call(request, index, returned, noted),
             root=Path(limits["root"]),
             output=output,
-            drop_environment=tuple(limits["drop_environment"]),
         )
         watch = Watch(
             deadline_seconds=limits["seconds"],
@@ -353,6 +354,8 @@ def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> i
 
     global _note_fd  # noqa: PLW0603 - of this process alone
     myself = os.getpid()
+    os.environ.clear()
+    os.environ.update(request["environment"])
     # Standard error is for warnings and logs, which nobody reads; standard output is read and told.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.nice(_NICE)
