@@ -147,6 +147,7 @@ class App:
             run_dir=deployment.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,
             load_spec=lambda one: load_spec(one, settings.jobs_dir),
+            max_output_tokens=settings.openai_max_output_tokens,
             workflow=_workflow,
         )
         return session

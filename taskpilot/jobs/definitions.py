@@ -1,19 +1,21 @@
 """Definitions of jobs as plain JSON, without their functions: what a loader process gives, and what the cache keeps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.schedule import Schedule
-from taskpilot.domain.specs import Budget, CatchUp, JobSpec, Overlap, ParameterSpec, Retry, ToolSpec, not_loaded
+from taskpilot.domain.specs import Budget, JobSpec, ParameterSpec, Retry, ToolSpec, not_loaded
 from taskpilot.jobs.parameters import complete_parameters
 from taskpilot.schedules.schedule import schedule_of
 
 _DURATIONS: Final = ("deadline", "catch_up_window", "catch_up_stagger", "start_deadline", "jitter")
-_PLAIN: Final = ("name", "description", "overlap", "catch_up", "catch_up_limit", "pause_on_failure", "model", "line")
+_OTHERS: Final = ("function", "schedule", "retry", "retry_on", "budget", "tools", "parameters", "file", "file_digest")
+_PLAIN: Final = tuple(one.name for one in fields(JobSpec) if one.name not in (*_DURATIONS, *_OTHERS))
+"""What JSON can say as it is: also each option that is added to `@job`."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -38,27 +40,18 @@ def definition_json(spec: JobSpec) -> dict[str, Any]:
 def definition_of(data: Mapping[str, Any], *, file: Path, digest: str) -> JobSpec:
     """The definition in such JSON. Raises ValueError, KeyError or TypeError where it is not of this version."""
     retry, budget = data["retry"], data["budget"]
+    plain: dict[str, Any] = {name: data[name] for name in _PLAIN}
+    durations: dict[str, Any] = {name: _duration(data[name]) for name in _DURATIONS}
     return JobSpec(
-        name=data["name"],
+        **plain,
+        **durations,
         function=not_loaded,
-        description=data["description"],
         schedule=None if data["schedule"] is None else schedule_of(data["schedule"]),
-        deadline=timedelta(microseconds=data["deadline"]),
         retry=Retry(retry["attempts"], delay=_duration(retry["delay"]), max_delay=_duration(retry["max_delay"])),
-        overlap=cast("Overlap", data["overlap"]),
-        catch_up=cast("CatchUp", data["catch_up"]),
-        catch_up_window=_duration(data["catch_up_window"]),
-        catch_up_limit=data["catch_up_limit"],
-        catch_up_stagger=timedelta(microseconds=data["catch_up_stagger"]),
-        start_deadline=_duration(data["start_deadline"]),
-        jitter=timedelta(microseconds=data["jitter"]),
-        pause_on_failure=data["pause_on_failure"],
         budget=None if budget is None else Budget(**budget),
-        model=data["model"],
         tools=_tools(data["tools"]),
         file=file,
         file_digest=digest,
-        line=data["line"],
         retry_on=tuple(data["retry_on"]),
         parameters=tuple(ParameterSpec(**parameter) for parameter in data["parameters"]),
     )
