@@ -100,36 +100,37 @@ class LLMSteps:
             session.check_lease(begun, f"{request.agent} was asked")
             return self._settled(request, begun, left)
         finally:
-            with session.call_ended:
-                session.in_flight -= 1
-                session.call_ended.notify_all()
+            session.calls.end()
 
     def _begin(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> tuple[StartedStep, float]:
         """Records the begin with its reservation, as soon as that fits beside the calls in flight; also the seconds left for the call."""
         session = self._session
         model = session.model
-        # Held from the refusal to the wait, so that no notification of an ended call is missed.
-        with session.call_ended:
-            while True:
-                left = session.seconds_left()
-                try:
-                    begun = session.journal.begin(
-                        place,
-                        value=shown,
-                        agent=request.agent,
-                        model=model.name,
-                        reservation=session.spending.worst_case(request, session.now()),
-                        diverged=diverged,
-                    )
-                except BudgetExceeded as stop:
-                    if not (stop.in_flight and session.in_flight):
-                        raise session.stopped(stop) from None
-                    session.call_ended.wait(1.0)
-                except LeaseLost as stop:
+        while True:
+            left = session.seconds_left()
+            ended = session.calls.begin()
+            try:
+                begun = session.journal.begin(
+                    place,
+                    value=shown,
+                    agent=request.agent,
+                    model=model.name,
+                    reservation=session.spending.worst_case(request, session.now()),
+                    diverged=diverged,
+                )
+            except BudgetExceeded as stop:
+                others = session.calls.end(refused=True)
+                if not (stop.in_flight and others):
                     raise session.stopped(stop) from None
-                else:
-                    session.in_flight += 1
-                    return begun, left
+                session.calls.wait(ended)
+            except BaseException as stop:
+                session.calls.end()
+                if isinstance(stop, LeaseLost):
+                    raise session.stopped(stop) from None
+                raise
+            else:
+                session.calls.admit_next()
+                return begun, left
 
     def _settled(self, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
         """Makes a begun call and records its result."""
