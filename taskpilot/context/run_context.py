@@ -102,11 +102,16 @@ class RunContext:
     @overload
     def ask(self, agent: str, prompt: str, output: type[Shape], *, system: str = "") -> Shape: ...
     @overload
-    def ask(self, agent: str, prompt: str, output: None = None, *, system: str = "") -> str: ...
-    def ask(self, agent: str, prompt: str, output: type[BaseModel] | None = None, *, system: str = "") -> Any:
-        """Asks the model as `agent`; the reply is text, or an instance of the pydantic model `output`. Raises ModelError."""
+    def ask(self, agent: str, prompt: str, output: None = None, *, system: str = "", allow_partial: bool = False) -> str: ...
+    def ask(self, agent: str, prompt: str, output: type[BaseModel] | None = None, *, system: str = "", allow_partial: bool = False) -> Any:
+        """Asks the model as `agent`; the reply is text, or an instance of the pydantic model `output`.
+
+        `allow_partial` takes a text that was cut off or is empty. Raises ModelError.
+        """
         if output is None:
-            return self._llm_steps.text(agent, prompt, system=system)
+            return self._llm_steps.text(agent, prompt, system=system, allow_partial=allow_partial)
+        if allow_partial:
+            raise ValueError("allow_partial is for a text: a part of a structured reply cannot be read")
         return self._llm_steps.structured(agent, prompt, output, system=system)
 
     @overload

@@ -121,6 +121,16 @@ schedulers = Table(
 )
 """One row for each start of `taskpilot serve`; a recent `last_tick_at` means that it is awake."""
 
+job_checks = Table(
+    "job_checks",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("deadline_micros", BigInteger),
+    *_reason(),
+    Column("checked_at", BigInteger, nullable=False),
+)
+"""One row for each job that the server knows: why it could not start, as checked at the server's start and after each change of a file."""
+
 clock_events = Table(
     "clock_events",
     metadata,
@@ -171,7 +181,7 @@ def among(column: Column[str], values: Collection[str]) -> Any:
 
 # With the module come its own tables: one metadata holds the whole schema.
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The revision of the newest migration; a store at another one is refused."""
 
 _READ_BY_GOLDEN_SIGNALS: Final = ("ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls")
