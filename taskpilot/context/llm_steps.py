@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -15,7 +15,7 @@ from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, Reply
 from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line, storable, unfenced
 from taskpilot.domain.usage import Usage
-from taskpilot.journal.started_step import StartedStep
+from taskpilot.journal.started_step import AgentEnd, StartedStep
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -25,12 +25,15 @@ _QUOTED: Final = 4_000
 
 @dataclass
 class Invocation:
-    """One piece of work of an agent. `live` is True once it made a call in this attempt instead of reading the journal."""
+    """One piece of work of an agent."""
 
     agent: str
     scope: str
     started_at: datetime
-    live: bool = field(default=False)
+    live: bool = False
+    """True once it made a call in this attempt instead of reading the journal."""
+    recorded: bool = False
+    """True once its end was recorded, together with its last reply."""
 
 
 class LLMSteps:
@@ -57,7 +60,11 @@ class LLMSteps:
     def text(self, agent: str, prompt: str, *, system: str = "", allow_partial: bool = False) -> str:
         """A model's reply as text; a cut-off or empty one only with `allow_partial`. Raises ModelError."""
         with self.invocation(agent) as invocation:
-            reply = self.chat(invocation, _messages(system, prompt), usable=lambda reply: _fault_of(reply, allow_partial) is None)
+
+            def whole(reply: ChatReply) -> bool:
+                return _fault_of(reply, allow_partial) is None
+
+            reply = self.chat(invocation, _messages(system, prompt), usable=whole, completes=whole)
             fault = _fault_of(reply, allow_partial)
             if fault is not None:
                 hint = None if reply.refusal is not None else "set [openai] max_output_tokens, or take it with ask(..., allow_partial=True)"
@@ -68,8 +75,12 @@ class LLMSteps:
         """A model's reply as the given pydantic model, with one repair turn. Raises ReplyInvalid or another ModelError."""
         schema = OutputSchema(name=output.__name__, schema=output.model_json_schema())
         messages = _messages(system, prompt)
+
+        def fits(reply: ChatReply) -> bool:
+            return _fits(reply, output)
+
         with self.invocation(agent) as invocation:
-            reply = self.chat(invocation, messages, output=schema)
+            reply = self.chat(invocation, messages, output=schema, completes=fits)
             try:
                 return _validated(reply, output)
             except ReplyInvalid as error:
@@ -77,7 +88,7 @@ class LLMSteps:
                 repair = Message(Role.USER, f"Your reply cannot be used: {error}. Reply again, with nothing but JSON of the asked shape.")
                 quoted = Message(Role.ASSISTANT, reply.content[:_QUOTED] or "(nothing)")
                 asked = (*messages, quoted, repair)
-                return _validated(self.chat(invocation, asked, output=schema, usable=lambda reply: _fits(reply, output)), output)
+                return _validated(self.chat(invocation, asked, output=schema, usable=fits, completes=fits), output)
 
     def chat(
         self,
@@ -87,8 +98,13 @@ class LLMSteps:
         tools: Sequence[ToolSchema] = (),
         output: OutputSchema | None = None,
         usable: Callable[[ChatReply], bool] = lambda _reply: True,
+        completes: Callable[[ChatReply], bool] = lambda _reply: False,
     ) -> ChatReply:
-        """One LLM call, or its recorded reply if that is `usable`. Raises ModelError, BudgetExceeded, DeadlineExceeded or LeaseLost."""
+        """One LLM call, or its recorded reply if that is `usable`.
+
+        With a reply that `completes` the invocation, its success is recorded in the same transaction.
+        Raises ModelError, BudgetExceeded, DeadlineExceeded or LeaseLost.
+        """
         session = self._session
         agent = invocation.agent
         request = ChatRequest(
@@ -106,16 +122,13 @@ class LLMSteps:
             if usable(reply):
                 return reply
         invocation.live = True
-        return self._ask_model(request, place, asked[1], diverged=recorded is None and session.journal.conflicting(place) is not None)
-
-    def _ask_model(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
-        session = self._session
-        begun, left = self._begin(request, place, shown, diverged=diverged)
+        diverged = recorded is None and session.journal.conflicting(place) is not None
+        begun, left = self._begin(request, place, asked[1], diverged=diverged)
         try:
             if diverged:
                 session.emit("step-diverged", f"{request.agent} is asked something different from an earlier attempt", level="warning")
             session.check_lease(begun, f"{request.agent} was asked")
-            return self._settled(request, begun, left)
+            return self._settled(request, begun, left, invocation, completes)
         finally:
             session.calls.end()
 
@@ -149,7 +162,9 @@ class LLMSteps:
                 session.calls.admit_next()
                 return begun, left
 
-    def _settled(self, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
+    def _settled(
+        self, request: ChatRequest, begun: StartedStep, left: float, invocation: Invocation, completes: Callable[[ChatReply], bool]
+    ) -> ChatReply:
         """Makes a begun call and records its result."""
         session = self._session
         try:
@@ -165,13 +180,24 @@ class LLMSteps:
         lost = sum(retry.maybe_billed for retry in reply.retries)
         # The caller gets the recorded form, as in every later attempt.
         recordable = _recordable(reply)
-        session.journal.end_ask(begun, reply=reply, result=recordable, cost_nano=cost, retries=_retry_reasons(reply.retries), lost=lost)
+        completed = AgentEnd(invocation.agent, invocation.scope, StepStatus.SUCCEEDED, invocation.started_at) if completes(reply) else None
+        session.journal.end_ask(
+            begun,
+            reply=reply,
+            result=recordable,
+            cost_nano=cost,
+            retries=_retry_reasons(reply.retries),
+            lost=lost,
+            completed=completed,
+        )
+        invocation.recorded = completed is not None
         session.emit("llm-call-ended", f"{request.agent} got a reply", agent=request.agent, step_id=begun.step.id)
         return _reply_of(recordable, reply.usage)
 
     def _record(self, invocation: Invocation, *, succeeded: bool) -> None:
-        if invocation.live:
-            self._session.journal.record_agent(invocation.agent, invocation.scope, succeeded=succeeded, started_at=invocation.started_at)
+        if invocation.live and not invocation.recorded:
+            status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
+            self._session.journal.record_agent(AgentEnd(invocation.agent, invocation.scope, status, invocation.started_at))
 
 
 def _messages(system: str, prompt: str) -> tuple[Message, ...]:

@@ -19,7 +19,7 @@ from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.domain.usage import Reservation, Usage
-from taskpilot.journal.started_step import CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
+from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
 from taskpilot.store.events import record_event
@@ -206,8 +206,9 @@ class Journal:
         retries: tuple[str, ...],
         lost: int = 0,
         error: BaseException | None = None,
+        completed: AgentEnd | None = None,
     ) -> None:
-        """Records the end of an LLM call, settles its reservation and counts its tokens and cost.
+        """Records the end of an LLM call, settles its reservation and counts its tokens and cost; with the invocation that it completed.
 
         A try without an answer costs nothing; each of the `lost` ones, which may be billed although no answer arrived, costs the
         whole reservation; an answer without usage keeps its reservation in the budget.
@@ -237,29 +238,19 @@ class Journal:
             )
             end = CallEnd(status, known, cost_nano, unpriced, retries)
             label = self._agent_label(connection, step.agent or "other")
-            totals.add(connection, self._run.job, call_totals(step, end, agent_label=label, now=now))
+            added = call_totals(step, end, agent_label=label, now=now)
+            if completed is not None:
+                added += self._record_agent(connection, completed, now)
+            totals.add(connection, self._run.job, added)
 
         with self._loudly():
             self._write(record)
 
-    def record_agent(self, agent: str, scope: str, *, succeeded: bool, started_at: datetime) -> None:
+    def record_agent(self, end: AgentEnd) -> None:
         """Records one invocation of an agent in this attempt."""
-        status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
 
         def record(connection: Transaction, _row: Record, now: datetime) -> None:
-            steps.record_agent(
-                connection,
-                run_id=self._run.id,
-                scope=scope,
-                attempt=self._grant.attempt,
-                agent=agent,
-                status=status,
-                started_at=started_at,
-                ended_at=now,
-            )
-            label = self._agent_label(connection, agent)
-            duration = totals.observed(AGENT_DURATION, micros(now - started_at), agent=label)
-            totals.add(connection, self._run.job, [totals.count(AGENT_INVOCATIONS, agent=label, status=status), *duration])
+            totals.add(connection, self._run.job, self._record_agent(connection, end, now))
 
         self._write(record)
 
@@ -337,6 +328,22 @@ class Journal:
         }
         if not steps.end_step(connection, step.id, **values):
             raise LeaseLost(f"step {step.id} of run {self._run.id} has an end already")
+
+    def _record_agent(self, connection: Transaction, end: AgentEnd, now: datetime) -> list[totals.Increment]:
+        """Records it, and gives what it adds to the totals."""
+        steps.record_agent(
+            connection,
+            run_id=self._run.id,
+            scope=end.scope,
+            attempt=self._grant.attempt,
+            agent=end.agent,
+            status=end.status,
+            started_at=end.started_at,
+            ended_at=now,
+        )
+        label = self._agent_label(connection, end.agent)
+        duration = totals.observed(AGENT_DURATION, micros(now - end.started_at), agent=label)
+        return [totals.count(AGENT_INVOCATIONS, agent=label, status=end.status), *duration]
 
     def _agent_label(self, connection: Transaction, agent: str) -> str:
         with self._lock:

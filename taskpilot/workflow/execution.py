@@ -85,7 +85,7 @@ class Execution:
         messages = [Message(Role.SYSTEM, EXECUTOR), Message(Role.USER, json.dumps({"task": about}, ensure_ascii=False))]
         with self._llm_steps.invocation(AGENT) as invocation:
             for _round in range(ROUNDS_MAX):
-                reply = self._llm_steps.chat(invocation, messages, tools=schemas)
+                reply = self._llm_steps.chat(invocation, messages, tools=schemas, completes=lambda reply: not reply.tool_calls)
                 if not reply.tool_calls:
                     return self._settle(reply.refusal or reply.content or "the model gave no reply")
                 messages.append(Message(Role.ASSISTANT, reply.content, tool_calls=reply.tool_calls))
