@@ -1,5 +1,6 @@
 """LLM calls: reserve the budget, journal the begin, call, journal the result; and validate structured replies."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,12 +11,14 @@ from pydantic import BaseModel, ValidationError
 
 from taskpilot.context import scope
 from taskpilot.context.session import Session
+from taskpilot.context.tool_steps import ToolSteps
 from taskpilot.domain.chat import ChatReply, ChatRequest, ChatRetry, Message, OutputSchema, Role, ToolCall, ToolSchema
 from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, ReplyInvalid
 from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line, storable, unfenced
 from taskpilot.domain.usage import Usage
 from taskpilot.journal.started_step import AgentEnd, StartedStep
+from taskpilot.tools.arguments import no_repeats
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -30,10 +33,16 @@ class Invocation:
     agent: str
     scope: str
     started_at: datetime
+    completes: Callable[[ChatReply], bool]
+    """Whether a reply is its last one: the agent's success is then recorded in the same transaction."""
     live: bool = False
     """True once it made a call in this attempt instead of reading the journal."""
     recorded: bool = False
-    """True once its end was recorded, together with its last reply."""
+    """True once its end was recorded."""
+
+    def end(self, status: StepStatus) -> AgentEnd:
+        """Its end, to be recorded."""
+        return AgentEnd(self.agent, self.scope, status, self.started_at)
 
 
 class LLMSteps:
@@ -41,12 +50,13 @@ class LLMSteps:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._tool_steps = ToolSteps(session)
 
     @contextmanager
-    def invocation(self, agent: str) -> Iterator[Invocation]:
+    def invocation(self, agent: str, completes: Callable[[ChatReply], bool]) -> Iterator[Invocation]:
         """The scope of one agent's work, which is recorded at its end if a call was made."""
         with scope.inside(agent) as here:
-            invocation = Invocation(agent, here.path, self._session.now())
+            invocation = Invocation(agent, here.path, self._session.now(), completes)
             succeeded = False
             try:
                 yield invocation
@@ -59,12 +69,12 @@ class LLMSteps:
 
     def text(self, agent: str, prompt: str, *, system: str = "", allow_partial: bool = False) -> str:
         """A model's reply as text; a cut-off or empty one only with `allow_partial`. Raises ModelError."""
-        with self.invocation(agent) as invocation:
 
-            def whole(reply: ChatReply) -> bool:
-                return _fault_of(reply, allow_partial) is None
+        def whole(reply: ChatReply) -> bool:
+            return _fault_of(reply, allow_partial) is None
 
-            reply = self.chat(invocation, _messages(system, prompt), usable=whole, completes=whole)
+        with self.invocation(agent, whole) as invocation:
+            reply = self.chat(invocation, _messages(system, prompt), usable=whole)
             fault = _fault_of(reply, allow_partial)
             if fault is not None:
                 hint = None if reply.refusal is not None else "set [openai] max_output_tokens, or take it with ask(..., allow_partial=True)"
@@ -79,8 +89,8 @@ class LLMSteps:
         def fits(reply: ChatReply) -> bool:
             return _fits(reply, output)
 
-        with self.invocation(agent) as invocation:
-            reply = self.chat(invocation, messages, output=schema, completes=fits)
+        with self.invocation(agent, fits) as invocation:
+            reply = self.chat(invocation, messages, output=schema)
             try:
                 return _validated(reply, output)
             except ReplyInvalid as error:
@@ -88,7 +98,7 @@ class LLMSteps:
                 repair = Message(Role.USER, f"Your reply cannot be used: {error}. Reply again, with nothing but JSON of the asked shape.")
                 quoted = Message(Role.ASSISTANT, reply.content[:_QUOTED] or "(nothing)")
                 asked = (*messages, quoted, repair)
-                return _validated(self.chat(invocation, asked, output=schema, usable=fits, completes=fits), output)
+                return _validated(self.chat(invocation, asked, output=schema, usable=fits), output)
 
     def chat(
         self,
@@ -98,13 +108,8 @@ class LLMSteps:
         tools: Sequence[ToolSchema] = (),
         output: OutputSchema | None = None,
         usable: Callable[[ChatReply], bool] = lambda _reply: True,
-        completes: Callable[[ChatReply], bool] = lambda _reply: False,
     ) -> ChatReply:
-        """One LLM call, or its recorded reply if that is `usable`.
-
-        With a reply that `completes` the invocation, its success is recorded in the same transaction.
-        Raises ModelError, BudgetExceeded, DeadlineExceeded or LeaseLost.
-        """
+        """One LLM call, or its recorded reply if that is `usable`. Raises ModelError, BudgetExceeded, DeadlineExceeded or LeaseLost."""
         session = self._session
         agent = invocation.agent
         request = ChatRequest(
@@ -117,18 +122,26 @@ class LLMSteps:
         asked = [agent, [asdict(message) for message in messages], None if output is None else output.schema, [tool.name for tool in tools]]
         place = scope.current().place(StepKind.ASK, agent, asked)
         recorded = session.journal.recorded(place)
+        reply = None
         if recorded is not None and recorded.status is StepStatus.SUCCEEDED:
             reply = _reply_of(recorded.result, recorded.usage)
-            if usable(reply):
-                return reply
-        invocation.live = True
-        diverged = recorded is None and session.journal.conflicting(place) is not None
-        begun, left = self._begin(request, place, asked[1], diverged=diverged)
+        if reply is None or not usable(reply):
+            invocation.live = True
+            diverged = recorded is None and session.journal.conflicting(place) is not None
+            reply = self._ask_model(invocation, request, place, asked[1], diverged=diverged)
+        if not tools:
+            for call in reply.tool_calls:
+                self._tool_steps.unknown(call.name, call.arguments, agent=agent, offered=())
+        return reply
+
+    def _ask_model(self, invocation: Invocation, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
+        session = self._session
+        begun, left = self._begin(request, place, shown, diverged=diverged)
         try:
             if diverged:
                 session.emit("step-diverged", f"{request.agent} is asked something different from an earlier attempt", level="warning")
             session.check_lease(begun, f"{request.agent} was asked")
-            return self._settled(request, begun, left, invocation, completes)
+            return self._settled(invocation, request, begun, left)
         finally:
             session.calls.end()
 
@@ -162,9 +175,7 @@ class LLMSteps:
                 session.calls.admit_next()
                 return begun, left
 
-    def _settled(
-        self, request: ChatRequest, begun: StartedStep, left: float, invocation: Invocation, completes: Callable[[ChatReply], bool]
-    ) -> ChatReply:
+    def _settled(self, invocation: Invocation, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
         """Makes a begun call and records its result."""
         session = self._session
         try:
@@ -180,7 +191,7 @@ class LLMSteps:
         lost = sum(retry.maybe_billed for retry in reply.retries)
         # The caller gets the recorded form, as in every later attempt.
         recordable = _recordable(reply)
-        completed = AgentEnd(invocation.agent, invocation.scope, StepStatus.SUCCEEDED, invocation.started_at) if completes(reply) else None
+        completed = invocation.end(StepStatus.SUCCEEDED) if invocation.completes(reply) else None
         session.journal.end_ask(
             begun,
             reply=reply,
@@ -197,7 +208,7 @@ class LLMSteps:
     def _record(self, invocation: Invocation, *, succeeded: bool) -> None:
         if invocation.live and not invocation.recorded:
             status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
-            self._session.journal.record_agent(AgentEnd(invocation.agent, invocation.scope, status, invocation.started_at))
+            self._session.journal.record_agent(invocation.end(status))
 
 
 def _messages(system: str, prompt: str) -> tuple[Message, ...]:
@@ -235,12 +246,24 @@ def _validated(reply: ChatReply, output: type[Shape]) -> Shape:
         raise ReplyInvalid(fault)
     try:
         # Some models always put their JSON into a fenced block.
-        return output.model_validate_json(unfenced(reply.content))
+        text = unfenced(reply.content)
+        _check_keys(text)
+        return output.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}" for one in error.errors(include_url=False)[:5])
         raise ReplyInvalid(f"the reply does not fit {output.__name__}: {one_line(problems, limit=500)}") from None
     except RecursionError:
         raise ReplyInvalid(f"the reply does not fit {output.__name__}: it is nested too deeply") from None
+
+
+def _check_keys(text: str) -> None:
+    """Raises ReplyInvalid where a key is repeated in one object: of two verdicts, none counts."""
+    try:
+        json.loads(text, object_pairs_hook=no_repeats)
+    except json.JSONDecodeError:
+        return  # The shape's own error says more.
+    except ValueError as error:
+        raise ReplyInvalid(f"the reply is not JSON: {one_line(str(error), limit=120)}") from None
 
 
 def _recordable(reply: ChatReply) -> dict[str, Any]:

@@ -129,14 +129,16 @@ class OpenAIModel:
 
     def _exchange(self, payload: dict[str, Any], seconds_left: float) -> ChatReply:
         client = self._open_client()
+        import httpx2
         import openai
 
         from taskpilot.llm.transport import ReplyRefused, timeout_of
 
         seconds = max(0.001, min(self._attempt_seconds, seconds_left))
         try:
-            response = client.chat.completions.with_raw_response.create(**payload, timeout=timeout_of(seconds))
-            return reply_of(response.http_response.content)
+            # Not `chat.completions.create`: walking the payload by its type hints takes a third of a call's CPU, and changes nothing in it.
+            response = client.post("/chat/completions", cast_to=httpx2.Response, body=payload, options={"timeout": timeout_of(seconds)})
+            return reply_of(response.content)
         except openai.APIStatusError as error:
             raise self._status_failure(error) from error
         except openai.APITimeoutError as error:
