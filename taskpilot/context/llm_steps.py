@@ -1,5 +1,6 @@
 """LLM calls: reserve the budget, journal the begin, call, journal the result; and validate structured replies."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -10,12 +11,14 @@ from pydantic import BaseModel, ValidationError
 
 from taskpilot.context import scope
 from taskpilot.context.session import Session
+from taskpilot.context.tool_steps import ToolSteps
 from taskpilot.domain.chat import ChatReply, ChatRequest, ChatRetry, Message, OutputSchema, Role, ToolCall, ToolSchema
 from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, ReplyInvalid
 from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line, storable, unfenced
 from taskpilot.domain.usage import Usage
 from taskpilot.journal.started_step import StartedStep
+from taskpilot.tools.arguments import no_repeats
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -38,6 +41,7 @@ class LLMSteps:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._tool_steps = ToolSteps(session)
 
     @contextmanager
     def invocation(self, agent: str) -> Iterator[Invocation]:
@@ -101,12 +105,17 @@ class LLMSteps:
         asked = [agent, [asdict(message) for message in messages], None if output is None else output.schema, [tool.name for tool in tools]]
         place = scope.current().place(StepKind.ASK, agent, asked)
         recorded = session.journal.recorded(place)
+        reply = None
         if recorded is not None and recorded.status is StepStatus.SUCCEEDED:
             reply = _reply_of(recorded.result, recorded.usage)
-            if usable(reply):
-                return reply
-        invocation.live = True
-        return self._ask_model(request, place, asked[1], diverged=recorded is None and session.journal.conflicting(place) is not None)
+        if reply is None or not usable(reply):
+            invocation.live = True
+            diverged = recorded is None and session.journal.conflicting(place) is not None
+            reply = self._ask_model(request, place, asked[1], diverged=diverged)
+        if not tools:
+            for call in reply.tool_calls:
+                self._tool_steps.unknown(call.name, call.arguments, agent=agent, offered=())
+        return reply
 
     def _ask_model(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
         session = self._session
@@ -208,12 +217,24 @@ def _validated(reply: ChatReply, output: type[Shape]) -> Shape:
         raise ReplyInvalid(fault)
     try:
         # Some models always put their JSON into a fenced block.
-        return output.model_validate_json(unfenced(reply.content))
+        text = unfenced(reply.content)
+        _check_keys(text)
+        return output.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}" for one in error.errors(include_url=False)[:5])
         raise ReplyInvalid(f"the reply does not fit {output.__name__}: {one_line(problems, limit=500)}") from None
     except RecursionError:
         raise ReplyInvalid(f"the reply does not fit {output.__name__}: it is nested too deeply") from None
+
+
+def _check_keys(text: str) -> None:
+    """Raises ReplyInvalid where a key is repeated in one object: of two verdicts, none counts."""
+    try:
+        json.loads(text, object_pairs_hook=no_repeats)
+    except json.JSONDecodeError:
+        return  # The shape's own error says more.
+    except ValueError as error:
+        raise ReplyInvalid(f"the reply is not JSON: {one_line(str(error), limit=120)}") from None
 
 
 def _recordable(reply: ChatReply) -> dict[str, Any]:

@@ -330,7 +330,7 @@ def test_an_effect_that_could_not_be_recorded_fails_the_run_even_where_the_job_g
 def test_a_tool_call_in_a_reply_to_a_text_question_is_no_answer_to_act_on() -> None:
     ran = run_job(asks, model=ScriptedModel([[tool_call("notify", channel="x", message="y")]]))
     assert ran.steps[0].kind is StepKind.ASK
-    assert len(ran.steps) == 1
+    assert [step.status for step in ran.steps] == [StepStatus.SUCCEEDED, StepStatus.DENIED]
 
 
 def test_json_in_a_fence_is_read() -> None:
