@@ -144,6 +144,7 @@ class App:
             log=log,
             run_dir=deployment.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,
+            max_output_tokens=settings.openai_max_output_tokens,
             workflow=_workflow,
         )
 

@@ -28,6 +28,8 @@ STYLES: Final = {
     **dict.fromkeys(
         ("failed", "lost", "timed_out", "denied", "deny", "rejected", "budget_exceeded", "broken", "refused", "cancelled", "error"), BAD
     ),
+    **dict.fromkeys(("outcome_failed", "blocked", "missed", "never_succeeded", "success_too_old"), BAD),
+    **dict.fromkeys(("uncertain", "clock"), ATTENTION),
 }
 """The rich style of each status.
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from taskpilot.config import values
 from taskpilot.config.model import Settings
 from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE, check_trusted, find_root, project_table, read_toml
+from taskpilot.domain.chat import DEFAULT_OUTPUT_TOKENS
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 
@@ -56,6 +57,7 @@ OPTIONS: Final = (
     _Option("model", values.text, None, "model", ("TASKPILOT_MODEL",)),
     _Option("openai_api_key", values.secret, None, None, ("OPENAI_API_KEY",)),
     _Option("openai_base_url", values.url, None, "openai.base_url", ("OPENAI_BASE_URL",)),
+    _Option("openai_max_output_tokens", values.token_count, DEFAULT_OUTPUT_TOKENS, "openai.max_output_tokens"),
     _Option("deployment", values.name, None, "deployment", ("TASKPILOT_DEPLOYMENT",)),
     _Option("pushgateway_url", values.url, None, "pushgateway_url", ("TASKPILOT_PUSHGATEWAY_URL",)),
     _Option("otel_enabled", values.boolean, True, "otel.enabled", ("OTEL_ENABLED",)),

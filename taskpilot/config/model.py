@@ -52,6 +52,8 @@ class Settings:
     """The model of a run that neither `--model` nor its job names."""
     openai_api_key: Secret | None
     openai_base_url: str | None = field(repr=False)
+    openai_max_output_tokens: int
+    """The limit of one reply; a server whose context is too small for it is asked for less."""
     deployment: str | None
     """The configured name; a store keeps the name that it was created with."""
     pushgateway_url: str | None = field(repr=False)

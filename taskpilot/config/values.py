@@ -87,6 +87,11 @@ def run_count(value: Any) -> int:
     return _whole(value, 1, 1000)
 
 
+def token_count(value: Any) -> int:
+    """A number of tokens, from 1 to a million."""
+    return _whole(value, 1, 1_000_000)
+
+
 def port(value: Any) -> int:
     """A TCP port; 0 lets the system choose one."""
     return _whole(value, 0, 65_535)

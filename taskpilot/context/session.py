@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from taskpilot.budget import Spending
+from taskpilot.domain.chat import DEFAULT_OUTPUT_TOKENS
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import DeadlineExceeded, LeaseLost, Stop, Waiting
 from taskpilot.domain.events import DecisionMade, Event, RunIdentity
@@ -45,6 +46,8 @@ class Session:
     run_dir: Path
     deadline: float
     """The end of the run's active seconds, on the monotonic clock."""
+    max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    """The limit of one reply."""
     workflow: Callable[..., WorkflowResult] | None = None
     stops: list[Stop] = field(default_factory=list)
     """Every raised stop: a job that catches one does not change the outcome."""

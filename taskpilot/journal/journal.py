@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from taskpilot.domain.chat import ChatReply
-from taskpilot.domain.decisions import Decision
+from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
@@ -42,6 +42,7 @@ class Journal:
         """Why an effect that happened could not be recorded: the run then fails, even where its job catches the error."""
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
+            self._asked = {(one.tool, dumps(one.arguments)) for one in tasks.asked_of(connection, run.id)}
         # Taken within a write transaction, so in the order in which the steps are recorded.
         self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
@@ -116,9 +117,14 @@ class Journal:
         result: Any = None,
         error: BaseException | None = None,
         decision: Decision | None = None,
+        decision_id: str | None = None,
         idempotent: bool = True,
+        label: str | None = None,
     ) -> Step:
-        """Records a step that begins and ends at once: a clock reading, a denial, a call about which a person has to decide."""
+        """Records a step that begins and ends at once: a clock reading, a denial, a call about which a person has to decide.
+
+        `label` is the tool in the metrics where its name is not one of ours.
+        """
         with self._writing(effect=True) as (connection, _row, now):
             if decision is not None:
                 tasks.insert_decision(connection, decision)
@@ -128,7 +134,7 @@ class Journal:
                 ended_at=now,
                 error=error_text(error, mask=self.mask, limit=None),
                 error_type=None if error is None else type(error).__name__,
-                decision_id=None if decision is None else decision.id,
+                decision_id=decision_id if decision is None else decision.id,
                 idempotent=idempotent,
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
@@ -137,18 +143,24 @@ class Journal:
                 event = EventKind.APPROVAL_ASKED
                 record_event(connection, event, self._run.job, at=now, run_id=self._run.id, subject=step.id, reason=asked)
             if place.kind is StepKind.CALL and status is StepStatus.DENIED:
-                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=place.name, status=status)])
+                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=label or place.name, status=status)])
             return step
 
-    def decide(self, decision: Decision) -> None:
-        """Records a verdict alone."""
+    def ask_person(self, decision: Decision) -> None:
+        """Records a question to a person."""
         with self._writing(effect=True) as (connection, _row, _now):
             tasks.insert_decision(connection, decision)
+        self._asked.add((decision.tool, dumps(decision.arguments)))
 
-    def approval(self, place: StepPlace) -> Decision | None:
-        """The question to a person about exactly this call, asked in an earlier attempt."""
+    def answer(self, place: StepPlace, arguments: dict[str, Any]) -> Decision | None:
+        """The question to a person about exactly this call, answered or not; else a no to the same call at another place of the run."""
+        if (place.name, dumps(arguments)) not in self._asked:
+            return None
         with self._store.read() as connection:
-            return tasks.approval_of(connection, self._run.id, place.key)
+            asked = tasks.asked_of(connection, self._run.id)
+        same = [one for one in asked if (one.tool, dumps(one.arguments)) == (place.name, dumps(arguments))]
+        here = next((one for one in reversed(same) if one.step_key == place.key), None)
+        return here or next((one for one in same if one.status is DecisionStatus.REJECTED), None)
 
     def denial(self, step: Step) -> Decision | None:
         """The verdict behind a denied step: a person's where one was asked, else the policy's."""

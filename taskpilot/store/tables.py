@@ -126,6 +126,7 @@ job_checks = Table(
     metadata,
     Column("job", Text, primary_key=True),
     Column("deadline_micros", BigInteger),
+    Column("catch_up_micros", BigInteger),
     *_reason(),
     Column("checked_at", BigInteger, nullable=False),
 )

@@ -214,7 +214,7 @@ def test_a_job_is_shown_with_what_it_takes_and_may_use(cli: Callable[..., Any]) 
     said = cli("jobs", "show", "triage").out
     for word in (
         "15m00s",
-        "1 USD, 200 LLM calls a run (the default; the job sets none)",
+        "1 USD, 200 LLM calls, 200 tool calls a run (the default; the job sets none)",
         "inbox",
         "'inbox.jsonl'",
         "taskpilot run triage",

@@ -13,6 +13,7 @@ def upgrade() -> None:
         "job_checks",
         sa.Column("job", sa.Text(), primary_key=True, nullable=False),
         sa.Column("deadline_micros", sa.BigInteger(), nullable=True),
+        sa.Column("catch_up_micros", sa.BigInteger(), nullable=True),
         sa.Column("reason_code", sa.Text(), nullable=False, server_default=""),
         sa.Column("reason_facts", sa.Text(), nullable=False, server_default="{}"),
         sa.Column("checked_at", sa.BigInteger(), nullable=False),
