@@ -1,7 +1,7 @@
 """Calls functions in processes of their own, for code that users wrote: it may hang, crash, fork, exit, print or use up the memory.
 
-A helper process is started once (`exec`: no handle of the store, no thread and no secret in its memory). For each call it forks a guard,
-and the guard forks the process of the call, waits for it at most the time limit, and kills whatever it left. The answer is plain JSON.
+A helper process is started for several calls; it has no thread and no handle of the store. For each call it forks a guard, and the guard
+forks the process of the call, waits for it at most the time limit, and kills whatever it left. The answer is plain JSON.
 """
 
 import json
@@ -9,10 +9,10 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -124,23 +124,35 @@ class _Helper:
     """The helper process, as its parent sees it."""
 
     def __init__(self) -> None:
-        place = str(Path(__file__).resolve().parents[2])
-        code = f"import sys; sys.path.append({place!r}); from {__name__} import main; main()"
-        self.process = subprocess.Popen(
-            # -P: no module is imported from the current folder.
-            (sys.executable, "-P", "-c", code),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        requests, self._write = os.pipe()
+        self._read, answers = os.pipe()
+        try:
+            # A fork shares what is imported, but copies no thread and the locks that they hold.
+            self.child = _fork(requests, answers) if threading.active_count() == 1 else _spawn(requests, answers)
+        except OSError:
+            os.close(self._write)
+            os.close(self._read)
+            raise
+        finally:
+            os.close(requests)
+            os.close(answers)
         self.pid = os.getpid()
         self._left = b""
 
+    @property
+    def lives(self) -> bool:
+        """Whether it is a child of this process that has not ended."""
+        with suppress(ChildProcessError):
+            return self.pid == os.getpid() and os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return False
+
     def ask(self, request: dict[str, Any], number: int, stop: Callable[[], bool]) -> Iterator[tuple[int, Answer]]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        self.process.stdin.flush()
+        data = json.dumps(request).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._write, data) :]
+        except BrokenPipeError:
+            raise HelperEnded(_ENDED) from None
         for _ in range(number):
             line = self._line(stop)
             if line is None:
@@ -152,30 +164,68 @@ class _Helper:
             yield message["index"], Answer(**answer, trouble=None if trouble is None else Trouble(trouble))
 
     def _line(self, stop: Callable[[], bool]) -> bytes | None:
-        assert self.process.stdout is not None
-        descriptor = self.process.stdout.fileno()
         while b"\n" not in self._left:
             if stop():
                 return None
-            if select.select([descriptor], [], [], 0.2)[0]:
-                data = os.read(descriptor, 1 << 20)
+            if select.select([self._read], [], [], 0.2)[0]:
+                data = os.read(self._read, 1 << 20)
                 if not data:
-                    raise HelperEnded(f"the process that reads job files and policies ended with status {self.process.wait()}")
+                    raise HelperEnded(_ENDED)
                 self._left += data
         line, _, self._left = self._left.partition(b"\n")
         return line
 
     def close(self) -> None:
-        """Ends it with all of its calls: it kills them when its standard input ends."""
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """Ends it with all of its calls: it kills them when its requests end."""
+        os.close(self._write)
+        os.close(self._read)
+        if self.pid != os.getpid():
+            return
+        until = time.monotonic() + _CLOSE_SECONDS
+        with suppress(ChildProcessError):
+            while os.waitpid(self.child, os.WNOHANG)[0] == 0:
+                if time.monotonic() > until:
+                    os.kill(self.child, signal.SIGKILL)
+                    os.waitpid(self.child, 0)
+                    return
+                time.sleep(0.002)
+
+
+_CLOSE_SECONDS: Final = 5.0
+_ENDED: Final = "the process that loads job files and checks policies has ended"
+
+
+def _spawn(requests: int, answers: int) -> int:
+    place = str(Path(__file__).resolve().parents[2])
+    code = f"import sys; sys.path.append({place!r}); from {__name__} import main; main()"
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        # -P: no module is imported from the current folder.
+        return os.posix_spawn(
+            sys.executable,
+            (sys.executable, "-P", "-c", code),
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, one, to) for one, to in ((requests, 0), (answers, 1), (nothing, 2))],
+        )
+    finally:
+        os.close(nothing)
+
+
+def _fork(requests: int, answers: int) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(requests, 0)
+        os.dup2(answers, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        # Handles of the store among them; nothing of the store's own is called here.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        main()
+    finally:
+        os._exit(1)
 
 
 _kept: list[_Helper] = []
@@ -197,13 +247,13 @@ def keep_helper(*, on: bool) -> None:
 def _helper() -> Iterator[_Helper]:
     with _lock:
         found = [_kept.pop() for _ in range(len(_kept))]
-    # After a fork, the other end belongs to the parent.
-    usable = [one for one in found if one.pid == os.getpid() and one.process.poll() is None]
+    # After a fork, a helper belongs to the parent.
+    usable = [one for one in found if one.lives]
     helper = usable[0] if usable else _Helper()
     whole = False
     try:
         yield helper
-        whole = helper.process.poll() is None
+        whole = helper.lives
     finally:
         with _lock:
             keep = whole and _keeps and not _kept
@@ -215,6 +265,8 @@ def _helper() -> Iterator[_Helper]:
 
 def main() -> None:
     """The helper process: requests on standard input, answers on standard output, a JSON line each."""
+    # Ctrl-C in the terminal is for its parent alone.
+    os.setsid()
     set_subreaper(on=True)
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
