@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from taskpilot.config.caller import process_variables
 from taskpilot.config.root import check_trusted
 from taskpilot.domain.errors import ConfigurationError, UsageError
 from taskpilot.domain.specs import FileProblem, JobSpec
@@ -207,8 +208,9 @@ class JobFolder:
             return False
         if entry.problem is not None and (again or entry.beside != self._beside() or abs(time.time() - entry.at) > _BROKEN_SECONDS):
             return False
+        variables = process_variables()
         withheld = self._limits.drop_environment
-        if any(text_digest(os.environ.get(name)) != digest for name, digest in entry.environment.items() if name not in withheld):
+        if any(text_digest(variables.get(name)) != digest for name, digest in entry.environment.items() if name not in withheld):
             return False
         return all(digest_of(name) == digest for name, digest in entry.files.items())
 

@@ -402,14 +402,14 @@ def _answer_of(ending: Ending, returned: Path, printed: str, noted: str) -> Answ
 
 def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> int:
     """In the process of the call."""
+    global _note_fd  # noqa: PLW0603 - of this process alone
+    # Standard error is for warnings and logs, which nobody reads; standard output is read and told.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     import resource
 
-    global _note_fd  # noqa: PLW0603 - of this process alone
     myself = os.getpid()
     os.environ.clear()
     os.environ.update(request["environment"])
-    # Standard error is for warnings and logs, which nobody reads; standard output is read and told.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.nice(_NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
