@@ -46,6 +46,8 @@ def serve(
     scheduler_id = new_id()
     configure_logs(settings.state_dir, level=settings.log_level, deployment=deployment.store.deployment, secrets=app.secrets())
     log = run_logger(name="taskpilot.scheduler")
+    for warning in settings.warnings:
+        log.warning(warning)
     telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
 

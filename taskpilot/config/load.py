@@ -98,6 +98,8 @@ OPTIONS: Final = (
 )
 _KEYS: Final = frozenset(option.key for option in OPTIONS if option.key is not None)
 _TABLES: Final = frozenset(key.partition(".")[0] for key in _KEYS if "." in key) | {"budget"}
+_FOREIGN: Final = frozenset(name for option in OPTIONS for name in option.names if name.startswith("OTEL_")) - {"OTEL_ENABLED"}
+"""Variables of OpenTelemetry's specification."""
 _FROM_ENVIRONMENT_ONLY: Final = {
     "openai_api_key": "OPENAI_API_KEY",
     "openai.api_key": "OPENAI_API_KEY",
@@ -159,6 +161,7 @@ def survey(
     found |= {name: _Found(option, str(value), setting=option) for name, (option, value) in typed.items() if value is not None}
 
     fields: dict[str, Any] = {"root": folder}
+    warnings: list[str] = []
     sources = {"root": "default" if root is None else "--root"}
     for option in OPTIONS:
         given = found.get(option.field)
@@ -168,6 +171,12 @@ def survey(
         except ValueError as error:
             assert given is not None, "defaults are valid"
             shown = f"{given.file}: {given.setting}" if given.file else source
+            if given.file is None and given.setting in _FOREIGN:
+                # A platform sets these for every program, and OpenTelemetry asks to ignore a value that one does not know.
+                warnings.append(f"{shown} is ignored: {error}")
+                fields[option.field], sources[option.field] = option.default, "default"
+                del found[option.field]
+                continue
             problems[option.field] = ConfigurationError(f"{shown}: {error}", setting=given.setting, file=given.file)
             fields[option.field] = option.default
         sources[option.field] = source
@@ -184,6 +193,7 @@ def survey(
         # OpenTelemetry's default ports of the two protocols.
         fields["otel_endpoint"] = f"http://localhost:{4317 if fields['otel_protocol'] == 'grpc' else 4318}"
     from_variables = {name: given.variable for name, given in found.items() if given.variable is not None}
+    fields["warnings"] = tuple(warnings)
     settings = Settings(**fields, sources=MappingProxyType(sources), variables=MappingProxyType(from_variables))
     return Survey(settings, MappingProxyType(problems))
 

@@ -71,6 +71,7 @@ class Code(StrEnum):
     SETTINGS_INVALID = _row("settings.invalid", _INVALID, "{error}", "{fix}")
     SETTINGS_UNKNOWN_VARIABLE = _row(
         "settings.unknown-variable", _WARNING, "the environment variable {variable} sets nothing: no setting has this name", "{fix}")
+    SETTINGS_IGNORED = _row("settings.ignored", _WARNING, "{warning}", "set it to another value, or unset it")
     SETTINGS_UNCHECKED = _row("settings.unchecked", *_UNCHECKED)
 
     JOBS_OK = _row("jobs.ok", _OK, "{count} valid: {jobs}")
