@@ -98,9 +98,12 @@ def show(task_id: str, *, as_json: bool) -> None:
 
 @command.command()
 @click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review", "failed"))
+@click.option("--repeat", is_flag=True, help="Of a failed task: the calls that it made may be made again.")
 @person_options
-def approve(task_id: str, *, by: str | None, note: str) -> None:
-    """Approve a task that waits for you.
+def approve(task_id: str, *, repeat: bool, by: str | None, note: str) -> None:
+    """Approve a task that waits for you, or has failed.
+
+    A failed task is executed again. The calls that it made are listed; they are not made again without --repeat.
 
     \b
     Examples:
@@ -112,7 +115,7 @@ def approve(task_id: str, *, by: str | None, note: str) -> None:
     from taskpilot.services.approvals import approve_task
 
     with bootstrap.deployment() as deployment:
-        output.say(answered(approve_task(deployment, task_id, by=name_of(by), note=note)))
+        output.say(answered(approve_task(deployment, task_id, by=name_of(by), note=note, repeat=repeat)))
 
 
 @command.command()

@@ -17,3 +17,5 @@ def upgrade() -> None:
         sa.Column("reason_facts", sa.Text(), nullable=False, server_default="{}"),
         sa.Column("checked_at", sa.BigInteger(), nullable=False),
     )
+    op.add_column("schedulers", sa.Column("restart", sa.Text(), nullable=False, server_default="[]"))
+    op.add_column("tasks", sa.Column("repeats", sa.Integer(), nullable=False, server_default="0"))
