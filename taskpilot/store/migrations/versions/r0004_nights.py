@@ -1,4 +1,4 @@
-"""Whether each job could start, as `taskpilot serve` found it at its start and after each change."""
+"""Whether each job could start, as `taskpilot serve` found it at its start and after each change; ids by their last 8 characters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Adds tables and columns; no row is changed."""
+    """Adds tables, columns and indexes; no row is changed."""
     op.create_table(
         "job_checks",
         sa.Column("job", sa.Text(), primary_key=True, nullable=False),
@@ -18,3 +18,5 @@ def upgrade() -> None:
         sa.Column("reason_facts", sa.Text(), nullable=False, server_default="{}"),
         sa.Column("checked_at", sa.BigInteger(), nullable=False),
     )
+    for table in ("runs", "tasks", "decisions"):
+        op.create_index(f"{table}_by_ending", table, [sa.text("substr(id, 29)")])
