@@ -54,6 +54,10 @@ class Settings:
     openai_base_url: str | None = field(repr=False)
     openai_max_output_tokens: int
     """The limit of one reply; a server whose context is too small for it is asked for less."""
+    openai_request_timeout: float | None
+    """Seconds for one reply; None: the run's remaining deadline, at most 10 minutes."""
+    openai_proxy: str | None = field(repr=False)
+    """The proxy through which the model's server is reached; None: directly."""
     deployment: str | None
     """The configured name; a store keeps the name that it was created with."""
     pushgateway_url: str | None = field(repr=False)
@@ -100,9 +104,15 @@ class Settings:
     prices_file: Path | None
     """`prices.toml` in the root, where there is one."""
     sources: Mapping[str, str]
-    """The source of each field, for people: "env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
+    """The source of each field, for people: "env TASKPILOT_MODEL", ".env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
     variables: Mapping[str, str]
-    """The environment variable of each field that one set."""
+    """The environment variable of each field that one set; one in `.env` is not among them."""
+    dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables of `.env` in the root; a job's process has those that the environment does not set."""
+    dotenv_refused: tuple[str, ...] = ()
+    """Names in `.env` that it may not set; they are ignored."""
+    references: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The variables that a key of the settings file names as `${NAME}`."""
 
     @property
     def otel_traces_url(self) -> str:

@@ -89,7 +89,7 @@ class Execution:
         schemas = [ToolSchema(spec.name, spec.description, spec.parameters) for spec in self._tools.values()]
         about = {"title": self._task.title, "priority": self._task.priority, "description": self._task.description}
         messages = [Message(Role.SYSTEM, EXECUTOR), Message(Role.USER, json.dumps({"task": about}, ensure_ascii=False))]
-        with self._llm_steps.invocation(AGENT) as invocation:
+        with self._llm_steps.invocation(AGENT, lambda reply: not reply.tool_calls) as invocation:
             for _round in range(ROUNDS_MAX):
                 reply = self._llm_steps.chat(invocation, messages, tools=schemas)
                 if not reply.tool_calls:
