@@ -1,7 +1,6 @@
 """The work of the scheduler at each wake-up."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.times import BootTime
 from taskpilot.ledger.claims import Definitions
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
@@ -126,7 +126,6 @@ class Scheduler:
         *,
         scheduler_id: str,
         log: Log,
-        boottime: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
@@ -134,7 +133,6 @@ class Scheduler:
         self._clock = clock
         self._id = scheduler_id
         self._log = log
-        self._boottime = boottime
         self._watch = FolderWatch(deployment.settings.jobs_dir)
         self._jobs = Definitions({})
         self._jobs_of: dict[Schedule, set[str]] = {}
@@ -145,8 +143,8 @@ class Scheduler:
         self._all_due = True
         """The next claim asks for all jobs: at the start, after a reload, a sleep or a failure."""
         self._regular_due = True
-        self._last_tick: tuple[datetime, float] | None = None
-        """When the last tick began, failed or not: by the wall clock, and by the monotonic one."""
+        self._last_tick: tuple[datetime, BootTime] | None = None
+        """When the last tick began, failed or not: by the wall clock, and by the boot clock."""
         self._gap: ClockEventKind | None = ClockEventKind.ASLEEP
         """What may have happened to the time before this tick, until the store was asked about it; at the start, no scheduler ran."""
         self._asleep_since: datetime | None = None
@@ -189,6 +187,7 @@ class Scheduler:
                 connection,
                 self._id,
                 now=self._deployment.now(),
+                boot=self._deployment.boot(),
                 state=self.state,
                 lag=status.lag,
                 jobs=status.jobs,
@@ -232,9 +231,9 @@ class Scheduler:
 
     def _check_clock(self, now: datetime) -> None:
         """Records that no scheduler was awake for longer than two wake-ups, and that the clock was set."""
-        before, self._last_tick = self._last_tick, (now, self._boottime())
+        before, self._last_tick = self._last_tick, (now, self._deployment.boot())
         if before is not None:
-            stepped = (now - before[0]) - timedelta(seconds=self._last_tick[1] - before[1])
+            stepped = (now - before[0]) - timedelta(microseconds=self._last_tick[1].micros - before[1].micros)
             if now - before[0] >= PUNCTUAL:
                 self._gap = ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP
             if stepped <= -PUNCTUAL:

@@ -146,7 +146,7 @@ class Gateway:
         """
         deadline = Deadline(seconds)
         with file_lock(self.state_dir / "locks" / _SCHEDULER_LOCK, WaitBudget(seconds)) as got, self.store.read() as connection:
-            if got and not awake_schedulers(connection, self.now()):
+            if got and not awake_schedulers(connection, boot_time()):
                 _delete(self.url, _scheduler_group(self.store.deployment), deadline)
 
     def _lock(self, job: str, seconds: float) -> AbstractContextManager[bool]:
