@@ -129,9 +129,12 @@ class _ForkServer:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_HANDLERS)
             status = self._start(order)
         except TaskPilotError as error:
-            # After any other error than a busy store the order is in the queue again when LAUNCH has passed.
-            status = _UNAVAILABLE if isinstance(error, StoreBusy) else status
-            sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(error.one_line)}\n")
+            if isinstance(error, StoreBusy):
+                # Nothing has failed: the server puts the order back and starts it when the store is free.
+                status = _UNAVAILABLE
+            else:
+                # The order is in the queue again when LAUNCH has passed.
+                sys.stderr.write(f"taskpilot: {order.job} could not be started: {one_line(error.one_line)}\n")
         except BaseException:
             import traceback
 

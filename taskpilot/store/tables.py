@@ -123,6 +123,16 @@ schedulers = Table(
 )
 """One row for each start of `taskpilot serve`; a recent `last_tick_boot` of the present boot means that it is awake."""
 
+job_checks = Table(
+    "job_checks",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("deadline_micros", BigInteger),
+    *_reason(),
+    Column("checked_at", BigInteger, nullable=False),
+)
+"""One row for each job that the server knows: why it could not start, as checked at the server's start and after each change of a file."""
+
 clock_events = Table(
     "clock_events",
     metadata,

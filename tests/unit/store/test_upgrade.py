@@ -127,11 +127,11 @@ def fill(connection: sqlite3.Connection) -> None:
 
 
 def test_an_old_store_is_refused_and_then_upgraded_with_both_schemas_named(old_store: Path) -> None:
-    with pytest.raises(ConfigurationError, match="schema 0002, this version needs 0003") as caught:
+    with pytest.raises(ConfigurationError, match="schema 0002, this version needs 0004") as caught:
         Store.open(old_store)
     assert caught.value.hint == "taskpilot db backup && taskpilot db upgrade"
-    assert creation.upgrade(old_store) == ("0002", "0003")
-    assert creation.upgrade(old_store) == ("0003", "0003")
+    assert creation.upgrade(old_store) == ("0002", "0004")
+    assert creation.upgrade(old_store) == ("0004", "0004")
     Store.open(old_store).close()
 
 

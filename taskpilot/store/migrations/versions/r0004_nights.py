@@ -1,0 +1,19 @@
+"""Whether each job could start, as `taskpilot serve` found it at its start and after each change."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Adds tables and columns; no row is changed."""
+    op.create_table(
+        "job_checks",
+        sa.Column("job", sa.Text(), primary_key=True, nullable=False),
+        sa.Column("deadline_micros", sa.BigInteger(), nullable=True),
+        sa.Column("reason_code", sa.Text(), nullable=False, server_default=""),
+        sa.Column("reason_facts", sa.Text(), nullable=False, server_default="{}"),
+        sa.Column("checked_at", sa.BigInteger(), nullable=False),
+    )
