@@ -91,7 +91,9 @@ class Deployment:
     @property
     def ledger(self) -> Ledger:
         """Claims, leases and ends of runs."""
-        return Ledger(self.store, owner=self.owner, is_gone=is_gone, lease_seconds=self.settings.lease_seconds, now=self.now, boot=self.boot)
+        return Ledger(
+            self.store, owner=self.owner, is_gone=is_gone, lease_seconds=self.settings.lease_seconds, now=self.now, boot=self.boot
+        )
 
     @property
     def fires(self) -> Fires:

@@ -83,7 +83,9 @@ def serve(
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot())
+            schedulers.begin_scheduler(
+                connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot()
+            )
         engine.start()
         telemetry.start()
         serving.run(ready=lambda: echo(_ready_line(app, http.url)))

@@ -20,7 +20,7 @@ from taskpilot.domain.protocols import Model, Signals
 from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.domain.steps import StepAnswer
-from taskpilot.domain.times import utc_now
+from taskpilot.domain.times import BootTime, boot_time, utc_now
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
 from taskpilot.llm.prices import Prices
@@ -53,7 +53,7 @@ def _workflow(*arguments: Any, **options: Any) -> Any:
 class App:
     """One deployment, ready to be used."""
 
-    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now, boot: Callable[[], BootTime] = boot_time) -> None:
         self.deployment = Deployment(settings, now=now, boot=boot, built_in=built_in_jobs)
         self._lost_log_lines: Callable[[], int] = lambda: 0
 

@@ -29,7 +29,16 @@ from taskpilot.store.records import dumps
 class Journal:
     """One attempt's view of its run's journal. Every write raises LeaseLost where another process holds the run. Threads may share it."""
 
-    def __init__(self, store: Store, run: Run, grant: LeaseGrant, *, now: Callable[[], datetime], boot: Callable[[], BootTime] = boot_time, mask: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run: Run,
+        grant: LeaseGrant,
+        *,
+        now: Callable[[], datetime],
+        boot: Callable[[], BootTime] = boot_time,
+        mask: Callable[[str], str] = str,
+    ) -> None:
         self._store = store
         self._run = run
         self._grant = grant

@@ -26,6 +26,7 @@ from taskpilot.ledger.record_outcome import (
     window_of,
     without_taken,
 )
+from taskpilot.ledger.wrong_clock import ahead_of, set_back
 from taskpilot.store import fires, schedules
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.schedulers import awake_schedulers
@@ -90,6 +91,11 @@ class Fires:
         now = self._now()
         with self._store.read() as connection:
             seen = schedules.schedules_in_force(connection, only)
+        if ahead := ahead_of(seen, jobs, now):
+            with self._store.write() as connection:
+                if schedules.unmoved(connection, {job: seen[job] for job in ahead}) == ahead.keys():
+                    set_back(connection, ahead, seen, now)
+                seen = schedules.schedules_in_force(connection, only)
         alike: dict[Likeness, Due] = {}
         found = {job: due_of(force, jobs.specs.get(job), now, alike) for job, force in seen.items() if jobs.knows(job)}
         found = {job: due for job, due in found.items() if not due.is_empty}

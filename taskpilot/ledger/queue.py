@@ -22,7 +22,16 @@ from taskpilot.store.records import reason_of
 class Queue:
     """Takes fires and runs out of the queue that may start now."""
 
-    def __init__(self, store: Store, *, is_gone: IsGone, now: Callable[[], datetime], boot: Callable[[], BootTime] = boot_time, places: int, random: Random | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        is_gone: IsGone,
+        now: Callable[[], datetime],
+        boot: Callable[[], BootTime] = boot_time,
+        places: int,
+        random: Random | None = None,
+    ) -> None:
         self._store = store
         self._is_gone = is_gone
         self._now = now

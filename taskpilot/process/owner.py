@@ -53,5 +53,3 @@ def _host() -> str:
     except OSError:
         return name
     return name if namespace == _FIRST_PID_NAMESPACE else f"{name}/{namespace}"
-
-

@@ -15,9 +15,11 @@ from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, Schedul
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import BootTime
 from taskpilot.ledger.claims import Definitions
+from taskpilot.messages.times import clock_event
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.store import schedulers
+from taskpilot.store.future import follow_clock_back
 from taskpilot.store.probe import Presence
 from taskpilot.store.schedules import schedules_in_force
 
@@ -237,28 +239,32 @@ class Scheduler:
             if now - before[0] >= PUNCTUAL:
                 self._gap = ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP
             if stepped <= -PUNCTUAL:
-                self._record_clock_event(ClockEventKind.BACKWARD, before[0], now)
-                # The row's last tick is in the future now.
-                self._regular_due = True
+                self._follow_clock_back(now - stepped, now)
         if self._gap is None:
             return
         with self._deployment.store.read() as connection:
             # What this scheduler wrote at its start, before its first tick, does not count for the time before.
             last = schedulers.last_tick(connection, but=None if self._row_written else self._id)
-        if last is not None and now - last >= PUNCTUAL:
+        if last is not None and last - now >= PUNCTUAL:
+            # The clock was ahead when the last server ran.
+            self._follow_clock_back(last, now)
+        elif last is not None and now - last >= PUNCTUAL:
             self._record_clock_event(self._gap, last, now)
             self._all_due, self._asleep_since = True, last
         self._gap = None
 
     def _record_clock_event(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
-        sentences = {
-            ClockEventKind.ASLEEP: "no scheduler was awake",
-            ClockEventKind.FORWARD: "the clock was set forward",
-            ClockEventKind.BACKWARD: "the clock was set back",
-        }
-        self._log.warning(f"{sentences[kind]}: from {start.isoformat()} to {end.isoformat()}")
+        event = ClockEvent(kind, start, end)
+        self._log.warning(clock_event(event))
         with self._deployment.store.write() as connection:
-            schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
+            schedulers.insert_clock_event(connection, event)
+
+    def _follow_clock_back(self, before: datetime, now: datetime) -> None:
+        """The clock showed `before` where it shows `now`."""
+        self._record_clock_event(ClockEventKind.BACKWARD, before, now)
+        with self._deployment.store.write() as connection:
+            follow_clock_back(connection, by=before - now, now=now)
+        self._all_due = self._regular_due = True
 
     def _read_jobs(self) -> None:
         self._reload = False

@@ -79,10 +79,12 @@ def newest_scheduler(connection: Connection) -> SchedulerRow | None:
     return None if row is None else scheduler_of(row)
 
 
-def insert_clock_event(connection: Connection, event: ClockEvent) -> None:
-    """Records that no scheduler was awake, or that the clock was set."""
-    values = {"id": new_id(), "kind": event.kind, "from_at": to_micros(event.start), "to_at": to_micros(event.end)}
+def insert_clock_event(connection: Connection, event: ClockEvent) -> str:
+    """Records that no scheduler was awake, or that the clock was set; gives the row's id."""
+    event_id = new_id()
+    values = {"id": event_id, "kind": event.kind, "from_at": to_micros(event.start), "to_at": to_micros(event.end)}
     connection.execute(insert(clock_events).values(**values))
+    return event_id
 
 
 def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent]:
@@ -90,7 +92,18 @@ def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent
     micros = to_micros(moment)
     low, high = func.min(clock_events.c.from_at, clock_events.c.to_at), func.max(clock_events.c.from_at, clock_events.c.to_at)
     wanted = select(clock_events).where(low <= micros, high >= micros).order_by(clock_events.c.id)
-    return [ClockEvent(ClockEventKind(row.kind), from_micros(row.from_at), from_micros(row.to_at)) for row in connection.execute(wanted)]
+    return [_clock_event_of(row) for row in connection.execute(wanted)]
+
+
+def clock_steps(connection: Connection, since: datetime, until: datetime) -> list[ClockEvent]:
+    """When the clock was set, and what that changed, the oldest first; not when no scheduler was awake."""
+    at = clock_events.c.to_at.between(to_micros(since), to_micros(until))
+    wanted = select(clock_events).where(at, clock_events.c.kind != ClockEventKind.ASLEEP).order_by(clock_events.c.to_at, clock_events.c.id)
+    return [_clock_event_of(row) for row in connection.execute(wanted)]
+
+
+def _clock_event_of(row: Row[Any]) -> ClockEvent:
+    return ClockEvent(ClockEventKind(row.kind), from_micros(row.from_at), from_micros(row.to_at))
 
 
 def insert_audit(connection: Connection, *, actor: str, action: str, subject: str, now: datetime, answer: str = "") -> str:

@@ -12,7 +12,7 @@ from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.instruments import STORE_INFO, TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
-from taskpilot.domain.times import utc_now
+from taskpilot.domain.times import boot_time, utc_now
 from taskpilot.files import WaitBudget, file_lock
 from taskpilot.http import Answer, Deadline, Unanswered, exchange, shown
 from taskpilot.store import totals

@@ -14,11 +14,12 @@ from taskpilot.domain.times import utc_iso
 from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
 from taskpilot.messages.shapes import iso
+from taskpilot.messages.times import clock_event
 from taskpilot.process.owner import is_gone
 from taskpilot.store import fires, health_queries, runs, schedules
 from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Transaction
-from taskpilot.store.schedulers import living_schedulers, newest_scheduler
+from taskpilot.store.schedulers import clock_steps, living_schedulers, newest_scheduler
 from taskpilot.views.checks import Check, Status, check_collector, check_gateway, check_model
 from taskpilot.views.overdue import Overdue, soonest_fire, unmet_fires, without_success
 
@@ -176,6 +177,8 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
         if lost:
             whose = "its" if lost == 1 else "their"
             found.add(Status.WARN, f"{_number(lost, 'run')} lost {whose} process; `taskpilot run housekeeping` records that")
+    for event in clock_steps(connection, now - _MISSED_SINCE, now):
+        found.add(Status.WARN, clock_event(event))
     missed = health_queries.missed_since(connection, now - _MISSED_SINCE)
     lines = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {_iso_seconds(one.last)}") for one in missed]
     _add_lines(found, "missed a fire", lines)
