@@ -19,17 +19,28 @@ def jobs(context: click.Context, _parameter: click.Parameter, incomplete: str) -
 
 
 def ids(noun: str, *statuses: str) -> Completer:
-    """Completes the newest ids of runs, tasks or decisions, with status and name in shells that show a help text."""
+    """Completes the newest ids of runs, tasks or decisions, with status and name in shells that show a help text.
+
+    By the last 8 characters of an id, as lists show it; by the whole id where that is what is being typed.
+    """
 
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
         with suppress(Exception):
             from click.shell_completion import CompletionItem
 
+            from taskpilot.domain.ids import SHORT, short_id
             from taskpilot.domain.text import one_line
             from taskpilot.store.completion_queries import newest_ids
 
             found = newest_ids(_settings(context).state_dir, noun, begin=incomplete, statuses=statuses)
-            return [CompletionItem(one, help=one_line(f"{status} {name}", limit=60)) for one, status, name in found]
+            shown = [(short_id(one) if len(incomplete) <= SHORT else one, status, name) for one, status, name in found]
+            items = [
+                CompletionItem(one, help=one_line(f"{status} {name}", limit=60))
+                for one, status, name in shown
+                if one.startswith(incomplete)
+            ]
+            last = [CompletionItem("last", help=f"the newest {noun}")] if found and not statuses and "last".startswith(incomplete) else []
+            return [*items, *last]
         return []
 
     return complete

@@ -1,12 +1,16 @@
 """`taskpilot decisions`: show, approve and reject tool calls."""
 
 import json
+from collections.abc import Callable
+from datetime import datetime
 
 import click
 
-from taskpilot.cli import completion, formatting, output
+from taskpilot.cli import answers, completion, formatting, output
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option, next_page, page_options, person_options
+from taskpilot.cli.options import json_option, next_page, page_options, person_options, status_option, utc_option
+from taskpilot.domain.ids import short_id
+from taskpilot.messages.actions import Answered
 
 STATUSES = ("final", "pending", "approved", "rejected")
 VERDICTS = ("allow", "deny", "require_approval")
@@ -26,12 +30,21 @@ def command() -> None:
 @command.command(name="list")
 @click.option("--run", "run_id", metavar="RUN", help="Only decisions of this run.", shell_complete=completion.ids("run"))
 @click.option("--job", help="Only decisions of this job.", shell_complete=completion.jobs)
-@click.option("--status", type=click.Choice(STATUSES), help="pending: waits for you.")
+@status_option(STATUSES, f"Only decisions in these states: {', '.join(STATUSES)}; pending waits for you.")
 @click.option("--verdict", type=click.Choice(VERDICTS), help="Answer of the rules.")
 @page_options("decision")
 @json_option
 def list_(
-    *, run_id: str | None, job: str | None, status: str | None, verdict: str | None, limit: int, before: str | None, as_json: bool
+    *,
+    run_id: str | None,
+    job: str | None,
+    statuses: tuple[str, ...],
+    verdict: str | None,
+    limit: int,
+    before: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
 ) -> None:
     """List decisions on tool calls, newest first.
 
@@ -46,15 +59,17 @@ def list_(
     from taskpilot.views import tasks
 
     with bootstrap.deployment() as deployment:
-        found = tasks.list_decisions(deployment, Page(limit, before), run_id=run_id, job=job, status=status, verdict=verdict)
+        page = Page(limit, before, since, until)
+        found = tasks.list_decisions(deployment, page, run_id=run_id, job=job, statuses=statuses, verdict=verdict)
+        now = deployment.now()
     if as_json:
         output.print_json([decision_json(one) for one in found])
         return
     # The reason of an allowed call and the status "final" are left out: they say nothing new.
     cells = [
         (
-            one.id,
-            formatting.instant(one.decided_at),
+            short_id(one.id),
+            formatting.listed(one.decided_at, now),
             one.agent,
             one.tool,
             one.verdict.value,
@@ -69,18 +84,19 @@ def list_(
         empty="no decisions",
         spare=("decided", "agent", "verdict"),
     )
-    output.print_next_page(found, limit, next_page("decisions", found[-1].id) if found else "")
+    output.print_next_page(found, limit, next_page("decisions", short_id(found[-1].id)) if found else "")
 
 
 @command.command()
 @click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision"))
+@utc_option
 @json_option
 def show(decision_id: str, *, as_json: bool) -> None:
     """Show one decision and the arguments of its tool call.
 
     \b
     Examples:
-      taskpilot decisions show 01a214c3-8a9c-74ee-8459-3a635941ec9f
+      taskpilot decisions show 5941ec9f
     """
     from taskpilot.cli import bootstrap
     from taskpilot.messages.shapes import decision_json
@@ -114,38 +130,48 @@ def show(decision_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
+@click.argument("decision_ids", nargs=-1, metavar="[DECISION]...", shell_complete=completion.ids("decision", "pending"))
+@answers.all_option("decision")
 @person_options
-def approve(decision_id: str, *, by: str | None, note: str) -> None:
-    """Approve one tool call: this tool with exactly these arguments.
+def approve(decision_ids: tuple[str, ...], *, everything: bool, by: str | None, note: str) -> None:
+    """Approve tool calls: each with exactly its arguments.
 
     \b
     Examples:
-      taskpilot decisions approve 01a214c3-8a9c-74ee-8459-3a635941ec9f --note ok
+      taskpilot decisions approve 5941ec9f --note ok
     """
-    from taskpilot.cli import bootstrap
-    from taskpilot.cli.options import name_of
-    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import approve_decision
 
-    with bootstrap.deployment() as deployment:
-        output.say(answered(approve_decision(deployment, decision_id, by=name_of(by), note=note)))
+    _answer(decision_ids, approve_decision, "approve", everything=everything, by=by, note=note)
 
 
 @command.command()
-@click.argument("decision_id", metavar="DECISION", shell_complete=completion.ids("decision", "pending"))
+@click.argument("decision_ids", nargs=-1, metavar="[DECISION]...", shell_complete=completion.ids("decision", "pending"))
+@answers.all_option("decision")
 @person_options
-def reject(decision_id: str, *, by: str | None, note: str) -> None:
-    """Reject one tool call.
+def reject(decision_ids: tuple[str, ...], *, everything: bool, by: str | None, note: str) -> None:
+    """Reject tool calls.
 
     \b
     Examples:
-      taskpilot decisions reject 01a214c3-8a9c-74ee-8459-3a635941ec9f --note no
+      taskpilot decisions reject 5941ec9f --note no
     """
-    from taskpilot.cli import bootstrap
-    from taskpilot.cli.options import name_of
-    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import reject_decision
 
+    _answer(decision_ids, reject_decision, "reject", everything=everything, by=by, note=note)
+
+
+def _answer(ids: tuple[str, ...], service: Callable[..., Answered], verb: str, *, everything: bool, by: str | None, note: str) -> None:
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.store.listings import Page
+    from taskpilot.views import tasks
+
     with bootstrap.deployment() as deployment:
-        output.say(answered(reject_decision(deployment, decision_id, by=name_of(by), note=note)))
+
+        def waiting() -> list[tuple[str, str]]:
+            found = tasks.list_decisions(deployment, Page(answers.MOST), statuses=("pending",))
+            return [(one.id, f"{one.tool} {json.dumps(one.arguments, ensure_ascii=False)}") for one in found]
+
+        wanted = answers.chosen(ids, everything=everything, waiting=waiting, verb=verb, noun="decision")
+        answers.answer_each(wanted, lambda one: service(deployment, one, by=name_of(by), note=note))

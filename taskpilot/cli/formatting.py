@@ -2,11 +2,15 @@
 
 import os
 import re
+import sys
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, TextIO
 from zoneinfo import ZoneInfo
 
+import click
+
+from taskpilot.cli.options import GlobalOptions
 from taskpilot.domain.usage import Usage, nano_to_usd
 
 USUAL_WIDTH: Final = 80
@@ -24,6 +28,8 @@ STYLES: Final = {
     **dict.fromkeys(
         ("failed", "lost", "timed_out", "denied", "deny", "rejected", "budget_exceeded", "broken", "refused", "cancelled", "error"), BAD
     ),
+    **dict.fromkeys(("outcome_failed", "blocked", "missed", "never_succeeded", "success_too_old"), BAD),
+    **dict.fromkeys(("uncertain", "clock"), ATTENTION),
 }
 """The rich style of each status.
 
@@ -63,9 +69,36 @@ def wrapped(text: str, width: int | None, *, indent: int = 2) -> str:
 NONE = "-"
 
 
+WIDE: Final = 110
+"""From this width on a list shows the time of day beside "3 h ago"."""
+
+
 def instant(moment: datetime | None) -> str:
-    """UTC to the second: "2026-11-23 07:00:00Z"."""
-    return NONE if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")
+    """To the second: "2026-11-23 08:00:00 CET" in the zone of this machine on a terminal, else "2026-11-23 07:00:00Z"."""
+    if moment is None:
+        return NONE
+    here = moment if _in_utc() else moment.astimezone()
+    return here.strftime("%Y-%m-%d %H:%M:%S %Z" if here.utcoffset() else "%Y-%m-%d %H:%M:%SZ")
+
+
+def listed(moment: datetime | None, now: datetime) -> str:
+    """For a list on a terminal: "5 min ago", "3 h ago" and on a wide one "07:00, 3 h ago", "Nov 23 07:00". Elsewhere like `instant`."""
+    if moment is None or _in_utc():
+        return instant(moment)
+    seconds = int((now - moment).total_seconds())
+    here = moment.astimezone()
+    if not 0 <= seconds < 86_400:
+        return here.strftime("%b %d %H:%M" if here.year == now.astimezone().year else "%Y-%m-%d")
+    if seconds < 3_600:
+        return f"{seconds} s ago" if seconds < 60 else f"{seconds // 60} min ago"
+    since = f"{seconds // 3_600} h ago"
+    return f"{here:%H:%M}, {since}" if (width_of(sys.stdout) or USUAL_WIDTH) >= WIDE else since
+
+
+def _in_utc() -> bool:
+    context = click.get_current_context(silent=True)
+    given = None if context is None else context.find_object(GlobalOptions)
+    return sys.stdout is None or not sys.stdout.isatty() or (given is not None and given.utc)
 
 
 def local(moment: datetime | None, zone: str) -> str:
@@ -90,6 +123,18 @@ def duration(seconds: float) -> str:
 def usd(nano: int | None) -> str:
     """The exact amount with at least two decimals; "unpriced" where it is not known."""
     return "unpriced" if nano is None else plain_usd(nano_to_usd(nano))
+
+
+def short_usd(nano: int | None) -> str:
+    """The amount for a list: "$0", "$0.0020", "$12.50"; "unpriced" where it is not known."""
+    if nano is None:
+        return "unpriced"
+    amount = nano_to_usd(nano)
+    if not nano:
+        return "$0"
+    if amount < Decimal("0.0001"):
+        return "<$0.0001"
+    return f"${amount:.4f}" if amount < 1 else f"${amount:,.2f}"
 
 
 def plain_usd(amount: Decimal) -> str:

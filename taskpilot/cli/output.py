@@ -11,15 +11,15 @@ from taskpilot.domain.text import one_line, printable
 CELL_LIMIT: Final = 200
 """Maximum characters of a cell: a long title or a traceback would hide the rest of the table."""
 LINE_LIMIT: Final = 2000
-_FOLDED: Final = frozenset({"title", "task", "why", "meaning", "call", "schedule", "next run", "in utc", "started", "decided", "default"})
+_FOLDED: Final = frozenset({"title", "task", "why", "meaning", "call", "schedule", "next run", "in utc", "default", "job"})
 """Columns whose cells may take several lines; ids and single words stay on one line, so that they can be copied."""
 _FOLDED_MIN: Final = 12
 """Minimum width of such a column: a date, or the beginning of a title."""
 _FOLDED_GOOD: Final = 28
 """Width that such a column should have before an optional column is shown: a title in two lines."""
 _GAP: Final = 2
-_CELL_LINES: Final = 4
-"""Maximum lines of a cell on a terminal; `show` prints the whole text."""
+_CELL_LINES: Final = {"why": 2, "job": 6}
+"""Maximum lines of a cell on a terminal by column, elsewhere four; `show` prints the whole text. A job's name is never cut."""
 _COPIED: Final = frozenset({"next", "output", "parameters"})
 """Fields with commands and JSON, which are not wrapped, so that they can be copied. The others are wrapped, but only at spaces."""
 
@@ -138,7 +138,7 @@ def _shortened(columns: dict[str, tuple[str, ...]], width: int) -> dict[str, tup
     folded = [heading for heading in columns if heading in _FOLDED]
     spare = max(0, width - _width(columns)) // max(1, len(folded))
     return {
-        heading: tuple(one_line(cell, limit=_CELL_LINES * (_least(heading, cells) + spare)) for cell in cells)
+        heading: tuple(one_line(cell, limit=_CELL_LINES.get(heading, 4) * (_least(heading, cells) + spare)) for cell in cells)
         if heading in folded
         else cells
         for heading, cells in columns.items()

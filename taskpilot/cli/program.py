@@ -11,6 +11,7 @@ from taskpilot.cli.groups import Program
 from taskpilot.cli.options import GlobalOptions
 
 COMMANDS: Final = {
+    "status": ("taskpilot.cli.status", "Show what ran, what did not, and what needs you."),
     "run": ("taskpilot.cli.run", "Run a job now and print the result."),
     "serve": ("taskpilot.cli.serve", "Run the scheduler and HTTP API."),
     "jobs": ("taskpilot.cli.jobs", "Show jobs and their schedules; pause and resume them."),
@@ -87,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _invoke(typed: list[str], given: GlobalOptions) -> int:
+    if not typed and _in_root():
+        typed = ["status"]
     # Not Command.main: it turns a closed pipe into exit code 1, and the run's own exit code would be lost.
     try:
         with program.make_context("taskpilot", list(typed), obj=given) as context:
@@ -94,3 +97,14 @@ def _invoke(typed: list[str], given: GlobalOptions) -> int:
     except click.exceptions.Exit as end:
         result = end.exit_code
     return int(result or 0)
+
+
+def _in_root() -> bool:
+    """Whether a person at a terminal is inside of a root, and typed no command."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return False
+    from pathlib import Path
+
+    from taskpilot.config import find_root
+
+    return find_root(Path.cwd()) is not None

@@ -1,12 +1,14 @@
 """`taskpilot runs`: show, cancel and resume runs."""
 
 import json
+from datetime import datetime
 
 import click
 
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import global_options, json_option, next_page, page_options, person_options
+from taskpilot.cli.options import global_options, json_option, next_page, page_options, person_options, status_option, utc_option
+from taskpilot.domain.ids import short_id
 from taskpilot.domain.steps import StepAnswer
 
 
@@ -48,27 +50,33 @@ def command() -> None:
     Examples:
       taskpilot runs
       taskpilot runs --status waiting
-      taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot runs show 7f732632
     """
 
 
 @command.command(name="list")
 @click.option("--job", help="Only runs of this job.", shell_complete=completion.jobs)
-@click.option(
-    "--status",
-    type=click.Choice(STATUSES),
-    metavar="STATUS",
-    help=f"Only runs that are {', '.join(STATUSES[:-1])} or {STATUSES[-1]}.",
-)
+@status_option(STATUSES, f"Only runs in these states: {', '.join(STATUSES)}.")
 @page_options("run")
 @json_option
-def list_(*, job: str | None, status: str | None, limit: int, before: str | None, as_json: bool) -> None:
+def list_(
+    *,
+    job: str | None,
+    statuses: tuple[str, ...],
+    limit: int,
+    before: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
     """List runs, newest first.
+
+    The id is the last 8 characters; every command takes it, and `last` or JOB:last for the newest run.
 
     \b
     Examples:
       taskpilot runs --job triage
-      taskpilot runs list --status waiting --json
+      taskpilot runs list --status failed,lost --since yesterday
     """
     from taskpilot.cli import bootstrap
     from taskpilot.domain.runs import RunStatus
@@ -78,40 +86,37 @@ def list_(*, job: str | None, status: str | None, limit: int, before: str | None
     from taskpilot.views.runs import list_runs
 
     with bootstrap.deployment() as deployment:
-        found = list_runs(deployment, Page(limit, before), job=job, status=status)
+        found = list_runs(deployment, Page(limit, before, since, until), job=job, statuses=statuses)
+        now = deployment.now()
     if as_json:
         output.print_json([run_json(run) for run in found])
         return
     cells = [
         (
-            run.id,
+            short_id(run.id),
             run.job,
             run.status.value,
-            formatting.instant(run.started_at or run.created_at),
+            formatting.listed(run.started_at or run.created_at, now),
             formatting.duration(run.active_micros / 1_000_000),
-            formatting.usd(run.spend.cost_nano),
+            formatting.short_usd(run.spend.cost_nano),
             reason_line(run.reason, now=run.status is RunStatus.WAITING),
         )
         for run in found
     ]
-    output.print_table(
-        ("id", "job", "status", "started", "duration", "cost", "why"),
-        cells,
-        empty="no runs",
-        spare=("cost", "duration", "started"),
-    )
-    output.print_next_page(found, limit, next_page("runs", found[-1].id) if found else "")
+    output.print_table(("id", "job", "status", "started", "duration", "cost", "why"), cells, empty="no runs")
+    output.print_next_page(found, limit, next_page("runs", short_id(found[-1].id)) if found else "")
 
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
+@utc_option
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
     """Show one run: status, attempts, tasks, cost and what it waits for.
 
     \b
     Examples:
-      taskpilot runs show 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot runs show 7f732632
     """
     from taskpilot.cli import bootstrap, run_pages
     from taskpilot.views.runs import detail_json, show_run
@@ -133,8 +138,8 @@ def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
 
     \b
     Examples:
-      taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632
-      taskpilot runs logs 01a214c3-89db-74c5-a15f-6e1a7f732632 --output
+      taskpilot runs logs 7f732632
+      taskpilot runs logs 7f732632 --output
     """
     from taskpilot.cli import bootstrap
     from taskpilot.views.runs import run_log, run_output
@@ -167,7 +172,7 @@ def cancel(run_id: str) -> None:
 
     \b
     Examples:
-      taskpilot runs cancel 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot runs cancel 7f732632
     """
     from taskpilot.cli import bootstrap
     from taskpilot.messages.actions import cancelled
@@ -189,8 +194,8 @@ def feedback(run_id: str, *, correct: bool, wrong: bool, note: str, by: str | No
 
     \b
     Examples:
-      taskpilot runs feedback 01a214c3-89db-74c5-a15f-6e1a7f732632 --correct
-      taskpilot runs feedback 01a214c3-89db-74c5-a15f-6e1a7f732632 --wrong \\
+      taskpilot runs feedback 7f732632 --correct
+      taskpilot runs feedback 7f732632 --wrong \\
         --note "Ms Weber has no account here"
     """
     if correct is wrong:
@@ -223,9 +228,9 @@ def resume(
 
     \b
     Examples:
-      taskpilot runs resume 01a214c3-89db-74c5-a15f-6e1a7f732632
-      taskpilot runs resume 01a214c3-89db-74c5-a15f-6e1a7f732632 \\
-        --step 01a214c3-8a74-76ff-b2a4-8cac08d859e4 --done '"TICKET-7"'
+      taskpilot runs resume 7f732632
+      taskpilot runs resume 7f732632 \\
+        --step 08d859e4 --done '"TICKET-7"'
     """
     from taskpilot.cli import bootstrap, run_pages
     from taskpilot.cli.progress import display_for

@@ -1,12 +1,16 @@
 """`taskpilot tasks`: show, approve and reject the tasks that the model planned."""
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from taskpilot.cli import completion, formatting, output
+from taskpilot.cli import answers, completion, formatting, output
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option, next_page, page_options, person_options
+from taskpilot.cli.options import json_option, next_page, page_options, person_options, status_option, utc_option
+from taskpilot.domain.ids import short_id
+from taskpilot.messages.actions import Answered
 
 STATUSES = ("pending", "approved", "rejected", "review", "executed", "failed")
 
@@ -25,16 +29,20 @@ def command() -> None:
 @command.command(name="list")
 @click.option("--run", "run_id", metavar="RUN", help="Only tasks of this run.", shell_complete=completion.ids("run"))
 @click.option("--job", help="Only tasks of this job.", shell_complete=completion.jobs)
-@click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice(STATUSES),
-    help="review: waits for you. Can be repeated.",
-)
+@status_option(STATUSES, f"Only tasks in these states: {', '.join(STATUSES)}; review waits for you.")
 @page_options("task")
 @json_option
-def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], limit: int, before: str | None, as_json: bool) -> None:
+def list_(
+    *,
+    run_id: str | None,
+    job: str | None,
+    statuses: tuple[str, ...],
+    limit: int,
+    before: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
     """List tasks, newest first.
 
     \b
@@ -48,24 +56,25 @@ def list_(*, run_id: str | None, job: str | None, statuses: tuple[str, ...], lim
     from taskpilot.views import tasks
 
     with bootstrap.deployment() as deployment:
-        found = tasks.list_tasks(deployment, Page(limit, before), run_id=run_id, job=job, statuses=statuses)
+        found = tasks.list_tasks(deployment, Page(limit, before, since, until), run_id=run_id, job=job, statuses=statuses)
     if as_json:
         output.print_json([task_json(one) for one in found])
         return
-    cells = [(one.id, one.job, one.status.value, one.priority.value, one.title, run_pages.why(one)) for one in found]
+    cells = [(short_id(one.id), one.job, one.status.value, one.priority.value, one.title, run_pages.why(one)) for one in found]
     output.print_table(("id", "job", "status", "priority", "title", "why"), cells, empty="no tasks", spare=("job", "priority"))
-    output.print_next_page(found, limit, next_page("tasks", found[-1].id) if found else "")
+    output.print_next_page(found, limit, next_page("tasks", short_id(found[-1].id)) if found else "")
 
 
 @command.command()
 @click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task"))
+@utc_option
 @json_option
 def show(task_id: str, *, as_json: bool) -> None:
     """Show one task with its description.
 
     \b
     Examples:
-      taskpilot tasks show 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9
+      taskpilot tasks show d19ee0f9
     """
     from taskpilot.cli import bootstrap
     from taskpilot.messages.shapes import task_json
@@ -97,41 +106,35 @@ def show(task_id: str, *, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review", "failed"))
+@click.argument("task_ids", nargs=-1, metavar="[TASK]...", shell_complete=completion.ids("task", "review", "failed"))
+@answers.all_option("task")
 @person_options
-def approve(task_id: str, *, by: str | None, note: str) -> None:
-    """Approve a task that waits for you.
+def approve(task_ids: tuple[str, ...], *, everything: bool, by: str | None, note: str) -> None:
+    """Approve tasks that wait for you.
 
     \b
     Examples:
-      taskpilot tasks approve 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note ok
+      taskpilot tasks approve d19ee0f9 --note ok
     """
-    from taskpilot.cli import bootstrap
-    from taskpilot.cli.options import name_of
-    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import approve_task
 
-    with bootstrap.deployment() as deployment:
-        output.say(answered(approve_task(deployment, task_id, by=name_of(by), note=note)))
+    _answer(task_ids, approve_task, "approve", everything=everything, by=by, note=note)
 
 
 @command.command()
-@click.argument("task_id", metavar="TASK", shell_complete=completion.ids("task", "review"))
+@click.argument("task_ids", nargs=-1, metavar="[TASK]...", shell_complete=completion.ids("task", "review"))
+@answers.all_option("task")
 @person_options
-def reject(task_id: str, *, by: str | None, note: str) -> None:
-    """Reject a task that waits for you.
+def reject(task_ids: tuple[str, ...], *, everything: bool, by: str | None, note: str) -> None:
+    """Reject tasks that wait for you.
 
     \b
     Examples:
-      taskpilot tasks reject 01a214c3-8a4b-7e19-97cb-ab1dd19ee0f9 --note done
+      taskpilot tasks reject d19ee0f9 --note done
     """
-    from taskpilot.cli import bootstrap
-    from taskpilot.cli.options import name_of
-    from taskpilot.messages.actions import answered
     from taskpilot.services.approvals import reject_task
 
-    with bootstrap.deployment() as deployment:
-        output.say(answered(reject_task(deployment, task_id, by=name_of(by), note=note)))
+    _answer(task_ids, reject_task, "reject", everything=everything, by=by, note=note)
 
 
 @command.command()
@@ -155,3 +158,19 @@ def export(*, target: Path | None) -> None:
     with bootstrap.deployment() as deployment:
         path, number = export_tasks(deployment, target)
     output.say(f"wrote {formatting.count(number, 'task')} to {path}")
+
+
+def _answer(ids: tuple[str, ...], service: Callable[..., Answered], verb: str, *, everything: bool, by: str | None, note: str) -> None:
+    from taskpilot.cli import bootstrap
+    from taskpilot.cli.options import name_of
+    from taskpilot.store.listings import Page
+    from taskpilot.views import tasks
+
+    with bootstrap.deployment() as deployment:
+
+        def waiting() -> list[tuple[str, str]]:
+            found = tasks.list_tasks(deployment, Page(answers.MOST), statuses=("review",))
+            return [(one.id, one.title) for one in found]
+
+        wanted = answers.chosen(ids, everything=everything, waiting=waiting, verb=verb, noun="task")
+        answers.answer_each(wanted, lambda one: service(deployment, one, by=name_of(by), note=note))

@@ -16,8 +16,7 @@ from taskpilot.context.mapping import map_items
 from taskpilot.context.serialization import digestible, from_json, to_json
 from taskpilot.context.session import Session
 from taskpilot.context.tool_steps import ToolSteps
-from taskpilot.domain.errors import ItemError, LeaseLost, RequirementNotMet, StoreBusy, ToolArgumentsInvalid
-from taskpilot.domain.specs import ToolSpec
+from taskpilot.domain.errors import ItemError, LeaseLost, RequirementNotMet, StoreBusy
 from taskpilot.domain.steps import MEMORY, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import WorkflowResult
 from taskpilot.files import atomic_write
@@ -102,11 +101,16 @@ class RunContext:
     @overload
     def ask(self, agent: str, prompt: str, output: type[Shape], *, system: str = "") -> Shape: ...
     @overload
-    def ask(self, agent: str, prompt: str, output: None = None, *, system: str = "") -> str: ...
-    def ask(self, agent: str, prompt: str, output: type[BaseModel] | None = None, *, system: str = "") -> Any:
-        """Asks the model as `agent`; the reply is text, or an instance of the pydantic model `output`. Raises ModelError."""
+    def ask(self, agent: str, prompt: str, output: None = None, *, system: str = "", allow_partial: bool = False) -> str: ...
+    def ask(self, agent: str, prompt: str, output: type[BaseModel] | None = None, *, system: str = "", allow_partial: bool = False) -> Any:
+        """Asks the model as `agent`; the reply is text, or an instance of the pydantic model `output`.
+
+        `allow_partial` takes a text that was cut off or is empty. Raises ModelError.
+        """
         if output is None:
-            return self._llm_steps.text(agent, prompt, system=system)
+            return self._llm_steps.text(agent, prompt, system=system, allow_partial=allow_partial)
+        if allow_partial:
+            raise ValueError("allow_partial is for a text: a part of a structured reply cannot be read")
         return self._llm_steps.structured(agent, prompt, output, system=system)
 
     @overload
@@ -115,7 +119,9 @@ class RunContext:
     def call(self, tool: str, /, **arguments: Any) -> Any: ...
     def call(self, tool: Callable[..., Any] | str, /, **arguments: Any) -> Any:
         """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid or Waiting."""
-        spec = self._tool(tool)
+        spec = self._session.tools.get(tool) if isinstance(tool, str) else tool_spec(tool)
+        if spec is None:
+            raise self._tool_steps.unknown(str(tool), to_json(arguments), agent="job", offered=self._session.tools)
         parsed = parse_arguments(spec, to_json(arguments, by_alias=True))
         return read_result(spec, self._tool_steps.call(spec, parsed, agent="job"))
 
@@ -128,17 +134,17 @@ class RunContext:
         if recorded is None or recorded.status is not StepStatus.SUCCEEDED:
             session.seconds_left()
             try:
-                begun = session.journal.begin(place, value=given)
+                started = session.journal.start(place, value=given)
             except LeaseLost as stop:
                 raise session.stopped(stop) from None
-            session.check_lease(begun, f"the step {name} started")
+            session.check_lease(started, f"the step {name} started")
             try:
                 with scope.inside(name):
                     value = to_json(function(*args))
             except Exception as error:
-                session.journal.end(begun, StepStatus.FAILED, error=error)
+                session.journal.record(started, place, StepStatus.FAILED, error=error)
                 raise
-            session.journal.end(begun, StepStatus.SUCCEEDED, result=value)
+            session.journal.record(started, place, StepStatus.SUCCEEDED, result=value)
         else:
             scope.current().child_path(name)
             value = recorded.result
@@ -220,14 +226,6 @@ class RunContext:
         """Checks a result. Raises RequirementNotMet, with which the run fails and exits with 15, if the condition is false."""
         if not condition:
             raise RequirementNotMet(why)
-
-    def _tool(self, tool: Callable[..., Any] | str) -> ToolSpec:
-        if not isinstance(tool, str):
-            return tool_spec(tool)
-        known = self._session.tools
-        if tool not in known:
-            raise ToolArgumentsInvalid(f"there is no tool {tool!r}; use one of {', '.join(sorted(known))}")
-        return known[tool]
 
     def _noted(self, place: StepPlace, make: Callable[[], Any]) -> Any:
         recorded = self._session.journal.recorded(place)

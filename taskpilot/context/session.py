@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from taskpilot.budget import Spending
+from taskpilot.domain.chat import DEFAULT_OUTPUT_TOKENS
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import DeadlineExceeded, LeaseLost, Stop, Waiting
 from taskpilot.domain.events import DecisionMade, Event, RunIdentity
@@ -24,6 +25,45 @@ from taskpilot.messages.reasons import reason_sentence
 from taskpilot.telemetry.logs import RunLogger
 
 AnyStop = TypeVar("AnyStop", bound=Stop)
+
+
+class CallsInFlight:
+    """The LLM calls of this process that hold a reservation or ask for one; a call that does not fit beside them waits for an end."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._active = 0
+        self._ended = 0
+
+    def begin(self) -> int:
+        """Counts a call; gives how many have ended so far."""
+        with self._changed:
+            self._active += 1
+            return self._ended
+
+    def end(self, *, refused: bool = False) -> int:
+        """Counts the end of a call, or that its reservation was refused; gives how many others are active."""
+        with self._changed:
+            self._active -= 1
+            if not refused:
+                self._ended += 1
+                self._changed.notify()
+            elif not self._active:
+                # Those that waited for this one alone find that nothing is left to wait for.
+                self._ended += 1
+                self._changed.notify_all()
+            return self._active
+
+    def wait(self, ended: int) -> None:
+        """Until a call ends, a second at most; not at all where more than `ended` have ended already."""
+        with self._changed:
+            if self._ended == ended:
+                self._changed.wait(1.0)
+
+    def admit_next(self) -> None:
+        """Lets one more waiting call try: an ended call may have left room for several."""
+        with self._changed:
+            self._changed.notify()
 
 
 @dataclass(kw_only=True)
@@ -47,13 +87,13 @@ class Session:
     run_dir: Path
     deadline: float
     """The end of the run's active seconds, on the monotonic clock."""
+    max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    """The limit of one reply."""
     workflow: Callable[..., WorkflowResult] | None = None
     stops: list[Stop] = field(default_factory=list)
     """Every raised stop: a job that catches one does not change the outcome."""
     every_item_failed: Exception | None = None
-    in_flight: int = 0
-    """LLM calls that have begun and not ended; `call_ended` guards it and is notified when one ends."""
-    call_ended: threading.Condition = field(default_factory=threading.Condition)
+    calls: CallsInFlight = field(default_factory=CallsInFlight)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _model: Model | None = None
     _tools: Mapping[str, ToolSpec] | None = None

@@ -1,7 +1,7 @@
 """Tool calls: policy decides, the journal records, and each call is made once."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
 from taskpilot.context import scope
 from taskpilot.context.session import Session
@@ -14,9 +14,14 @@ from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Reservation
 from taskpilot.journal.started_step import ERROR_KEPT
+from taskpilot.policy.rego import ENGINE, GUARDS_PATH
+from taskpilot.tools.arguments import read_object
 from taskpilot.tools.invocation import invoke
 
-_UNCERTAIN = frozenset({StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.DIVERGED})
+_NAME_KEPT: Final = 128
+_UNREADABLE_KEPT: Final = 1_000
+"""Characters of a call to an unknown tool that are recorded."""
+_UNCERTAIN: Final = frozenset({StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.DIVERGED})
 
 
 def _as_recorded(error: Exception, mask: Callable[[str], str]) -> Exception:
@@ -71,13 +76,16 @@ class ToolSteps:
         if recorded.status is StepStatus.SUCCEEDED:
             return recorded.result
         if recorded.status is StepStatus.DENIED:
-            decision = self._session.journal.denial(recorded)
-            raise Denied(recorded.error) if decision is None else _denied(decision)
+            raise self._denied_before(recorded)
         if recorded.status in _UNCERTAIN:
             diverged = recorded.status is StepStatus.DIVERGED
             reason = _question(ReasonCode.DIVERGED_STEP if diverged else ReasonCode.UNCERTAIN_STEP, recorded)
             raise self._session.waiting(reason, "step-uncertain")
         raise ToolFailed(recorded.error)
+
+    def _denied_before(self, recorded: Step) -> Denied:
+        decision = self._session.journal.denial(recorded)
+        return Denied(recorded.error) if decision is None else _denied(decision)
 
     def _conflict(self, place: StepPlace, before: Step, arguments: dict[str, Any], spec: ToolSpec) -> BaseException:
         """Another call is recorded at this place: this one is not made before a person has decided."""
@@ -88,39 +96,57 @@ class ToolSteps:
     def _decide(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str) -> Decision:
         """The allowing decision of this call, recorded with its begin. Raises Denied or Waiting, recorded."""
         session = self._session
-        question = PolicyInput(
-            tool=spec.name,
-            arguments=arguments,
-            agent=agent,
-            job=session.run.job,
-            run_id=session.run.id,
-            job_tools=tuple(tool.name for tool in session.spec.tools),
-        )
-        result = session.policy.decide(question)
-        if result.verdict is Verdict.ALLOW:
-            return self._decision(place, question, result, Verdict.ALLOW, DecisionStatus.FINAL)
-        if result.verdict is Verdict.REQUIRE_APPROVAL:
-            approval = session.journal.approval(place)
-            if approval is not None and approval.status is DecisionStatus.APPROVED:
-                return approval
-            if approval is None:
-                approval = self._decision(place, question, result, Verdict.REQUIRE_APPROVAL, DecisionStatus.PENDING)
-                session.journal.decide(approval)
-                session.emit_decision(approval)
-            if approval.status is DecisionStatus.PENDING:
-                raise session.waiting(approval.question, "approval-required")
-            denied = _denied(approval)
-            session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied)
+        question = self._asked(spec.name, arguments, agent)
+        answer = session.journal.answer(place, arguments)
+        if answer is not None and answer.status is DecisionStatus.REJECTED:
+            # A person's no is final in the run, whatever the policy of this attempt says.
+            denied = _denied(answer)
+            session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied, decision_id=answer.id)
             raise denied
-        decision = self._decision(place, question, result, Verdict.DENY, DecisionStatus.FINAL)
-        denied = _denied(decision)
-        session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied, decision=decision)
-        session.emit_decision(decision)
-        raise denied
+        result = session.policy.decide(question)
+        if result.verdict is Verdict.DENY:
+            raise self._deny(place, question, result)
+        if answer is None and result.verdict is Verdict.REQUIRE_APPROVAL:
+            answer = self._decision(place, question, result, DecisionStatus.PENDING)
+            session.journal.ask_person(answer)
+            session.emit_decision(answer)
+        if answer is not None and answer.status is DecisionStatus.PENDING:
+            # Also where the policy of this attempt would not ask: the person who was asked may still say no.
+            raise session.waiting(answer.question, "approval-required")
+        if result.verdict is Verdict.ALLOW:
+            return self._decision(place, question, result, DecisionStatus.FINAL)
+        assert answer is not None
+        return answer
 
-    def _decision(
-        self, place: StepPlace, question: PolicyInput, result: PolicyResult, verdict: Verdict, status: DecisionStatus
-    ) -> Decision:
+    def unknown(self, name: str, arguments: str | dict[str, Any], *, agent: str, offered: Collection[str]) -> Denied:
+        """The denial of a call to a tool that was not offered, recorded; to be raised, or told to the model."""
+        shown = one_line(name, limit=_NAME_KEPT)
+        try:
+            given = arguments if isinstance(arguments, dict) else read_object(arguments)
+        except ValueError:
+            given = {"unreadable": one_line(str(arguments), limit=_UNREADABLE_KEPT)}
+        place = scope.current().place(StepKind.CALL, shown, given)
+        recorded = self._session.journal.recorded(place)
+        if recorded is not None:
+            return self._denied_before(recorded)
+        known = f"use one of {', '.join(sorted(offered))}" if offered else "no tool was offered"
+        result = PolicyResult(Verdict.DENY, (f"there is no such tool; {known}",), ENGINE, GUARDS_PATH)
+        return self._deny(place, self._asked(shown, given, agent), result, label="other")
+
+    def _deny(self, place: StepPlace, question: PolicyInput, result: PolicyResult, *, label: str | None = None) -> Denied:
+        """A denial by policy, recorded; to be raised."""
+        decision = self._decision(place, question, result, DecisionStatus.FINAL)
+        denied = _denied(decision)
+        self._session.journal.note(place, StepStatus.DENIED, value=question.arguments, error=denied, decision=decision, label=label)
+        self._session.emit_decision(decision)
+        return denied
+
+    def _asked(self, tool: str, arguments: dict[str, Any], agent: str) -> PolicyInput:
+        run, spec = self._session.run, self._session.spec
+        job_tools = tuple(tool.name for tool in spec.tools)
+        return PolicyInput(tool=tool, arguments=arguments, agent=agent, job=run.job, run_id=run.id, job_tools=job_tools)
+
+    def _decision(self, place: StepPlace, question: PolicyInput, result: PolicyResult, status: DecisionStatus) -> Decision:
         return Decision(
             id=new_id(),
             run_id=question.run_id,
@@ -131,7 +157,7 @@ class ToolSteps:
             arguments=question.arguments,
             engine=result.engine,
             path=result.path,
-            verdict=verdict,
+            verdict=result.verdict,
             status=status,
             reasons=result.reasons,
             decided_at=self._session.now(),

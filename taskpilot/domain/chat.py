@@ -8,6 +8,10 @@ from taskpilot.domain.usage import Usage
 
 OFFLINE: Final = "offline"
 """The name of the embedded model: no network, no key, no cost."""
+OPENAI_URL: Final = "https://api.openai.com/v1"
+"""The server, unless another one is named."""
+DEFAULT_OUTPUT_TOKENS: Final = 4096
+"""The limit of one reply, unless the settings have another one."""
 
 
 class Role(StrEnum):
@@ -63,7 +67,7 @@ class ChatRequest:
     messages: tuple[Message, ...]
     tools: tuple[ToolSchema, ...] = ()
     output: OutputSchema | None = None
-    max_output_tokens: int = 4096
+    max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

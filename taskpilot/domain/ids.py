@@ -3,8 +3,13 @@
 import os
 import time
 import uuid
+from datetime import datetime
+from typing import Final
 
 from taskpilot.domain.errors import UsageError
+
+SHORT: Final = 8
+"""Characters of an id's end that lists show; every command takes them in place of the whole id."""
 
 
 def new_id() -> str:
@@ -15,6 +20,17 @@ def new_id() -> str:
     value |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64
     value |= 0b10 << 62 | random & (1 << 62) - 1
     return str(uuid.UUID(int=value))
+
+
+def short_id(whole: str) -> str:
+    """The end of an id, as lists show it."""
+    return whole[-SHORT:]
+
+
+def smallest_id(moment: datetime) -> str:
+    """The smallest id that can be made at an instant or later."""
+    milliseconds = max(0, min(int(moment.timestamp() * 1000), (1 << 48) - 1))
+    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62))
 
 
 def parse_id(text: str, *, noun: str = "run", shown_by: str | None = None) -> str:

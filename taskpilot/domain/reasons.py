@@ -113,6 +113,10 @@ class ReasonCode(StrEnum):
     """The command that waited to start it is gone, and no server ran."""
     JOB_REMOVED = "job_removed"
     """Its job was removed while it waited to start."""
+    NO_SUCCESS = "no_success"
+    """Of a job: no success for longer than its schedule allows: `since` (the last one; none where there never was one)."""
+    CLOCK_SET = "clock_set"
+    """Of the machine: the clock was set: `from`, `to`."""
 
 
 NOT_MET: Final = ("unseen", "asleep_since", "asleep_until", "failing_since", "scheduler_error")

@@ -141,8 +141,10 @@ def _check_count(owner: str, option: str, value: object, *, least: int) -> None:
         raise InvalidOption(f"{owner}({option}={one_line(repr(value), limit=80)}) must be a whole number, at least {least}")
 
 
-DEFAULT_BUDGET: Final = Budget(usd=1, llm_calls=200, unpriced="allow")
+DEFAULT_BUDGET: Final = Budget(usd=1, llm_calls=200, tool_calls=200, unpriced="allow")
 """Given to a job that names none, so that no job is without a ceiling."""
+DEFAULT_TASK_TOOL_CALLS: Final = 20
+"""Tool calls that the executor may make for one approved task; `task_tool_calls` changes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class JobSpec:
     """So many runs in a row that end badly pause the job."""
     budget: Budget | None = None
     """None: the default budget."""
+    task_tool_calls: int = DEFAULT_TASK_TOOL_CALLS
     model: str | None = None
     tools: tuple[ToolSpec, ...] = field(default=())
     file: Path | None = None

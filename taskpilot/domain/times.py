@@ -86,6 +86,34 @@ def parse_duration(value: str | timedelta) -> timedelta:
     return duration
 
 
+def parse_past(text: str, now: datetime) -> datetime:
+    """The instant of "18:00" (the latest one), "12h" (ago), "today", "yesterday", a date, or a time; local time where it has no offset.
+
+    Raises ValueError that shows the forms.
+    """
+    local = now.astimezone()
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    try:
+        if text in ("today", "yesterday"):
+            return _local(midnight - timedelta(days=text == "yesterday"))
+        if _WHOLE.fullmatch(text):
+            return now - parse_duration(text)
+        if re.fullmatch(r"\d{1,2}:\d{2}", text, re.ASCII):
+            hour, minute = map(int, text.split(":"))
+            wall = midnight.replace(hour=hour, minute=minute)
+            return _local(wall if _local(wall) <= now else wall - timedelta(days=1))
+        typed = datetime.fromisoformat(text)
+        return _local(typed) if typed.tzinfo is None else typed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        shown = "18:00, 12h, yesterday, 2026-11-24, 2026-11-24T07:00 or 2026-11-24T07:00+01:00"
+        raise ValueError(f"{text[:40]!r} is not a time; write it like {shown}") from None
+
+
+def _local(wall: datetime) -> datetime:
+    """The instant of a wall-clock time in the zone of this machine."""
+    return wall.astimezone().astimezone(UTC)
+
+
 @lru_cache(maxsize=1024)
 def format_duration(duration: timedelta) -> str:
     """The text that `parse_duration` reads back, as short as it gets: "1h30m". What is finer than a millisecond is dropped."""

@@ -13,6 +13,7 @@ from taskpilot.domain.specs import (
     DEFAULT_CATCH_UP_LIMIT,
     DEFAULT_DEADLINE,
     DEFAULT_STAGGER,
+    DEFAULT_TASK_TOOL_CALLS,
     Budget,
     CatchUp,
     JobSpec,
@@ -57,6 +58,7 @@ def job(
     jitter: str | timedelta | None = None,
     pause_on_failure: int | bool | None = None,
     budget: Budget | None = None,
+    task_tool_calls: int = DEFAULT_TASK_TOOL_CALLS,
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     name: str | None = None,
@@ -80,6 +82,7 @@ def job(
     jitter: str | timedelta | None = None,
     pause_on_failure: int | bool | None = None,
     budget: Budget | None = None,
+    task_tool_calls: int = DEFAULT_TASK_TOOL_CALLS,
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     name: str | None = None,
@@ -96,7 +99,8 @@ def job(
     start_deadline: a fire that cannot start within this time is missed.
     jitter: a fire starts up to this much later, always the same for the same fire.
     pause_on_failure: the job is paused after this many failed runs in a row; True is 1.
-    budget: `Budget(...)` of one run; 1 USD and 200 calls by default.
+    budget: `Budget(...)` of one run; 1 USD, 200 LLM calls and 200 tool calls by default.
+    task_tool_calls: tool calls that the executor may make for one approved task; 20 by default.
     model: a name. tools: functions decorated with `@tool`.
     name: by default the function's name; `[a-z][a-z0-9_]{0,62}`.
 
@@ -124,6 +128,7 @@ def job(
             jitter=_duration(title, "jitter", jitter) or timedelta(0),
             pause_on_failure=_failures(title, pause_on_failure),
             budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
+            task_tool_calls=_count(title, "task_tool_calls", task_tool_calls),
             model=_model(title, model),
         )
         if spec.start_deadline is not None and spec.start_deadline <= spec.jitter:

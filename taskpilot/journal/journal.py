@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from taskpilot.domain.chat import ChatReply
-from taskpilot.domain.decisions import Decision
+from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
@@ -19,11 +19,14 @@ from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.times import BootTime, boot_time, to_micros
 from taskpilot.domain.usage import Reservation, Usage
-from taskpilot.journal.started_step import CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
+from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
 from taskpilot.store.events import record_event
+from taskpilot.store.group_commit import GroupCommit
 from taskpilot.store.records import dumps
+
+Recorded = TypeVar("Recorded")
 
 
 class Journal:
@@ -40,6 +43,7 @@ class Journal:
         mask: Callable[[str], str] = str,
     ) -> None:
         self._store = store
+        self._group = GroupCommit(store)
         self._run = run
         self._grant = grant
         self._now = now
@@ -52,6 +56,7 @@ class Journal:
         """Why an effect that happened could not be recorded: the run then fails, even where its job catches the error."""
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
+            self._asked = {(one.tool, dumps(one.arguments)) for one in tasks.asked_of(connection, run.id)}
         # Taken within a write transaction, so in the order in which the steps are recorded.
         self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
@@ -90,11 +95,11 @@ class Journal:
 
         Raises LeaseLost or BudgetExceeded; nothing is recorded then.
         """
-        with self._writing(effect=True) as (connection, row, now):
+
+        def record(connection: Transaction, row: Record, now: datetime) -> StartedStep:
             check_budget(row, reservation)
             if decision is not None:
                 tasks.insert_decision(connection, decision)
-                decision_id = decision.id
             step = replace(
                 self._step(place, StepStatus.BEGUN, value, now),
                 agent=agent,
@@ -102,7 +107,7 @@ class Journal:
                 reserved_nano=reservation.cost_nano,
                 reserved_tokens=reservation.tokens,
                 diverged=diverged,
-                decision_id=decision_id,
+                decision_id=decision_id if decision is None else decision.id,
                 idempotent=idempotent,
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
@@ -117,6 +122,30 @@ class Journal:
                 )
             return StartedStep(step=step, lease_until=row.lease_expires_at)
 
+        return self._write(record, effect=True)
+
+    def start(self, place: StepPlace, *, value: Any) -> StartedStep:
+        """A step without an effect outside of the process, not recorded before its end: where it is interrupted, it runs again.
+
+        Raises LeaseLost.
+        """
+        with self._store.read() as connection:
+            row, now = self._checked(connection, effect=True)
+            return StartedStep(step=self._step(place, StepStatus.BEGUN, value, now), lease_until=row.lease_expires_at)
+
+    def record(
+        self, started: StartedStep, place: StepPlace, status: StepStatus, *, result: Any = None, error: BaseException | None = None
+    ) -> None:
+        """Records a step of `start` with its end."""
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+            text, kind = self._failure(error)
+            step = replace(started.step, status=status, ended_at=now, result=result, error=text, error_type=kind)
+            steps.insert_step(connection, step, input_digest=place.input_digest)
+
+        with self._loudly():
+            self._write(record)
+
     def note(
         self,
         place: StepPlace,
@@ -126,10 +155,16 @@ class Journal:
         result: Any = None,
         error: BaseException | None = None,
         decision: Decision | None = None,
+        decision_id: str | None = None,
         idempotent: bool = True,
+        label: str | None = None,
     ) -> Step:
-        """Records a step that begins and ends at once: a clock reading, a denial, a call about which a person has to decide."""
-        with self._writing(effect=True) as (connection, _row, now):
+        """Records a step that begins and ends at once: a clock reading, a denial, a call about which a person has to decide.
+
+        `label` is the tool in the metrics where its name is not one of ours.
+        """
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> Step:
             if decision is not None:
                 tasks.insert_decision(connection, decision)
             step = replace(
@@ -138,7 +173,7 @@ class Journal:
                 ended_at=now,
                 error=error_text(error, mask=self.mask, limit=None),
                 error_type=None if error is None else type(error).__name__,
-                decision_id=None if decision is None else decision.id,
+                decision_id=decision_id if decision is None else decision.id,
                 idempotent=idempotent,
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
@@ -147,18 +182,25 @@ class Journal:
                 event = EventKind.APPROVAL_ASKED
                 record_event(connection, event, self._run.job, at=now, run_id=self._run.id, subject=step.id, reason=asked)
             if place.kind is StepKind.CALL and status is StepStatus.DENIED:
-                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=place.name, status=status)])
+                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=label or place.name, status=status)])
             return step
 
-    def decide(self, decision: Decision) -> None:
-        """Records a verdict alone."""
-        with self._writing(effect=True) as (connection, _row, _now):
-            tasks.insert_decision(connection, decision)
+        return self._write(record, effect=True)
 
-    def approval(self, place: StepPlace) -> Decision | None:
-        """The question to a person about exactly this call, asked in an earlier attempt."""
+    def ask_person(self, decision: Decision) -> None:
+        """Records a question to a person."""
+        self._write(lambda connection, _row, _now: tasks.insert_decision(connection, decision), effect=True)
+        self._asked.add((decision.tool, dumps(decision.arguments)))
+
+    def answer(self, place: StepPlace, arguments: dict[str, Any]) -> Decision | None:
+        """The question to a person about exactly this call, answered or not; else a no to the same call at another place of the run."""
+        if (place.name, dumps(arguments)) not in self._asked:
+            return None
         with self._store.read() as connection:
-            return tasks.approval_of(connection, self._run.id, place.key)
+            asked = tasks.asked_of(connection, self._run.id)
+        same = [one for one in asked if (one.tool, dumps(one.arguments)) == (place.name, dumps(arguments))]
+        here = next((one for one in reversed(same) if one.step_key == place.key), None)
+        return here or next((one for one in same if one.status is DecisionStatus.REJECTED), None)
 
     def denial(self, step: Step) -> Decision | None:
         """The verdict behind a denied step: a person's where one was asked, else the policy's."""
@@ -167,12 +209,14 @@ class Journal:
             return asked or (None if step.decision_id is None else tasks.get_decision(connection, step.decision_id))
 
     def end(self, begun: StartedStep, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
-        """Records the end of a tool call or a named step."""
-        step = begun.step
-        with self._loudly(), self._writing() as (connection, _row, now):
-            self._close(connection, step, status, now, result=result, error=error)
-            if step.kind is StepKind.CALL:
-                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=step.name, status=status)])
+        """Records the end of a tool call."""
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+            self._close(connection, begun.step, status, now, result=result, error=error)
+            totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=begun.step.name, status=status)])
+
+        with self._loudly():
+            self._write(record)
 
     def end_ask(
         self,
@@ -184,8 +228,9 @@ class Journal:
         retries: tuple[str, ...],
         lost: int = 0,
         error: BaseException | None = None,
+        completed: AgentEnd | None = None,
     ) -> None:
-        """Records the end of an LLM call, settles its reservation and counts its tokens and cost.
+        """Records the end of an LLM call, settles its reservation and counts its tokens and cost; with the invocation that it completed.
 
         A try without an answer costs nothing; each of the `lost` ones, which may be billed although no answer arrived, costs the
         whole reservation; an answer without usage keeps its reservation in the budget.
@@ -199,10 +244,11 @@ class Journal:
         if lost and step.reserved_nano is not None and (cost_nano is not None or not answered):
             cost_nano = (cost_nano or 0) + lost * step.reserved_nano
         tokens = (step.reserved_tokens if usage is None else usage.total) if answered else 0
-        with self._loudly(), self._writing() as (connection, _row, now):
-            values: dict[str, Any] = {"retries": dumps(list(retries)) if retries else None, "cost_nano": cost_nano}
-            if usage is not None:
-                values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
+        values: dict[str, Any] = {"retries": dumps(list(retries)) if retries else None, "cost_nano": cost_nano}
+        if usage is not None:
+            values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
             self._close(connection, step, status, now, result=result, error=error, **values)
             steps.settle(
                 connection,
@@ -214,25 +260,21 @@ class Journal:
             )
             end = CallEnd(status, known, cost_nano, unpriced, retries)
             label = self._agent_label(connection, step.agent or "other")
-            totals.add(connection, self._run.job, call_totals(step, end, agent_label=label, now=now))
+            added = call_totals(step, end, agent_label=label, now=now)
+            if completed is not None:
+                added += self._record_agent(connection, completed, now)
+            totals.add(connection, self._run.job, added)
 
-    def record_agent(self, agent: str, scope: str, *, succeeded: bool, started_at: datetime) -> None:
+        with self._loudly():
+            self._write(record)
+
+    def record_agent(self, end: AgentEnd) -> None:
         """Records one invocation of an agent in this attempt."""
-        status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
-        with self._writing() as (connection, _row, now):
-            steps.record_agent(
-                connection,
-                run_id=self._run.id,
-                scope=scope,
-                attempt=self._grant.attempt,
-                agent=agent,
-                status=status,
-                started_at=started_at,
-                ended_at=now,
-            )
-            label = self._agent_label(connection, agent)
-            duration = totals.observed(AGENT_DURATION, micros(now - started_at), agent=label)
-            totals.add(connection, self._run.job, [totals.count(AGENT_INVOCATIONS, agent=label, status=status), *duration])
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+            totals.add(connection, self._run.job, self._record_agent(connection, end, now))
+
+        self._write(record)
 
     def task_at(self, scope: str) -> Task | None:
         """The task that was proposed at this place, in its current state."""
@@ -241,18 +283,15 @@ class Journal:
 
     def propose(self, task: Task) -> None:
         """Records a proposed task."""
-        with self._writing(effect=True) as (connection, _row, _now):
-            tasks.insert_task(connection, task)
+        self._write(lambda connection, _row, _now: tasks.insert_task(connection, task), effect=True)
 
     def move_task(self, task_id: str, after: TaskStatus, reason: str | None = None) -> Task:
         """Changes a task's state; without a `reason` it keeps the one that it has. Raises TransitionRefused."""
-        with self._writing(effect=True) as (connection, _row, now):
-            return tasks.move_task(connection, task_id, after, reason=reason, now=now)
+        return self._write(lambda connection, _row, now: tasks.move_task(connection, task_id, after, reason=reason, now=now), effect=True)
 
     def progress(self, done: int, total: int | None) -> None:
         """Records the progress that the job reports."""
-        with self._writing() as (connection, _row, _now):
-            runs.update_run(connection, self._run.id, progress_done=done, progress_total=total)
+        self._write(lambda connection, _row, _now: runs.update_run(connection, self._run.id, progress_done=done, progress_total=total))
 
     @contextmanager
     def _loudly(self) -> Iterator[None]:
@@ -263,22 +302,32 @@ class Journal:
             self.unrecorded = error
             raise
 
-    @contextmanager
-    def _writing(self, *, effect: bool = False) -> Iterator[tuple[Transaction, Record, datetime]]:
-        """A transaction that raises LeaseLost where another process holds the run, and with `effect` also where the lease has ended."""
-        with self._store.write() as connection:
-            row = runs.run_row(connection, self._run.id)
-            now = self._now()
-            if row is None or row.lease_token != self._grant.token:
-                raise LeaseLost(f"attempt {self._grant.attempt} no longer holds run {self._run.id}")
-            if effect and row.lease_expires_at <= self._boot().micros:
-                raise LeaseLost(f"the lease of run {self._run.id} has ended")
-            yield connection, row, now
+    def _write(self, record: Callable[[Transaction, Record, datetime], Recorded], *, effect: bool = False) -> Recorded:
+        """What `record` gives, once its rows are durable. Raises LeaseLost as `_checked` does."""
+
+        def write(connection: Transaction) -> Recorded:
+            row, now = self._checked(connection, effect=effect)
+            return record(connection, row, now)
+
+        return self._group.write(write)
+
+    def _checked(self, connection: Transaction, *, effect: bool) -> tuple[Record, datetime]:
+        """The run's row and the time. Raises LeaseLost where another process holds the run; with `effect` also after the lease's end."""
+        row = runs.run_row(connection, self._run.id)
+        now = self._now()
+        if row is None or row.lease_token != self._grant.token:
+            raise LeaseLost(f"attempt {self._grant.attempt} no longer holds run {self._run.id}")
+        if effect and row.lease_expires_at <= self._boot().micros:
+            raise LeaseLost(f"the lease of run {self._run.id} has ended")
+        return row, now
 
     def _step(self, place: StepPlace, status: StepStatus, value: Any, now: datetime) -> Step:
         before = self._by_key.get(place.key)
         attempt, position = self._grant.attempt, next(self._positions)
         return new_step(place, status, value, run_id=self._run.id, attempt=attempt, before=before, now=now, position=position)
+
+    def _failure(self, error: BaseException | None) -> tuple[str | None, str | None]:
+        return error_text(error, mask=self.mask), None if error is None else type(error).__name__
 
     def _close(
         self,
@@ -291,15 +340,32 @@ class Journal:
         error: BaseException | None,
         **values: Any,
     ) -> None:
+        text, kind = self._failure(error)
         values |= {
             "status": status,
             "ended_at": to_micros(now),
             "result": None if status is not StepStatus.SUCCEEDED else dumps(result),
-            "error": error_text(error, mask=self.mask),
-            "error_type": None if error is None else type(error).__name__,
+            "error": text,
+            "error_type": kind,
         }
         if not steps.end_step(connection, step.id, **values):
             raise LeaseLost(f"step {step.id} of run {self._run.id} has an end already")
+
+    def _record_agent(self, connection: Transaction, end: AgentEnd, now: datetime) -> list[totals.Increment]:
+        """Records it, and gives what it adds to the totals."""
+        steps.record_agent(
+            connection,
+            run_id=self._run.id,
+            scope=end.scope,
+            attempt=self._grant.attempt,
+            agent=end.agent,
+            status=end.status,
+            started_at=end.started_at,
+            ended_at=now,
+        )
+        label = self._agent_label(connection, end.agent)
+        duration = totals.observed(AGENT_DURATION, micros(now - end.started_at), agent=label)
+        return [totals.count(AGENT_INVOCATIONS, agent=label, status=end.status), *duration]
 
     def _agent_label(self, connection: Transaction, agent: str) -> str:
         with self._lock:

@@ -54,6 +54,16 @@ ERROR_KEPT: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
+class AgentEnd:
+    """The end of an agent's invocation."""
+
+    agent: str
+    scope: str
+    status: StepStatus
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StartedStep:
     """A step that may now be executed, until the lease ends."""
 

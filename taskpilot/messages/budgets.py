@@ -12,6 +12,7 @@ def ceilings(budget: Budget) -> str:
 
 
 def budget_of(spec: JobSpec) -> str:
-    """The limits of one run, and where they come from."""
+    """The limits of one run, where they come from, and the limit of one approved task."""
     source = "the default; the job sets none" if spec.ceilings is DEFAULT_BUDGET else "set by the job"
-    return f"{ceilings(spec.ceilings)} a run ({source})"
+    tasks = f"{spec.task_tool_calls:,} tool call{'' if spec.task_tool_calls == 1 else 's'} a task"
+    return f"{ceilings(spec.ceilings)} a run ({source}); {tasks}"

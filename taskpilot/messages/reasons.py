@@ -303,4 +303,6 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.REPEATED_FAILURES: _repeated_failures,
     ReasonCode.COMMAND_GONE: lambda _: "the command that waited to start it is gone, and no scheduler was running",
     ReasonCode.JOB_REMOVED: lambda _: "the job was removed while it waited to start",
+    ReasonCode.NO_SUCCESS: lambda facts: f"no success{_with('', facts['since'], ' since ') or ' yet'}, too long for its schedule",
+    ReasonCode.CLOCK_SET: lambda facts: f"the clock was set{_with('', facts['from'], ' from ')}{_with('', facts['to'], ' to ')}",
 }

@@ -10,12 +10,19 @@ from taskpilot.domain.decisions import PolicyInput
 
 _MARKS: Final = frozenset({"Mn", "Me"})
 _INVISIBLE: Final = frozenset({"Cf", "Co", "Cn"})
+_IGNORABLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Unicode's Default_Ignorable_Code_Point: no font shows them. Some are letters by their category, such as the Hangul fillers."""
 
 
 def fold(text: str) -> str:
     """The text with compatibility forms, accents and invisible characters resolved, controls as spaces, case folded."""
     if text.isascii() and text.isprintable():
         return text.lower()
+    # First of all: an ignorable character between a letter and its accent would keep the two apart.
+    text = _IGNORABLE.sub("", text)
     # Case folding may add marks (as for a dotted capital I) and decomposing may add capitals (as for a bold letter): each is done twice.
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
     plain = []

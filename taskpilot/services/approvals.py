@@ -5,7 +5,6 @@ from dataclasses import replace
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import NotFound, TransitionRefused
-from taskpilot.domain.ids import parse_id
 from taskpilot.domain.instruments import APPROVALS, FEEDBACK
 from taskpilot.domain.runs import OPEN, Feedback, FeedbackVerdict, Run, RunStatus
 from taskpilot.domain.tasks import Task, TaskStatus
@@ -13,6 +12,7 @@ from taskpilot.messages.actions import Answered, Continuation, Rated
 from taskpilot.services.running import find_run
 from taskpilot.store import listings, runs, tasks, totals
 from taskpilot.store.database import Transaction
+from taskpilot.store.ids import find_id
 from taskpilot.store.schedulers import awake_schedulers
 
 
@@ -37,9 +37,9 @@ def reject_decision(deployment: Deployment, decision_id: str, *, by: str, note: 
 
 
 def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, note: str) -> Answered:
-    parsed = parse_id(task_id, noun="task")
     reason = f"{after} by {by}" + (f": {note}" if note else "")
     with deployment.store.write() as connection:
+        parsed = find_id(connection, task_id, noun="task")
         before = tasks.get_task(connection, parsed)
         task = tasks.move_task(connection, parsed, after, reason=reason, now=deployment.now())
         if before is not None and before.status is TaskStatus.REVIEW:
@@ -50,8 +50,8 @@ def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, n
 
 
 def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> Answered:
-    parsed = parse_id(decision_id, noun="decision")
     with deployment.store.write() as connection:
+        parsed = find_id(connection, decision_id, noun="decision")
         decision = tasks.get_decision(connection, parsed)
         if decision is None:
             raise NotFound(f"there is no decision {parsed}", hint="taskpilot decisions list")

@@ -8,7 +8,6 @@ from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import StartOrder
-from taskpilot.domain.ids import parse_id
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RESUMABLE, FireOutcome, Run, RunStatus, RunSummary, exit_code
 from taskpilot.domain.specs import JobSpec
@@ -22,6 +21,7 @@ from taskpilot.services.inputs import forget_run_dir
 from taskpilot.services.planning import RunRequest, plan_resume, plan_run
 from taskpilot.services.publishing import publish_change
 from taskpilot.store import runs, steps
+from taskpilot.store.ids import find_id
 from taskpilot.store.records import dumps
 from taskpilot.telemetry.publish import TOTAL_SECONDS
 from taskpilot.views.job_facts import facts_of
@@ -82,14 +82,14 @@ def cancel_run(deployment: Deployment, run_id: str) -> Cancelled:
     """Cancels a run. Raises UsageError, NotFound, or TransitionRefused where it has ended."""
     run = find_run(deployment, run_id)
     before = deployment.ledger.cancel(run.id)
-    return Cancelled(run.id, before, ended=find_run(deployment, run_id).status is RunStatus.CANCELLED)
+    return Cancelled(run.id, before, ended=find_run(deployment, run.id).status is RunStatus.CANCELLED)
 
 
 def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
     """Records a person's answer about an uncertain or diverged call. Raises UsageError or TransitionRefused."""
-    step_id = parse_id(answer.step_id, noun="step", shown_by=f"runs show {run.id}")
     now = to_micros(deployment.now())
     with deployment.store.write() as connection:
+        step_id = find_id(connection, answer.step_id, noun="step", of_run=run.id)
         standing = runs.get_run(connection, run.id)
         if standing is not None and standing.status not in RESUMABLE | {RunStatus.RUNNING}:
             raise TransitionRefused(f"run {run.id} is {standing.status}: it waits for no answer")
@@ -111,8 +111,8 @@ def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
 
 def find_run(deployment: Deployment, run_id: str) -> Run:
     """The run of an id that came from outside. Raises UsageError or NotFound."""
-    parsed = parse_id(run_id)
     with deployment.store.read() as connection:
+        parsed = find_id(connection, run_id)
         run = runs.get_run(connection, parsed)
     if run is None:
         raise no_run(parsed)

@@ -15,22 +15,22 @@ SECONDS: Final = 0.3
 _SHOWN: Final = 50
 _STEPS_BETWEEN_CHECKS: Final = 10_000
 """SQLite's instructions between two checks of the time: well under a millisecond."""
-_NEWEST: Final = {
-    "run": "SELECT id, status, job FROM runs WHERE id >= :begin AND id < :begin || 'g' "
-    "AND (:any OR status IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit",
-    "task": "SELECT id, status, title FROM tasks WHERE id >= :begin AND id < :begin || 'g' "
-    "AND (:any OR status IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit",
-    "decision": "SELECT id, status, tool FROM decisions WHERE id >= :begin AND id < :begin || 'g' "
-    "AND (:any OR status IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit",
-}
-"""An id is hexadecimal, so that g sorts after all ids with the same beginning."""
+_NEWEST: Final = {"run": ("runs", "job"), "task": ("tasks", "title"), "decision": ("decisions", "tool")}
+"""By noun: its table, and the column of the name."""
+_QUERY: Final = """
+    SELECT id, status, {name} FROM {table}
+    WHERE (substr(id, 29) >= :begin AND substr(id, 29) < :begin || 'g' OR id >= :begin AND id < :begin || 'g')
+      AND (:any OR status IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit"""
+"""An id is hexadecimal, so that g sorts after all ids with the same beginning. What is typed is the beginning of the id or of its end."""
 
 
 def newest_ids(state_dir: Path, noun: str, *, begin: str = "", statuses: Sequence[str] = ()) -> list[tuple[str, str, str]]:
-    """Id, status and name of the newest runs, tasks or decisions whose id begins so, in some states or in all.
+    """Id, status and name of the newest runs, tasks or decisions whose id, or its last 8 characters, begin so, in some states or in all.
 
     Empty where there is no store, or where it does not answer in time. `noun` is run, task or decision.
     """
+    table, name = _NEWEST[noun]
+    query = _QUERY.format(table=table, name=name)
     path = state_dir / FILE
     try:
         # SQLAlchemy would take longer to load than the whole answer may take.
@@ -38,6 +38,6 @@ def newest_ids(state_dir: Path, noun: str, *, begin: str = "", statuses: Sequenc
             end = time.monotonic() + SECONDS
             connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_CHECKS)
             values = {"begin": begin, "any": not statuses, "statuses": json.dumps(list(statuses)), "limit": _SHOWN}
-            return [(str(row[0]), str(row[1]), str(row[2])) for row in connection.execute(_NEWEST[noun], values)]
+            return [(str(row[0]), str(row[1]), str(row[2])) for row in connection.execute(query, values)]
     except sqlite3.Error:
         return []

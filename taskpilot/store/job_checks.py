@@ -22,6 +22,8 @@ class JobCheck:
     """Why it could not start; none where it could."""
     deadline: timedelta | None = None
     """The job's deadline; None where its file cannot be loaded."""
+    catch_up_window: timedelta | None = None
+    """How late it may start, where the job says so."""
 
 
 def job_checks_of(connection: Connection) -> dict[str, JobCheck]:
@@ -32,7 +34,8 @@ def job_checks_of(connection: Connection) -> dict[str, JobCheck]:
             row.job,
             from_micros(row.checked_at),
             reason_of(row),
-            None if row.deadline_micros is None else timedelta(microseconds=row.deadline_micros),
+            _duration(row.deadline_micros),
+            _duration(row.catch_up_micros),
         )
         for row in rows
     }
@@ -45,10 +48,19 @@ def replace_job_checks(connection: Connection, checks: Iterable[JobCheck]) -> No
         {
             "job": one.job,
             "checked_at": to_micros(one.checked_at),
-            "deadline_micros": None if one.deadline is None else one.deadline // timedelta(microseconds=1),
+            "deadline_micros": _micros(one.deadline),
+            "catch_up_micros": _micros(one.catch_up_window),
             **reason_columns(one.reason),
         }
         for one in checks
     ]
     if rows:
         connection.execute(insert(job_checks), rows)
+
+
+def _duration(micros: int | None) -> timedelta | None:
+    return None if micros is None else timedelta(microseconds=micros)
+
+
+def _micros(duration: timedelta | None) -> int | None:
+    return None if duration is None else duration // timedelta(microseconds=1)

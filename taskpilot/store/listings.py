@@ -1,19 +1,23 @@
 """Pages of runs, tasks and decisions, the newest first, and what a run waits for."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, union_all
 
 from taskpilot.domain.decisions import Decision
-from taskpilot.domain.runs import Run
+from taskpilot.domain.ids import smallest_id
+from taskpilot.domain.runs import Run, RunStatus
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
-from taskpilot.domain.times import from_micros
+from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.store.ids import find_id
 from taskpilot.store.records import decision_of, run_of, step_of, task_of
-from taskpilot.store.tables import agents, decisions, runs, steps, tasks
+from taskpilot.store.tables import agents, attempts, decisions, runs, steps, tasks
+
+_CLOCK_DIFFERENCE: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,10 @@ class Page:
 
     limit: int = 50
     before: str | None = None
+    since: datetime | None = None
+    """Only rows made at this instant or later."""
+    until: datetime | None = None
+    """Only rows made before this instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +44,16 @@ class AgentInvocation:
     ended_at: datetime
 
 
-def runs_page(connection: Connection, page: Page, *, job: str | None = None, status: str | None = None) -> list[Run]:
-    """Runs of a job, in a state, or all."""
-    return [run_of(row) for row in connection.execute(_paged(runs, page, job=job, status=status))]
+def runs_page(connection: Connection, page: Page, *, job: str | None = None, statuses: Iterable[str] = ()) -> list[Run]:
+    """Runs of a job, in some states, or all."""
+    return [run_of(row) for row in connection.execute(_paged(connection, runs, page, job=job, statuses=statuses))]
 
 
 def tasks_page(
     connection: Connection, page: Page, *, run_id: str | None = None, job: str | None = None, statuses: Iterable[str] = ()
 ) -> list[Task]:
     """Tasks of a run or a job, in some states, or all."""
-    wanted = _paged(tasks, page, run_id=run_id, job=job, statuses=statuses)
+    wanted = _paged(connection, tasks, page, run_id=run_id, job=job, statuses=statuses)
     return [task_of(row) for row in connection.execute(wanted)]
 
 
@@ -55,11 +63,11 @@ def decisions_page(
     *,
     run_id: str | None = None,
     job: str | None = None,
-    status: str | None = None,
+    statuses: Iterable[str] = (),
     verdict: str | None = None,
 ) -> list[Decision]:
-    """Decisions of a run or a job, with a verdict, or all."""
-    wanted = _paged(decisions, page, run_id=run_id, job=job, status=status, verdict=verdict)
+    """Decisions of a run or a job, in some states, with a verdict, or all."""
+    wanted = _paged(connection, decisions, page, run_id=run_id, job=job, statuses=statuses, verdict=verdict)
     return [decision_of(row) for row in connection.execute(wanted)]
 
 
@@ -96,6 +104,25 @@ def agents_of(connection: Connection, run_id: str) -> list[AgentInvocation]:
     ]
 
 
+def active_until(connection: Connection, found: Sequence[Run], now: datetime) -> list[Run]:
+    """The runs, the running ones with their active time until now: the store has that of the last renewal of the lease.
+
+    Where the process is gone, it ends with the lease.
+    """
+    running = [run.id for run in found if run.status is RunStatus.RUNNING]
+    if not running:
+        return list(found)
+    since = func.min(to_micros(now), func.coalesce(runs.c.lease_expires_at, to_micros(now))) - attempts.c.started_at
+    grown = func.max(since, attempts.c.active_micros) - attempts.c.active_micros
+    query = (
+        select(runs.c.id, (runs.c.active_micros + grown).label("micros"))
+        .select_from(runs.join(attempts, (attempts.c.run_id == runs.c.id) & attempts.c.ended_at.is_(None)))
+        .where(runs.c.id.in_(running))
+    )
+    active = {row.id: row.micros for row in connection.execute(query)}
+    return [replace(run, active_micros=active.get(run.id, run.active_micros)) for run in found]
+
+
 def step_counts(connection: Connection, run_id: str) -> dict[tuple[str, str], int]:
     """How many steps of a run there are of each kind and state."""
     wanted = (
@@ -106,15 +133,22 @@ def step_counts(connection: Connection, run_id: str) -> dict[tuple[str, str], in
     return {(row.kind, row.status): row.number for row in connection.execute(wanted)}
 
 
-def _paged(table: Table, page: Page, *, statuses: Iterable[str] = (), **equal: str | None) -> Select[Any]:
-    """Rows of a table with these column values, by descending id: no page costs more than the first."""
+def _paged(connection: Connection, table: Table, page: Page, *, statuses: Iterable[str] = (), **equal: str | None) -> Select[Any]:
+    """Rows of a table with these column values, by descending id: no page costs more than the first. Raises UsageError or NotFound."""
+    before = None if page.before is None else find_id(connection, page.before, noun=table.name.removesuffix("s"))
     wanted = select(table)
     of_run = equal.get("run_id") is not None
     for name, value in equal.items():
         if value is not None:
             wanted = wanted.where((_unindexed(table, name) if of_run and name != "run_id" else table.c[name]) == value)
-    if page.before is not None:
-        wanted = wanted.where(table.c.id < page.before)
+    if before is not None:
+        wanted = wanted.where(table.c.id < before)
+    made_at = table.c.decided_at if table is decisions else table.c.created_at
+    # An id begins with the time at which it was made, so its index finds the rows; clocks of two machines may differ.
+    if page.since is not None:
+        wanted = wanted.where(table.c.id >= smallest_id(page.since - _CLOCK_DIFFERENCE), made_at >= to_micros(page.since))
+    if page.until is not None:
+        wanted = wanted.where(table.c.id < smallest_id(page.until + _CLOCK_DIFFERENCE), made_at < to_micros(page.until))
     allowed = list(dict.fromkeys(statuses))
     if allowed and of_run:
         wanted = wanted.where(_unindexed(table, "status").in_(allowed))

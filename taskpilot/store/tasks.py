@@ -108,6 +108,12 @@ def approval_of(connection: Connection, run_id: str, step_key: str) -> Decision 
     return None if row is None else decision_of(row)
 
 
+def asked_of(connection: Connection, run_id: str) -> list[Decision]:
+    """The run's decisions about which a person was asked, the oldest first."""
+    wanted = select(decisions).where(decisions.c.run_id == run_id, decisions.c.status != DecisionStatus.FINAL)
+    return [decision_of(row) for row in connection.execute(wanted.order_by(decisions.c.id))]
+
+
 def decisions_of(connection: Connection, run_id: str) -> list[Decision]:
     """The run's decisions, the oldest first."""
     return [decision_of(row) for row in connection.execute(select(decisions).where(decisions.c.run_id == run_id).order_by(decisions.c.id))]

@@ -12,6 +12,7 @@ MAX_BYTES: Final = 64 * 1024
 """The same limit as in policy/guards.py, which would deny more."""
 MAX_DEPTH: Final = 16
 _ERRORS_SHOWN: Final = 5
+_TOO_DEEP: Final = f"they nest deeper than {MAX_DEPTH} levels"
 
 
 def parse_arguments(spec: ToolSpec, arguments: str | dict[str, Any]) -> dict[str, Any]:
@@ -26,13 +27,15 @@ def parse_arguments(spec: ToolSpec, arguments: str | dict[str, Any]) -> dict[str
     try:
         if isinstance(arguments, str):
             # In JSON mode, an array may become a set or a tuple, and a text a date.
-            model = adapter.validate_json(json.dumps(_object(spec, arguments)))
+            model = adapter.validate_json(json.dumps(read_object(arguments)))
         else:
             model = adapter.validate_python(arguments)
     except ValidationError as error:
         raise _invalid(spec, describe_error(error, _ERRORS_SHOWN)) from None
     except RecursionError:
-        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels") from None
+        raise _invalid(spec, _TOO_DEEP) from None
+    except _Unreadable as error:
+        raise _invalid(spec, str(error)) from None
     try:
         canonical, again = json_round_trip(adapter, model)
         size = len(json.dumps(canonical, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
@@ -43,7 +46,7 @@ def parse_arguments(spec: ToolSpec, arguments: str | dict[str, Any]) -> dict[str
     if size > MAX_BYTES:
         raise _invalid(spec, f"they are larger than {MAX_BYTES // 1024} kB")
     if _depth(canonical) > MAX_DEPTH:
-        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels")
+        raise _invalid(spec, _TOO_DEEP)
     result: dict[str, Any] = canonical
     return result
 
@@ -62,26 +65,31 @@ def keyword_arguments(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, An
     return signature.keywords(model)
 
 
-def _object(spec: ToolSpec, text: str) -> dict[str, Any]:
+class _Unreadable(ValueError):
+    """Why a text is no object of arguments, in words for a model."""
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """The one JSON object, without a repeated key, that a model's text is; empty text is an empty object. Raises ValueError."""
     if not text.strip():
         return {}
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise _invalid(spec, f"they are larger than {MAX_BYTES // 1024} kB")
+        raise _Unreadable(f"they are larger than {MAX_BYTES // 1024} kB")
     try:
-        value = json.loads(text, parse_constant=no_constant, object_pairs_hook=_no_repeats)
+        value = json.loads(text, parse_constant=no_constant, object_pairs_hook=no_repeats)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
-        raise _invalid(spec, f"they are not JSON: {error.msg} at character {error.pos}") from None
+        raise _Unreadable(f"they are not JSON: {error.msg} at character {error.pos}") from None
     except UnicodeEncodeError:
-        raise _invalid(spec, "they hold half a surrogate pair") from None
+        raise _Unreadable("they hold half a surrogate pair") from None
     except ValueError as error:
-        raise _invalid(spec, f"they are not JSON: {one_line(str(error), limit=120)}") from None
+        raise _Unreadable(f"they are not JSON: {one_line(str(error), limit=120)}") from None
     except RecursionError:
-        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels") from None
+        raise _Unreadable(_TOO_DEEP) from None
     if not isinstance(value, dict):
-        raise _invalid(spec, "they must be one JSON object with the parameters by name")
+        raise _Unreadable("they must be one JSON object with the parameters by name")
     if _depth(value) > MAX_DEPTH:
-        raise _invalid(spec, f"they nest deeper than {MAX_DEPTH} levels")
+        raise _Unreadable(_TOO_DEEP)
     return value
 
 
@@ -90,10 +98,11 @@ def no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: refuses an object with a repeated key. Raises ValueError."""
     value = dict(pairs)
     if len(value) != len(pairs):
-        # The policy and the tool might read different values from such text.
+        # Two readers might take different values from such text.
         raise ValueError("a key is repeated in one object")
     return value
 

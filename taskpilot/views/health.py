@@ -196,6 +196,12 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     )
 
 
+def read_scheduler(connection: Transaction, deployment: Deployment) -> tuple[SchedulerRow | None, SchedulerStatus, tuple[Finding, ...]]:
+    """The scheduler to report, its state, and what is wrong with it."""
+    found = _Examination(deployment, deployment.now(), {}, ())
+    return *_scheduler(connection, found), tuple(found.findings)
+
+
 def _scheduler(connection: Transaction, found: _Examination) -> tuple[SchedulerRow | None, SchedulerStatus]:
     """The scheduler to report: a running one if there is any, else the one that was active last."""
     awake = living_schedulers(connection, found.deployment.boot())

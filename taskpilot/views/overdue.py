@@ -4,13 +4,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Protocol
 
 from taskpilot.domain.fires import PUNCTUAL, ScheduleInForce
 from taskpilot.domain.schedule import Schedule
-from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import to_micros
 from taskpilot.schedules.schedule import Cron, catch_up_window
 from taskpilot.views.job_facts import widest_gap
+
+
+class Planned(Protocol):
+    """What is expected of a job: a JobSpec, or what the store has of it."""
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        ...
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """When it is due."""
+        ...
+
+    @property
+    def deadline(self) -> timedelta:
+        """How long it may run."""
+        ...
+
+    @property
+    def catch_up_window(self) -> timedelta | None:
+        """How late it may start; None: as its schedule has it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +45,14 @@ class Overdue:
     since: datetime | None
 
 
-def soonest_fire(specs: Iterable[JobSpec], now: datetime) -> datetime | None:
+def soonest_fire(specs: Iterable[Planned], now: datetime) -> datetime | None:
     """The earliest next fire of the jobs."""
     fires = (_next_fire(spec.schedule, now) for spec in specs if spec.schedule is not None)
     return min((fire for fire in fires if fire is not None), default=None)
 
 
 def unmet_fires(
-    specs: Iterable[JobSpec], known: Mapping[str, ScheduleInForce], claimed: Mapping[str, frozenset[int]], now: datetime
+    specs: Iterable[Planned], known: Mapping[str, ScheduleInForce], claimed: Mapping[str, frozenset[int]], now: datetime
 ) -> list[Overdue]:
     """The first fire of each job that has no outcome and can no longer start, since its catch-up window has passed."""
     found = []
@@ -47,7 +71,7 @@ def unmet_fires(
 
 
 def without_success(
-    specs: Iterable[JobSpec], known: Mapping[str, ScheduleInForce], successes: Mapping[str, datetime], now: datetime
+    specs: Iterable[Planned], known: Mapping[str, ScheduleInForce], successes: Mapping[str, datetime], now: datetime
 ) -> list[Overdue]:
     """The jobs whose last success is older than their widest gap plus the deadline; `since` is None if there never was one.
 

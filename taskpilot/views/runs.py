@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any, BinaryIO, Final
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import NotFound, StoreError
-from taskpilot.domain.ids import parse_id
 from taskpilot.domain.runs import Attempt, Feedback, Run, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
 from taskpilot.messages import shapes
 from taskpilot.store import listings, runs, tasks
 from taskpilot.store.database import Store
+from taskpilot.store.ids import find_id
 from taskpilot.store.listings import Page
 from taskpilot.telemetry.logs import RUN_FILE
 
@@ -65,19 +65,21 @@ class LogLine:
     message: str
 
 
-def list_runs(deployment: Deployment, page: Page, *, job: str | None = None, status: str | None = None) -> list[Run]:
-    """A page of runs, newest first."""
+def list_runs(deployment: Deployment, page: Page, *, job: str | None = None, statuses: Iterable[str] = ()) -> list[Run]:
+    """A page of runs, newest first; a running one with its duration until now."""
     with deployment.store.read() as connection:
-        return listings.runs_page(connection, checked_page(page, "run"), job=job, status=status)
+        found = listings.runs_page(connection, page, job=job, statuses=statuses)
+        return listings.active_until(connection, found, deployment.now())
 
 
 def show_run(deployment: Deployment, run_id: str) -> RunDetail:
     """One run with its attempts, tasks and open questions. Raises UsageError or NotFound."""
-    run_id = parse_id(run_id)
     with deployment.store.read() as connection:
+        run_id = find_id(connection, run_id)
         run = runs.get_run(connection, run_id)
         if run is None:
             raise no_run(run_id)
+        (run,) = listings.active_until(connection, [run], deployment.now())
         return RunDetail(
             run=run,
             attempts=tuple(runs.attempts_of(connection, run_id)),
@@ -133,15 +135,10 @@ def no_run(run_id: str) -> NotFound:
     return NotFound(f"there is no run {run_id}", hint="taskpilot runs list")
 
 
-def checked_page(page: Page, noun: str) -> Page:
-    """The page, its id parsed. Raises UsageError."""
-    return page if page.before is None else Page(page.limit, parse_id(page.before, noun=noun))
-
-
 @contextmanager
 def _opened(deployment: Deployment, run_id: str, name: str) -> Iterator[BinaryIO | None]:
-    run_id = parse_id(run_id)
     with deployment.store.read() as connection:
+        run_id = find_id(connection, run_id)
         if runs.get_run(connection, run_id) is None:
             raise no_run(run_id)
     path = deployment.run_dir(run_id) / name

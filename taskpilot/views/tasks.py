@@ -8,13 +8,12 @@ from typing import Final
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import NotFound, UsageError
-from taskpilot.domain.ids import parse_id
 from taskpilot.domain.tasks import Task
 from taskpilot.files import atomic_write
 from taskpilot.messages.shapes import task_json
 from taskpilot.store import listings, tasks
+from taskpilot.store.ids import find_id
 from taskpilot.store.listings import Page
-from taskpilot.views.runs import checked_page
 
 EXPORT: Final = ".tasks.json"
 
@@ -23,15 +22,15 @@ def list_tasks(
     deployment: Deployment, page: Page, *, run_id: str | None = None, job: str | None = None, statuses: Iterable[str] = ()
 ) -> list[Task]:
     """A page of tasks, newest first."""
-    run_id = None if run_id is None else parse_id(run_id)
     with deployment.store.read() as connection:
-        return listings.tasks_page(connection, checked_page(page, "task"), run_id=run_id, job=job, statuses=statuses)
+        run_id = None if run_id is None else find_id(connection, run_id)
+        return listings.tasks_page(connection, page, run_id=run_id, job=job, statuses=statuses)
 
 
 def show_task(deployment: Deployment, task_id: str) -> Task:
     """One task. Raises UsageError or NotFound."""
-    task_id = parse_id(task_id, noun="task")
     with deployment.store.read() as connection:
+        task_id = find_id(connection, task_id, noun="task")
         task = tasks.get_task(connection, task_id)
     if task is None:
         raise NotFound(f"there is no task {task_id}", hint="taskpilot tasks list")
@@ -59,20 +58,19 @@ def list_decisions(
     *,
     run_id: str | None = None,
     job: str | None = None,
-    status: str | None = None,
+    statuses: Iterable[str] = (),
     verdict: str | None = None,
 ) -> list[Decision]:
     """A page of decisions, newest first."""
-    run_id = None if run_id is None else parse_id(run_id)
     with deployment.store.read() as connection:
-        page = checked_page(page, "decision")
-        return listings.decisions_page(connection, page, run_id=run_id, job=job, status=status, verdict=verdict)
+        run_id = None if run_id is None else find_id(connection, run_id)
+        return listings.decisions_page(connection, page, run_id=run_id, job=job, statuses=statuses, verdict=verdict)
 
 
 def show_decision(deployment: Deployment, decision_id: str) -> Decision:
     """One decision. Raises UsageError or NotFound."""
-    decision_id = parse_id(decision_id, noun="decision")
     with deployment.store.read() as connection:
+        decision_id = find_id(connection, decision_id, noun="decision")
         decision = tasks.get_decision(connection, decision_id)
     if decision is None:
         raise NotFound(f"there is no decision {decision_id}", hint="taskpilot decisions list")

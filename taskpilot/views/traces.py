@@ -6,11 +6,11 @@ from datetime import datetime
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision, Verdict
-from taskpilot.domain.ids import parse_id
 from taskpilot.domain.runs import Attempt, Run
 from taskpilot.domain.steps import Step, StepKind
 from taskpilot.messages.reasons import reason_sentence
 from taskpilot.store import listings, runs, steps, tasks
+from taskpilot.store.ids import find_id
 from taskpilot.store.listings import AgentInvocation
 from taskpilot.views.runs import no_run
 
@@ -30,8 +30,8 @@ class TraceLine:
 
 def trace_of(deployment: Deployment, run_id: str) -> tuple[Run, list[TraceLine]]:
     """The run and its spans, each below its parent, in the order of their start. Raises UsageError or NotFound."""
-    run_id = parse_id(run_id)
     with deployment.store.read() as connection:
+        run_id = find_id(connection, run_id)
         run = runs.get_run(connection, run_id)
         if run is None:
             raise no_run(run_id)

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
@@ -16,6 +16,7 @@ from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.tasks import TaskStatus
+from taskpilot.domain.times import utc_iso
 from taskpilot.messages import shapes
 from taskpilot.store.listings import Page
 from taskpilot.views import fires, jobs, runs, tasks
@@ -32,11 +33,14 @@ def _dated(given: object) -> object:
 
 JobName = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,62}$")]
 Wanted = Annotated[str | None, Query(pattern="^[a-z][a-z0-9_]{0,62}$", description="Only of this job.")]
-OfRun = Annotated[UUID | None, Query(description="Only of this run.")]
+OfRun = Annotated[str | None, Query(max_length=80, description="Only of this run: its id or its end, `last`, or `JOB:last`.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Maximum number of items.")]
 Moment = Annotated[AwareDatetime, BeforeValidator(_dated), WithJsonSchema({"type": "string", "format": "date-time"})]
 """An instant with its offset (RFC 3339); pydantic alone would accept a number too."""
-Before = Annotated[UUID | None, Query(description="Only items older than this id; `next` has it.")]
+Before = Annotated[str | None, Query(max_length=80, description="Only items older than this id; `next` has it.")]
+Since = Annotated[Moment | None, Query(description="Only items made at this instant or later.")]
+Until = Annotated[Moment | None, Query(description="Only items made before this instant.")]
+Reference = Annotated[str, Path(max_length=80, description="An id, its last 8 characters or more, `last`, or `JOB:last`.")]
 
 
 def reading_routes(services: Services) -> APIRouter:
@@ -72,15 +76,23 @@ def reading_routes(services: Services) -> APIRouter:
         return {"items": found, "next": _next(f"/api/v1/jobs/{name}/fires", limit=limit, before=last) if last else None}
 
     @router.get("/runs", response_model=schemas.Listed[schemas.Run])
-    def list_runs(job: Wanted = None, status: RunStatus | None = None, limit: Limit = 50, before: Before = None) -> Any:
-        """List runs, newest first."""
-        found = runs.list_runs(deployment, _page(limit, before), job=job, status=status)
-        return _listed("/api/v1/runs", limit, [shapes.run_json(run) for run in found], "run_id", job=job, status=status)
+    def list_runs(
+        job: Wanted = None,
+        status: Annotated[list[RunStatus] | None, Query()] = None,
+        limit: Limit = 50,
+        before: Before = None,
+        since: Since = None,
+        until: Until = None,
+    ) -> Any:
+        """List runs, newest first; `status` can be repeated."""
+        found = runs.list_runs(deployment, Page(limit, before, since, until), job=job, statuses=status or ())
+        items = [shapes.run_json(run) for run in found]
+        return _listed("/api/v1/runs", limit, items, "run_id", job=job, status=status, since=_iso(since), until=_iso(until))
 
     @router.get("/runs/{run_id}", response_model=schemas.RunDetail, responses=answers(404))
-    def show_run(run_id: UUID) -> Any:
+    def show_run(run_id: Reference) -> Any:
         """Return one run with its attempts, tasks and open questions."""
-        return runs.detail_json(runs.show_run(deployment, str(run_id)))
+        return runs.detail_json(runs.show_run(deployment, run_id))
 
     @router.get("/tasks", response_model=schemas.Listed[schemas.Task])
     def list_tasks(
@@ -89,36 +101,41 @@ def reading_routes(services: Services) -> APIRouter:
         status: Annotated[list[TaskStatus] | None, Query()] = None,
         limit: Limit = 50,
         before: Before = None,
+        since: Since = None,
+        until: Until = None,
     ) -> Any:
         """List tasks, newest first; `status` can be repeated."""
-        found = tasks.list_tasks(deployment, _page(limit, before), run_id=_text(run), job=job, statuses=status or ())
+        found = tasks.list_tasks(deployment, Page(limit, before, since, until), run_id=run, job=job, statuses=status or ())
         items = [shapes.task_json(task) for task in found]
-        return _listed("/api/v1/tasks", limit, items, "task_id", run=run, job=job, status=status)
+        return _listed("/api/v1/tasks", limit, items, "task_id", run=run, job=job, status=status, since=_iso(since), until=_iso(until))
 
     @router.get("/tasks/{task_id}", response_model=schemas.Task, responses=answers(404))
-    def show_task(task_id: UUID) -> Any:
+    def show_task(task_id: Reference) -> Any:
         """Return one task."""
-        return shapes.task_json(tasks.show_task(deployment, str(task_id)))
+        return shapes.task_json(tasks.show_task(deployment, task_id))
 
     @router.get("/decisions", response_model=schemas.Listed[schemas.Decision])
     def list_decisions(
         run: OfRun = None,
         job: Wanted = None,
-        status: DecisionStatus | None = None,
+        status: Annotated[list[DecisionStatus] | None, Query()] = None,
         verdict: Verdict | None = None,
         limit: Limit = 50,
         before: Before = None,
+        since: Since = None,
+        until: Until = None,
     ) -> Any:
-        """List decisions on tool calls, newest first."""
-        page = _page(limit, before)
-        found = tasks.list_decisions(deployment, page, run_id=_text(run), job=job, status=status, verdict=verdict)
+        """List decisions on tool calls, newest first; `status` can be repeated."""
+        page = Page(limit, before, since, until)
+        found = tasks.list_decisions(deployment, page, run_id=run, job=job, statuses=status or (), verdict=verdict)
         items = [shapes.decision_json(decision) for decision in found]
-        return _listed("/api/v1/decisions", limit, items, "decision_id", run=run, job=job, status=status, verdict=verdict)
+        filters = {"run": run, "job": job, "status": status, "verdict": verdict, "since": _iso(since), "until": _iso(until)}
+        return _listed("/api/v1/decisions", limit, items, "decision_id", **filters)
 
     @router.get("/decisions/{decision_id}", response_model=schemas.Decision, responses=answers(404))
-    def show_decision(decision_id: UUID) -> Any:
+    def show_decision(decision_id: Reference) -> Any:
         """Return one decision with the arguments of its tool call."""
-        return shapes.decision_json(tasks.show_decision(deployment, str(decision_id)))
+        return shapes.decision_json(tasks.show_decision(deployment, decision_id))
 
     return router
 
@@ -138,10 +155,6 @@ def named_in_path() -> Iterator[None]:
         raise NotFound(str(error), hint=error.hint) from None
 
 
-def _page(limit: int, before: UUID | None) -> Page:
-    return Page(limit, None if before is None else str(before))
-
-
 def _listed(path: str, limit: int, items: list[dict[str, Any]], key: str, **filters: Any) -> dict[str, Any]:
     """A page; `next` repeats its filters."""
     following = _next(path, **filters, limit=limit, before=items[-1][key]) if len(items) == limit else None
@@ -152,5 +165,5 @@ def _next(path: str, **query: Any) -> str:
     return f"{path}?{urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)}"
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else utc_iso(moment)

@@ -1,7 +1,6 @@
 """Routes of the API that change something. The auth middleware has checked the token and recorded the request before."""
 
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Body, Security
 from fastapi.security import HTTPBearer
@@ -13,7 +12,7 @@ from taskpilot.services.running import cancel_run
 from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
-from taskpilot.web.reading import JobName, defined, named_in_path
+from taskpilot.web.reading import JobName, Reference, defined, named_in_path
 
 Who = Annotated[schemas.Answer | None, Body()]
 
@@ -57,37 +56,37 @@ def writing_routes(services: Services) -> APIRouter:
         return done(job_resumed(name))
 
     @router.post("/runs/{run_id}/cancel", response_model=schemas.Done)
-    def cancel(run_id: UUID) -> Any:
+    def cancel(run_id: Reference) -> Any:
         """Cancel a run that is queued, running or waiting. The process of a running one gets SIGTERM, and SIGKILL 10 s later."""
-        return done(cancelled(cancel_run(deployment, str(run_id))))
+        return done(cancelled(cancel_run(deployment, run_id)))
 
     @router.post("/runs/{run_id}/feedback", response_model=schemas.Done)
-    def feedback(run_id: UUID, rating: schemas.FeedbackAnswer) -> Any:
+    def feedback(run_id: Reference, rating: schemas.FeedbackAnswer) -> Any:
         """Record whether the result of an ended run was correct. A later rating replaces an earlier one."""
-        return done(rated(approvals.give_feedback(deployment, str(run_id), rating.verdict, by=rating.by, note=rating.note)))
+        return done(rated(approvals.give_feedback(deployment, run_id, rating.verdict, by=rating.by, note=rating.note)))
 
     @router.post("/tasks/{task_id}/approve", response_model=schemas.Done)
-    def approve_task(task_id: UUID, who: Who = None) -> Any:
+    def approve_task(task_id: Reference, who: Who = None) -> Any:
         """Approve a task."""
         asked = who or schemas.Answer()
-        return done(answered(approvals.approve_task(deployment, str(task_id), by=asked.by, note=asked.note)))
+        return done(answered(approvals.approve_task(deployment, task_id, by=asked.by, note=asked.note)))
 
     @router.post("/tasks/{task_id}/reject", response_model=schemas.Done)
-    def reject_task(task_id: UUID, who: Who = None) -> Any:
+    def reject_task(task_id: Reference, who: Who = None) -> Any:
         """Reject a task."""
         asked = who or schemas.Answer()
-        return done(answered(approvals.reject_task(deployment, str(task_id), by=asked.by, note=asked.note)))
+        return done(answered(approvals.reject_task(deployment, task_id, by=asked.by, note=asked.note)))
 
     @router.post("/decisions/{decision_id}/approve", response_model=schemas.Done)
-    def approve_decision(decision_id: UUID, who: Who = None) -> Any:
+    def approve_decision(decision_id: Reference, who: Who = None) -> Any:
         """Approve one tool call: this tool with exactly these arguments."""
         asked = who or schemas.Answer()
-        return done(answered(approvals.approve_decision(deployment, str(decision_id), by=asked.by, note=asked.note)))
+        return done(answered(approvals.approve_decision(deployment, decision_id, by=asked.by, note=asked.note)))
 
     @router.post("/decisions/{decision_id}/reject", response_model=schemas.Done)
-    def reject_decision(decision_id: UUID, who: Who = None) -> Any:
+    def reject_decision(decision_id: Reference, who: Who = None) -> Any:
         """Reject one tool call."""
         asked = who or schemas.Answer()
-        return done(answered(approvals.reject_decision(deployment, str(decision_id), by=asked.by, note=asked.note)))
+        return done(answered(approvals.reject_decision(deployment, decision_id, by=asked.by, note=asked.note)))
 
     return router

@@ -69,6 +69,7 @@ class Execution:
         self._llm_steps = llm_steps
         self._tool_steps = tool_steps
         self._task = task
+        self._calls = 0
         self._effects = 0
         self._denials: list[str] = []
         self._filing_denied = False
@@ -83,13 +84,15 @@ class Execution:
         schemas = [ToolSchema(spec.name, spec.description, spec.parameters) for spec in self._tools.values()]
         about = {"title": self._task.title, "priority": self._task.priority, "description": self._task.description}
         messages = [Message(Role.SYSTEM, EXECUTOR), Message(Role.USER, json.dumps({"task": about}, ensure_ascii=False))]
-        with self._llm_steps.invocation(AGENT) as invocation:
+        with self._llm_steps.invocation(AGENT, lambda reply: not reply.tool_calls) as invocation:
             for _round in range(ROUNDS_MAX):
                 reply = self._llm_steps.chat(invocation, messages, tools=schemas)
                 if not reply.tool_calls:
                     return self._settle(reply.refusal or reply.content or "the model gave no reply")
                 messages.append(Message(Role.ASSISTANT, reply.content, tool_calls=reply.tool_calls))
                 for number, call in enumerate(reply.tool_calls):
+                    if self._calls >= self._session.spec.task_tool_calls:
+                        return self._stop_at_ceiling()
                     answer = self._perform(call) if number < CALLS_MAX else f"not called: at most {CALLS_MAX} calls in one reply"
                     messages.append(Message(Role.TOOL, answer, tool_call_id=call.id))
         return self._settle(f"the limit of {ROUNDS_MAX} rounds was reached")
@@ -97,17 +100,18 @@ class Execution:
     def _perform(self, call: ToolCall) -> str:
         """The tool's result for the model. A denial or a failure is a result too; only a stop is raised."""
         spec = self._tools.get(call.name)
-        if spec is None:
-            return f"error: there is no tool {one_line(call.name, limit=64)}; use one of {', '.join(sorted(self._tools))}"
         try:
+            if spec is None:
+                raise self._tool_steps.unknown(call.name, call.arguments, agent=AGENT, offered=self._tools)
             arguments = parse_arguments(spec, self._as_reviewed(call))
+            self._calls += 1
             text = result_text(self._tool_steps.call(spec, arguments, agent=AGENT))
         except ToolArgumentsInvalid as error:
-            self._session.emit("tool-arguments-invalid", one_line(str(error)), level="warning", tool=spec.name)
+            self._session.emit("tool-arguments-invalid", one_line(str(error)), level="warning", tool=call.name)
             return f"error: {error}"
         except Denied as error:
             self._denials.append(str(error))
-            self._filing_denied = self._filing_denied or spec.name == "create_task"
+            self._filing_denied = self._filing_denied or call.name == "create_task"
             return f"denied: {error}"
         except ToolFailed as error:
             return f"error: {error}"
@@ -133,6 +137,16 @@ class Execution:
         # The reason is kept: it is the one of the approval.
         self._task = self._session.journal.move_task(self._task.id, TaskStatus.EXECUTED)
         return f"filed as {self._task.id}: {title} ({priority})"
+
+    def _stop_at_ceiling(self) -> Task:
+        """The task where it asks for more calls than one task may make: executed if it was filed before, else failed."""
+        made = self._session.spec.task_tool_calls
+        why = f"the ceiling of {made} tool call{'' if made == 1 else 's'} for one task (task_tool_calls) was reached"
+        self._session.emit("task-ceiling", f"{self._task.title}: {why}", level="warning", task_id=self._task.id)
+        now = self._session.journal.task_at(self._task.scope)
+        if now is not None and now.status is TaskStatus.EXECUTED:
+            return now
+        return self._session.journal.move_task(self._task.id, TaskStatus.FAILED, why)
 
     def _settle(self, last_reply: str) -> Task:
         journal = self._session.journal

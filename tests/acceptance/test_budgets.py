@@ -145,7 +145,7 @@ def test_a_job_that_swallows_the_stop_is_stopped_all_the_same(command: TaskPilot
 def test_a_job_without_a_budget_gets_the_default_one_and_its_output_says_so(command: TaskPilot, model_server: OpenAIServer) -> None:
     said = command("run", "default")
     assert said.code == 0
-    assert "budget: 1 USD, 200 LLM calls a run (the default; the job sets none)" in said.out
+    assert "budget: 1 USD, 200 LLM calls, 200 tool calls a run (the default; the job sets none)" in said.out
     stopped = command("run", "default", "-p", "count=250", "--json")
     # Each call costs some 0.0018 USD: it is the calls that end it.
     assert (stopped.code, stopped.json["llm_calls"], len(model_server.requests)) == (12, 200, 203)

@@ -66,8 +66,8 @@ def test_jobs_are_offered_without_running_their_files(taskpilot: Command) -> Non
 def test_ids_are_offered_by_what_may_be_done_with_them(taskpilot: Command) -> None:
     assert taskpilot("run", "hello").code == 0
     assert taskpilot("run", "breaks").code == 1
-    failed, well = (run["run_id"] for run in taskpilot("runs", "--json").json)
-    assert offered(taskpilot, "runs", "show", "") == [failed, well]
+    failed, well = (run["run_id"][-8:] for run in taskpilot("runs", "--json").json)
+    assert offered(taskpilot, "runs", "show", "") == [failed, well, "last"]
     assert offered(taskpilot, "runs", "show", well[:20]) == [one for one in (failed, well) if one.startswith(well[:20])]
     assert offered(taskpilot, "runs", "resume", "") == [failed]
     assert offered(taskpilot, "runs", "cancel", "") == []

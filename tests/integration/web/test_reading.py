@@ -125,3 +125,23 @@ def test_what_does_not_fit_is_a_problem(served: Served, query: str) -> None:
     refused = served.get(f"/api/v1/runs?{query}")
     assert refused.status == 422
     assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_a_record_is_named_by_the_end_of_its_id_or_as_the_last_one(served: Served) -> None:
+    run_id = add_run(served.deployment.store)
+    task_id = add_task(served.deployment.store, run_id)
+    for name in (run_id, run_id[-8:], "last", "triage:last"):
+        assert served.get(f"/api/v1/runs/{name}").json()["run_id"] == run_id
+        assert [one["task_id"] for one in served.get(f"/api/v1/tasks?run={name}").json()["items"]] == [task_id]
+    assert served.get(f"/api/v1/tasks/{task_id[-8:]}").json()["task_id"] == task_id
+    assert served.get("/api/v1/runs/00000000").status == 404
+    assert served.get("/api/v1/runs/nothing").status == 422
+
+
+def test_runs_are_filtered_by_several_states_and_by_time(served: Served) -> None:
+    failed, lost = (add_run(served.deployment.store, status=status) for status in (RunStatus.FAILED, RunStatus.LOST))
+    add_run(served.deployment.store)
+    two = "/api/v1/runs?status=failed&status=lost"
+    assert [run["run_id"] for run in every(served, f"{two}&limit=1")] == newest_first([failed, lost])
+    assert every(served, f"{two}&since=2026-11-23T12:00:00Z") == every(served, two)
+    assert every(served, f"{two}&since=2026-11-23T12:00:01Z") == every(served, f"{two}&until=2026-11-23T12:00:00Z") == []

@@ -54,7 +54,7 @@ def test_pages_follow_each_other_without_a_gap(cli: Callable[..., Any], store: S
         before = ["--before", page[-1]]
     assert seen == sorted(made, reverse=True)
     full = cli("runs", "list", "-n", "2")
-    assert f"taskpilot runs list --before {seen[1]}" in full.err
+    assert f"taskpilot runs list --before {seen[1][-8:]}" in full.err
 
 
 def test_the_command_for_the_next_page_keeps_the_filters(cli: Callable[..., Any], store: Store) -> None:
@@ -63,12 +63,14 @@ def test_the_command_for_the_next_page_keeps_the_filters(cli: Callable[..., Any]
     records.add_task(store, run_id, status=TaskStatus.FAILED)
     said = cli("tasks", "--job", "triage", "--status", "failed", "--status", "review", "-n", "2").err
     command = said.split("older ones: taskpilot ")[1].split()
-    assert command[:4] == ["tasks", "list", "--before", last]
+    assert command[:4] == ["tasks", "list", "--before", last[-8:]]
     assert sorted(command[4:]) == sorted(["--job", "triage", "--status", "failed", "--status", "review", "--limit", "2"])
     assert cli(*command).code == 0
 
 
-def test_a_terminal_that_is_too_narrow_cuts_nothing(cli: Callable[..., Any], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_shows_every_column_and_cuts_only_the_reason(
+    cli: Callable[..., Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -81,9 +83,14 @@ def test_a_terminal_that_is_too_narrow_cuts_nothing(cli: Callable[..., Any], sto
     monkeypatch.setattr(sys, "stdout", screen)
     assert cli("runs").code == 0
     header, *lines = screen.getvalue().splitlines()
-    place = header.index("WHY")
-    assert lines[0].startswith(run_id)
-    assert "".join(line[place:].strip() for line in lines) == why
+    assert header.split() == ["ID", "JOB", "STATUS", "STARTED", "DURATION", "COST", "WHY"]
+    assert max(map(len, (header, *lines))) <= 80
+    job, status, reason = (header.index(name) for name in ("JOB", "STATUS", "WHY"))
+    assert lines[0].startswith(run_id[-8:])
+    assert "".join(line[job:status].strip() for line in lines) == "a_job_with_a_name_of_forty_characters_xx"
+    shown = "".join(line[reason:].strip() for line in lines)
+    assert shown.endswith("…")
+    assert why.startswith(shown[:-1])
 
 
 def test_a_silent_run_is_said_to_be_one(cli: Callable[..., Any], store: Store) -> None:
@@ -207,7 +214,7 @@ def test_a_job_is_shown_with_what_it_takes_and_may_use(cli: Callable[..., Any]) 
     said = cli("jobs", "show", "triage").out
     for word in (
         "15m00s",
-        "1 USD, 200 LLM calls a run (the default; the job sets none)",
+        "1 USD, 200 LLM calls, 200 tool calls a run (the default; the job sets none)",
         "inbox",
         "'inbox.jsonl'",
         "taskpilot run triage",

@@ -101,7 +101,7 @@ def test_the_result_comes_first_then_tasks_cost_and_notes(deployment: Deployment
             "line one\nline two\n",
             "Reset the password",
             "0.00202 USD",
-            "budget: 1 USD, 200 LLM calls a run (the default",
+            "budget: 1 USD, 200 LLM calls, 200 tool calls a run (the default",
             "details: ",
         )
     ]

@@ -66,6 +66,75 @@ def test_a_refusal_of_a_text_is_an_error_and_never_an_answer() -> None:
     assert "refused" in run_job(asks, model=ScriptedModel([ChatReply("", refusal="I will not")])).reason
 
 
+PARTS = {
+    "cut off at the output limit": ChatReply("First, the backup of", finish_reason="length"),
+    "cut off by the server's filter": ChatReply("First, the", finish_reason="content_filter"),
+    "the reply is empty": ChatReply(" \n"),
+}
+
+
+@pytest.mark.parametrize("why", PARTS)
+def test_a_part_of_a_text_is_an_error_that_says_why(why: str) -> None:
+    ran = run_job(asks, model=ScriptedModel([PARTS[why]]))
+    assert (ran.status, ran.result, ran.reason_facts["error_type"]) == (RunStatus.FAILED, None, "ReplyInvalid")
+    assert why in ran.reason
+    assert "allow_partial=True" in ran.reason
+
+
+@pytest.mark.parametrize("why", PARTS)
+def test_a_part_of_a_text_is_taken_where_the_job_asks_for_it(why: str) -> None:
+    @job()
+    def takes(ctx: RunContext) -> str:
+        return ctx.ask("a", "one", allow_partial=True)
+
+    assert run_job(takes, model=ScriptedModel([PARTS[why]])).result == PARTS[why].content
+
+
+@pytest.mark.parametrize("why", PARTS)
+def test_the_repair_turn_says_why_a_part_cannot_be_used(why: str) -> None:
+    model = ScriptedModel([PARTS[why], {"number": 8}])
+    assert run_job(counts, model=model).result == 8
+    assert why in model.requests[1].messages[-1].content
+
+
+def test_a_refusal_is_no_part_and_a_structured_reply_has_none() -> None:
+    @job()
+    def takes(ctx: RunContext, shaped: bool = False) -> object:
+        return ctx.ask("a", "one", Answer, allow_partial=True) if shaped else ctx.ask("a", "one", allow_partial=True)  # type: ignore[call-overload]
+
+    assert "I will not" in run_job(takes, model=ScriptedModel([ChatReply("", refusal="I will not")])).reason
+    assert "allow_partial is for a text" in run_job(takes, model=ScriptedModel([]), parameters={"shaped": True}).reason
+
+
+@pytest.mark.parametrize("shaped", [False, True])
+def test_a_reply_that_could_not_be_used_is_asked_for_again_by_the_next_attempt(shaped: bool) -> None:
+    @job(retry=Retry(attempts=2))
+    def again(ctx: RunContext) -> object:
+        return ctx.ask("a", "one", Answer) if shaped else ctx.ask("a", "one")
+
+    model = ScriptedModel(["seven", "eight", {"number": 7}] if shaped else ["", "a cat"])
+    assert run_job(again, model=model, attempts=2).status is RunStatus.SUCCEEDED
+    assert len(model.requests) == (3 if shaped else 2)
+
+
+def test_a_repaired_reply_is_not_paid_again(spine: Spine) -> None:
+    @job(retry=Retry(attempts=2))
+    def asks_twice(ctx: RunContext) -> int:
+        number = ctx.ask("a", "one", Answer).number
+        if ctx.attempt == 1:
+            raise Killed
+        return number
+
+    ran = spine.resume(asks_twice, spine.killed(asks_twice, ScriptedModel(["seven", {"number": 7}])), ScriptedModel([]))
+    assert (ran.run.result, ran.run.spend.llm_calls) == (7, 2)
+
+
+def test_the_output_limit_of_the_settings_is_asked_for() -> None:
+    model = ScriptedModel(["fine"])
+    run_job(asks, model=model, settings="[openai]\nmax_output_tokens = 700")
+    assert model.requests[0].max_output_tokens == 700
+
+
 def test_a_recorded_answer_is_not_paid_again(spine: Spine) -> None:
     @job(retry=Retry(attempts=2))
     def twice(ctx: RunContext) -> list[str]:
@@ -261,7 +330,7 @@ def test_an_effect_that_could_not_be_recorded_fails_the_run_even_where_the_job_g
 def test_a_tool_call_in_a_reply_to_a_text_question_is_no_answer_to_act_on() -> None:
     ran = run_job(asks, model=ScriptedModel([[tool_call("notify", channel="x", message="y")]]))
     assert ran.steps[0].kind is StepKind.ASK
-    assert len(ran.steps) == 1
+    assert [step.status for step in ran.steps] == [StepStatus.SUCCEEDED, StepStatus.DENIED]
 
 
 def test_json_in_a_fence_is_read() -> None:

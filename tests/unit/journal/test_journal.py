@@ -15,7 +15,7 @@ from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
 from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.journal import Journal
-from taskpilot.journal.started_step import INPUT_KEPT
+from taskpilot.journal.started_step import INPUT_KEPT, AgentEnd
 from tests.spine import NOON, Spine
 
 
@@ -61,7 +61,7 @@ def test_a_stale_attempt_writes_nothing(spine: Spine, grant: LeaseGrant) -> None
         lambda: journal.note(place("note"), StepStatus.SUCCEEDED),
         lambda: journal.end(begun, StepStatus.SUCCEEDED),
         lambda: journal.end_ask(asked, reply=ChatReply("x", usage=Usage()), result={}, cost_nano=1, retries=()),
-        lambda: journal.record_agent("a", "/a", succeeded=True, started_at=NOON),
+        lambda: journal.record_agent(AgentEnd("a", "/a", StepStatus.SUCCEEDED, NOON)),
         lambda: journal.propose(task(grant.run_id)),
         lambda: journal.move_task(filed.id, TaskStatus.APPROVED, "x"),
         lambda: journal.progress(1, 2),

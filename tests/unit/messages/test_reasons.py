@@ -127,6 +127,9 @@ SAYS: Final[list[tuple[ReasonCode, Mapping[str, Fact], str]]] = [
     (ReasonCode.REPEATED_FAILURES, {"runs": 3, "run_id": "r1"}, "its last 3 runs did not succeed; the last was run r1"),
     (ReasonCode.COMMAND_GONE, {}, "the command that waited to start it is gone, and no scheduler was running"),
     (ReasonCode.JOB_REMOVED, {}, "the job was removed while it waited to start"),
+    (ReasonCode.NO_SUCCESS, {"since": FIRE}, f"no success since {FIRE}, too long for its schedule"),
+    (ReasonCode.NO_SUCCESS, {"since": None}, "no success yet, too long for its schedule"),
+    (ReasonCode.CLOCK_SET, {"from": FIRE, "to": "2026-11-24T08:00:00Z"}, f"the clock was set from {FIRE} to 2026-11-24T08:00:00Z"),
 ]
 NAMES: Final = sorted({name for _, facts, _ in SAYS for name in facts} - {"text"})
 ANYTHING: Final = (

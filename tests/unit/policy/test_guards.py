@@ -166,6 +166,32 @@ def test_folding_hides_no_letter_and_is_stable(text: str) -> None:
     assert "delete" in fold(f"{text} DELETE")
 
 
+IGNORABLE = [
+    0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070), 0x3164, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0, *range(0xFFF0, 0xFFF9), *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000),
+]  # fmt: skip
+"""Unicode's Default_Ignorable_Code_Point, as DerivedCoreProperties.txt lists them."""
+
+
+def test_no_character_that_is_not_shown_splits_a_word() -> None:
+    assert len(IGNORABLE) == 4174
+    for point in IGNORABLE:
+        assert fold(f"de{chr(point)}lete") == "delete", hex(point)
+        assert fold(f"{chr(point)}") == "", hex(point)
+        assert fold(f"e{chr(point)}\u0301") == "e", hex(point)
+
+
+@pytest.mark.parametrize("point", [0x115F, 0x1160, 0x3164, 0xFFA0, 0x200B, 0xFE0F, 0xE0041])
+def test_the_default_policy_sees_the_word_behind_them(point: int) -> None:
+    hidden = "delete".replace("l", f"{chr(point)}l{chr(point)}")
+    asked = PolicyInput("notify", {"channel": "ops", "message": f"please {hidden} it"}, "executor", "triage", "r1", ())
+    assert RegoPolicy().decide(asked).verdict is Verdict.DENY
+    title = f"a sen{chr(point)}sitive thing"
+    asked = PolicyInput("create_task", {"title": title, "priority": "high"}, "executor", "triage", "r1", ())
+    assert RegoPolicy().decide(asked).verdict is Verdict.REQUIRE_APPROVAL
+
+
 def test_eight_threads_get_right_answers_from_one_policy() -> None:
     policy = RegoPolicy()
     start = threading.Barrier(8)

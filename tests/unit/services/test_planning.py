@@ -147,8 +147,8 @@ def test_a_budget_in_usd_needs_a_price(make: MakeHouse) -> None:
 
 def test_the_default_budget_says_that_it_is_the_default_one(make: MakeHouse) -> None:
     plan = planned(make(), job="plain")
-    assert plan.ceilings == {"ceiling_nano": 1_000_000_000, "ceiling_tokens": None, "ceiling_llm_calls": 200, "ceiling_tool_calls": None}
-    assert budget_of(plan.spec) == "1 USD, 200 LLM calls a run (the default; the job sets none)"
+    assert plan.ceilings == {"ceiling_nano": 1_000_000_000, "ceiling_tokens": None, "ceiling_llm_calls": 200, "ceiling_tool_calls": 200}
+    assert budget_of(plan.spec) == "1 USD, 200 LLM calls, 200 tool calls a run (the default; the job sets none); 20 tool calls a task"
 
 
 def test_a_params_file_gives_what_is_not_typed(make: MakeHouse, tmp_path: Path) -> None:

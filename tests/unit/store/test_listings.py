@@ -35,8 +35,8 @@ def plans(store: Store, list_: Any, **asked: Any) -> str:
     [
         (listings.runs_page, {}, "autoindex_runs_1 (id<?)"),
         (listings.runs_page, {"job": "a"}, "runs_by_job (job=? AND id<?)"),
-        (listings.runs_page, {"status": "failed"}, "runs_by_status (status=? AND id<?)"),
-        (listings.runs_page, {"job": "a", "status": "failed"}, "runs_of_job_by_status (job=? AND status=? AND id<?)"),
+        (listings.runs_page, {"statuses": ["failed"]}, "runs_by_status (status=? AND id<?)"),
+        (listings.runs_page, {"job": "a", "statuses": ["failed"]}, "runs_of_job_by_status (job=? AND status=? AND id<?)"),
         (listings.tasks_page, {}, "autoindex_tasks_1 (id<?)"),
         (listings.tasks_page, {"job": "a"}, "tasks_by_job (job=? AND id<?)"),
         (listings.tasks_page, {"statuses": ["review"]}, "tasks_by_status (status=? AND id<?)"),
@@ -45,9 +45,9 @@ def plans(store: Store, list_: Any, **asked: Any) -> str:
         (listings.tasks_page, {"job": "a", "statuses": ["review", "failed"]}, "tasks_of_job_by_status (job=? AND status=? AND id<?)"),
         (listings.tasks_page, {"run_id": ID, "statuses": ["executed", "failed"]}, "autoindex_tasks_2 (run_id=?)"),
         (listings.decisions_page, {"job": "a"}, "decisions_by_job (job=? AND id<?)"),
-        (listings.decisions_page, {"status": "pending"}, "decisions_by_status (status=? AND id<?)"),
+        (listings.decisions_page, {"statuses": ["pending"]}, "decisions_by_status (status=? AND id<?)"),
         (listings.decisions_page, {"verdict": "deny"}, "decisions_by_verdict (verdict=? AND id<?)"),
-        (listings.decisions_page, {"run_id": ID, "status": "final", "verdict": "allow"}, "decisions_by_run (run_id=?)"),
+        (listings.decisions_page, {"run_id": ID, "statuses": ["final"], "verdict": "allow"}, "decisions_by_run (run_id=?)"),
     ],
 )
 def test_every_page_has_its_index(store: Store, list_: Any, asked: dict[str, Any], index: str) -> None:
@@ -78,5 +78,5 @@ def test_filters_beside_a_run_hold(store: Store) -> None:
     add_decision(store, one)
     add_decision(store, other, verdict=Verdict.DENY)
     with store.read() as connection:
-        found = listings.decisions_page(connection, Page(), run_id=one, job="triage", status="final", verdict="deny")
+        found = listings.decisions_page(connection, Page(), run_id=one, job="triage", statuses=["final"], verdict="deny")
     assert [decision.id for decision in found] == [denied]

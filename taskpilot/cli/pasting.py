@@ -1,0 +1,29 @@
+"""Commands to copy: they work as pasted, also where the current folder does not belong to the root."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from taskpilot.cli.options import GlobalOptions
+from taskpilot.config import Settings, find_root
+from taskpilot.domain.errors import ConfigurationError
+
+
+def pasted(words: Sequence[str], settings: Settings, given: GlobalOptions) -> str:
+    """The line of `taskpilot` with these words, and with the folders that it needs from here."""
+    return shlex.join(["taskpilot", *_folders(settings, given), *words])
+
+
+def _folders(settings: Settings, given: GlobalOptions) -> list[str]:
+    options = []
+    try:
+        inside = find_root(Path.cwd()) == settings.root
+    except (ConfigurationError, OSError):
+        inside = False
+    if not inside:
+        options += ["--root", str(settings.root)]
+    # As typed, they are relative to the root, which the line names too.
+    for option, value in (("--home", given.home), ("--jobs", given.jobs)):
+        if value is not None:
+            options += [option, value]
+    return options
