@@ -103,6 +103,7 @@ class Attempts:
             main=lambda: self._run_child(self._spec, grant, left),
             root=deployment.settings.root,
             output=run_dir / OUTPUT_LOG,
+            add_environment=deployment.settings.dotenv,
             drop_environment=deployment.settings.secrets_for_serve_only,
         )
         started = False
