@@ -71,11 +71,7 @@ def serve(
         clock,
         scheduler_id=scheduler_id,
         log=log,
-<<<<<<< HEAD
-        boottime=suspend_aware_seconds,
         on_settings=write_logs,
-=======
->>>>>>> main
     )
     serving = Serving(
         scheduler,

@@ -132,11 +132,7 @@ class Scheduler:
         *,
         scheduler_id: str,
         log: Log,
-<<<<<<< HEAD
-        boottime: Callable[[], float] = time.monotonic,
         on_settings: Callable[[], None] = lambda: None,
-=======
->>>>>>> main
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
