@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -36,7 +37,10 @@ class Spending:
         if request.output is not None:
             prompt += len(json.dumps(request.output.schema)) + _SHAPE_PROMPT
         worst = Usage(input=prompt, output=request.max_output_tokens)
-        return Reservation(cost_nano=self._price(self._model, worst, at), tokens=worst.total, llm_calls=1)
+        # Some models' price for cached tokens is the higher one.
+        cached = replace(worst, cached_input=prompt)
+        costs = [cost for usage in (worst, cached) if (cost := self._price(self._model, usage, at)) is not None]
+        return Reservation(cost_nano=max(costs, default=None), tokens=worst.total, llm_calls=1)
 
     def cost(self, usage: Usage | None, at: datetime) -> int | None:
         """Nano-USD of a call that was answered; None where the server gave no usage or the model has no price."""

@@ -93,8 +93,9 @@ def exchange(
     body_max: int = _ERROR_BODY_MAX,
     wait_for_body: bool = True,
     ca_file: Path | None = None,
+    proxy: str | None = None,
 ) -> Answer:
-    """Asks once: no proxies, no redirects, no retries; userinfo in the URL is sent as basic authentication.
+    """Asks once: no proxy but the given one, no redirects, no retries; userinfo in the URL is sent as basic authentication.
 
     Where `wait_for_body` is False the status line is enough: up to `body_max` bytes are then read in the background and thrown away, so
     that the server sees no broken connection. `ca_file` has the certificates to trust for https; None: those of the system.
@@ -111,13 +112,14 @@ def exchange(
     if seconds <= 0:
         raise Unanswered("no time was left to ask", late=False, timed_out=True)
     one = _Exchange(
-        lambda: _connection(parts, seconds, ca_file),
+        lambda: _connection(parts, seconds, ca_file, proxy),
         method,
         parts,
         body,
-        {**_authorization(parts), **(headers or {})},
+        {**_authorization(parts), **_proxy_authorization(parts, proxy), **(headers or {})},
         body_max,
         wait_for_body,
+        whole_target=proxy is not None and parts.scheme == "http",
     )
     # A thread, since neither a name server nor a server that sends a byte a second keeps to a socket's timeout.
     TimedCall(one.run)
@@ -150,6 +152,8 @@ class _Exchange:
     headers: Mapping[str, str]
     body_max: int
     wait_for_body: bool
+    whole_target: bool = False
+    """A proxy gets the whole address of an http request."""
     sent: bool = False
     status: int | None = None
     received: bytearray = field(default_factory=bytearray)
@@ -178,6 +182,8 @@ class _Exchange:
             return
         self.sent = True
         target = (self.parts.path or "/") + (f"?{self.parts.query}" if self.parts.query else "")
+        if self.whole_target:
+            target = f"http://{self.parts.netloc.rpartition('@')[2]}{target}"
         connection.request(self.method, target, body=self.body, headers=dict(self.headers))
         response = connection.getresponse()
         self.status = response.status
@@ -201,20 +207,34 @@ class _Exchange:
                 connected.shutdown(socket.SHUT_RDWR)
 
 
-def _connection(parts: SplitResult, seconds: float, ca_file: Path | None) -> Any:
+def _connection(parts: SplitResult, seconds: float, ca_file: Path | None, proxy: str | None) -> Any:
     # Imported late: a run without telemetry needs neither.
     import http.client
 
-    host = parts.hostname or ""
+    host, port = parts.hostname or "", parts.port
+    first = parts if proxy is None else urlsplit(proxy)
     if parts.scheme == "http":
-        return http.client.HTTPConnection(host, parts.port, timeout=seconds)
+        return http.client.HTTPConnection(first.hostname or "", first.port, timeout=seconds)
     import ssl
 
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror or error}: {ca_file}") from error
-    return http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=context)
+    if proxy is None:
+        return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+    tunnel = http.client.HTTPSConnection(first.hostname or "", first.port or 80, timeout=seconds, context=context)
+    tunnel.set_tunnel(host, port, headers=_as_proxy(_authorization(first)))
+    return tunnel
+
+
+def _as_proxy(headers: Mapping[str, str]) -> dict[str, str]:
+    return {f"Proxy-{name}": value for name, value in headers.items()}
+
+
+def _proxy_authorization(parts: SplitResult, proxy: str | None) -> dict[str, str]:
+    """For an http request; a tunnel sends its own."""
+    return _as_proxy(_authorization(urlsplit(proxy))) if proxy is not None and parts.scheme == "http" else {}
 
 
 def _authorization(parts: SplitResult) -> dict[str, str]:

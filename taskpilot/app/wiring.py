@@ -157,7 +157,13 @@ class App:
                 "or name a real one by `--model NAME`, TASKPILOT_MODEL or the job's model=, with OPENAI_API_KEY or OPENAI_BASE_URL set",
             )
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-        return open_model(name, api_key=key, base_url=settings.openai_base_url)
+        return open_model(
+            name,
+            api_key=key,
+            base_url=settings.openai_base_url,
+            proxy=settings.openai_proxy,
+            request_timeout=settings.openai_request_timeout,
+        )
 
     def secrets(self) -> tuple[str, ...]:
         """Values that no log line and no answer may contain."""

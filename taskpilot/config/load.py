@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from taskpilot.config import values
 from taskpilot.config.model import Settings
+from taskpilot.config.proxies import proxy_of
 from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE, check_trusted, find_root, project_table, read_toml
-from taskpilot.domain.chat import DEFAULT_OUTPUT_TOKENS
+from taskpilot.domain.chat import DEFAULT_OUTPUT_TOKENS, OPENAI_URL
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 
@@ -58,6 +59,8 @@ OPTIONS: Final = (
     _Option("openai_api_key", values.secret, None, None, ("OPENAI_API_KEY",)),
     _Option("openai_base_url", values.url, None, "openai.base_url", ("OPENAI_BASE_URL",)),
     _Option("openai_max_output_tokens", values.token_count, DEFAULT_OUTPUT_TOKENS, "openai.max_output_tokens"),
+    _Option("openai_request_timeout", values.seconds, None, "openai.request_timeout"),
+    _Option("openai_proxy", values.proxy, None, "openai.proxy"),
     _Option("deployment", values.name, None, "deployment", ("TASKPILOT_DEPLOYMENT",)),
     _Option("pushgateway_url", values.url, None, "pushgateway_url", ("TASKPILOT_PUSHGATEWAY_URL",)),
     _Option("otel_enabled", values.boolean, True, "otel.enabled", ("OTEL_ENABLED",)),
@@ -169,6 +172,11 @@ def survey(
             fields[option.field] = option.default
         sources[option.field] = source
     _settle_paths(fields, sources, problems)
+    by_environment = proxy_of(fields["openai_base_url"] or OPENAI_URL, variables) if fields["openai_proxy"] is None else None
+    if by_environment is not None:
+        fields["openai_proxy"], sources["openai_proxy"] = by_environment[0], f"env {by_environment[1]}"
+    elif fields["openai_proxy"] == "off":
+        fields["openai_proxy"] = None
     if sources["otel_enabled"] == "default" and variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         fields["otel_enabled"], sources["otel_enabled"] = False, "env OTEL_SDK_DISABLED"
         found["otel_enabled"] = _Found("env OTEL_SDK_DISABLED", "true", setting="OTEL_SDK_DISABLED", variable="OTEL_SDK_DISABLED")

@@ -54,6 +54,10 @@ class Settings:
     openai_base_url: str | None = field(repr=False)
     openai_max_output_tokens: int
     """The limit of one reply; a server whose context is too small for it is asked for less."""
+    openai_request_timeout: float | None
+    """Seconds for one reply; None: the run's remaining deadline, at most 10 minutes."""
+    openai_proxy: str | None = field(repr=False)
+    """The proxy through which the model's server is reached; None: directly."""
     deployment: str | None
     """The configured name; a store keeps the name that it was created with."""
     pushgateway_url: str | None = field(repr=False)

@@ -22,7 +22,13 @@ def _all(settings: Settings) -> Iterator[str]:
     for held in (settings.openai_api_key, settings.api_token):
         if held is not None:
             yield held.get_secret_value()
-    for address in (settings.openai_base_url, settings.pushgateway_url, settings.otel_endpoint, settings.otel_traces_endpoint):
+    for address in (
+        settings.openai_base_url,
+        settings.openai_proxy,
+        settings.pushgateway_url,
+        settings.otel_endpoint,
+        settings.otel_traces_endpoint,
+    ):
         if address is not None:
             yield from _in_url(address)
     yield from _in_headers(settings.otel_headers)

@@ -87,6 +87,11 @@ def run_count(value: Any) -> int:
     return _whole(value, 1, 1000)
 
 
+def proxy(value: Any) -> str:
+    """The URL of a proxy, or "off"."""
+    return "off" if value is False or (isinstance(value, str) and value.strip().lower() == "off") else url(value)
+
+
 def token_count(value: Any) -> int:
     """A number of tokens, from 1 to a million."""
     return _whole(value, 1, 1_000_000)

@@ -7,12 +7,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from taskpilot.diagnostics.context import ANSWER_SECONDS, CheckContext
 from taskpilot.diagnostics.findings import Code, Finding, found, unchecked
-from taskpilot.domain.chat import OFFLINE
+from taskpilot.domain.chat import OFFLINE, OPENAI_URL
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 from taskpilot.http import Answer, Unanswered, exchange, shown
 from taskpilot.llm.factory import check_model
-from taskpilot.llm.openai_chat import OPENAI_URL
 
 _THREE_WAYS: Final = "set OPENAI_API_KEY=sk-..., or OPENAI_BASE_URL=http://localhost:8080/v1, or type --model offline"
 _LIST_MAX: Final = 8 * 1024 * 1024
@@ -38,23 +37,24 @@ def examine_model(context: CheckContext) -> Iterator[Finding]:
             yield found(Code.MODEL_NO_ACCESS, error=problem, fix=_THREE_WAYS, model=one_line(name))
         return
     try:
-        check_model(names[0] if names else "any", key, settings.openai_base_url)
+        check_model(names[0] if names else "any", key, settings.openai_base_url, settings.openai_proxy)
     except ConfigurationError as error:
         yield found(Code.MODEL_NO_ACCESS, error=str(error), fix=error.hint or _THREE_WAYS)
         return
-    yield from _ask(settings.openai_base_url or OPENAI_URL, key, names)
+    yield from _ask(settings.openai_base_url or OPENAI_URL, key, names, settings.openai_proxy)
 
 
-def _ask(base_url: str, key: str | None, names: list[str]) -> Iterator[Finding]:
+def _ask(base_url: str, key: str | None, names: list[str], proxy: str | None) -> Iterator[Finding]:
     parts = urlsplit(base_url)
     url = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/models"))
     # A query may hold a key, as the part before an @ may hold a password.
     place = shown(urlunsplit(parts._replace(query="")))
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = exchange("GET", url, seconds=ANSWER_SECONDS, headers=headers, body_max=_LIST_MAX)
+        answer = exchange("GET", url, seconds=ANSWER_SECONDS, headers=headers, body_max=_LIST_MAX, proxy=proxy)
     except (Unanswered, ValueError) as error:
-        yield found(Code.MODEL_UNREACHABLE, url=place, error=str(error))
+        through = f" (through the proxy {shown(proxy)})" if proxy else ""
+        yield found(Code.MODEL_UNREACHABLE, url=place, error=f"{error}{through}")
         return
     if answer.status in (401, 403):
         what = "the key in OPENAI_API_KEY" if key else "a request without a key"

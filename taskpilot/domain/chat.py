@@ -8,6 +8,8 @@ from taskpilot.domain.usage import Usage
 
 OFFLINE: Final = "offline"
 """The name of the embedded model: no network, no key, no cost."""
+OPENAI_URL: Final = "https://api.openai.com/v1"
+"""The server, unless another one is named."""
 DEFAULT_OUTPUT_TOKENS: Final = 4096
 """The limit of one reply, unless the settings have another one."""
 

@@ -7,6 +7,7 @@ from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.protocols import Model
 from taskpilot.domain.text import one_line
+from taskpilot.http import shown
 
 _THREE_WAYS: Final = (
     "use `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
@@ -14,7 +15,7 @@ _THREE_WAYS: Final = (
 )
 
 
-def check_model(name: str, api_key: str | None, base_url: str | None) -> None:
+def check_model(name: str, api_key: str | None, base_url: str | None, proxy: str | None = None) -> None:
     """Raises ConfigurationError if `open_model` would; loads no library."""
     if name == OFFLINE:
         return
@@ -31,6 +32,8 @@ def check_model(name: str, api_key: str | None, base_url: str | None) -> None:
         )
     if base_url:
         _check_url(base_url)
+    if proxy:
+        _check_proxy(proxy)
 
 
 def _check_url(base_url: str) -> None:
@@ -45,14 +48,30 @@ def _check_url(base_url: str) -> None:
         raise ConfigurationError(f"OPENAI_BASE_URL is {shown!r}, which is not a URL. No token was spent.", hint=hint)
 
 
-def open_model(name: str, *, api_key: str | None, base_url: str | None) -> Model:
+def _check_proxy(proxy: str) -> None:
+    try:
+        parts = urlsplit(proxy)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigurationError(
+            f"the proxy {shown(proxy)} cannot be used for the model: only http:// and https:// proxies can. No token was spent.",
+            hint='set [openai] proxy in taskpilot.toml to such a proxy, or to "off"',
+        )
+
+
+def open_model(
+    name: str, *, api_key: str | None, base_url: str | None, proxy: str | None = None, request_timeout: float | None = None
+) -> Model:
     """The model with this name; `offline` is the embedded one. Raises ConfigurationError like `check_model`."""
-    check_model(name, api_key, base_url)
+    check_model(name, api_key, base_url, proxy)
     # Imported here: a supervisor only checks the name, its child opens the model.
     if name == OFFLINE:
         from taskpilot.llm.offline import OfflineModel
 
         return OfflineModel()
-    from taskpilot.llm.openai_chat import OpenAIModel
+    from taskpilot.llm.openai_chat import ATTEMPT_SECONDS, OpenAIModel
 
-    return OpenAIModel(name, api_key=api_key or None, base_url=base_url or None)
+    seconds = request_timeout or ATTEMPT_SECONDS
+    return OpenAIModel(name, api_key=api_key or None, base_url=base_url or None, proxy=proxy, attempt_seconds=seconds)

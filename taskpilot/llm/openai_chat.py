@@ -1,26 +1,47 @@
 """A model at any OpenAI-compatible server: the SDK sends the requests; retries and structured replies are our own."""
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from taskpilot.domain.chat import ChatReply, ChatRequest
+from taskpilot.domain.chat import OPENAI_URL, ChatReply, ChatRequest
 from taskpilot.domain.text import one_line
+from taskpilot.http import shown
+from taskpilot.llm.prices import context_of
 from taskpilot.llm.retries import Failure, RetryState, retry_after
 from taskpilot.llm.structured import CapabilityCache, Mode, json_text, payload_in
-from taskpilot.llm.wire import ReplyUnreadable, payload_of, reply_of
+from taskpilot.llm.wire import TOKENS_MAX, ReplyIsError, ReplyUnreadable, payload_of, reply_of
 
-OPENAI_URL: Final = "https://api.openai.com/v1"
+ATTEMPT_SECONDS: Final = 600.0
+"""The longest wait for one reply, unless the settings have another one: a local model on a CPU may take minutes."""
 MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 """More than any real reply (a million tokens are about 4 MB), and little enough for the memory of a process."""
 _PROBE_SECONDS: Final = 10.0
 """How long a thread waits while another one finds out what the server supports, before it calls by itself."""
 _UNREADABLE_TRIES: Final = 3
 """Fewer than `TRIES`, since an unreadable reply costs money too."""
+_LEAST_OUTPUT: Final = 256
+"""A smaller output limit is of no use for a plan or a review."""
+_LESS_OUTPUT: Final = "set [openai] max_output_tokens in taskpilot.toml to less, or shorten the prompt"
+_CONTEXT_LIST_FACTOR: Final = 2
+"""A listed context may be a little out of date."""
+_TOO_MUCH_OUTPUT: Final = re.compile(
+    r"context.{0,20}(?:length|window|size|limit)|(?:length|window|size).{0,20}context"
+    r"|max_(?:completion_|new_|output_)?tokens\W.{0,80}(?:too large|less than|at most|range|exceed|maximum|>|<=)"
+    r"|(?:too large|at most|range of|exceeds?).{0,80}(?:max_(?:completion_|new_|output_)?tokens|completion tokens|output tokens)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What servers say if prompt and output limit do not fit: only OpenAI has a code for it."""
+_ABOUT_HISTORY: Final = re.compile(
+    r"tool[ _]?call|function[ _]?call|arguments|jinja|chat[ _]template|messages\[|thought_signature", re.IGNORECASE
+)
+"""What servers say with status 5xx if they cannot read the conversation: the next try would be refused as well."""
 _NO_KEY: Final = "none"
 """The SDK requires a key; servers without one ignore it."""
 
@@ -28,8 +49,8 @@ _NO_KEY: Final = "none"
 class OpenAIModel:
     """A model at an OpenAI-compatible server. Threads may share one; openai is imported and the client made by the first call.
 
-    `attempt_seconds` limits one HTTP exchange, from connecting to the last byte. `sleep`, `monotonic` and `jitter` (0 to 1) are for the
-    waits between tries.
+    `attempt_seconds` limits one HTTP exchange, from connecting to the last byte, which goes through the `proxy`, if there is one. `sleep`,
+    `monotonic` and `jitter` (0 to 1) are for the waits between tries.
     """
 
     def __init__(
@@ -38,7 +59,8 @@ class OpenAIModel:
         *,
         api_key: str | None,
         base_url: str | None,
-        attempt_seconds: float = 60.0,
+        attempt_seconds: float = ATTEMPT_SECONDS,
+        proxy: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -47,11 +69,14 @@ class OpenAIModel:
         self._api_key = api_key
         self._base_url = base_url or OPENAI_URL
         self._attempt_seconds = attempt_seconds
+        self._proxy = proxy
         self._sleep = sleep
         self._monotonic = monotonic
         self._jitter = jitter
         # OpenAI's newer models accept only the one key, most compatible servers only the other.
         self._limit_key = "max_tokens" if base_url else "max_completion_tokens"
+        self._lowered: tuple[int, int] | None = None
+        """Bytes of a prompt, and the output limit that fitted beside it."""
         self._capabilities = CapabilityCache()
         self._lock = threading.Lock()
         self._client: Any = None
@@ -66,6 +91,11 @@ class OpenAIModel:
         """The base URL without credentials, for messages."""
         parts = urlsplit(self._base_url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+    @cached_property
+    def _tokens_max(self) -> int:
+        context = context_of(self._name)
+        return TOKENS_MAX if context is None else context * _CONTEXT_LIST_FACTOR
 
     def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
         """One reply within `seconds_left`, with the failed tries before it.
@@ -98,7 +128,7 @@ class OpenAIModel:
             try:
                 reply = self._try(payload_in(mode, payload, output), retry)
             except Failure as failure:
-                if self._capabilities.may_be_unsupported(mode, failure.status):
+                if not failure.wants_less_output and self._capabilities.may_be_unsupported(mode, failure.status):
                     refusals.append(failure)
                     continue
                 for refusal in refusals:
@@ -113,21 +143,28 @@ class OpenAIModel:
         raise AssertionError("the last mode either returns or raises")
 
     def _try(self, payload: dict[str, Any], retry: RetryState) -> ChatReply:
-        """One HTTP exchange. Raises Failure."""
-        limit = payload.get("max_tokens")
-        if limit is not None and self._limit_key != "max_tokens":
-            # Another try found out that the server wants the newer key.
-            payload = {key: value for key, value in payload.items() if key != "max_tokens"} | {self._limit_key: limit}
-        try:
-            return self._exchange(payload, retry.left())
-        except Failure as failure:
-            if not failure.wants_newer_limit or "max_tokens" not in payload:
-                raise
-            self._limit_key = "max_completion_tokens"
-            retry.gave_up(failure, reason="unsupported")
-            return self._try(payload, retry)
+        """One HTTP exchange, and another one at once if the server wants another output limit. Raises Failure."""
+        sent = sum(len((message.get("content") or "").encode()) for message in payload["messages"])
+        limit = next(payload[key] for key in ("max_tokens", "max_completion_tokens") if key in payload)
+        payload = {key: value for key, value in payload.items() if key not in {"max_tokens", "max_completion_tokens"}}
+        lowered = self._lowered
+        if lowered is not None and sent * 2 >= lowered[0]:
+            limit = min(limit, lowered[1])
+        while True:
+            key = self._limit_key
+            try:
+                return self._exchange({**payload, key: limit}, retry.left(), sent=sent, limit=limit)
+            except Failure as failure:
+                if failure.wants_newer_limit and key == "max_tokens":
+                    self._limit_key = "max_completion_tokens"
+                elif failure.wants_less_output and limit >= _LEAST_OUTPUT * 2 and retry.left() > 0:
+                    limit //= 2
+                    self._lowered = sent, limit
+                else:
+                    raise
+                retry.gave_up(failure, reason="unsupported")
 
-    def _exchange(self, payload: dict[str, Any], seconds_left: float) -> ChatReply:
+    def _exchange(self, payload: dict[str, Any], seconds_left: float, *, sent: int, limit: int) -> ChatReply:
         client = self._open_client()
         import openai
 
@@ -136,9 +173,16 @@ class OpenAIModel:
         seconds = max(0.001, min(self._attempt_seconds, seconds_left))
         try:
             response = client.chat.completions.with_raw_response.create(**payload, timeout=timeout_of(seconds))
-            return reply_of(response.http_response.content)
+            content = response.http_response.content
+            return reply_of(content, sent=sent, limit=limit, tokens_max=self._tokens_max)
+        except ReplyIsError as error:
+            if error.status is None:
+                explanation = f"{self.server} answered with an error{self._safe(error.body.get('message'))}"
+                raise Failure("server_error", explanation, tries=_UNREADABLE_TRIES, maybe_billed=True) from error
+            raise self._failure(error.status, error.body, response.http_response.headers, payload) from error
         except openai.APIStatusError as error:
-            raise self._status_failure(error) from error
+            body = error.body if isinstance(error.body, dict) else {"message": error.body}
+            raise self._failure(error.status_code, body, error.response.headers, payload) from error
         except openai.APITimeoutError as error:
             connecting = type(error.__cause__).__name__ == "ConnectTimeout"
             what = "did not accept a connection" if connecting else f"did not answer in full within {seconds:.1f} s"
@@ -151,11 +195,15 @@ class OpenAIModel:
         except ReplyUnreadable as error:
             raise Failure("server_error", f"{self.server}: {error}", tries=_UNREADABLE_TRIES, maybe_billed=True) from error
 
-    def _status_failure(self, error: Any) -> Failure:
-        status: int = error.status_code
-        body = error.body if isinstance(error.body, dict) else {"message": error.body}
+    def _failure(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str], payload: Mapping[str, Any]) -> Failure:
         said, code = self._safe(body.get("message")), body.get("code")
-        wait = retry_after(error.response.headers)
+        wait = retry_after(headers)
+        words = str(body.get("message"))
+        if status in {400, 413, 422, 500} and (code == "context_length_exceeded" or _TOO_MUCH_OUTPUT.search(words)):
+            refused = f"{self.server} refused the request ({status}){said}"
+            return Failure("server_error", refused, status, final=True, hint=_LESS_OUTPUT, wants_less_output=True)
+        if status >= 500 and _ABOUT_HISTORY.search(words) and any(message["role"] == "tool" for message in payload["messages"]):
+            return Failure("server_error", f"{self.server} refused the conversation ({status}){said}", status, final=True)
         if status == 429 and code != "insufficient_quota":
             return Failure("rate_limit", f"{self.server}: rate limit exceeded (429){said}", status, retry_after=wait)
         if status == 408:
@@ -164,7 +212,7 @@ class OpenAIModel:
             return Failure("conflict", f"{self.server} reported a conflict (409){said}", status, retry_after=wait)
         if status >= 500:
             return Failure("server_error", f"{self.server} failed ({status}){said}", status, retry_after=wait)
-        explanation, hint = self._refusal(status, said, error.response.headers.get("location"))
+        explanation, hint = self._refusal(status, said, headers.get("location"))
         return Failure(
             "server_error", explanation, status, final=True, hint=hint, wants_newer_limit=status == 400 and _wants_newer_limit(body)
         )
@@ -195,7 +243,8 @@ class OpenAIModel:
             sentence = f"the certificate of {self.server} is not trusted{text}"
             return Failure("connection", sentence, final=True, hint="set SSL_CERT_FILE to the file of its certificate authority")
         if type(cause).__name__ == "ConnectError":
-            return Failure("connection", f"{self.server} cannot be reached{text}")
+            through = f" through the proxy {shown(self._proxy)}" if self._proxy else ""
+            return Failure("connection", f"{self.server} cannot be reached{through}{text}")
         return Failure("connection", f"the connection to {self.server} broke{text}", maybe_billed=True)
 
     def _safe(self, text: object) -> str:
@@ -217,7 +266,7 @@ class OpenAIModel:
                     api_key=self._api_key or _NO_KEY,
                     base_url=self._base_url,
                     max_retries=0,
-                    http_client=http_client(max_reply_bytes=MAX_REPLY_BYTES),
+                    http_client=http_client(max_reply_bytes=MAX_REPLY_BYTES, proxy=self._proxy),
                     default_headers={"Accept-Encoding": "identity"},
                 )
             return self._client

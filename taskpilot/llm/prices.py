@@ -80,6 +80,16 @@ def _listed(model: str, usage: Usage, at: datetime, base_url: str | None) -> int
         return None
 
 
+def context_of(model: str) -> int | None:
+    """The tokens of a model's context as genai-prices lists them; None where it does not."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        return get_snapshot().find_provider_model(model, None, None, None)[1].context_window
+    except LookupError:
+        return None
+
+
 def _read(path: Path) -> dict[str, list[_Price]]:
     """The file's prices by model, the newest first."""
     try:

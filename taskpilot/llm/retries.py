@@ -36,6 +36,8 @@ class Failure(Exception):
     """The key to set that helps."""
     wants_newer_limit: bool = False
     """The server refuses `max_tokens` and asks for `max_completion_tokens`."""
+    wants_less_output: bool = False
+    """The output limit does not fit beside the prompt into the model's context, or is above the model's own."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from taskpilot.domain.chat import OutputSchema
 from taskpilot.domain.text import unfenced
+from taskpilot.llm.history import safe_name
 from taskpilot.llm.schemas import relaxed_schema, strict_schema
 
-_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_NOT_IN_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_THOUGHT_BEGINS: Final = re.compile(r"<(?:think|thinking|thought|reasoning|seed:think)>|\[THINK\]")
+_THOUGHT_ENDS: Final = re.compile(r"</(?:think|thinking|thought|reasoning|seed:think)>|\[/THINK\]")
 
 
 class Mode(StrEnum):
@@ -29,7 +30,7 @@ MODES: Final = tuple(Mode)
 
 def payload_in(mode: Mode, payload: dict[str, Any], output: OutputSchema) -> dict[str, Any]:
     """A copy of the payload that asks for `output` in this mode."""
-    name = _NOT_IN_A_NAME.sub("_", output.name)[:64] or "Reply"
+    name = safe_name(output.name)
     if mode is Mode.JSON_SCHEMA:
         strict = strict_schema(output.schema)
         shape = {"name": name, "schema": strict or relaxed_schema(output.schema), "strict": strict is not None}
@@ -52,17 +53,31 @@ def payload_in(mode: Mode, payload: dict[str, Any], output: OutputSchema) -> dic
     return {**payload, "messages": [{"role": "system", "content": instruction}, first, *others]}
 
 
+def without_thought(text: str) -> str:
+    """A reply without the thought before it.
+
+    A chat template may put the opening tag into the prompt: then the reply has the closing one alone, at the end of a line.
+    """
+    end = _THOUGHT_ENDS.search(text)
+    if end is None:
+        return text
+    thought, answer = text[: end.start()], text[end.end() :]
+    begin = _THOUGHT_BEGINS.search(thought)
+    in_front = not answer.partition("\n")[0].strip() if begin is None else not thought[: begin.start()].strip()
+    return answer.lstrip() if in_front else text
+
+
 def json_text(text: str) -> str:
-    """The JSON object of a reply that is one object or one fenced block; else the reply unchanged.
+    """The JSON object of a reply that is one object or one fenced block, with or without a thought before it; else the reply unchanged.
 
     An object inside of other text is not taken: a model may quote what it does not mean.
     """
-    plain = unfenced(_THOUGHT.sub("", text, count=1))
-    return plain if _is_object(plain) else text
-
-
-def _is_object(text: str) -> bool:
-    return text.startswith("{") and _object(text) is not None
+    end = _THOUGHT_ENDS.search(text)
+    for part in (text, text[end.end() :] if end else "", without_thought(text)):
+        plain = unfenced(part)
+        if plain.startswith("{") and _object(plain) is not None:
+            return plain
+    return text
 
 
 def _object(text: str) -> dict[str, Any] | None:

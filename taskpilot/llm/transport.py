@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import httpcore2
 import httpx2
@@ -146,15 +147,16 @@ class BoundedTransport(httpx2.BaseTransport):
     The lookup of the host's name has the system's limits instead.
     """
 
-    def __init__(self, *, max_reply_bytes: int) -> None:
+    def __init__(self, *, max_reply_bytes: int, proxy: str | None = None) -> None:
         self._max_reply_bytes = max_reply_bytes
         self._end = _ExchangeEnd()
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
-            max_connections=None,
-            keepalive_expiry=_IDLE_SECONDS,
-            network_backend=_Backend(self._end),
-        )
+        options: dict[str, Any] = {
+            "ssl_context": httpx2.create_ssl_context(),
+            "max_connections": None,
+            "keepalive_expiry": _IDLE_SECONDS,
+            "network_backend": _Backend(self._end),
+        }
+        self._pool = httpcore2.ConnectionPool(**options) if proxy is None else _through(proxy, options)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """One exchange. Raises the exceptions of httpx2, and ReplyRefused."""
@@ -199,9 +201,18 @@ class BoundedTransport(httpx2.BaseTransport):
         self._pool.close()
 
 
-def http_client(*, max_reply_bytes: int) -> httpx2.Client:
+def _through(proxy: str, options: dict[str, Any]) -> httpcore2.HTTPProxy:
+    parts = urlsplit(proxy)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    address = f"{parts.scheme}://{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    user = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+    return httpcore2.HTTPProxy(address, proxy_auth=user, **options)
+
+
+def http_client(*, max_reply_bytes: int, proxy: str | None = None) -> httpx2.Client:
     """A client that follows no redirect and takes no proxy or credentials from the environment."""
-    return httpx2.Client(transport=BoundedTransport(max_reply_bytes=max_reply_bytes), trust_env=False, follow_redirects=False)
+    transport = BoundedTransport(max_reply_bytes=max_reply_bytes, proxy=proxy)
+    return httpx2.Client(transport=transport, trust_env=False, follow_redirects=False)
 
 
 def timeout_of(seconds: float) -> httpx2.Timeout:

@@ -26,10 +26,18 @@ def request(text: str = "hello", **more: object) -> ChatRequest:
 @freeze_time("2026-11-23T12:00:00Z")
 def test_the_worst_case_is_priced_at_its_moment_with_the_whole_output_limit() -> None:
     reservation = Spending("m", price).worst_case(request(max_output_tokens=100), utc_now())
-    model, usage, at = ASKED[-1]
+    model, usage, at = ASKED[-2]
     assert (model, usage.output, usage.cached_input, at.isoformat()) == ("m", 100, 0, "2026-11-23T12:00:00+00:00")
     assert reservation.cost_nano == usage.input * 3 + 1100
     assert (reservation.tokens, reservation.llm_calls, reservation.tool_calls) == (usage.total, 1, 0)
+
+
+def test_a_cached_price_above_the_input_price_is_the_worst_case() -> None:
+    def dear(_model: str, usage: Usage, _at: datetime) -> int:
+        return usage.input - usage.cached_input + usage.cached_input * 5
+
+    reservation = Spending("m", dear).worst_case(request(), utc_now())
+    assert reservation.cost_nano == (reservation.tokens - 4096) * 5
 
 
 def test_a_model_without_a_price_is_held_by_tokens_and_calls() -> None:

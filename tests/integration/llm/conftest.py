@@ -59,13 +59,21 @@ def server() -> Iterator[OpenAIServer]:
 def model_at(clock: Time) -> Iterator[Callable[..., OpenAIModel]]:
     made: list[OpenAIModel] = []
 
-    def make(url: str, *, name: str = "gpt-4o", api_key: str | None = "sk-secret-key", attempt_seconds: float = 10.0) -> OpenAIModel:
+    def make(
+        url: str,
+        *,
+        name: str = "gpt-4o",
+        api_key: str | None = "sk-secret-key",
+        attempt_seconds: float = 10.0,
+        proxy: str | None = None,
+    ) -> OpenAIModel:
         made.append(
             OpenAIModel(
                 name,
                 api_key=api_key,
                 base_url=url,
                 attempt_seconds=attempt_seconds,
+                proxy=proxy,
                 sleep=clock.sleep,
                 monotonic=clock.monotonic,
                 jitter=lambda: 1.0,

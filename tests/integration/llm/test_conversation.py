@@ -25,6 +25,7 @@ def test_a_reply_has_its_text_and_exactly_the_usage_that_the_server_reported(
     assert seen.body == {
         "model": "gpt-4o",
         "messages": [{"role": "system", "content": "You help."}, {"role": "user", "content": "Hello?"}],
+        "stream": False,
         "max_tokens": 4096,
     }
     assert seen.headers["authorization"] == "Bearer sk-secret-key"

@@ -144,8 +144,8 @@ def test_a_schema_that_the_server_cannot_take_is_asked_otherwise_without_forgett
 def test_a_request_that_every_way_refuses_is_refused_with_the_servers_words(
     server: OpenAIServer, model: OpenAIModel, planning: ChatRequest
 ) -> None:
-    server.handler = lambda _: wire.error(400, "maximum context length exceeded")
-    with pytest.raises(ModelRefused, match="maximum context length exceeded"):
+    server.handler = lambda _: wire.error(400, "the model is on holiday")
+    with pytest.raises(ModelRefused, match="the model is on holiday"):
         model.chat(planning, seconds_left=30)
     assert len(server.requests) == 3
 

@@ -45,3 +45,12 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
 def test_a_model_without_a_name_is_refused() -> None:
     with pytest.raises(ConfigurationError, check=saying("--model")):
         check_model(" ", "sk-x", None)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://proxy:1080", "http://", "proxy", "http://x:99999"])
+def test_a_proxy_that_cannot_be_used_is_refused_by_name_where_a_server_is_asked(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="proxy") as caught:
+        check_model("m", "sk-x", None, proxy.replace("//", "//ada:s3cret@"))
+    assert "[openai] proxy" in caught.value.one_line
+    assert "s3cret" not in caught.value.one_line
+    check_model("offline", None, None, proxy)
