@@ -58,6 +58,12 @@ def echo_err(sentence: str, *, command: str | None = None, wrap: bool = True) ->
             print(f"  {one_line(command, limit=LINE_LIMIT)}", file=sys.stderr)
 
 
+def echo_err_line(text: str) -> None:
+    """Prints one line of any length to stderr, escaped. A closed or full stderr is ignored."""
+    with suppress(OSError, ValueError):
+        print(printable(text.expandtabs(4)), file=sys.stderr, flush=True)
+
+
 def print_json(value: Any) -> None:
     """Prints JSON in ASCII, so that no character can control the terminal; indented on a terminal only."""
     import json
@@ -168,6 +174,12 @@ def print_next_page(found: Sequence[object], limit: int, command: str) -> None:
 def say_line(text: str) -> None:
     """Prints one line of any length; line ends in it are escaped."""
     _write(printable(text.expandtabs(4)))
+
+
+def flush() -> None:
+    """Sends what is printed so far to the terminal or pipe."""
+    with _output_errors():
+        sys.stdout.flush()
 
 
 def copy_file(file: BinaryIO, name: str) -> None:

@@ -1,8 +1,11 @@
 """`taskpilot runs`: show, cancel and resume runs."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -244,37 +247,37 @@ def rerun(run_id: str, *, model: str | None, as_json: bool, quiet: bool) -> int:
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @click.option("--output", "of_process", is_flag=True, help="Show what the job's process printed instead of the log.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended or waits; with --json a line for each entry.")
+@utc_option
 @json_option
-def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
+def logs(run_id: str, *, of_process: bool, follow: bool, as_json: bool) -> None:
     """Show the log of a run, or what its process printed.
 
     \b
     Examples:
-      taskpilot runs logs 7f732632
+      taskpilot runs logs last -f
       taskpilot runs logs 7f732632 --output
     """
-    from taskpilot.cli import bootstrap
+    from taskpilot.cli import bootstrap, run_pages
     from taskpilot.views.runs import run_log, run_output
 
     with bootstrap.deployment() as deployment:
+        shown: Iterator[tuple[Any, str]]
         if of_process:
-            lines = run_output(deployment, run_id)
-            if as_json:
-                output.print_json(list(lines))
-                return
-            printed = False
-            for text in lines:
-                printed = True
-                output.say_line(text)
-            if not printed:
-                output.echo_err("the job's process printed nothing")
+            shown = ((text, text) for text in run_output(deployment, run_id, follow=follow))
+        else:
+            shown = ((asdict(entry), run_pages.log_entry(entry)) for entry in run_log(deployment, run_id, follow=follow))
+        if as_json and not follow:
+            output.print_json([value for value, _text in shown])
             return
-        entries = run_log(deployment, run_id)
-        if as_json:
-            output.print_json([{"time": entry.time, "level": entry.level, "message": entry.message} for entry in entries])
-            return
-        for entry in entries:
-            output.say_line(f"{entry.time} {entry.level:<7} {entry.message}" if entry.time else entry.message)
+        printed = False
+        for value, text in shown:
+            printed = True
+            output.print_json_line(value) if as_json else output.say_line(text)
+            if follow:
+                output.flush()
+    if not printed:
+        output.echo_err("the job's process printed nothing" if of_process else "the run has no log yet")
 
 
 @command.command()

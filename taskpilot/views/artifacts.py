@@ -55,9 +55,10 @@ def opened(deployment: Deployment, run_id: str, name: str) -> Iterator[BinaryIO]
         raise missing from None
     finally:
         os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise missing
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise missing
         yield file
 
 
@@ -95,6 +96,7 @@ def _names(path: Path) -> list[str]:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     try:
         # A file whose name begins with a dot is one that is being written.
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))[:_MOST]
+        with os.scandir(folder) as found:
+            return sorted(one.name for one in found if not one.name.startswith("."))[:_MOST]
     finally:
         os.close(folder)
