@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -17,7 +17,7 @@ from taskpilot.domain.errors import BudgetExceeded, LeaseLost, ModelError, Reply
 from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.text import one_line, storable, unfenced
 from taskpilot.domain.usage import Usage
-from taskpilot.journal.started_step import StartedStep
+from taskpilot.journal.started_step import AgentEnd, StartedStep
 from taskpilot.tools.arguments import no_repeats
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -28,12 +28,21 @@ _QUOTED: Final = 4_000
 
 @dataclass
 class Invocation:
-    """One piece of work of an agent. `live` is True once it made a call in this attempt instead of reading the journal."""
+    """One piece of work of an agent."""
 
     agent: str
     scope: str
     started_at: datetime
-    live: bool = field(default=False)
+    completes: Callable[[ChatReply], bool]
+    """Whether a reply is its last one: the agent's success is then recorded in the same transaction."""
+    live: bool = False
+    """True once it made a call in this attempt instead of reading the journal."""
+    recorded: bool = False
+    """True once its end was recorded."""
+
+    def end(self, status: StepStatus) -> AgentEnd:
+        """Its end, to be recorded."""
+        return AgentEnd(self.agent, self.scope, status, self.started_at)
 
 
 class LLMSteps:
@@ -44,10 +53,10 @@ class LLMSteps:
         self._tool_steps = ToolSteps(session)
 
     @contextmanager
-    def invocation(self, agent: str) -> Iterator[Invocation]:
+    def invocation(self, agent: str, completes: Callable[[ChatReply], bool]) -> Iterator[Invocation]:
         """The scope of one agent's work, which is recorded at its end if a call was made."""
         with scope.inside(agent) as here:
-            invocation = Invocation(agent, here.path, self._session.now())
+            invocation = Invocation(agent, here.path, self._session.now(), completes)
             succeeded = False
             try:
                 yield invocation
@@ -60,8 +69,12 @@ class LLMSteps:
 
     def text(self, agent: str, prompt: str, *, system: str = "", allow_partial: bool = False) -> str:
         """A model's reply as text; a cut-off or empty one only with `allow_partial`. Raises ModelError."""
-        with self.invocation(agent) as invocation:
-            reply = self.chat(invocation, _messages(system, prompt), usable=lambda reply: _fault_of(reply, allow_partial) is None)
+
+        def whole(reply: ChatReply) -> bool:
+            return _fault_of(reply, allow_partial) is None
+
+        with self.invocation(agent, whole) as invocation:
+            reply = self.chat(invocation, _messages(system, prompt), usable=whole)
             fault = _fault_of(reply, allow_partial)
             if fault is not None:
                 hint = None if reply.refusal is not None else "set [openai] max_output_tokens, or take it with ask(..., allow_partial=True)"
@@ -72,7 +85,11 @@ class LLMSteps:
         """A model's reply as the given pydantic model, with one repair turn. Raises ReplyInvalid or another ModelError."""
         schema = OutputSchema(name=output.__name__, schema=output.model_json_schema())
         messages = _messages(system, prompt)
-        with self.invocation(agent) as invocation:
+
+        def fits(reply: ChatReply) -> bool:
+            return _fits(reply, output)
+
+        with self.invocation(agent, fits) as invocation:
             reply = self.chat(invocation, messages, output=schema)
             try:
                 return _validated(reply, output)
@@ -81,7 +98,7 @@ class LLMSteps:
                 repair = Message(Role.USER, f"Your reply cannot be used: {error}. Reply again, with nothing but JSON of the asked shape.")
                 quoted = Message(Role.ASSISTANT, reply.content[:_QUOTED] or "(nothing)")
                 asked = (*messages, quoted, repair)
-                return _validated(self.chat(invocation, asked, output=schema, usable=lambda reply: _fits(reply, output)), output)
+                return _validated(self.chat(invocation, asked, output=schema, usable=fits), output)
 
     def chat(
         self,
@@ -111,53 +128,54 @@ class LLMSteps:
         if reply is None or not usable(reply):
             invocation.live = True
             diverged = recorded is None and session.journal.conflicting(place) is not None
-            reply = self._ask_model(request, place, asked[1], diverged=diverged)
+            reply = self._ask_model(invocation, request, place, asked[1], diverged=diverged)
         if not tools:
             for call in reply.tool_calls:
                 self._tool_steps.unknown(call.name, call.arguments, agent=agent, offered=())
         return reply
 
-    def _ask_model(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
+    def _ask_model(self, invocation: Invocation, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> ChatReply:
         session = self._session
         begun, left = self._begin(request, place, shown, diverged=diverged)
         try:
             if diverged:
                 session.emit("step-diverged", f"{request.agent} is asked something different from an earlier attempt", level="warning")
             session.check_lease(begun, f"{request.agent} was asked")
-            return self._settled(request, begun, left)
+            return self._settled(invocation, request, begun, left)
         finally:
-            with session.call_ended:
-                session.in_flight -= 1
-                session.call_ended.notify_all()
+            session.calls.end()
 
     def _begin(self, request: ChatRequest, place: StepPlace, shown: Any, *, diverged: bool) -> tuple[StartedStep, float]:
         """Records the begin with its reservation, as soon as that fits beside the calls in flight; also the seconds left for the call."""
         session = self._session
         model = session.model
-        # Held from the refusal to the wait, so that no notification of an ended call is missed.
-        with session.call_ended:
-            while True:
-                left = session.seconds_left()
-                try:
-                    begun = session.journal.begin(
-                        place,
-                        value=shown,
-                        agent=request.agent,
-                        model=model.name,
-                        reservation=session.spending.worst_case(request, session.now()),
-                        diverged=diverged,
-                    )
-                except BudgetExceeded as stop:
-                    if not (stop.in_flight and session.in_flight):
-                        raise session.stopped(stop) from None
-                    session.call_ended.wait(1.0)
-                except LeaseLost as stop:
+        while True:
+            left = session.seconds_left()
+            ended = session.calls.begin()
+            try:
+                begun = session.journal.begin(
+                    place,
+                    value=shown,
+                    agent=request.agent,
+                    model=model.name,
+                    reservation=session.spending.worst_case(request, session.now()),
+                    diverged=diverged,
+                )
+            except BudgetExceeded as stop:
+                others = session.calls.end(refused=True)
+                if not (stop.in_flight and others):
                     raise session.stopped(stop) from None
-                else:
-                    session.in_flight += 1
-                    return begun, left
+                session.calls.wait(ended)
+            except BaseException as stop:
+                session.calls.end()
+                if isinstance(stop, LeaseLost):
+                    raise session.stopped(stop) from None
+                raise
+            else:
+                session.calls.admit_next()
+                return begun, left
 
-    def _settled(self, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
+    def _settled(self, invocation: Invocation, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
         """Makes a begun call and records its result."""
         session = self._session
         try:
@@ -173,13 +191,24 @@ class LLMSteps:
         lost = sum(retry.maybe_billed for retry in reply.retries)
         # The caller gets the recorded form, as in every later attempt.
         recordable = _recordable(reply)
-        session.journal.end_ask(begun, reply=reply, result=recordable, cost_nano=cost, retries=_retry_reasons(reply.retries), lost=lost)
+        completed = invocation.end(StepStatus.SUCCEEDED) if invocation.completes(reply) else None
+        session.journal.end_ask(
+            begun,
+            reply=reply,
+            result=recordable,
+            cost_nano=cost,
+            retries=_retry_reasons(reply.retries),
+            lost=lost,
+            completed=completed,
+        )
+        invocation.recorded = completed is not None
         session.emit("llm-call-ended", f"{request.agent} got a reply", agent=request.agent, step_id=begun.step.id)
         return _reply_of(recordable, reply.usage)
 
     def _record(self, invocation: Invocation, *, succeeded: bool) -> None:
-        if invocation.live:
-            self._session.journal.record_agent(invocation.agent, invocation.scope, succeeded=succeeded, started_at=invocation.started_at)
+        if invocation.live and not invocation.recorded:
+            status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
+            self._session.journal.record_agent(invocation.end(status))
 
 
 def _messages(system: str, prompt: str) -> tuple[Message, ...]:

@@ -134,17 +134,17 @@ class RunContext:
         if recorded is None or recorded.status is not StepStatus.SUCCEEDED:
             session.seconds_left()
             try:
-                begun = session.journal.begin(place, value=given)
+                started = session.journal.start(place, value=given)
             except LeaseLost as stop:
                 raise session.stopped(stop) from None
-            session.check_lease(begun, f"the step {name} started")
+            session.check_lease(started, f"the step {name} started")
             try:
                 with scope.inside(name):
                     value = to_json(function(*args))
             except Exception as error:
-                session.journal.end(begun, StepStatus.FAILED, error=error)
+                session.journal.record(started, place, StepStatus.FAILED, error=error)
                 raise
-            session.journal.end(begun, StepStatus.SUCCEEDED, result=value)
+            session.journal.record(started, place, StepStatus.SUCCEEDED, result=value)
         else:
             scope.current().child_path(name)
             value = recorded.result

@@ -18,12 +18,52 @@ from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.domain.tasks import WorkflowResult
+from taskpilot.domain.times import BootTime
 from taskpilot.journal.journal import Journal
 from taskpilot.journal.started_step import StartedStep
 from taskpilot.messages.reasons import reason_sentence
 from taskpilot.telemetry.logs import RunLogger
 
 AnyStop = TypeVar("AnyStop", bound=Stop)
+
+
+class CallsInFlight:
+    """The LLM calls of this process that hold a reservation or ask for one; a call that does not fit beside them waits for an end."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._active = 0
+        self._ended = 0
+
+    def begin(self) -> int:
+        """Counts a call; gives how many have ended so far."""
+        with self._changed:
+            self._active += 1
+            return self._ended
+
+    def end(self, *, refused: bool = False) -> int:
+        """Counts the end of a call, or that its reservation was refused; gives how many others are active."""
+        with self._changed:
+            self._active -= 1
+            if not refused:
+                self._ended += 1
+                self._changed.notify()
+            elif not self._active:
+                # Those that waited for this one alone find that nothing is left to wait for.
+                self._ended += 1
+                self._changed.notify_all()
+            return self._active
+
+    def wait(self, ended: int) -> None:
+        """Until a call ends, a second at most; not at all where more than `ended` have ended already."""
+        with self._changed:
+            if self._ended == ended:
+                self._changed.wait(1.0)
+
+    def admit_next(self) -> None:
+        """Lets one more waiting call try: an ended call may have left room for several."""
+        with self._changed:
+            self._changed.notify()
 
 
 @dataclass(kw_only=True)
@@ -42,6 +82,7 @@ class Session:
     """Makes `tools` when they are first needed: their schemas cost more than three steps do."""
     signals: Signals
     now: Callable[[], datetime]
+    boot: Callable[[], BootTime]
     log: RunLogger
     run_dir: Path
     deadline: float
@@ -52,9 +93,7 @@ class Session:
     stops: list[Stop] = field(default_factory=list)
     """Every raised stop: a job that catches one does not change the outcome."""
     every_item_failed: Exception | None = None
-    in_flight: int = 0
-    """LLM calls that have begun and not ended; `call_ended` guards it and is notified when one ends."""
-    call_ended: threading.Condition = field(default_factory=threading.Condition)
+    calls: CallsInFlight = field(default_factory=CallsInFlight)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _model: Model | None = None
     _tools: Mapping[str, ToolSpec] | None = None
@@ -89,7 +128,7 @@ class Session:
 
     def check_lease(self, begun: StartedStep, what: str) -> None:
         """Call it right before an effect. Raises LeaseLost if the process was suspended since the begin: another one may have the run."""
-        if self.now() >= begun.lease_until:
+        if self.boot().micros >= begun.lease_until:
             raise self.stopped(LeaseLost(f"the lease ended before {what}"))
 
     def stopped(self, stop: AnyStop) -> AnyStop:

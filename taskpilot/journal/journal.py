@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from taskpilot.domain.chat import ChatReply
 from taskpilot.domain.decisions import Decision, DecisionStatus
@@ -17,23 +17,37 @@ from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
-from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.domain.times import BootTime, boot_time, to_micros
 from taskpilot.domain.usage import Reservation, Usage
-from taskpilot.journal.started_step import CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
+from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
 from taskpilot.store.events import record_event
+from taskpilot.store.group_commit import GroupCommit
 from taskpilot.store.records import dumps
+
+Recorded = TypeVar("Recorded")
 
 
 class Journal:
     """One attempt's view of its run's journal. Every write raises LeaseLost where another process holds the run. Threads may share it."""
 
-    def __init__(self, store: Store, run: Run, grant: LeaseGrant, *, now: Callable[[], datetime], mask: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run: Run,
+        grant: LeaseGrant,
+        *,
+        now: Callable[[], datetime],
+        boot: Callable[[], BootTime] = boot_time,
+        mask: Callable[[str], str] = str,
+    ) -> None:
         self._store = store
+        self._group = GroupCommit(store)
         self._run = run
         self._grant = grant
         self._now = now
+        self._boot = boot
         self.mask = mask
         """Removes secrets from an error message before it is recorded: a server may repeat the key that it refused."""
         self._labels: dict[str, str] = {}
@@ -81,11 +95,11 @@ class Journal:
 
         Raises LeaseLost or BudgetExceeded; nothing is recorded then.
         """
-        with self._writing(effect=True) as (connection, row, now):
+
+        def record(connection: Transaction, row: Record, now: datetime) -> StartedStep:
             check_budget(row, reservation)
             if decision is not None:
                 tasks.insert_decision(connection, decision)
-                decision_id = decision.id
             step = replace(
                 self._step(place, StepStatus.BEGUN, value, now),
                 agent=agent,
@@ -93,7 +107,7 @@ class Journal:
                 reserved_nano=reservation.cost_nano,
                 reserved_tokens=reservation.tokens,
                 diverged=diverged,
-                decision_id=decision_id,
+                decision_id=decision_id if decision is None else decision.id,
                 idempotent=idempotent,
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
@@ -106,7 +120,31 @@ class Journal:
                     llm_calls=reservation.llm_calls,
                     tool_calls=reservation.tool_calls,
                 )
-            return StartedStep(step=step, lease_until=from_micros(row.lease_expires_at))
+            return StartedStep(step=step, lease_until=row.lease_expires_at)
+
+        return self._write(record, effect=True)
+
+    def start(self, place: StepPlace, *, value: Any) -> StartedStep:
+        """A step without an effect outside of the process, not recorded before its end: where it is interrupted, it runs again.
+
+        Raises LeaseLost.
+        """
+        with self._store.read() as connection:
+            row, now = self._checked(connection, effect=True)
+            return StartedStep(step=self._step(place, StepStatus.BEGUN, value, now), lease_until=row.lease_expires_at)
+
+    def record(
+        self, started: StartedStep, place: StepPlace, status: StepStatus, *, result: Any = None, error: BaseException | None = None
+    ) -> None:
+        """Records a step of `start` with its end."""
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+            text, kind = self._failure(error)
+            step = replace(started.step, status=status, ended_at=now, result=result, error=text, error_type=kind)
+            steps.insert_step(connection, step, input_digest=place.input_digest)
+
+        with self._loudly():
+            self._write(record)
 
     def note(
         self,
@@ -125,7 +163,8 @@ class Journal:
 
         `label` is the tool in the metrics where its name is not one of ours.
         """
-        with self._writing(effect=True) as (connection, _row, now):
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> Step:
             if decision is not None:
                 tasks.insert_decision(connection, decision)
             step = replace(
@@ -146,10 +185,11 @@ class Journal:
                 totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=label or place.name, status=status)])
             return step
 
+        return self._write(record, effect=True)
+
     def ask_person(self, decision: Decision) -> None:
         """Records a question to a person."""
-        with self._writing(effect=True) as (connection, _row, _now):
-            tasks.insert_decision(connection, decision)
+        self._write(lambda connection, _row, _now: tasks.insert_decision(connection, decision), effect=True)
         self._asked.add((decision.tool, dumps(decision.arguments)))
 
     def answer(self, place: StepPlace, arguments: dict[str, Any]) -> Decision | None:
@@ -162,6 +202,11 @@ class Journal:
         here = next((one for one in reversed(same) if one.step_key == place.key), None)
         return here or next((one for one in same if one.status is DecisionStatus.REJECTED), None)
 
+    def effects_below(self, scope: str) -> list[Step]:
+        """The calls below a scope that had an effect or may have had one, and must not be repeated."""
+        with self._store.read() as connection:
+            return steps.effects_below(connection, self._run.id, scope)
+
     def denial(self, step: Step) -> Decision | None:
         """The verdict behind a denied step: a person's where one was asked, else the policy's."""
         with self._store.read() as connection:
@@ -169,12 +214,14 @@ class Journal:
             return asked or (None if step.decision_id is None else tasks.get_decision(connection, step.decision_id))
 
     def end(self, begun: StartedStep, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
-        """Records the end of a tool call or a named step."""
-        step = begun.step
-        with self._loudly(), self._writing() as (connection, _row, now):
-            self._close(connection, step, status, now, result=result, error=error)
-            if step.kind is StepKind.CALL:
-                totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=step.name, status=status)])
+        """Records the end of a tool call."""
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+            self._close(connection, begun.step, status, now, result=result, error=error)
+            totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=begun.step.name, status=status)])
+
+        with self._loudly():
+            self._write(record)
 
     def end_ask(
         self,
@@ -186,8 +233,9 @@ class Journal:
         retries: tuple[str, ...],
         lost: int = 0,
         error: BaseException | None = None,
+        completed: AgentEnd | None = None,
     ) -> None:
-        """Records the end of an LLM call, settles its reservation and counts its tokens and cost.
+        """Records the end of an LLM call, settles its reservation and counts its tokens and cost; with the invocation that it completed.
 
         A try without an answer costs nothing; each of the `lost` ones, which may be billed although no answer arrived, costs the
         whole reservation; an answer without usage keeps its reservation in the budget.
@@ -201,10 +249,11 @@ class Journal:
         if lost and step.reserved_nano is not None and (cost_nano is not None or not answered):
             cost_nano = (cost_nano or 0) + lost * step.reserved_nano
         tokens = (step.reserved_tokens if usage is None else usage.total) if answered else 0
-        with self._loudly(), self._writing() as (connection, _row, now):
-            values: dict[str, Any] = {"retries": dumps(list(retries)) if retries else None, "cost_nano": cost_nano}
-            if usage is not None:
-                values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
+        values: dict[str, Any] = {"retries": dumps(list(retries)) if retries else None, "cost_nano": cost_nano}
+        if usage is not None:
+            values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
             self._close(connection, step, status, now, result=result, error=error, **values)
             steps.settle(
                 connection,
@@ -216,25 +265,21 @@ class Journal:
             )
             end = CallEnd(status, known, cost_nano, unpriced, retries)
             label = self._agent_label(connection, step.agent or "other")
-            totals.add(connection, self._run.job, call_totals(step, end, agent_label=label, now=now))
+            added = call_totals(step, end, agent_label=label, now=now)
+            if completed is not None:
+                added += self._record_agent(connection, completed, now)
+            totals.add(connection, self._run.job, added)
 
-    def record_agent(self, agent: str, scope: str, *, succeeded: bool, started_at: datetime) -> None:
+        with self._loudly():
+            self._write(record)
+
+    def record_agent(self, end: AgentEnd) -> None:
         """Records one invocation of an agent in this attempt."""
-        status = StepStatus.SUCCEEDED if succeeded else StepStatus.FAILED
-        with self._writing() as (connection, _row, now):
-            steps.record_agent(
-                connection,
-                run_id=self._run.id,
-                scope=scope,
-                attempt=self._grant.attempt,
-                agent=agent,
-                status=status,
-                started_at=started_at,
-                ended_at=now,
-            )
-            label = self._agent_label(connection, agent)
-            duration = totals.observed(AGENT_DURATION, micros(now - started_at), agent=label)
-            totals.add(connection, self._run.job, [totals.count(AGENT_INVOCATIONS, agent=label, status=status), *duration])
+
+        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+            totals.add(connection, self._run.job, self._record_agent(connection, end, now))
+
+        self._write(record)
 
     def task_at(self, scope: str) -> Task | None:
         """The task that was proposed at this place, in its current state."""
@@ -243,18 +288,15 @@ class Journal:
 
     def propose(self, task: Task) -> None:
         """Records a proposed task."""
-        with self._writing(effect=True) as (connection, _row, _now):
-            tasks.insert_task(connection, task)
+        self._write(lambda connection, _row, _now: tasks.insert_task(connection, task), effect=True)
 
     def move_task(self, task_id: str, after: TaskStatus, reason: str | None = None) -> Task:
         """Changes a task's state; without a `reason` it keeps the one that it has. Raises TransitionRefused."""
-        with self._writing(effect=True) as (connection, _row, now):
-            return tasks.move_task(connection, task_id, after, reason=reason, now=now)
+        return self._write(lambda connection, _row, now: tasks.move_task(connection, task_id, after, reason=reason, now=now), effect=True)
 
     def progress(self, done: int, total: int | None) -> None:
         """Records the progress that the job reports."""
-        with self._writing() as (connection, _row, _now):
-            runs.update_run(connection, self._run.id, progress_done=done, progress_total=total)
+        self._write(lambda connection, _row, _now: runs.update_run(connection, self._run.id, progress_done=done, progress_total=total))
 
     @contextmanager
     def _loudly(self) -> Iterator[None]:
@@ -265,22 +307,32 @@ class Journal:
             self.unrecorded = error
             raise
 
-    @contextmanager
-    def _writing(self, *, effect: bool = False) -> Iterator[tuple[Transaction, Record, datetime]]:
-        """A transaction that raises LeaseLost where another process holds the run, and with `effect` also where the lease has ended."""
-        with self._store.write() as connection:
-            row = runs.run_row(connection, self._run.id)
-            now = self._now()
-            if row is None or row.lease_token != self._grant.token:
-                raise LeaseLost(f"attempt {self._grant.attempt} no longer holds run {self._run.id}")
-            if effect and row.lease_expires_at <= to_micros(now):
-                raise LeaseLost(f"the lease of run {self._run.id} ended at {from_micros(row.lease_expires_at).isoformat()}")
-            yield connection, row, now
+    def _write(self, record: Callable[[Transaction, Record, datetime], Recorded], *, effect: bool = False) -> Recorded:
+        """What `record` gives, once its rows are durable. Raises LeaseLost as `_checked` does."""
+
+        def write(connection: Transaction) -> Recorded:
+            row, now = self._checked(connection, effect=effect)
+            return record(connection, row, now)
+
+        return self._group.write(write)
+
+    def _checked(self, connection: Transaction, *, effect: bool) -> tuple[Record, datetime]:
+        """The run's row and the time. Raises LeaseLost where another process holds the run; with `effect` also after the lease's end."""
+        row = runs.run_row(connection, self._run.id)
+        now = self._now()
+        if row is None or row.lease_token != self._grant.token:
+            raise LeaseLost(f"attempt {self._grant.attempt} no longer holds run {self._run.id}")
+        if effect and row.lease_expires_at <= self._boot().micros:
+            raise LeaseLost(f"the lease of run {self._run.id} has ended")
+        return row, now
 
     def _step(self, place: StepPlace, status: StepStatus, value: Any, now: datetime) -> Step:
         before = self._by_key.get(place.key)
         attempt, position = self._grant.attempt, next(self._positions)
         return new_step(place, status, value, run_id=self._run.id, attempt=attempt, before=before, now=now, position=position)
+
+    def _failure(self, error: BaseException | None) -> tuple[str | None, str | None]:
+        return error_text(error, mask=self.mask), None if error is None else type(error).__name__
 
     def _close(
         self,
@@ -293,15 +345,32 @@ class Journal:
         error: BaseException | None,
         **values: Any,
     ) -> None:
+        text, kind = self._failure(error)
         values |= {
             "status": status,
             "ended_at": to_micros(now),
             "result": None if status is not StepStatus.SUCCEEDED else dumps(result),
-            "error": error_text(error, mask=self.mask),
-            "error_type": None if error is None else type(error).__name__,
+            "error": text,
+            "error_type": kind,
         }
         if not steps.end_step(connection, step.id, **values):
             raise LeaseLost(f"step {step.id} of run {self._run.id} has an end already")
+
+    def _record_agent(self, connection: Transaction, end: AgentEnd, now: datetime) -> list[totals.Increment]:
+        """Records it, and gives what it adds to the totals."""
+        steps.record_agent(
+            connection,
+            run_id=self._run.id,
+            scope=end.scope,
+            attempt=self._grant.attempt,
+            agent=end.agent,
+            status=end.status,
+            started_at=end.started_at,
+            ended_at=now,
+        )
+        label = self._agent_label(connection, end.agent)
+        duration = totals.observed(AGENT_DURATION, micros(now - end.started_at), agent=label)
+        return [totals.count(AGENT_INVOCATIONS, agent=label, status=end.status), *duration]
 
     def _agent_label(self, connection: Transaction, agent: str) -> str:
         with self._lock:

@@ -54,11 +54,22 @@ ERROR_KEPT: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
+class AgentEnd:
+    """The end of an agent's invocation."""
+
+    agent: str
+    scope: str
+    status: StepStatus
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StartedStep:
     """A step that may now be executed, until the lease ends."""
 
     step: Step
-    lease_until: datetime
+    lease_until: int
+    """By the boot clock, in microseconds."""
 
 
 def new_step(

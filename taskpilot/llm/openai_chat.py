@@ -166,20 +166,21 @@ class OpenAIModel:
 
     def _exchange(self, payload: dict[str, Any], seconds_left: float, *, sent: int, limit: int) -> ChatReply:
         client = self._open_client()
+        import httpx2
         import openai
 
         from taskpilot.llm.transport import ReplyRefused, timeout_of
 
         seconds = max(0.001, min(self._attempt_seconds, seconds_left))
         try:
-            response = client.chat.completions.with_raw_response.create(**payload, timeout=timeout_of(seconds))
-            content = response.http_response.content
-            return reply_of(content, sent=sent, limit=limit, tokens_max=self._tokens_max)
+            # Not `chat.completions.create`: walking the payload by its type hints takes a third of a call's CPU, and changes nothing in it.
+            response = client.post("/chat/completions", cast_to=httpx2.Response, body=payload, options={"timeout": timeout_of(seconds)})
+            return reply_of(response.content, sent=sent, limit=limit, tokens_max=self._tokens_max)
         except ReplyIsError as error:
             if error.status is None:
                 explanation = f"{self.server} answered with an error{self._safe(error.body.get('message'))}"
                 raise Failure("server_error", explanation, tries=_UNREADABLE_TRIES, maybe_billed=True) from error
-            raise self._failure(error.status, error.body, response.http_response.headers, payload) from error
+            raise self._failure(error.status, error.body, response.headers, payload) from error
         except openai.APIStatusError as error:
             body = error.body if isinstance(error.body, dict) else {"message": error.body}
             raise self._failure(error.status_code, body, error.response.headers, payload) from error

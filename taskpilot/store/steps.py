@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from taskpilot.domain.runs import RunStatus
@@ -28,6 +28,18 @@ def get_step(connection: Connection, run_id: str, step_id: str) -> Step | None:
     """One step of a run."""
     row = connection.execute(select(steps).where(steps.c.run_id == run_id, steps.c.id == step_id)).first()
     return None if row is None else step_of(row)
+
+
+def effects_below(connection: Connection, run_id: str, scope: str) -> list[Step]:
+    """The calls below a scope that had an effect or may have had one, and must not be repeated; by start."""
+    happened = [StepStatus.SUCCEEDED, StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.RETRY_REQUESTED]
+    wanted = _SELECT_STEPS.where(
+        steps.c.kind == StepKind.CALL,
+        steps.c.idempotent == 0,
+        steps.c.status.in_(happened),
+        steps.c.scope.startswith(f"{scope}/", autoescape=True),
+    )
+    return [step_of(row) for row in connection.execute(wanted, {"the_run": run_id})]
 
 
 def begun_steps(connection: Connection, run_id: str) -> list[Step]:
@@ -93,38 +105,48 @@ def answer_step(connection: Connection, step_id: str, **values: Any) -> None:
     connection.execute(update(steps).where(steps.c.id == step_id).values(**values))
 
 
+_RESERVED: Final = ("reserved_nano", "reserved_tokens", "llm_calls", "tool_calls")
+_SETTLED: Final = (
+    "reserved_nano",
+    "reserved_tokens",
+    "spent_nano",
+    "spent_tokens",
+    "cost_nano",
+    "unpriced_calls",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+)
+
+
+def _adding(names: tuple[str, ...]) -> Update:
+    """Adds the parameters `add_NAME` to columns of a run."""
+    return update(runs).where(runs.c.id == bindparam("the_run")).values({name: runs.c[name] + bindparam(f"add_{name}") for name in names})
+
+
+_RESERVE: Final = _adding(_RESERVED)
+_SETTLE: Final = _adding(_SETTLED)
+
+
 def reserve(connection: Connection, run_id: str, *, cost_nano: int, tokens: int, llm_calls: int, tool_calls: int) -> None:
     """Reserves the most that one call may use in the run's budget."""
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == run_id)
-        .values(
-            reserved_nano=runs.c.reserved_nano + cost_nano,
-            reserved_tokens=runs.c.reserved_tokens + tokens,
-            llm_calls=runs.c.llm_calls + llm_calls,
-            tool_calls=runs.c.tool_calls + tool_calls,
-        )
-    )
+    amounts = (cost_nano, tokens, llm_calls, tool_calls)
+    connection.execute(_RESERVE, {"the_run": run_id, **_added(_RESERVED, amounts)})
 
 
 def settle(connection: Connection, step: Step, *, cost_nano: int | None, unpriced: bool, tokens: int, usage: tuple[int, int, int]) -> None:
     """Replaces a step's reservation by what it used: `tokens` and `cost_nano` for the budget, `usage` as reported."""
     reserved_nano = step.reserved_nano or 0
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == step.run_id)
-        .values(
-            reserved_nano=runs.c.reserved_nano - reserved_nano,
-            reserved_tokens=runs.c.reserved_tokens - step.reserved_tokens,
-            spent_nano=runs.c.spent_nano + (reserved_nano if cost_nano is None else cost_nano),
-            spent_tokens=runs.c.spent_tokens + tokens,
-            cost_nano=runs.c.cost_nano + (cost_nano or 0),
-            unpriced_calls=runs.c.unpriced_calls + int(unpriced),
-            input_tokens=runs.c.input_tokens + usage[0],
-            cached_input_tokens=runs.c.cached_input_tokens + usage[1],
-            output_tokens=runs.c.output_tokens + usage[2],
-        )
-    )
+    spent_nano = reserved_nano if cost_nano is None else cost_nano
+    amounts = (-reserved_nano, -step.reserved_tokens, spent_nano, tokens, cost_nano or 0, int(unpriced), *usage)
+    connection.execute(_SETTLE, {"the_run": step.run_id, **_added(_SETTLED, amounts)})
+
+
+def _added(names: tuple[str, ...], amounts: tuple[int, ...]) -> dict[str, int]:
+    return {f"add_{name}": amount for name, amount in zip(names, amounts, strict=True)}
+
+
+_RECORD_AGENT: Final = upsert(agents).on_conflict_do_nothing()
 
 
 def record_agent(
@@ -140,4 +162,4 @@ def record_agent(
         "started_at": to_micros(started_at),
         "ended_at": to_micros(ended_at),
     }
-    connection.execute(upsert(agents).values(row).on_conflict_do_nothing())
+    connection.execute(_RECORD_AGENT, row)

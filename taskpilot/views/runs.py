@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -69,7 +70,7 @@ def list_runs(deployment: Deployment, page: Page, *, job: str | None = None, sta
     """A page of runs, newest first; a running one with its duration until now."""
     with deployment.store.read() as connection:
         found = listings.runs_page(connection, page, job=job, statuses=statuses)
-        return listings.active_until(connection, found, deployment.now())
+        return listings.active_until(connection, found, deployment.boot(), lease=timedelta(seconds=deployment.settings.lease_seconds))
 
 
 def show_run(deployment: Deployment, run_id: str) -> RunDetail:
@@ -79,7 +80,7 @@ def show_run(deployment: Deployment, run_id: str) -> RunDetail:
         run = runs.get_run(connection, run_id)
         if run is None:
             raise no_run(run_id)
-        (run,) = listings.active_until(connection, [run], deployment.now())
+        (run,) = listings.active_until(connection, [run], deployment.boot(), lease=timedelta(seconds=deployment.settings.lease_seconds))
         return RunDetail(
             run=run,
             attempts=tuple(runs.attempts_of(connection, run_id)),

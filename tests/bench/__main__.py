@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import record, scheduler, start, telemetry
+from tests.bench import fanout, record, scheduler, start, telemetry
 from tests.bench.figures import Figure
 
 SUBJECTS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "start": start.bench,
     "record": record.bench,
+    "fanout": fanout.bench,
     "telemetry": telemetry.bench,
     "scheduler": scheduler.bench,
 }

@@ -31,11 +31,17 @@ class Figure:
         return f"{self.name:<34}{self.value:>12}   {self.against:<58}{self.bound:<24}{holds}"
 
 
-def ratio_figure(name: str, value: str, ratios: Sequence[float], peer: str, *, at_most: float | None) -> Figure:
-    """A figure that is a ratio to a peer, measured pair by pair."""
+def ratio_figure(
+    name: str, value: str, ratios: Sequence[float], peer: str, *, at_most: float | None = None, at_least: float | None = None
+) -> Figure:
+    """A figure that is a ratio to a peer, measured pair by pair; with at most one bound."""
     middle = median(ratios)
-    held = None if at_most is None else middle <= at_most
-    return Figure(name, value, f"{middle:.2f} x {peer}", "" if at_most is None else f"at most {at_most:g} x", held)
+    bound, held = "", None
+    if at_most is not None:
+        bound, held = f"at most {at_most:g} x", middle <= at_most
+    elif at_least is not None:
+        bound, held = f"at least {at_least:g} x", middle >= at_least
+    return Figure(name, value, f"{middle:.2f} x {peer}", bound, held)
 
 
 def most_figure(name: str, values: Sequence[float], what: str, *, at_most_ms: float) -> Figure:

@@ -53,15 +53,15 @@ def _record(app: App, rounds: int) -> Iterator[Figure]:
     spec = app.deployment.catalog.get("nothing")
 
     def ours() -> Claim:
-        claim = _claim(app, spec)
-        app.deployment.ledger.end(claim.grant, Outcome(RunStatus.SUCCEEDED, result="done"), active_seconds=0.1, keep_lease=True)
-        return claim
+        claimed = claim(app, spec)
+        app.deployment.ledger.end(claimed.grant, Outcome(RunStatus.SUCCEEDED, result="done"), active_seconds=0.1, keep_lease=True)
+        return claimed
 
     ours()
-    transactions, claim = _told(app, ours)
+    transactions, claimed = _told(app, ours)
     writes = f"its {sum(map(len, transactions))} writes by raw sqlite3"
     with _raw(app) as raw:
-        works = (ours, lambda: _replay(raw, transactions, claim), lambda: _insert_and_update(raw))
+        works = (ours, lambda: _replay(raw, transactions, claimed), lambda: _insert_and_update(raw))
         by_wall = in_turn(rounds * 20, *(_timed(work, time.perf_counter) for work in works))
         by_cpu = in_turn(rounds * 20, *(_timed(work, time.process_time) for work in works))
     value = f"{median(one for one, _, _ in by_wall) * 1000:.2f} ms"
@@ -70,7 +70,7 @@ def _record(app: App, rounds: int) -> Iterator[Figure]:
     yield ratio_figure("run record", value, least, "one insert and one update by raw sqlite3", at_most=3)
     # A disk that is slow to sync hides the engine; its CPU shows it.
     value = f"{median(one for one, _, _ in by_cpu) * 1000:.2f} ms CPU"
-    yield ratio_figure("run record", value, [one / same for one, same, _ in by_cpu], writes, at_most=None)
+    yield ratio_figure("run record", value, [one / same for one, same, _ in by_cpu], writes)
 
 
 def _in_one_process(app: App, rounds: int) -> Figure:
@@ -89,10 +89,10 @@ def _in_one_process(app: App, rounds: int) -> Figure:
 
 def _three_steps(app: App) -> None:
     spec = app.deployment.catalog.get("three_steps")
-    claim = _claim(app, spec)
-    app.deployment.make_run_dir(claim.grant.run_id)
-    session = app.open_session(spec, claim.grant, 60.0)
-    outcome = Runner(end=app.deployment.ledger.end, now=app.deployment.now).run(session, claim.grant)
+    grant = claim(app, spec).grant
+    app.deployment.make_run_dir(grant.run_id)
+    session = app.open_session(spec, grant, 60.0)
+    outcome = Runner(end=app.deployment.ledger.end, now=app.deployment.now).run(session, grant)
     assert (outcome.status, outcome.result) == (RunStatus.SUCCEEDED, 3)
 
 
@@ -114,11 +114,12 @@ def _cpu() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def _claim(app: App, spec: JobSpec) -> Claim:
-    plan = RunPlan(run_id=new_id(), spec=spec, parameters={}, model=None, trigger=TriggerKind.MANUAL)
-    claim = app.deployment.ledger.claim(plan)
-    assert isinstance(claim, Claim)
-    return claim
+def claim(app: App, spec: JobSpec, parameters: dict[str, Any] | None = None) -> Claim:
+    """A run of a job, claimed for this process."""
+    plan = RunPlan(run_id=new_id(), spec=spec, parameters=parameters or {}, model=spec.model, trigger=TriggerKind.MANUAL)
+    claimed = app.deployment.ledger.claim(plan)
+    assert isinstance(claimed, Claim)
+    return claimed
 
 
 def _timed(work: Callable[[], Any], clock: Callable[[], float]) -> Callable[[], float]:

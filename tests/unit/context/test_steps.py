@@ -284,14 +284,14 @@ def test_a_step_is_not_begun_where_the_lease_ended_before_its_effect(spine: Spin
 
     @job()
     def steps(ctx: RunContext) -> None:
-        begin = ctx._session.journal.begin
+        start = ctx._session.journal.start
 
         def slow(*args: Any, **keywords: Any) -> Any:
-            begun = begin(*args, **keywords)
+            started = start(*args, **keywords)
             spine.later(3600)
-            return begun
+            return started
 
-        ctx._session.journal.begin = slow  # type: ignore[method-assign]
+        ctx._session.journal.start = slow  # type: ignore[method-assign]
         ctx.step("effect", lambda: did.append(1))
 
     ran = spine.run(steps)

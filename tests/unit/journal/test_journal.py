@@ -15,7 +15,7 @@ from taskpilot.domain.steps import StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
 from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.journal import Journal
-from taskpilot.journal.started_step import INPUT_KEPT
+from taskpilot.journal.started_step import INPUT_KEPT, AgentEnd
 from tests.spine import NOON, Spine
 
 
@@ -30,7 +30,7 @@ def grant(spine: Spine) -> LeaseGrant:
 
 
 def journal_of(spine: Spine, grant: LeaseGrant) -> Journal:
-    return Journal(spine.store, spine.run_of(grant.run_id), grant, now=spine.clock)
+    return Journal(spine.store, spine.run_of(grant.run_id), grant, now=spine.clock, boot=spine.clock.boot)
 
 
 def place(name: str = "x", kind: StepKind = StepKind.STEP) -> StepPlace:
@@ -45,7 +45,7 @@ def test_what_is_begun_is_in_the_store_before_it_has_an_effect(spine: Spine, gra
     begun = journal_of(spine, grant).begin(place(), value=[1])
     (step,) = spine.steps(grant.run_id)
     assert (step.id, step.status, step.input, step.ended_at) == (begun.step.id, StepStatus.BEGUN, [1], None)
-    assert begun.lease_until == grant.expires_at
+    assert begun.lease_until == grant.expires_at.micros
 
 
 def test_a_stale_attempt_writes_nothing(spine: Spine, grant: LeaseGrant) -> None:
@@ -61,7 +61,7 @@ def test_a_stale_attempt_writes_nothing(spine: Spine, grant: LeaseGrant) -> None
         lambda: journal.note(place("note"), StepStatus.SUCCEEDED),
         lambda: journal.end(begun, StepStatus.SUCCEEDED),
         lambda: journal.end_ask(asked, reply=ChatReply("x", usage=Usage()), result={}, cost_nano=1, retries=()),
-        lambda: journal.record_agent("a", "/a", succeeded=True, started_at=NOON),
+        lambda: journal.record_agent(AgentEnd("a", "/a", StepStatus.SUCCEEDED, NOON)),
         lambda: journal.propose(task(grant.run_id)),
         lambda: journal.move_task(filed.id, TaskStatus.APPROVED, "x"),
         lambda: journal.progress(1, 2),
