@@ -17,7 +17,6 @@ from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.jobs.catalog import catalog_of
 from taskpilot.process.isolated import keep_helper
-from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.job_files import JobFiles
 from taskpilot.scheduler.scheduler import Scheduler
@@ -47,8 +46,15 @@ def serve(
     """
     deployment, settings = app.deployment, app.deployment.settings
     scheduler_id = new_id()
-    configure_logs(settings.state_dir, level=settings.log_level, deployment=deployment.store.deployment, secrets=app.secrets())
+
+    def write_logs() -> None:
+        level = deployment.settings.log_level
+        configure_logs(settings.state_dir, level=level, deployment=deployment.store.deployment, secrets=app.secrets())
+
+    write_logs()
     log = run_logger(name="taskpilot.scheduler")
+    for warning in settings.warnings:
+        log.warning(warning)
     telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
 
@@ -76,8 +82,8 @@ def serve(
         clock,
         scheduler_id=scheduler_id,
         log=log,
-        boottime=suspend_aware_seconds,
         job_files=job_files,
+        on_settings=write_logs,
     )
     serving = Serving(
         scheduler,
@@ -96,7 +102,9 @@ def serve(
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now())
+            schedulers.begin_scheduler(
+                connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot()
+            )
         engine.start()
         job_files.start()
         telemetry.start()

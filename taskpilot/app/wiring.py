@@ -20,7 +20,7 @@ from taskpilot.domain.protocols import Model, Signals
 from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.domain.steps import StepAnswer
-from taskpilot.domain.times import utc_now
+from taskpilot.domain.times import BootTime, boot_time, utc_now
 from taskpilot.jobs.loader import load_spec
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
@@ -54,8 +54,8 @@ def _workflow(*arguments: Any, **options: Any) -> Any:
 class App:
     """One deployment, ready to be used."""
 
-    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.deployment = Deployment(settings, now=now, built_in=built_in_jobs)
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now, boot: Callable[[], BootTime] = boot_time) -> None:
+        self.deployment = Deployment(settings, now=now, boot=boot, built_in=built_in_jobs)
         self._lost_log_lines: Callable[[], int] = lambda: 0
 
     def run(self, request: RunRequest, display: Display) -> Finished:
@@ -119,8 +119,10 @@ class App:
             secrets=self.secrets(),
         )
         log = run_logger(identity)
+        for warning in settings.warnings:
+            log.warning(warning)
         prices = Prices(settings.prices_file)
-        journal = Journal(deployment.store, run, grant, now=deployment.now, mask=deployment.redactor.masked)
+        journal = Journal(deployment.store, run, grant, now=deployment.now, boot=deployment.boot, mask=deployment.redactor.masked)
         filing = PendingTasks(journal, run, deployment.now)
 
         # A channel that cannot be used is an error before anything is done or spent.
@@ -143,6 +145,7 @@ class App:
             open_tools=open_tools,
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self.secrets())]),
             now=deployment.now,
+            boot=deployment.boot,
             log=log,
             run_dir=deployment.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,
