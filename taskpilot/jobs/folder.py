@@ -26,13 +26,14 @@ from taskpilot.jobs.loader import FileUnusable, digest_of, names_in, read_source
 from taskpilot.jobs.parameters import describe_parameters, given_texts, parse_parameters
 from taskpilot.messages.job_files import file_problem
 from taskpilot.process import isolated
-from taskpilot.process.isolated import ANSWER_BYTES, Answer, Limits, Trouble
+from taskpilot.process.isolated import ANSWER_BYTES, Answer, HelperEnded, Limits, Trouble
 
 LOAD_SECONDS: Final = 10.0
 CACHE_FILE: Final = "job_files.json"
 _FORMAT: Final = 1
 _BROKEN_SECONDS: Final = 600.0
 """A file that was broken is loaded again after this time, even if nothing has changed: the cause may be outside of the root."""
+_DESCRIBE: Final = "taskpilot.jobs.loader:describe_file"
 _PROGRESS_SECONDS: Final = 0.3
 _PRELOADED: Final = ("taskpilot.context.run_context", "taskpilot.tools.decorator", "pydantic")
 """What nearly every job file imports, once for all files."""
@@ -219,14 +220,27 @@ class JobFolder:
         requests = [{"path": str(path), "directory": str(self._directory)} for path in paths]
         beside, at = self._beside(), time.time()
         try:
-            for index, answer in isolated.call_isolated(
-                "taskpilot.jobs.loader:describe_file", requests, self._limits, preload=_PRELOADED, stop=stop
-            ):
+            for index, answer in self._answers(requests, stop):
                 path = paths[index]
                 names = tuple(sorted(names_in(path, sources[path])))
                 yield path, self._entry(answer, sources[path], names, at, beside)
         except OSError as error:
             raise ConfigurationError(f"no process for loading job files can be started: {error}") from None
+
+    def _answers(self, requests: Sequence[dict[str, str]], stop: Callable[[], bool]) -> Iterator[tuple[int, Answer]]:
+        """What became of each; where one ended the helper process of all, each of the others is loaded alone."""
+        left = dict(enumerate(requests))
+        try:
+            for index, answer in isolated.call_isolated(_DESCRIBE, requests, self._limits, preload=_PRELOADED, stop=stop):
+                del left[index]
+                yield index, answer
+        except HelperEnded:
+            for index, request in left.items():
+                try:
+                    for _, answer in isolated.call_isolated(_DESCRIBE, [request], self._limits, preload=_PRELOADED, stop=stop):
+                        yield index, answer
+                except HelperEnded:
+                    yield index, Answer(trouble=Trouble.SIGNAL, detail="SIGKILL, with the process that started it")
 
     def _entry(self, answer: Answer, source: bytes, names: tuple[str, ...], at: float, beside: str) -> _Entry:
         found = answer.value if isinstance(answer.value, dict) else {}

@@ -344,7 +344,7 @@ class _Calls:
         try:
             answer = json.loads(path.read_bytes())
         except (OSError, ValueError):
-            answer = asdict(Answer(trouble=Trouble.NO_ANSWER, detail="the process that watched it was killed"))
+            answer = asdict(Answer(trouble=Trouble.SIGNAL, detail="SIGKILL, with the process that watched it"))
         data = json.dumps({"index": index, "answer": answer}).encode() + b"\n"
         while data:
             data = data[os.write(self._answers, data) :]

@@ -23,6 +23,11 @@ HOSTILE = {
     "leaves.py": (FileProblem.EXITED, "import sys\nsys.exit(3)\n"),
     "segfault.py": (FileProblem.SIGNAL, "import ctypes\nctypes.string_at(0)\n"),
     "kills.py": (FileProblem.SIGNAL, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"),
+    "kills_its_parent.py": (FileProblem.SIGNAL, "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n"),
+    "kills_its_grandparent.py": (
+        FileProblem.SIGNAL,
+        "import os, signal\nfields = open(f'/proc/{os.getppid()}/stat').read().split()\nos.kill(int(fields[3]), signal.SIGKILL)\n",
+    ),
     "stops.py": (FileProblem.TIME, "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n"),
     "sleeps.py": (FileProblem.TIME, "import time\ntime.sleep(600)\n"),
     "deaf.py": (FileProblem.TIME, "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass\n"),
