@@ -1,5 +1,8 @@
 """What a person should know of, in words, each with the one command that goes on from there."""
 
+import shlex
+from collections.abc import Sequence
+
 from taskpilot.domain.attention import Attention, AttentionKind
 from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.times import utc_iso
@@ -28,6 +31,18 @@ _SETTLED = {
     AttentionKind.PAUSED: "",
     AttentionKind.CLOCK: "",
 }
+
+
+def attention_words(one: Attention) -> str:
+    """What happened and why, to follow a job's name."""
+    kind = one.kind.value.replace("_", " ")
+    when = utc_iso(one.fire, timespec="seconds") if one.fire and one.kind in (AttentionKind.MISSED, AttentionKind.BLOCKED) else ""
+    return f"{' '.join(filter(None, (kind, when)))}: {attention_sentence(one)}"
+
+
+def commanded(words: Sequence[str]) -> str:
+    """The line of a command, for a person whose folder is not known."""
+    return shlex.join(("taskpilot", *words))
 
 
 def attention_command(one: Attention) -> tuple[str, ...]:
