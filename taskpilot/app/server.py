@@ -15,7 +15,6 @@ from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
-from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
@@ -67,7 +66,6 @@ def serve(
         clock,
         scheduler_id=scheduler_id,
         log=log,
-        boottime=suspend_aware_seconds,
     )
     serving = Serving(
         scheduler,
@@ -85,7 +83,9 @@ def serve(
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now())
+            schedulers.begin_scheduler(
+                connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot()
+            )
         engine.start()
         telemetry.start()
         serving.run(ready=lambda: echo(_ready_line(app, http.url)))

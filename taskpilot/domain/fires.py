@@ -132,6 +132,8 @@ class ClockEventKind(StrEnum):
     ASLEEP = "asleep"
     FORWARD = "forward"
     BACKWARD = "backward"
+    CURSOR = "cursor"
+    """A clock that was ahead had recorded fires up to `start`; they are due again from `end` on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ class StartedStep:
     """A step that may now be executed, until the lease ends."""
 
     step: Step
-    lease_until: datetime
+    lease_until: int
+    """By the boot clock, in microseconds."""
 
 
 def new_step(

@@ -81,7 +81,7 @@ def _queue_answered(deployment: Deployment, run_id: str) -> bool:
     with deployment.store.read() as connection:
         asked = tasks.pending_decisions(connection, run_id) or listings.uncertain_steps(connection, run_id)
         in_review = any(task.status is TaskStatus.REVIEW for task in tasks.tasks_of(connection, run_id))
-        if asked or in_review or not awake_schedulers(connection, deployment.now()):
+        if asked or in_review or not awake_schedulers(connection, deployment.boot()):
             return False
     return deployment.ledger.requeue_waiting(run_id)
 

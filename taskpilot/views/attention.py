@@ -158,7 +158,7 @@ def _clock(connection: Transaction, since: datetime) -> Iterable[Attention]:
     for event in night_queries.clock_events_since(connection, since):
         if event.kind is not ClockEventKind.ASLEEP:
             facts = {"from": utc_iso(event.start, timespec="seconds"), "to": utc_iso(event.end, timespec="seconds")}
-            yield Attention(AttentionKind.CLOCK, None, event.end, Reason(ReasonCode.CLOCK_SET, facts), settled=True)
+            yield Attention(AttentionKind.CLOCK, None, event.end, Reason(ReasonCode.CLOCK_SET, facts))
 
 
 def _together(found: Iterable[Attention]) -> list[Attention]:

@@ -61,8 +61,8 @@ _NAMED: Final = 3
 def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
     """The signals over the runs that ended in the last `days`, without cancelled ones. Creates no store.
 
-    Success rate: healthy from 95 %, degraded from 90 %; at best degraded while the last run of a job failed, or its last fire did not start,
-    and unhealthy where no run ended then. Duration: the share of its deadline that the 95th percentile run used, healthy
+    Success rate: healthy from 95 %, degraded from 90 %; at best degraded while a job's last run failed or its last fire did not start, and
+    unhealthy where no run ended at all then. Duration: the share of its deadline that the 95th percentile run used, healthy
     below 80 %, degraded below 100 %. Cost: the share spent on runs that did not succeed, healthy up to 10 %, degraded up to 25 %.
     Violations: the share of tool calls that policy denied, healthy up to 1 %, degraded up to 5 %. Correctness: as the success rate, over
     the results that people rated in the window, with the newest rating of each run.
@@ -83,7 +83,7 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
     now = deployment.now()
     since = now - timedelta(days=days)
     with deployment.store.read() as connection:
-        _row, server, _findings = read_scheduler(connection, deployment)
+        _row, server = read_scheduler(connection, deployment)
         found = open_by_job(find_attention(connection, since=yesterday_evening(now), now=now, server=server))
         last = health_queries.last_successes(connection)
         failing = {job: last.get(job) for job, one in found.items() if one.kind not in _ASKING}
@@ -102,7 +102,7 @@ def golden_json(signals: GoldenSignals) -> dict[str, Any]:
 
 
 def _success_rate(share: health_queries.Share, window: str, failing: Mapping[str, datetime | None]) -> Signal:
-    named = [f"of {job} {'yet' if at is None else f'since {utc_iso(at, timespec="seconds")}'}" for job, at in list(failing.items())[:_NAMED]]
+    named = [f"of {job} {_since(at)}" for job, at in list(failing.items())[:_NAMED]]
     more = len(failing) - len(named)
     without = f"; no success {', '.join(named)}{f' and of {more:,} more' if more else ''}" if failing else ""
     if not share.whole:
@@ -160,3 +160,7 @@ def _at_most(value: float, healthy: float, degraded: float) -> Verdict:
 
 def _below(value: float, healthy: float, degraded: float) -> Verdict:
     return Verdict.HEALTHY if value < healthy else Verdict.DEGRADED if value < degraded else Verdict.UNHEALTHY
+
+
+def _since(success: datetime | None) -> str:
+    return "yet" if success is None else f"since {utc_iso(success, timespec='seconds')}"

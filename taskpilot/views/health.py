@@ -8,18 +8,19 @@ from typing import Any, Final
 from taskpilot.deployment import Deployment
 from taskpilot.domain.attention import Attention
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
-from taskpilot.domain.fires import AWAKE, WAKE_UP, SchedulerRow, SchedulerState, SchedulerStatus
+from taskpilot.domain.fires import WAKE_UP, SchedulerRow, SchedulerState, SchedulerStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import utc_iso
 from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
 from taskpilot.messages.attention import attention_command, attention_words, commanded
 from taskpilot.messages.shapes import iso
+from taskpilot.messages.times import clock_event
 from taskpilot.process.owner import is_gone
 from taskpilot.store import fires, runs, schedules
 from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Transaction
-from taskpilot.store.schedulers import newest_schedulers
+from taskpilot.store.schedulers import clock_steps, living_schedulers, newest_scheduler
 from taskpilot.views.attention import attention_json, find_attention, open_by_job, yesterday_evening
 from taskpilot.views.checks import Check, Status, check_collector, check_gateway, check_model
 from taskpilot.views.overdue import soonest_fire
@@ -152,20 +153,23 @@ def _definitions(deployment: Deployment) -> tuple[dict[str, JobSpec], tuple[str,
 def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     now, specs = found.now, found.specs
     row, state = _scheduler(connection, found)
-    awake = state in (SchedulerStatus.STARTING, SchedulerStatus.RUNNING)
+    awake = state.awake
     if row is not None and awake:
         found.broken = row.broken
     paused = schedules.pauses_in_force(connection)
     active = [spec for spec in specs.values() if spec.name not in paused]
     open_runs = runs.all_active_runs(connection)
-    held = [row for row in open_runs if holds_lease(row, is_gone, now)]
+    held = [row for row in open_runs if holds_lease(row, is_gone, found.deployment.boot())]
     if not awake:
         lost = sum(row.lease_token is not None for row in open_runs) - len(held)
         if lost:
             whose = "its" if lost == 1 else "their"
             found.add(Status.WARN, f"{_number(lost, 'run')} lost {whose} process; `taskpilot run housekeeping` records that")
-    attention = find_attention(connection, since=yesterday_evening(now), now=now, server=state, plans=specs.values())
-    found.jobs = tuple(one for one in open_by_job(attention).values())
+    since = yesterday_evening(now)
+    for event in clock_steps(connection, since, now):
+        found.add(Status.WARN, clock_event(event))
+    attention = find_attention(connection, since=since, now=now, server=state, plans=specs.values())
+    found.jobs = tuple(open_by_job(attention).values())
     for one in found.jobs[:_NAMED]:
         found.add(Status.WARN, f"{one.job} {attention_words(one)}; `{commanded(attention_command(one))}`")
     if len(found.jobs) > _NAMED:
@@ -182,20 +186,18 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     )
 
 
-def read_scheduler(connection: Transaction, deployment: Deployment) -> tuple[SchedulerRow | None, SchedulerStatus, tuple[Finding, ...]]:
-    """The scheduler to report, its state, and what is wrong with it."""
-    found = _Examination(deployment, deployment.now(), {}, ())
-    return *_scheduler(connection, found), tuple(found.findings)
+def read_scheduler(connection: Transaction, deployment: Deployment) -> tuple[SchedulerRow | None, SchedulerStatus]:
+    """The scheduler to report, and its state."""
+    return _scheduler(connection, _Examination(deployment, deployment.now(), {}, ()))
 
 
 def _scheduler(connection: Transaction, found: _Examination) -> tuple[SchedulerRow | None, SchedulerStatus]:
     """The scheduler to report: a running one if there is any, else the one that was active last."""
-    rows = newest_schedulers(connection)
-    fresh = [row for row in rows if row.last_tick_at > found.now - AWAKE and row.state is not SchedulerState.STOPPED]
-    row = next((row for row in fresh if row.state is not SchedulerState.DRAINING), None) or next(iter([*fresh, *rows]), None)
+    awake = living_schedulers(connection, found.deployment.boot())
+    row = next((row for row in awake if row.state is not SchedulerState.DRAINING), None) or next(iter(awake), newest_scheduler(connection))
     if row is None or row.state is SchedulerState.STOPPED:
         return row, SchedulerStatus.ABSENT
-    if row.last_tick_at <= found.now - AWAKE:
+    if not awake:
         where = f"pid {row.owner.pid} on {row.owner.host}"
         why = "its process is gone; start `taskpilot serve`" if is_gone(row.owner) else "its process hangs, or is suspended"
         found.add(Status.FAIL, f"the scheduler ({where}) was last active at {_iso_seconds(row.last_tick_at)}; {why}")

@@ -215,7 +215,7 @@ def _recorded(deployment: Deployment, names: list[str]) -> _Recorded:
         return _Recorded()
     now = deployment.now()
     with deployment.store.read() as connection:
-        _row, server, _findings = read_scheduler(connection, deployment)
+        _row, server = read_scheduler(connection, deployment)
         attention = find_attention(connection, since=yesterday_evening(now), now=now, server=server)
         newest = {job: run_of(row) for job, row in last_runs(connection, names).items()}
         return _Recorded(newest, pauses_in_force(connection), open_by_job(attention))

@@ -53,7 +53,7 @@ def status(deployment: Deployment, *, since: datetime | None = None) -> Status:
     if deployment.store_is_missing:
         return Status(since, now)
     with deployment.store.read() as connection:
-        row, state, _findings = read_scheduler(connection, deployment)
+        row, state = read_scheduler(connection, deployment)
         totals = night_queries.run_totals(connection, since)
         attention = find_attention(connection, since=since, now=now, server=state)
         if row is not None and state.awake:
