@@ -42,6 +42,8 @@ class SchedulerHealth:
     lag_seconds: float | None = None
     """How late the last wake-up was."""
     next_fire: datetime | None = None
+    restart: tuple[str, ...] = ()
+    """The changed settings that the server follows after a restart only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     awake = state.awake
     if row is not None and awake:
         found.broken = row.broken
+        if row.restart:
+            found.add(Status.WARN, f"restart the server: it does not follow the changed {', '.join(row.restart)} before")
     paused = schedules.pauses_in_force(connection)
     active = [spec for spec in specs.values() if spec.name not in paused]
     open_runs = runs.all_active_runs(connection)
@@ -183,6 +187,7 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
         last_tick=None if row is None else row.last_tick_at,
         lag_seconds=row.lag.total_seconds() if row is not None and awake else None,
         next_fire=soonest_fire(active, now),
+        restart=row.restart if row is not None and awake else (),
     )
 
 
