@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from taskpilot.domain.attention import Attention, AttentionKind
+from taskpilot.domain.ids import short_id
 from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.times import utc_iso
 from taskpilot.messages.reasons import reason_sentence
@@ -50,7 +51,7 @@ def attention_command(one: Attention) -> tuple[str, ...]:
     job = one.job or ""
     match one.kind:
         case AttentionKind.LOST if one.run_id and not one.settled:
-            return ("runs", "resume", one.run_id)
+            return ("runs", "resume", short_id(one.run_id))
         case AttentionKind.BROKEN:
             return ("jobs", "validate")
         case AttentionKind.PAUSED:
@@ -62,7 +63,7 @@ def attention_command(one: Attention) -> tuple[str, ...]:
         case AttentionKind.MISSED if not one.settled:
             return ("run", job)
         case _ if one.run_id:
-            return ("runs", "show", one.run_id)
+            return ("runs", "show", short_id(one.run_id))
         case _ if one.fire:
             return ("why", job, "--at", utc_iso(one.fire))
         case _:
