@@ -5,11 +5,11 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from taskpilot.config import Settings
+from taskpilot.config import Settings, reread
 from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import utc_now
+from taskpilot.domain.times import BootTime, boot_time, utc_now
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.jobs.loader import load_jobs
 from taskpilot.ledger.fires import Fires
@@ -39,13 +39,20 @@ class Deployment:
         settings: Settings,
         *,
         now: Callable[[], datetime] = utc_now,
+        boot: Callable[[], BootTime] = boot_time,
         built_in: Callable[[Settings], Sequence[JobSpec]] = lambda _settings: (),
     ) -> None:
         self.settings = settings
         self.now = now
+        self.boot = boot
         self._built_in = built_in
         self.on_change: Callable[[frozenset[Change]], None] = lambda _changes: None
         """Called after each commit that changed a job's ledger, by the thread that wrote."""
+
+    def follow_settings(self, settings: Settings | None = None) -> None:
+        """From here on, the settings as they are now, or the given ones. Raises ConfigurationError, and the former ones stay."""
+        self.settings = settings or reread(self.settings)
+        self.__dict__.pop("redactor", None)
 
     @cached_property
     def store(self) -> Store:
@@ -89,17 +96,19 @@ class Deployment:
     @property
     def ledger(self) -> Ledger:
         """Claims, leases and ends of runs."""
-        return Ledger(self.store, owner=self.owner, is_gone=is_gone, lease_seconds=self.settings.lease_seconds, now=self.now)
+        return Ledger(
+            self.store, owner=self.owner, is_gone=is_gone, lease_seconds=self.settings.lease_seconds, now=self.now, boot=self.boot
+        )
 
     @property
     def fires(self) -> Fires:
         """Claims of what is due."""
-        return Fires(self.store, is_gone=is_gone, now=self.now)
+        return Fires(self.store, is_gone=is_gone, now=self.now, boot=self.boot)
 
     @property
     def queue(self) -> Queue:
         """The queue of what is to start."""
-        return Queue(self.store, is_gone=is_gone, now=self.now, places=self.settings.max_concurrent_runs)
+        return Queue(self.store, is_gone=is_gone, now=self.now, boot=self.boot, places=self.settings.max_concurrent_runs)
 
     @property
     def gateway(self) -> Gateway | None:

@@ -23,7 +23,7 @@ from taskpilot.domain.reasons import Fact, ReasonCode
 from taskpilot.domain.runs import Outcome, RunStatus, TriggerKind, exit_code
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
-from taskpilot.domain.times import utc_now
+from taskpilot.domain.times import BootTime, boot_time, utc_now
 from taskpilot.domain.usage import Usage
 from taskpilot.jobs.decorator import job_spec
 from taskpilot.jobs.parameters import parse_parameters
@@ -90,10 +90,11 @@ def tool_call(name: str, /, **arguments: Any) -> ToolCall:
 
 
 class ManualClock:
-    """A clock that only `advance` moves."""
+    """A clock that only `advance` and `set` move."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
+        self._started, self._elapsed = boot_time(), timedelta(0)
 
     def __call__(self) -> datetime:
         """The time in UTC."""
@@ -102,6 +103,15 @@ class ManualClock:
     def advance(self, by: timedelta) -> None:
         """Moves the clock forward."""
         self._now += by
+        self._elapsed += by
+
+    def set(self, now: datetime) -> None:
+        """Sets the time, as a person or NTP does: no time passes by the boot clock."""
+        self._now = now
+
+    def boot(self) -> BootTime:
+        """The boot clock of this machine, moved like this clock."""
+        return self._started + self._elapsed
 
 
 @dataclass(frozen=True)

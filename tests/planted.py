@@ -6,7 +6,7 @@ from typing import Final
 from taskpilot.domain.fires import ClockEvent, ClockEventKind, Fire, Gap, SchedulerState
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
-from taskpilot.domain.times import to_micros
+from taskpilot.domain.times import boot_time, to_micros
 from taskpilot.process.owner import current_owner
 from taskpilot.schedules.schedule import every
 from taskpilot.store import fires, schedulers, schedules
@@ -83,10 +83,11 @@ class Night:
     def server(self, *, asleep: bool = True) -> None:
         """A server that runs now; none was running for an hour of the night."""
         with self.store.write() as connection:
-            schedulers.begin_scheduler(connection, "one", owner=current_owner(), version="0", now=self.now)
+            schedulers.begin_scheduler(connection, "one", owner=current_owner(), version="0", now=self.now, boot=boot_time())
             schedulers.tick(
                 connection,
                 "one",
+                boot=boot_time(),
                 now=self.now,
                 state=SchedulerState.RUNNING,
                 lag=timedelta(0),

@@ -11,7 +11,7 @@ from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, RunStatus
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Priority, Task, TaskStatus
-from taskpilot.domain.times import to_micros
+from taskpilot.domain.times import boot_time, to_micros
 from taskpilot.domain.usage import Usage
 from taskpilot.store import runs, steps, tasks
 from taskpilot.store.database import Store
@@ -67,7 +67,7 @@ def add_run(
         **reason_columns(reason),
         **columns,
     }
-    grant = LeaseGrant(run_id=run_id, attempt_id=new_id(), attempt=1, token="t", expires_at=NOON)
+    grant = LeaseGrant(run_id=run_id, attempt_id=new_id(), attempt=1, token="t", expires_at=boot_time() + timedelta(hours=1))
     with store.write() as connection:
         runs.insert_run(connection, values)
         runs.insert_attempt(connection, grant, started_at=NOON, file_digest="")

@@ -30,6 +30,7 @@ from taskpilot.process.owner import is_gone
 from taskpilot.runner import Runner
 from taskpilot.store import fires, runs, schedulers, schedules, steps, tasks
 from taskpilot.store.tables import fire_gaps, totals
+from taskpilot.store.tables import schedulers as schedulers_table
 from taskpilot.testing import ManualClock, ScriptedModel
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -58,7 +59,7 @@ class Spine:
     def __init__(self, root: Path, *, settings: str = "") -> None:
         (root / SETTINGS_FILE).write_text(settings, encoding="utf-8")
         self.clock = ManualClock(NOON)
-        self.app = App(load(root=root, environ={"TASKPILOT_HOUSEKEEPING": "off"}), now=self.clock)
+        self.app = App(load(root=root, environ={"TASKPILOT_HOUSEKEEPING": "off"}), now=self.clock, boot=self.clock.boot)
         self.deployment = self.app.deployment
         self.store = self.deployment.store
         self.ledger = self.deployment.ledger
@@ -164,11 +165,11 @@ class Spine:
     @property
     def fires(self) -> Fires:
         """Claims of what is due."""
-        return Fires(self.store, is_gone=is_gone, now=self.clock)
+        return Fires(self.store, is_gone=is_gone, now=self.clock, boot=self.clock.boot)
 
     def queue(self, *, places: int = 4, random: Random | None = None) -> Queue:
         """What is to start; delays are those of `random`."""
-        return Queue(self.store, is_gone=is_gone, now=self.clock, places=places, random=random)
+        return Queue(self.store, is_gone=is_gone, now=self.clock, boot=self.clock.boot, places=places, random=random)
 
     def defined(
         self, *jobs: Callable[..., Any], broken: Mapping[str, str] | None = None, changed_at: datetime | None = None
@@ -185,10 +186,11 @@ class Spine:
     def awake(self, scheduler: str = "one") -> None:
         """A scheduler says that it is awake now."""
         with self.store.write() as connection:
-            if scheduler not in {row.id for row in schedulers.newest_schedulers(connection)}:
-                schedulers.begin_scheduler(connection, scheduler, owner=self.deployment.owner, version="0", now=self.clock())
+            now, boot = self.clock(), self.clock.boot()
+            if scheduler not in connection.execute(select(schedulers_table.c.id)).scalars().all():
+                schedulers.begin_scheduler(connection, scheduler, owner=self.deployment.owner, version="0", now=now, boot=boot)
             state = SchedulerState.RUNNING
-            schedulers.tick(connection, scheduler, now=self.clock(), state=state, lag=timedelta(0), jobs=0, broken=(), error=None)
+            schedulers.tick(connection, scheduler, now=now, boot=boot, state=state, lag=timedelta(0), jobs=0, broken=(), error=None)
 
     def fire(self, job: str, scheduled_for: datetime) -> Fire | None:
         """The fire's own row."""

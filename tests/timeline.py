@@ -4,14 +4,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import select
+
 from taskpilot.config import load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import Fire, SchedulerState
 from taskpilot.domain.reasons import NO_REASON, Reason
 from taskpilot.domain.runs import FireOutcome, Owner
+from taskpilot.domain.times import boot_id
 from taskpilot.ledger.claims import Claimed
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.store import fires, schedulers
+from taskpilot.store.tables import schedulers as schedulers_table
 from taskpilot.testing import ManualClock
 
 MONDAY: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -24,7 +28,7 @@ from taskpilot import at, cron, every, job
 def {name}(ctx) -> None:
     \"\"\"Does its work.\"\"\"
 """
-SERVER: Final = Owner("elsewhere", "boot", 4711, 1)
+SERVER: Final = Owner("elsewhere", boot_id(), 4711, 1)
 
 
 class Timeline:
@@ -35,7 +39,7 @@ class Timeline:
         self.jobs.mkdir(parents=True, exist_ok=True)
         (root / "taskpilot.toml").write_text(settings, encoding="utf-8")
         self.clock = ManualClock(MONDAY)
-        self.deployment = Deployment(load(root=root, environ={}), now=self.clock)
+        self.deployment = Deployment(load(root=root, environ={}), now=self.clock, boot=self.clock.boot)
         self.define()
 
     def define(self, options: str = WEEKDAYS, *, name: str = "triage") -> None:
@@ -79,12 +83,12 @@ class Timeline:
         error: str | None = None,
     ) -> None:
         """A server says how it stands."""
-        now = self.clock()
+        now, boot = self.clock(), self.clock.boot()
         with self.deployment.store.write() as connection:
-            if scheduler not in {row.id for row in schedulers.newest_schedulers(connection)}:
-                schedulers.begin_scheduler(connection, scheduler, owner=owner, version="1", now=now)
+            if scheduler not in connection.execute(select(schedulers_table.c.id)).scalars().all():
+                schedulers.begin_scheduler(connection, scheduler, owner=owner, version="1", now=now, boot=boot)
             late = timedelta(seconds=lag)
-            schedulers.tick(connection, scheduler, now=now, state=state, lag=late, jobs=7, broken=broken, error=error)
+            schedulers.tick(connection, scheduler, now=now, boot=boot, state=state, lag=late, jobs=7, broken=broken, error=error)
 
     def record(self, fire: datetime, outcome: FireOutcome, reason: Reason = NO_REASON, run_id: str | None = None) -> None:
         """A fire of triage that got its outcome three seconds after its time."""

@@ -15,7 +15,6 @@ from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
-from taskpilot.process.lease import suspend_aware_seconds
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
@@ -44,7 +43,12 @@ def serve(
     """
     deployment, settings = app.deployment, app.deployment.settings
     scheduler_id = new_id()
-    configure_logs(settings.state_dir, level=settings.log_level, deployment=deployment.store.deployment, secrets=app.secrets())
+
+    def write_logs() -> None:
+        level = deployment.settings.log_level
+        configure_logs(settings.state_dir, level=level, deployment=deployment.store.deployment, secrets=app.secrets())
+
+    write_logs()
     log = run_logger(name="taskpilot.scheduler")
     telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
@@ -67,7 +71,7 @@ def serve(
         clock,
         scheduler_id=scheduler_id,
         log=log,
-        boottime=suspend_aware_seconds,
+        on_settings=write_logs,
     )
     serving = Serving(
         scheduler,
@@ -85,7 +89,9 @@ def serve(
     http.start()
     try:
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now())
+            schedulers.begin_scheduler(
+                connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot()
+            )
         engine.start()
         telemetry.start()
         serving.run(ready=lambda: echo(_ready_line(app, http.url)))

@@ -20,7 +20,7 @@ from taskpilot.domain.protocols import Model, Signals
 from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.domain.steps import StepAnswer
-from taskpilot.domain.times import utc_now
+from taskpilot.domain.times import BootTime, boot_time, utc_now
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
 from taskpilot.llm.prices import Prices
@@ -53,8 +53,8 @@ def _workflow(*arguments: Any, **options: Any) -> Any:
 class App:
     """One deployment, ready to be used."""
 
-    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.deployment = Deployment(settings, now=now, built_in=built_in_jobs)
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now, boot: Callable[[], BootTime] = boot_time) -> None:
+        self.deployment = Deployment(settings, now=now, boot=boot, built_in=built_in_jobs)
         self._lost_log_lines: Callable[[], int] = lambda: 0
 
     def run(self, request: RunRequest, display: Display) -> Finished:
@@ -119,7 +119,7 @@ class App:
         )
         log = run_logger(identity)
         prices = Prices(settings.prices_file)
-        journal = Journal(deployment.store, run, grant, now=deployment.now, mask=deployment.redactor.masked)
+        journal = Journal(deployment.store, run, grant, now=deployment.now, boot=deployment.boot, mask=deployment.redactor.masked)
         filing = PendingTasks(journal, run, deployment.now)
 
         def open_tools() -> dict[str, ToolSpec]:
@@ -141,6 +141,7 @@ class App:
             open_tools=lambda: tools or open_tools(),
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self.secrets())]),
             now=deployment.now,
+            boot=deployment.boot,
             log=log,
             run_dir=deployment.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,

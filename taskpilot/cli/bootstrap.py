@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from taskpilot.cli.options import global_options
+from taskpilot.cli.output import echo_err
 from taskpilot.config import SETTINGS_FILE, Settings, find_root, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.files import write_new
+from taskpilot.messages.settings import dotenv_refused
 from taskpilot.services.publishing import publish_on_change
 
 
@@ -21,7 +23,10 @@ def settings() -> Settings:
     given = global_options()
     if given.root is None and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
         _offer_root(Path.cwd())
-    return load(root=_path(given.root), home=_path(given.home), jobs=_path(given.jobs), log_level=given.log_level)
+    found = load(root=_path(given.root), home=_path(given.home), jobs=_path(given.jobs), log_level=given.log_level)
+    if found.dotenv_refused:
+        echo_err(f"warning: {dotenv_refused(found.dotenv_refused)}", wrap=not given.quiet)
+    return found
 
 
 def settings_of(folder: Path) -> Settings:

@@ -46,7 +46,7 @@ def crontab(jobs: tuple[str, ...]) -> None:
     for file in catalog.broken:
         output.echo_err(f"broken: {file}")
     output.say(lines_of(exported(known, jobs), places, now=utc_now()).rstrip("\n"))
-    _warn_of_environment(places.environment)
+    _warn_of_environment(places.environment, places.root)
 
 
 @command.command()
@@ -95,7 +95,7 @@ def systemd(*, jobs: tuple[str, ...], serve: bool, host: str, port: int | None, 
         starts = [file for file in units if serve or file.endswith(".timer")]
         output.say("\n".join(f"wrote {Path(folder) / file}" for file in units))
         output.say(f"\nnext: systemctl daemon-reload && systemctl enable --now {' '.join(starts)}")
-    _warn_of_environment(places.environment)
+    _warn_of_environment(places.environment, places.root)
 
 
 def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
@@ -112,6 +112,6 @@ def _write(folder: Path, units: Mapping[str, str], *, force: bool) -> None:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
 
 
-def _warn_of_environment(names: tuple[str, ...]) -> None:
+def _warn_of_environment(names: tuple[str, ...], root: Path) -> None:
     if names:
-        output.echo_err(f"note: cron and systemd do not get your environment; write {', '.join(names)} to ~/.taskpilot.env (chmod 600)")
+        output.echo_err(f"note: cron and systemd do not get your environment; write {', '.join(names)} to {root / '.env'} (chmod 600)")

@@ -1,4 +1,4 @@
-"""Reads the settings: the command line wins over the environment, the environment over the file, the file over the defaults."""
+"""Reads the settings: the command line wins over the environment, that over `.env`, that over the file, the file over the defaults."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from taskpilot.config import values
+from taskpilot.config.dotenv import DOTENV_FILE, DotEnv, filled, merged, read_dotenv
 from taskpilot.config.model import Settings
 from taskpilot.config.proxies import proxy_of
 from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE, check_trusted, find_root, project_table, read_toml
@@ -150,21 +151,26 @@ def survey(
 
     Raises ConfigurationError if there is no root, or if the root or its settings file cannot be read or trusted.
     """
-    variables = os.environ if environ is None else environ
+    environ = os.environ if environ is None else environ
     folder = _root(cwd, root)
     file, table = _settings_file(folder)
     problems: dict[str, ConfigurationError] = {}
-    found = _found(variables, file, table, problems)
+    dotenv = DotEnv()
+    with _noted(problems, DOTENV_FILE):
+        dotenv = read_dotenv(folder)
+    variables = merged(dotenv.values, environ)
+    found = _found(variables, dotenv, environ, file, table, problems)
     typed = {"state_dir": ("--home", home), "jobs_dir": ("--jobs", jobs), "log_level": ("--log-level", log_level)}
     found |= {name: _Found(option, str(value), setting=option) for name, (option, value) in typed.items() if value is not None}
 
-    fields: dict[str, Any] = {"root": folder}
+    fields: dict[str, Any] = {"root": folder, "dotenv": dotenv.values, "dotenv_refused": dotenv.refused}
+    references: dict[str, frozenset[str]] = {}
     sources = {"root": "default" if root is None else "--root"}
     for option in OPTIONS:
         given = found.get(option.field)
         source = given.source if given else "default"
         try:
-            fields[option.field] = option.read(given.value) if given else option.default
+            fields[option.field] = option.read(_value(option, given, variables, references)) if given else option.default
         except ValueError as error:
             assert given is not None, "defaults are valid"
             shown = f"{given.file}: {given.setting}" if given.file else source
@@ -184,7 +190,12 @@ def survey(
         # OpenTelemetry's default ports of the two protocols.
         fields["otel_endpoint"] = f"http://localhost:{4317 if fields['otel_protocol'] == 'grpc' else 4318}"
     from_variables = {name: given.variable for name, given in found.items() if given.variable is not None}
-    settings = Settings(**fields, sources=MappingProxyType(sources), variables=MappingProxyType(from_variables))
+    settings = Settings(
+        **fields,
+        sources=MappingProxyType(sources),
+        variables=MappingProxyType(from_variables),
+        references=MappingProxyType(references),
+    )
     return Survey(settings, MappingProxyType(problems))
 
 
@@ -220,8 +231,31 @@ def _settings_file(root: Path) -> tuple[str, dict[str, Any]]:
     return SETTINGS_FILE, read_toml(own)
 
 
-def _found(variables: Mapping[str, str], file: str, table: Mapping[str, Any], problems: dict[str, ConfigurationError]) -> dict[str, _Found]:
-    """Each field that the environment or the file sets; an empty variable counts as not set."""
+def _value(option: _Option, given: _Found, variables: Mapping[str, str], references: dict[str, frozenset[str]]) -> Any:
+    """The raw value, with its variables filled in where it is from a file. Raises ValueError."""
+    if given.file is None:
+        return given.value
+
+    def is_url(key: str) -> bool:
+        return key.endswith(("url", "proxy")) or (key == option.key and option.read is values.url)
+
+    names: set[str] = set()
+    try:
+        return filled(given.value, variables, is_url=is_url, key=given.setting, names=names)
+    finally:
+        if names:
+            references[given.setting] = frozenset(names)
+
+
+def _found(
+    variables: Mapping[str, str],
+    dotenv: DotEnv,
+    environ: Mapping[str, str],
+    file: str,
+    table: Mapping[str, Any],
+    problems: dict[str, ConfigurationError],
+) -> dict[str, _Found]:
+    """Each field that the environment, `.env` or the file sets; an empty variable counts as not set."""
     if variables.get("TASKPILOT_DATABASE_URL"):
         problems["TASKPILOT_DATABASE_URL"] = ConfigurationError(
             "env TASKPILOT_DATABASE_URL: PostgreSQL is not implemented in this version, the store is SQLite in the state dir",
@@ -231,7 +265,9 @@ def _found(variables: Mapping[str, str], file: str, table: Mapping[str, Any], pr
     found: dict[str, _Found] = {}
     for option in OPTIONS:
         name = next((name for name in option.names if variables.get(name, "").strip()), None)
-        if name is not None:
+        if name is not None and name in dotenv.values and not environ.get(name, "").strip():
+            found[option.field] = _Found(f"{DOTENV_FILE} {name}", variables[name], setting=name)
+        elif name is not None:
             found[option.field] = _Found(f"env {name}", variables[name], setting=name, variable=name)
         elif option.key is not None and option.key in given:
             found[option.field] = _Found(file, given[option.key], setting=option.key, file=file)
@@ -262,7 +298,7 @@ def _refusal(key: str) -> tuple[str, str]:
         return f"{shown}: budgets of a day or a deployment are not implemented in this version", "remove it and give the job a Budget(...)"
     if key in _FROM_ENVIRONMENT_ONLY:
         sentence = f"{shown}: secrets are not read from a file that may be shared"
-        return sentence, f"set the environment variable {_FROM_ENVIRONMENT_ONLY[key]}"
+        return sentence, f"set {_FROM_ENVIRONMENT_ONLY[key]} in the environment or in {DOTENV_FILE}"
     from difflib import get_close_matches
 
     near = get_close_matches(key, sorted(_KEYS), n=1, cutoff=0.5)

@@ -104,9 +104,15 @@ class Settings:
     prices_file: Path | None
     """`prices.toml` in the root, where there is one."""
     sources: Mapping[str, str]
-    """The source of each field, for people: "env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
+    """The source of each field, for people: "env TASKPILOT_MODEL", ".env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
     variables: Mapping[str, str]
-    """The environment variable of each field that one set."""
+    """The environment variable of each field that one set; one in `.env` is not among them."""
+    dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables of `.env` in the root; a job's process has those that the environment does not set."""
+    dotenv_refused: tuple[str, ...] = ()
+    """Names in `.env` that it may not set; they are ignored."""
+    references: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The variables that a key of the settings file names as `${NAME}`."""
 
     @property
     def otel_traces_url(self) -> str:

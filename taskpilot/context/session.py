@@ -18,6 +18,7 @@ from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.domain.tasks import WorkflowResult
+from taskpilot.domain.times import BootTime
 from taskpilot.journal.journal import Journal
 from taskpilot.journal.started_step import StartedStep
 from taskpilot.messages.reasons import reason_sentence
@@ -81,6 +82,7 @@ class Session:
     """Makes `tools` when they are first needed: their schemas cost more than three steps do."""
     signals: Signals
     now: Callable[[], datetime]
+    boot: Callable[[], BootTime]
     log: RunLogger
     run_dir: Path
     deadline: float
@@ -126,7 +128,7 @@ class Session:
 
     def check_lease(self, begun: StartedStep, what: str) -> None:
         """Call it right before an effect. Raises LeaseLost if the process was suspended since the begin: another one may have the run."""
-        if self.now() >= begun.lease_until:
+        if self.boot().micros >= begun.lease_until:
             raise self.stopped(LeaseLost(f"the lease ended before {what}"))
 
     def stopped(self, stop: AnyStop) -> AnyStop:

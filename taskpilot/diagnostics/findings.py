@@ -71,6 +71,8 @@ class Code(StrEnum):
     SETTINGS_INVALID = _row("settings.invalid", _INVALID, "{error}", "{fix}")
     SETTINGS_UNKNOWN_VARIABLE = _row(
         "settings.unknown-variable", _WARNING, "the environment variable {variable} sets nothing: no setting has this name", "{fix}")
+    SETTINGS_DOTENV = _row("settings.dotenv", _WARNING, ".env sets {names}, which only the environment may set: ignored",
+        "take it out of .env")
     SETTINGS_UNCHECKED = _row("settings.unchecked", *_UNCHECKED)
 
     JOBS_OK = _row("jobs.ok", _OK, "{count} valid: {jobs}")
@@ -182,7 +184,7 @@ class Code(StrEnum):
         "{variables} not set in this environment: jobs do not find git and other programs",
         "write {variable}=... at the top of the crontab, or in the unit")
     CRON_SHELL_ONLY = _row("cron.shell-only", _WARNING, "crontab line {line} does not have what this shell sets: {variables}",
-        f"put it into taskpilot.toml, a key into a file that the line reads first; {_EXAMPLE}")
+        "write it to .env in the root (chmod 600), or put it into taskpilot.toml")
     CRON_PERCENT = _row("cron.percent", _WARNING, "crontab line {line} has a bare %: cron ends the command there", "write \\% for each %")
     CRON_COMMAND = _row("cron.command", _WARNING, "crontab line {line}: {why}", "write the whole path: {program}")
     CRON_NO_ROOT = _row("cron.no-root", _WARNING, "crontab line {line} names no absolute root, and cron starts in the home folder",

@@ -105,6 +105,8 @@ class SchedulerRow:
     error: str | None
     """The error of its last pass."""
     stopped_at: datetime | None
+    restart: tuple[str, ...] = ()
+    """The changed settings that it follows after a restart only."""
 
 
 class ClockEventKind(StrEnum):
@@ -113,6 +115,8 @@ class ClockEventKind(StrEnum):
     ASLEEP = "asleep"
     FORWARD = "forward"
     BACKWARD = "backward"
+    CURSOR = "cursor"
+    """A clock that was ahead had recorded fires up to `start`; they are due again from `end` on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
+from taskpilot.domain.times import BootTime
 from taskpilot.domain.usage import Spend
 
 
@@ -138,7 +139,7 @@ class LeaseGrant:
     attempt_id: str
     attempt: int
     token: str
-    expires_at: datetime
+    expires_at: BootTime
 
 
 _BY_STATUS: Final = {

@@ -1,8 +1,11 @@
-"""Instants as the store keeps them (whole microseconds since 1970 in UTC), and durations as people write them."""
+"""Instants as the store keeps them (whole microseconds since 1970 in UTC), the boot clock, and durations as people write them."""
 
 import re
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Final
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,6 +26,38 @@ def from_micros(micros: int) -> datetime:
 def utc_now() -> datetime:
     """The wall clock, aware, in UTC."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class BootTime:
+    """A time since the start of the machine, suspended time included. Nobody can set this clock."""
+
+    boot_id: str
+    """Two times can be compared only where it is the same."""
+    micros: int
+
+    def __add__(self, other: timedelta) -> "BootTime":
+        """A later time of the same boot."""
+        return BootTime(self.boot_id, self.micros + other // timedelta(microseconds=1))
+
+
+def boot_time() -> BootTime:
+    """The boot clock."""
+    return BootTime(boot_id(), round(boot_seconds() * 1_000_000))
+
+
+def boot_seconds() -> float:
+    """The boot clock in seconds; only differences mean something."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+@cache
+def boot_id() -> str:
+    """Identifies this start of the machine; empty where the system has no such id."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def utc_iso(moment: datetime, *, timespec: str = "auto") -> str:

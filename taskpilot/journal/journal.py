@@ -17,7 +17,7 @@ from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
-from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.domain.times import BootTime, boot_time, to_micros
 from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
@@ -32,12 +32,22 @@ Recorded = TypeVar("Recorded")
 class Journal:
     """One attempt's view of its run's journal. Every write raises LeaseLost where another process holds the run. Threads may share it."""
 
-    def __init__(self, store: Store, run: Run, grant: LeaseGrant, *, now: Callable[[], datetime], mask: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run: Run,
+        grant: LeaseGrant,
+        *,
+        now: Callable[[], datetime],
+        boot: Callable[[], BootTime] = boot_time,
+        mask: Callable[[str], str] = str,
+    ) -> None:
         self._store = store
         self._group = GroupCommit(store)
         self._run = run
         self._grant = grant
         self._now = now
+        self._boot = boot
         self.mask = mask
         """Removes secrets from an error message before it is recorded: a server may repeat the key that it refused."""
         self._labels: dict[str, str] = {}
@@ -102,7 +112,7 @@ class Journal:
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
             self._reserve(connection, reservation)
-            return StartedStep(step=step, lease_until=from_micros(row.lease_expires_at), reservation=reservation)
+            return StartedStep(step=step, lease_until=row.lease_expires_at, reservation=reservation)
 
         return self._write(record, effect=True)
 
@@ -127,7 +137,7 @@ class Journal:
         """
         with self._store.read() as connection:
             row, now = self._checked(connection, effect=True)
-            return StartedStep(step=self._step(place, StepStatus.BEGUN, value, now), lease_until=from_micros(row.lease_expires_at))
+            return StartedStep(step=self._step(place, StepStatus.BEGUN, value, now), lease_until=row.lease_expires_at)
 
     def record(
         self, started: StartedStep, place: StepPlace, status: StepStatus, *, result: Any = None, error: BaseException | None = None
@@ -197,6 +207,11 @@ class Journal:
         same = [one for one in asked if (one.tool, dumps(one.arguments)) == (place.name, dumps(arguments))]
         here = next((one for one in reversed(same) if one.step_key == place.key), None)
         return here or next((one for one in same if one.status is DecisionStatus.REJECTED), None)
+
+    def effects_below(self, scope: str) -> list[Step]:
+        """The calls below a scope that had an effect or may have had one, and must not be repeated."""
+        with self._store.read() as connection:
+            return steps.effects_below(connection, self._run.id, scope)
 
     def denial(self, step: Step) -> Decision | None:
         """The verdict behind a denied step: a person's where one was asked, else the policy's."""
@@ -313,8 +328,8 @@ class Journal:
         now = self._now()
         if row is None or row.lease_token != self._grant.token:
             raise LeaseLost(f"attempt {self._grant.attempt} no longer holds run {self._run.id}")
-        if effect and row.lease_expires_at <= to_micros(now):
-            raise LeaseLost(f"the lease of run {self._run.id} ended at {from_micros(row.lease_expires_at).isoformat()}")
+        if effect and row.lease_expires_at <= self._boot().micros:
+            raise LeaseLost(f"the lease of run {self._run.id} has ended")
         return row, now
 
     def _step(self, place: StepPlace, status: StepStatus, value: Any, now: datetime) -> Step:

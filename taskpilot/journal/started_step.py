@@ -69,7 +69,8 @@ class StartedStep:
 
     step: Step
     """With the reservation of all its tries."""
-    lease_until: datetime
+    lease_until: int
+    """By the boot clock, in microseconds."""
     reservation: Reservation = field(default_factory=Reservation)
     """Of one try."""
 

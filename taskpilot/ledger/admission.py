@@ -9,7 +9,7 @@ from taskpilot.domain.fires import Fire
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Owner, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import to_micros, utc_iso
+from taskpilot.domain.times import BootTime, utc_iso
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
 from taskpilot.ledger.due_policy import OVERLAP, busy_reason, start_deadline_passed, start_deadline_reason
 from taskpilot.ledger.finish_attempt import ask_to_end
@@ -25,25 +25,25 @@ IsGone = Callable[[Owner], bool]
 """Whether the process that holds a lease has ended; False where that is unknown."""
 
 
-def holds_lease(row: Record, is_gone: IsGone, now: datetime) -> bool:
-    """True where a living process holds the run."""
-    if row.lease_token is None or row.lease_expires_at is None or row.lease_expires_at <= to_micros(now):
+def holds_lease(row: Record, is_gone: IsGone, boot: BootTime) -> bool:
+    """True where a living process holds the run. A lease of another boot is over: SQLite's log is shared memory of one machine."""
+    if row.lease_token is None or row.lease_expires_at is None or row.lease_expires_at <= boot.micros:
         return False
     owner = owner_of(row.owner)
-    return owner is None or not is_gone(owner)
+    return owner is None or (owner.boot_id == boot.boot_id and not is_gone(owner))
 
 
-def is_active(connection: Transaction, row: Record, is_gone: IsGone, now: datetime) -> bool:
+def is_active(connection: Transaction, row: Record, is_gone: IsGone, boot: BootTime) -> bool:
     """True where a living process holds the run, or it is in the queue of a running scheduler."""
-    if holds_lease(row, is_gone, now):
+    if holds_lease(row, is_gone, boot):
         return True
     in_queue = row.status == RunStatus.QUEUED and row.lease_token is None and row.start_after is not None
-    return in_queue and bool(awake_schedulers(connection, now))
+    return in_queue and bool(awake_schedulers(connection, boot))
 
 
-def active_job_runs(connection: Transaction, is_gone: IsGone, now: datetime) -> dict[str, str]:
+def active_job_runs(connection: Transaction, is_gone: IsGone, boot: BootTime) -> dict[str, str]:
     """One active run of each job that has any."""
-    return {row.job: row.id for row in runs.all_active_runs(connection) if is_active(connection, row, is_gone, now)}
+    return {row.job: row.id for row in runs.all_active_runs(connection) if is_active(connection, row, is_gone, boot)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Admission:
     dead: tuple[Record, ...] = ()
 
 
-def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datetime) -> Admission:
+def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datetime, boot: BootTime) -> Admission:
     """Decides about a plan whose fire, if it has one, has no row yet or is in the queue.
 
     A fire that is refused gets its final outcome here; one that may wait for its turn is put into the queue.
@@ -71,19 +71,19 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     if when is not None and start_deadline_passed(spec, when, now):
         return Admission(_skip(connection, plan, FireOutcome.MISSED, start_deadline_reason(spec), now))
     rows = runs.active_runs(connection, spec.name)
-    busy = next((row for row in rows if is_active(connection, row, is_gone, now)), None)
-    dead = tuple(row for row in rows if not is_active(connection, row, is_gone, now))
+    busy = next((row for row in rows if is_active(connection, row, is_gone, boot)), None)
+    dead = tuple(row for row in rows if not is_active(connection, row, is_gone, boot))
     if busy is None or OVERLAP[spec.overlap].concurrent:
         return Admission(None, dead)
     return Admission(_behind(connection, plan, busy, now), dead)
 
 
-def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, now: datetime) -> None:
+def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, boot: BootTime) -> None:
     """Raises TransitionRefused where the job is paused, or has an active run and no other may run at the same time."""
     pause = schedules.pauses_in_force(connection).get(spec.name)
     if pause is not None:
         raise TransitionRefused(f"job {spec.name} is {paused(pause)}", hint=f"taskpilot jobs resume {spec.name}")
-    busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, now)), None)
+    busy = next((row for row in runs.active_runs(connection, spec.name) if is_active(connection, row, is_gone, boot)), None)
     if busy is not None and not OVERLAP[spec.overlap].concurrent:
         hint = f"taskpilot runs cancel {busy.id}"
         raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}, and no other may run at the same time", hint=hint)

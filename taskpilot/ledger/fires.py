@@ -9,7 +9,7 @@ from taskpilot.domain.fires import LAUNCH, PUNCTUAL, ScheduleInForce
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import utc_iso
+from taskpilot.domain.times import BootTime, boot_time, utc_iso
 from taskpilot.ledger.admission import IsGone, active_job_runs
 from taskpilot.ledger.claims import Claimed, Definitions
 from taskpilot.ledger.due_policy import OVERLAP, Due, JobSnapshot, Judgement, Stagger, judge
@@ -26,6 +26,7 @@ from taskpilot.ledger.record_outcome import (
     window_of,
     without_taken,
 )
+from taskpilot.ledger.wrong_clock import ahead_of, set_back
 from taskpilot.store import fires, schedules
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.schedulers import awake_schedulers
@@ -68,10 +69,11 @@ _NOT_CLAIMED: Final = Reason(ReasonCode.NOBODY_CLAIMED)
 class Fires:
     """Transactions over fires and cursors. The first process to claim a fire records its outcome; later ones find nothing due."""
 
-    def __init__(self, store: Store, *, is_gone: IsGone, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, *, is_gone: IsGone, now: Callable[[], datetime], boot: Callable[[], BootTime] = boot_time) -> None:
         self._store = store
         self._is_gone = is_gone
         self._now = now
+        self._boot = boot
 
     def claim_due(
         self,
@@ -89,6 +91,11 @@ class Fires:
         now = self._now()
         with self._store.read() as connection:
             seen = schedules.schedules_in_force(connection, only)
+        if ahead := ahead_of(seen, jobs, now):
+            with self._store.write() as connection:
+                if schedules.unmoved(connection, {job: seen[job] for job in ahead}) == ahead.keys():
+                    set_back(connection, ahead, seen, now)
+                seen = schedules.schedules_in_force(connection, only)
         alike: dict[Likeness, Due] = {}
         found = {job: due_of(force, jobs.specs.get(job), now, alike) for job, force in seen.items() if jobs.knows(job)}
         found = {job: due for job, due in found.items() if not due.is_empty}
@@ -105,7 +112,7 @@ class Fires:
     def follow_command(self, connection: Transaction, spec: JobSpec, claimed: datetime) -> None:
         """Without a running scheduler: fires before the one that a command claims are missed, or coalesced into it."""
         now = self._now()
-        if spec.schedule is None or awake_schedulers(connection, now):
+        if spec.schedule is None or awake_schedulers(connection, self._boot()):
             return
         force = schedules.schedules_in_force(connection, [spec.name]).get(spec.name)
         if force is None or force.schedule != spec.schedule.describe():
@@ -129,7 +136,7 @@ class Fires:
         """Without a running scheduler: closes the fires whose catch-up window has passed."""
         now = self._now()
         with self._store.read() as connection:
-            if awake_schedulers(connection, now):
+            if awake_schedulers(connection, self._boot()):
                 return Claimed()
             seen = schedules.schedules_in_force(connection, jobs.specs)
             paused = schedules.pauses_in_force(connection)
@@ -157,7 +164,7 @@ class Fires:
                 return Claimed()
         closed: list[Claimed] = []
         with self._store.write() as connection:
-            active = active_job_runs(connection, self._is_gone, now)
+            active = active_job_runs(connection, self._is_gone, self._boot())
             for job, waiting in fires.waiting_fires(connection, jobs.specs).items():
                 for fire in waiting if job not in active else ():
                     recorded = fires.get_fire(connection, job, fire)
@@ -176,7 +183,7 @@ class Fires:
         now: datetime,
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
-        active = active_job_runs(connection, self._is_gone, now)
+        active = active_job_runs(connection, self._is_gone, self._boot())
         waiting = fires.waiting_fires(connection)
         stagger = Stagger(now)
         ordinary = JobSnapshot(not_met=not_met, deployment=self._store.deployment)

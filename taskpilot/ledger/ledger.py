@@ -12,7 +12,7 @@ from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Run, RunStatus
 from taskpilot.domain.specs import JobSpec
-from taskpilot.domain.times import from_micros, to_micros, utc_iso
+from taskpilot.domain.times import BootTime, boot_time, from_micros, to_micros, utc_iso
 from taskpilot.ledger.admission import admit, check_free, holds_lease, is_active
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.ledger.due_policy import OVERLAP
@@ -27,14 +27,22 @@ class Ledger:
     """Transactions over fires, runs and leases. Only the process that holds a run's lease may write to the run."""
 
     def __init__(
-        self, store: Store, *, owner: Owner, is_gone: Callable[[Owner], bool], lease_seconds: float, now: Callable[[], datetime]
+        self,
+        store: Store,
+        *,
+        owner: Owner,
+        is_gone: Callable[[Owner], bool],
+        lease_seconds: float,
+        now: Callable[[], datetime],
+        boot: Callable[[], BootTime] = boot_time,
     ) -> None:
         self._store = store
         self._owner = owner
         self._is_gone = is_gone
         self._lease = timedelta(seconds=lease_seconds)
         self._now = now
-        self._fires = Fires(store, is_gone=is_gone, now=now)
+        self._boot = boot
+        self._fires = Fires(store, is_gone=is_gone, now=now, boot=boot)
 
     def claim(self, plan: RunPlan) -> Claim | Skip | Hold:
         """Starts the planned run, or continues the lost run of its fire, or returns why it does neither; one transaction.
@@ -47,7 +55,7 @@ class Ledger:
                 fire = fires.fire_row(connection, plan.spec.name, plan.scheduled_for)
                 if fire is not None and fire.outcome != FireOutcome.BUFFERED:
                     return self._continue_fire(connection, fire, plan.spec, now)
-            admission = admit(connection, plan, is_gone=self._is_gone, now=now)
+            admission = admit(connection, plan, is_gone=self._is_gone, now=now, boot=self._boot())
             if admission.refusal is not None:
                 return admission.refusal
             for row in admission.dead:
@@ -62,7 +70,7 @@ class Ledger:
         now = self._now()
         with self._store.write() as connection:
             row = self._row(connection, plan.run_id)
-            if row.status != RunStatus.QUEUED or self._is_alive(row, now):
+            if row.status != RunStatus.QUEUED or self._is_alive(row):
                 return None
             runs.update_run(connection, row.id, model=plan.model, parameters=dumps(dict(plan.parameters)))
             grant = self._start_attempt(connection, row, plan.spec, now)
@@ -72,7 +80,7 @@ class Ledger:
         """Adds a new run to the queue of the server. Raises TransitionRefused."""
         now = self._now()
         with self._store.write() as connection:
-            check_free(connection, plan.spec, is_gone=self._is_gone, now=now)
+            check_free(connection, plan.spec, is_gone=self._is_gone, boot=self._boot())
             self._insert(connection, plan, now, start_after=to_micros(now))
             return run_of(self._row(connection, plan.run_id))
 
@@ -100,36 +108,51 @@ class Ledger:
 
         Raises TransitionRefused.
         """
-        now, run_id, spec = self._now(), plan.run_id, plan.spec
+        now, run_id = self._now(), plan.run_id
         with self._store.write() as connection:
-            row = self._row(connection, run_id)
-            status = RunStatus(row.status)
-            if status in (RunStatus.RUNNING, RunStatus.QUEUED):
-                if self._is_alive(row, now):
-                    raise TransitionRefused(f"run {run_id} is {status} and its supervisor is alive", hint=f"taskpilot runs show {run_id}")
-                self._end_lost(connection, row, now, retry=True)
-            elif not tasks.may_resume(connection, run_id, status):
-                raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume", hint=f"taskpilot run {row.job}")
-            if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row, now)) is not None:
-                hint = f"when it has ended: taskpilot runs resume {run_id}"
-                raise TransitionRefused(f"run {other} of {row.job} is active", hint=hint)
-            runs.update_run(
-                connection,
-                run_id,
-                model=plan.model,
-                ended_at=None,
-                cancel_requested_at=None,
-                cancel_grace_micros=None,
-                deadline_micros=spec.deadline // timedelta(microseconds=1),
-                attempts_allowed=max(row.attempts_allowed, row.attempts + 1),
-                **plan.ceilings,
-            )
-            grant = self._start_attempt(connection, self._row(connection, run_id), spec, now)
+            self._reopen(connection, plan, now)
+            grant = self._start_attempt(connection, self._row(connection, run_id), plan.spec, now)
             return Claim(run=run_of(self._row(connection, run_id)), grant=grant)
+
+    def enqueue_resume(self, plan: RunPlan) -> Run:
+        """The same as `resume`, by the server: adds the run to its queue. Raises TransitionRefused."""
+        now, run_id = self._now(), plan.run_id
+        with self._store.write() as connection:
+            self._reopen(connection, plan, now)
+            queued = {"status": RunStatus.QUEUED, "start_after": to_micros(now), "launched_at": None, "launched_by": None}
+            runs.update_run(connection, run_id, **queued)
+            totals.mark_dirty(connection, plan.spec.name)
+            return run_of(self._row(connection, run_id))
+
+    def _reopen(self, connection: Transaction, plan: RunPlan, now: datetime) -> None:
+        """Prepares a run for a further attempt. Raises TransitionRefused."""
+        run_id, spec = plan.run_id, plan.spec
+        row = self._row(connection, run_id)
+        status = RunStatus(row.status)
+        if status in (RunStatus.RUNNING, RunStatus.QUEUED):
+            if self._is_alive(row):
+                raise TransitionRefused(f"run {run_id} is {status} and its supervisor is alive", hint=f"taskpilot runs show {run_id}")
+            self._end_lost(connection, row, now, retry=True)
+        elif not tasks.may_resume(connection, run_id, status):
+            raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume", hint=f"taskpilot run {row.job}")
+        if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row)) is not None:
+            hint = f"when it has ended: taskpilot runs resume {run_id}"
+            raise TransitionRefused(f"run {other} of {row.job} is active", hint=hint)
+        runs.update_run(
+            connection,
+            run_id,
+            model=plan.model,
+            ended_at=None,
+            cancel_requested_at=None,
+            cancel_grace_micros=None,
+            deadline_micros=spec.deadline // timedelta(microseconds=1),
+            attempts_allowed=max(row.attempts_allowed, row.attempts + 1),
+            **plan.ceilings,
+        )
 
     def renew(self, grant: LeaseGrant, *, active_seconds: float) -> bool:
         """Renews the lease and records the active time; False where another process holds the run."""
-        expires = self._now() + self._lease
+        expires = self._boot() + self._lease
         with self._store.write() as connection:
             return runs.renew_lease(connection, grant, expires_at=expires, active_micros=round(active_seconds * 1_000_000))
 
@@ -156,7 +179,7 @@ class Ledger:
         with self._store.write() as connection:
             row = self._row(connection, run_id)
             status = RunStatus(row.status)
-            if status in (RunStatus.RUNNING, RunStatus.QUEUED) and self._is_alive(row, now):
+            if status in (RunStatus.RUNNING, RunStatus.QUEUED) and self._is_alive(row):
                 runs.update_run(connection, run_id, cancel_requested_at=to_micros(now))
             elif status in (RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.WAITING):
                 end_attempt(connection, row, BY_PERSON, now=now, keep_lease=False)
@@ -168,18 +191,18 @@ class Ledger:
         """Ends the attempts of all runs whose lease ended or whose process is gone; returns those runs."""
         now = self._now()
         with self._store.read() as connection:
-            if not self._dead(connection, now):
+            if not self._dead(connection):
                 # A server asks every few seconds: the common case takes no lock.
                 return []
         with self._store.write() as connection:
-            dead = self._dead(connection, now)
+            dead = self._dead(connection)
             for row in dead:
                 self._end_lost(connection, row, now, retry=True)
             return [run_of(self._row(connection, row.id)) for row in dead]
 
-    def _dead(self, connection: Transaction, now: datetime) -> list[Record]:
+    def _dead(self, connection: Transaction) -> list[Record]:
         rows = runs.all_active_runs(connection)
-        return [row for row in rows if row.lease_token is not None and not self._is_alive(row, now)]
+        return [row for row in rows if row.lease_token is not None and not self._is_alive(row)]
 
     def _start(self, connection: Transaction, plan: RunPlan, now: datetime) -> Claim:
         self._insert(connection, plan, now, start_after=None)
@@ -224,7 +247,7 @@ class Ledger:
 
     def _start_attempt(self, connection: Transaction, row: Record, spec: JobSpec, now: datetime) -> LeaseGrant:
         grant = LeaseGrant(
-            run_id=row.id, attempt_id=new_id(), attempt=row.attempts + 1, token=uuid.uuid4().hex, expires_at=now + self._lease
+            run_id=row.id, attempt_id=new_id(), attempt=row.attempts + 1, token=uuid.uuid4().hex, expires_at=self._boot() + self._lease
         )
         runs.insert_attempt(connection, grant, started_at=now, file_digest=spec.file_digest)
         started = to_micros(now) if row.started_at is None else row.started_at
@@ -242,26 +265,26 @@ class Ledger:
         if row is None:
             reason = reason_of(fire).as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=when, outcome=outcome.value)
             return Skip(outcome, reason)
-        if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or is_active(connection, row, self._is_gone, now):
+        if row.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or is_active(connection, row, self._is_gone, self._boot()):
             taken = {"scheduled_for": when, "outcome": outcome.value, "run_id": row.id, "run_status": row.status}
             return Skip(outcome, Reason(ReasonCode.ALREADY_CLAIMED, taken))
-        if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row, now)) is not None:
+        if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row)) is not None:
             return Skip(outcome, Reason(ReasonCode.RUN_ACTIVE, {"run_id": other, "lost_run_id": row.id}))
         if self._end_lost(connection, row, now, retry=True) is not RunStatus.QUEUED:
             return Skip(outcome, Reason(ReasonCode.NO_ATTEMPT_LEFT, {"fire": when, "run_id": row.id}))
         grant = self._start_attempt(connection, self._row(connection, row.id), spec, now)
         return Claim(run=run_of(self._row(connection, row.id)), grant=grant)
 
-    def _other_active(self, connection: Transaction, row: Record, now: datetime) -> str | None:
+    def _other_active(self, connection: Transaction, row: Record) -> str | None:
         others = (other for other in runs.active_runs(connection, row.job) if other.id != row.id)
-        return next((other.id for other in others if is_active(connection, other, self._is_gone, now)), None)
+        return next((other.id for other in others if is_active(connection, other, self._is_gone, self._boot())), None)
 
     def _end_lost(self, connection: Transaction, row: Record, now: datetime, *, retry: bool) -> RunStatus:
         outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE), retry=retry)
         return end_attempt(connection, row, outcome, now=now, keep_lease=False)
 
-    def _is_alive(self, row: Record, now: datetime) -> bool:
-        return holds_lease(row, self._is_gone, now)
+    def _is_alive(self, row: Record) -> bool:
+        return holds_lease(row, self._is_gone, self._boot())
 
     def _held(self, connection: Transaction, grant: LeaseGrant) -> Record:
         row = self._row(connection, grant.run_id)

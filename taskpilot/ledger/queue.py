@@ -8,7 +8,7 @@ from taskpilot.domain.fires import Pause, StartOrder
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Outcome, RunStatus
 from taskpilot.domain.specs import Retry
-from taskpilot.domain.times import from_micros, to_micros, utc_iso
+from taskpilot.domain.times import BootTime, boot_time, from_micros, to_micros, utc_iso
 from taskpilot.ledger.admission import IsGone, active_job_runs, holds_lease
 from taskpilot.ledger.claims import Definitions
 from taskpilot.ledger.due_policy import OVERLAP, start_deadline_passed, start_deadline_reason
@@ -22,10 +22,20 @@ from taskpilot.store.records import reason_of
 class Queue:
     """Takes fires and runs out of the queue that may start now."""
 
-    def __init__(self, store: Store, *, is_gone: IsGone, now: Callable[[], datetime], places: int, random: Random | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        is_gone: IsGone,
+        now: Callable[[], datetime],
+        boot: Callable[[], BootTime] = boot_time,
+        places: int,
+        random: Random | None = None,
+    ) -> None:
         self._store = store
         self._is_gone = is_gone
         self._now = now
+        self._boot = boot
         self._places = places
         self._random = random or Random()  # noqa: S311  jitter is no secret
 
@@ -36,7 +46,7 @@ class Queue:
             if not fires.anything_startable(connection, now):
                 return []
         with self._store.write() as connection:
-            running = [row for row in runs.all_active_runs(connection) if holds_lease(row, self._is_gone, now)]
+            running = [row for row in runs.all_active_runs(connection) if holds_lease(row, self._is_gone, self._boot())]
             under_way = fires.launched_jobs(connection, now)
             free = self._places - len(running) - len(under_way)
             orders: list[StartOrder] = []
@@ -51,7 +61,7 @@ class Queue:
                 held.add(row.job)
                 fires.mark_run_launched(connection, row.id, by=scheduler, now=now)
                 orders.append(StartOrder(row.job, run_id=row.id))
-            busy = {*active_job_runs(connection, self._is_gone, now), *held}
+            busy = {*active_job_runs(connection, self._is_gone, self._boot()), *held}
             self._take_fires(connection, jobs, scheduler, busy, free, orders, now)
             return orders
 
@@ -76,7 +86,7 @@ class Queue:
                 assert order.scheduled_for is not None
                 return close_waiting(connection, order.job, order.scheduled_for, outcome, reason, now=now)
             row = runs.run_row(connection, order.run_id)
-            if row is None or row.status != RunStatus.QUEUED or holds_lease(row, self._is_gone, now):
+            if row is None or row.status != RunStatus.QUEUED or holds_lease(row, self._is_gone, self._boot()):
                 return False
             end_attempt(connection, row, Outcome(RunStatus.FAILED, reason), now=now, keep_lease=False)
             return True

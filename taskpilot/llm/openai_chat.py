@@ -24,8 +24,8 @@ MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 """More than any real reply (a million tokens are about 4 MB), and little enough for the memory of a process."""
 _PROBE_SECONDS: Final = 10.0
 """How long a thread waits while another one finds out what the server supports, before it calls by itself."""
-_NOT_BILLED: Final = frozenset({501, 503, 529})
-"""A server that answers so did no work; after a 500, 502 or 504 the model behind it may have answered."""
+_ANSWER_LOST: Final = frozenset({502, 504})
+"""A gateway says so where the model behind it may have done the work."""
 _UNREADABLE_TRIES: Final = 3
 """Fewer than `TRIES`, since an unreadable reply costs money too."""
 _LEAST_OUTPUT: Final = 256
@@ -211,12 +211,12 @@ class OpenAIModel:
         if status == 429 and code != "insufficient_quota":
             return Failure("rate_limit", f"{self.server}: rate limit exceeded (429){said}", status, retry_after=wait)
         if status == 408:
-            return Failure("timeout", f"{self.server} timed out (408){said}", status, retry_after=wait, maybe_billed=True)
+            return Failure("timeout", f"{self.server} timed out (408){said}", status, retry_after=wait)
         if status == 409:
             return Failure("conflict", f"{self.server} reported a conflict (409){said}", status, retry_after=wait)
         if status >= 500:
-            billed = status not in _NOT_BILLED
-            return Failure("server_error", f"{self.server} failed ({status}){said}", status, retry_after=wait, maybe_billed=billed)
+            lost = status in _ANSWER_LOST
+            return Failure("server_error", f"{self.server} failed ({status}){said}", status, retry_after=wait, maybe_billed=lost)
         explanation, hint = self._refusal(status, said, headers.get("location"))
         return Failure(
             "server_error", explanation, status, final=True, hint=hint, wants_newer_limit=status == 400 and _wants_newer_limit(body)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from taskpilot.domain.fires import ClockEvent, Fire, Gap, Pause, ScheduleInForce
+from taskpilot.domain.fires import ClockEvent, ClockEventKind, Fire, Gap, Pause, ScheduleInForce
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run, RunStatus
 from taskpilot.domain.times import format_duration, utc_iso
@@ -118,7 +118,8 @@ def explain(moment: Moment) -> Explanation:
     """The answer for a moment."""
     found = _explain(moment)
     when = {"in utc": "" if moment.at is None else utc_iso(moment.at), "time": moment.read_as}
-    facts = {**when, **found.facts, "clock": moment.zone_change}
+    steps = "; ".join(times.clock_event(event) for event in moment.record.clock if event.kind is not ClockEventKind.ASLEEP)
+    facts = {**when, **found.facts, "clock set": steps, "clock": moment.zone_change}
     return Explanation(found.sentence, {name: text for name, text in facts.items() if text}, found.next)
 
 
@@ -194,7 +195,7 @@ def _did_not_start(moment: Moment) -> Explanation:
         label = "other fire" if found.reason.code is ReasonCode.FIRE_WAITING else "instead"
         facts[label] = f"{utc_iso(found.other_fire.scheduled_for)}: {found.other_fire.outcome}"
         following = _why(moment, found.other_fire.scheduled_for)
-    facts["asleep"] = "; ".join(times.clock_event(event) for event in found.clock)
+    facts["asleep"] = "; ".join(times.clock_event(event) for event in found.clock if event.kind is ClockEventKind.ASLEEP)
     facts["schedule"] = "" if found.gap is None else found.gap.schedule
     because = reason_sentence(found.reason) or f"it was {OUTCOMES[outcome]}"
     return Explanation(f"{name} did not start for {_when(moment)}: {because}.", facts, following)

@@ -10,6 +10,7 @@ _CLOCK_EVENTS = {
     ClockEventKind.ASLEEP: "no scheduler was running from {} to {}",
     ClockEventKind.FORWARD: "the clock was set forward from {} to {}",
     ClockEventKind.BACKWARD: "the clock was set back from {} to {}",
+    ClockEventKind.CURSOR: "a clock that was ahead had recorded scheduled times up to {}; the job is due again since {}",
 }
 
 

@@ -107,6 +107,9 @@ def _prepare(plan: ChildPlan, interrupts: Interrupts, parent: int, output: int) 
     _reset_signals()
     _redirect_streams(output)
     os.umask(0o077)
+    for name, value in plan.add_environment.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
     for name in plan.drop_environment:
         os.environ.pop(name, None)
     os.chdir(plan.root)

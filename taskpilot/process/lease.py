@@ -1,13 +1,9 @@
 """When to renew a lease, and when to give up before it ends."""
 
-import time
 from collections.abc import Callable
 from typing import Final
 
-
-def suspend_aware_seconds() -> float:
-    """A clock that also counts while the machine is suspended, as the lease in the store does."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+from taskpilot.domain.times import boot_seconds
 
 
 class Lease:
@@ -16,7 +12,7 @@ class Lease:
     _RETRY_SHARE: Final = 30
     """After a failure, renewal is tried again after this part of the lease, at most 1 s: short outages of the store are common."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = suspend_aware_seconds) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = boot_seconds) -> None:
         self._seconds = seconds
         self._clock = clock
         # A sixth, at least a second, is kept for killing the tree; a third where the lease is very short.

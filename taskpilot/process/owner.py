@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from taskpilot.domain.runs import Owner
+from taskpilot.domain.times import boot_id
 from taskpilot.process.linux import stat_of
 
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
@@ -17,7 +18,7 @@ _COMMON_NAMES: Final = frozenset({"", "localhost", "localhost.localdomain"})
 def current_owner() -> Owner:
     """This process. In a container the host's name is followed by its pid namespace, since a pid means nothing outside of it."""
     stat = stat_of(os.getpid())
-    return Owner(host=_host(), boot_id=_boot_id(), pid=os.getpid(), process_start=stat.start if stat else 0)
+    return Owner(host=_host(), boot_id=boot_id(), pid=os.getpid(), process_start=stat.start if stat else 0)
 
 
 def is_gone(owner: Owner) -> bool:
@@ -28,10 +29,9 @@ def is_gone(owner: Owner) -> bool:
     host = _host()
     if owner.host != host:
         return False
-    boot_id = _boot_id()
-    if owner.boot_id != boot_id:
+    if owner.boot_id != boot_id():
         # Two machines may have the same name where it is a container's or a default one.
-        return bool(owner.boot_id and boot_id) and "/" not in host and host not in _COMMON_NAMES
+        return bool(owner.boot_id and boot_id()) and "/" not in host and host not in _COMMON_NAMES
     if owner.pid <= 0:
         return False
     try:
@@ -53,10 +53,3 @@ def _host() -> str:
     except OSError:
         return name
     return name if namespace == _FIRST_PID_NAMESPACE else f"{name}/{namespace}"
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return ""

@@ -1,7 +1,7 @@
 """What a supervisor gets, and what it returns."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,6 +18,8 @@ class ChildPlan:
     """Takes stdout and stderr; appended to, made with mode 0600, never reached through a link. Its folder must exist."""
     drop_environment: tuple[str, ...] = ()
     """Names that the child's environment must not have."""
+    add_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that the child's environment gets where it lacks them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """The work of the scheduler at each wake-up."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -10,14 +9,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
+from taskpilot.config import reread
+from taskpilot.config.reread import changed, following, needing_restart, signature
 from taskpilot.deployment import Deployment
-from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
+from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.times import BootTime
 from taskpilot.ledger.claims import Definitions
+from taskpilot.messages.times import clock_event
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.store import schedulers
+from taskpilot.store.future import follow_clock_back
 from taskpilot.store.probe import Presence
 from taskpilot.store.schedules import schedules_in_force
 
@@ -101,6 +105,8 @@ class _Status:
 
     jobs: int = 0
     broken: tuple[str, ...] = ()
+    settings_error: str | None = None
+    restart: tuple[str, ...] = ()
     error: str | None = None
     failed_at: datetime | None = None
     lag: timedelta = timedelta(0)
@@ -126,7 +132,7 @@ class Scheduler:
         *,
         scheduler_id: str,
         log: Log,
-        boottime: Callable[[], float] = time.monotonic,
+        on_settings: Callable[[], None] = lambda: None,
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
@@ -134,8 +140,11 @@ class Scheduler:
         self._clock = clock
         self._id = scheduler_id
         self._log = log
-        self._boottime = boottime
         self._watch = FolderWatch(deployment.settings.jobs_dir)
+        self._on_settings = on_settings
+        """Called after the settings in force changed."""
+        self._started_with = deployment.settings
+        self._settings_read = signature(deployment.settings)
         self._jobs = Definitions({})
         self._jobs_of: dict[Schedule, set[str]] = {}
         self._reload = False
@@ -145,8 +154,8 @@ class Scheduler:
         self._all_due = True
         """The next claim asks for all jobs: at the start, after a reload, a sleep or a failure."""
         self._regular_due = True
-        self._last_tick: tuple[datetime, float] | None = None
-        """When the last tick began, failed or not: by the wall clock, and by the monotonic one."""
+        self._last_tick: tuple[datetime, BootTime] | None = None
+        """When the last tick began, failed or not: by the wall clock, and by the boot clock."""
         self._gap: ClockEventKind | None = ClockEventKind.ASLEEP
         """What may have happened to the time before this tick, until the store was asked about it; at the start, no scheduler ran."""
         self._asleep_since: datetime | None = None
@@ -157,7 +166,7 @@ class Scheduler:
         clock.call_every(REGULAR_EVERY, self._request_regular_work, name="regular work")
 
     def reload(self) -> None:
-        """Reads the job files again at the next tick, changed or not."""
+        """Reads the settings and the job files again at the next tick, changed or not."""
         # A plain flag: a signal handler sets it.
         self._reload = True
 
@@ -189,11 +198,13 @@ class Scheduler:
                 connection,
                 self._id,
                 now=self._deployment.now(),
+                boot=self._deployment.boot(),
                 state=self.state,
                 lag=status.lag,
                 jobs=status.jobs,
-                broken=status.broken,
+                broken=(*([status.settings_error] if status.settings_error else ()), *status.broken),
                 error=error,
+                restart=status.restart,
             )
         self._row_written = True
 
@@ -203,6 +214,8 @@ class Scheduler:
         self._check_clock(now)
         regular = self._regular_due or self._asleep_since is not None
         self._regular_due = False
+        if self._reload or regular:
+            self._follow_settings()
         if self._reload or (regular and self._watch.changed()):
             self._read_jobs()
         due = self._take_due()
@@ -232,34 +245,69 @@ class Scheduler:
 
     def _check_clock(self, now: datetime) -> None:
         """Records that no scheduler was awake for longer than two wake-ups, and that the clock was set."""
-        before, self._last_tick = self._last_tick, (now, self._boottime())
+        before, self._last_tick = self._last_tick, (now, self._deployment.boot())
         if before is not None:
-            stepped = (now - before[0]) - timedelta(seconds=self._last_tick[1] - before[1])
+            stepped = (now - before[0]) - timedelta(microseconds=self._last_tick[1].micros - before[1].micros)
             if now - before[0] >= PUNCTUAL:
                 self._gap = ClockEventKind.FORWARD if stepped >= PUNCTUAL else ClockEventKind.ASLEEP
             if stepped <= -PUNCTUAL:
-                self._record_clock_event(ClockEventKind.BACKWARD, before[0], now)
-                # The row's last tick is in the future now.
-                self._regular_due = True
+                self._follow_clock_back(now - stepped, now)
         if self._gap is None:
             return
         with self._deployment.store.read() as connection:
             # What this scheduler wrote at its start, before its first tick, does not count for the time before.
             last = schedulers.last_tick(connection, but=None if self._row_written else self._id)
-        if last is not None and now - last >= PUNCTUAL:
+        if last is not None and last - now >= PUNCTUAL:
+            # The clock was ahead when the last server ran.
+            self._follow_clock_back(last, now)
+        elif last is not None and now - last >= PUNCTUAL:
             self._record_clock_event(self._gap, last, now)
             self._all_due, self._asleep_since = True, last
         self._gap = None
 
     def _record_clock_event(self, kind: ClockEventKind, start: datetime, end: datetime) -> None:
-        sentences = {
-            ClockEventKind.ASLEEP: "no scheduler was awake",
-            ClockEventKind.FORWARD: "the clock was set forward",
-            ClockEventKind.BACKWARD: "the clock was set back",
-        }
-        self._log.warning(f"{sentences[kind]}: from {start.isoformat()} to {end.isoformat()}")
+        event = ClockEvent(kind, start, end)
+        self._log.warning(clock_event(event))
         with self._deployment.store.write() as connection:
-            schedulers.insert_clock_event(connection, ClockEvent(kind, start, end))
+            schedulers.insert_clock_event(connection, event)
+
+    def _follow_clock_back(self, before: datetime, now: datetime) -> None:
+        """The clock showed `before` where it shows `now`."""
+        self._record_clock_event(ClockEventKind.BACKWARD, before, now)
+        with self._deployment.store.write() as connection:
+            follow_clock_back(connection, by=before - now, now=now)
+        self._all_due = self._regular_due = True
+
+    def _follow_settings(self) -> None:
+        """Reads the settings again where a file of theirs changed, where they could not be read, or where a person asks for it."""
+        deployment, status = self._deployment, self._status
+        files = signature(deployment.settings)
+        if files == self._settings_read and status.settings_error is None and not self._reload:
+            return
+        try:
+            found = reread(deployment.settings)
+        except ConfigurationError as error:
+            if error.one_line != status.settings_error:
+                self._log.warning(f"the settings cannot be read, the server keeps the former ones: {error.one_line}")
+            status.settings_error = error.one_line
+            return
+        if status.settings_error is not None:
+            self._log.info("the settings can be read again")
+        status.settings_error = None
+        restart = needing_restart(self._started_with, found)
+        if restart and restart != status.restart:
+            self._log.warning(f"changed settings that need a restart of the server: {', '.join(restart)}")
+        status.restart = restart
+        followed = following(self._started_with, found)
+        if names := changed(deployment.settings, followed):
+            self._log.info(f"the settings changed: {', '.join(names)}")
+        elif files != self._settings_read:
+            self._log.info("files that the settings name changed; each attempt reads them at its start")
+        deployment.follow_settings(followed)
+        self._settings_read = signature(followed)
+        self._on_settings()
+        # Jobs may start now, or may not, and some are defined by settings.
+        self._reload = True
 
     def _read_jobs(self) -> None:
         self._reload = False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
+from taskpilot.domain.errors import ConfigurationError, LeaseLost, StoreBusy, TaskPilotError
 from taskpilot.domain.events import RunIdentity
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.reasons import Reason, ReasonCode
@@ -88,6 +88,11 @@ class Attempts:
             if not self._pause(grant, interrupts):
                 return
             try:
+                self._deployment.follow_settings()
+            except ConfigurationError as error:
+                self._release(grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.CONFIGURATION, {"error": error.one_line})))
+                return
+            try:
                 grant = self._deployment.ledger.next_attempt(grant, self._spec)
             except LeaseLost:
                 # Another process took the run over while this one was suspended.
@@ -103,6 +108,7 @@ class Attempts:
             main=lambda: self._run_child(self._spec, grant, left),
             root=deployment.settings.root,
             output=run_dir / OUTPUT_LOG,
+            add_environment=deployment.settings.dotenv,
             drop_environment=deployment.settings.secrets_for_serve_only,
         )
         started = False

@@ -28,7 +28,7 @@ def close_missed(deployment: Deployment) -> dict[str, int]:
     A running scheduler does so itself, possibly with newer definitions than this process.
     """
     with deployment.store.read() as connection:
-        if awake_schedulers(connection, deployment.now()):
+        if awake_schedulers(connection, deployment.boot()):
             return {"missed": 0, "jobs": 0}
     closed = deployment.fires.close_missed(follow_definitions(deployment))
     return {"missed": closed.outcomes.get(FireOutcome.MISSED, 0), "jobs": len(closed.jobs)}

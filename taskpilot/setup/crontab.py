@@ -12,7 +12,7 @@ from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import format_duration
 from taskpilot.schedules.schedule import Cron, Every
-from taskpilot.setup.places import ENVIRONMENT_FILE, Places, changes_of, is_plain, listed, numbers, same_clock, times_of_day
+from taskpilot.setup.places import Places, changes_of, is_plain, listed, numbers, same_clock, times_of_day
 
 COMMAND_MAX: Final = 998
 """Debian's cron reads a command of so many characters and drops the whole line where it is longer."""
@@ -22,7 +22,7 @@ _HEADER: Final = """\
 # TaskPilot's jobs under cron: put these lines into `crontab -e`, not into /etc/cron.d (which needs a user in each line).
 # cron mails what a line prints: nothing for 0, 10 and 11, one line for every other code; `taskpilot exit-codes` lists them.
 # cron does not catch up: what was due while the host was off is recorded as missed, or covered by the next fire.
-# The times are those of the host's clock. Put the key into ~/.taskpilot.env (chmod 600), settings into taskpilot.toml."""
+# The times are those of the host's clock. Keys belong into .env beside taskpilot.toml (chmod 600), settings into taskpilot.toml."""
 
 
 def crontab(jobs: Sequence[JobSpec], places: Places, *, now: datetime) -> str:
@@ -88,8 +88,7 @@ def _command(spec: JobSpec, places: Places) -> str:
         # cron itself reads backslashes before % and before backslashes, and its commands end with the line.
         if "\\" in word or not is_plain(word):
             raise _refusal(spec, f"a crontab line cannot hold the path {one_line(repr(word), limit=80)}", _ELSE)
-    environment = f'set -a; [ ! -r "$HOME/{ENVIRONMENT_FILE}" ] || . "$HOME/{ENVIRONMENT_FILE}";'
-    command = f"{environment} {shlex.join(words)}".replace("%", "\\%")
+    command = shlex.join(words).replace("%", "\\%")
     if len(command.encode()) > COMMAND_MAX:
         raise _refusal(spec, f"cron drops a command of more than {COMMAND_MAX} characters, and this one has {len(command)}", _ELSE)
     return command

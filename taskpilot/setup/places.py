@@ -18,8 +18,6 @@ from taskpilot.domain.errors import UsageError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.schedules.schedule import Cron, Every
 
-ENVIRONMENT_FILE: Final = ".taskpilot.env"
-"""In the home folder, readable by its owner only: the key, and what else only the environment sets."""
 _LOCALTIME: Final = Path("/etc/localtime")
 _YEARS: Final = 3
 """How far ahead two zones are compared, and changes of the clock are searched."""
@@ -38,7 +36,6 @@ class Places:
     jobs_dir: Path
     names_jobs_dir: bool
     user: str
-    user_home: Path
     host_zone: str | None
     """The zone of cron's clock; None where it is not known."""
     drain_timeout: float
@@ -68,7 +65,6 @@ def places_of(settings: Settings) -> Places:
         jobs_dir=settings.jobs_dir,
         names_jobs_dir=_is_elsewhere(sources["jobs_dir"]),
         user=account.pw_name,
-        user_home=Path(account.pw_dir),
         host_zone=host_zone(),
         drain_timeout=settings.drain_timeout,
         environment=tuple(sorted({variable for field, variable in settings.variables.items() if field not in _IN_COMMAND})),

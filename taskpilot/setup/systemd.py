@@ -13,7 +13,7 @@ from taskpilot.domain.text import one_line
 from taskpilot.domain.times import format_duration, utc_iso
 from taskpilot.ledger.due_policy import OVERLAP
 from taskpilot.schedules.schedule import At, Cron, Every, catch_up_window
-from taskpilot.setup.places import ENVIRONMENT_FILE, Places, changes_of, is_plain, listed, numbers, times_of_day
+from taskpilot.setup.places import Places, changes_of, is_plain, listed, numbers, times_of_day
 
 WATCHDOG_SECONDS: Final = 60
 """A server wakes up every 15 s at the latest: one that misses four of these hangs."""
@@ -200,11 +200,9 @@ def _delay(spec: JobSpec, now: datetime) -> str:
 
 
 def _start(command: list[str], places: Places) -> str:
-    environment = str(places.user_home / ENVIRONMENT_FILE)
     return f"""\
 User={places.user}
-# The key, and what else only the environment sets. The file may be missing.
-EnvironmentFile=-{_path(environment)}
+# Keys belong into .env in the root, which TaskPilot reads itself.
 ExecStart={exec_line(command)}"""
 
 
@@ -229,13 +227,6 @@ def _word(text: str) -> str:
 
 
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "%": "%%"}
-
-
-def _path(text: str) -> str:
-    """A path as EnvironmentFile= takes it: to the end of the line, without quotes."""
-    if not is_plain(text) or text != text.strip() or text.endswith("\\"):
-        raise UsageError(f"a unit cannot name the file {one_line(repr(text), limit=80)}")
-    return text.replace("%", "%%")
 
 
 def _writable(places: Places) -> str:

@@ -80,7 +80,7 @@ def gap_at(connection: Connection, job: str, moment: datetime) -> Gap | None:
 def fires_after_cursors(connection: Connection, jobs: Collection[str]) -> dict[str, frozenset[int]]:
     """Which instants after each job's cursor, in microseconds, have a row already."""
     wanted = select(fires.c.job, fires.c.scheduled_for).join(schedules, schedules.c.job == fires.c.job)
-    wanted = wanted.where(fires.c.scheduled_for > schedules.c.cursor, among(schedules.c.job, jobs))
+    wanted = wanted.where(fires.c.scheduled_for > schedules.c.cursor, fires.c.key == "", among(schedules.c.job, jobs))
     found: dict[str, set[int]] = {}
     for row in connection.execute(wanted):
         found.setdefault(row.job, set()).add(row.scheduled_for)

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from taskpilot.domain.runs import Attempt, Feedback, FeedbackVerdict, LeaseGrant, Owner, Run, RunStatus
 from taskpilot.domain.text import storable
-from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.domain.times import BootTime, from_micros, to_micros
 from taskpilot.store.records import attempt_of, dumps, run_of
 from taskpilot.store.tables import attempts, feedback, fires, job_state, runs
 
@@ -93,14 +93,14 @@ def update_run(connection: Connection, run_id: str, **values: Any) -> None:
 def grant_lease(connection: Connection, grant: LeaseGrant, owner: Owner, **state: Any) -> None:
     """Gives the run's lease to the grant, and sets these columns of the run."""
     held = {"host": owner.host, "boot_id": owner.boot_id, "pid": owner.pid, "process_start": owner.process_start}
-    lease = {"lease_token": grant.token, "lease_expires_at": to_micros(grant.expires_at), "owner": dumps(held)}
+    lease = {"lease_token": grant.token, "lease_expires_at": grant.expires_at.micros, "owner": dumps(held)}
     update_run(connection, grant.run_id, **state, **lease)
 
 
-def renew_lease(connection: Connection, grant: LeaseGrant, *, expires_at: datetime, active_micros: int) -> bool:
+def renew_lease(connection: Connection, grant: LeaseGrant, *, expires_at: BootTime, active_micros: int) -> bool:
     """Prolongs a lease that is still the grant's and adds the attempt's active time; False where it is not."""
     own = (runs.c.id == grant.run_id) & (runs.c.lease_token == grant.token)
-    done = connection.execute(update(runs).where(own).values(lease_expires_at=to_micros(expires_at)))
+    done = connection.execute(update(runs).where(own).values(lease_expires_at=expires_at.micros))
     if done.rowcount != 1:
         return False
     set_active(connection, grant.run_id, grant.attempt_id, active_micros)

@@ -11,17 +11,17 @@ from taskpilot.domain.fires import AWAKE, ClockEvent, ClockEventKind, SchedulerR
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.text import storable
-from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.domain.times import BootTime, from_micros, to_micros
 from taskpilot.store.records import dumps, owner_of
 from taskpilot.store.tables import audit, clock_events, schedulers
 
 
-def begin_scheduler(connection: Connection, scheduler_id: str, *, owner: Owner, version: str, now: datetime) -> None:
+def begin_scheduler(connection: Connection, scheduler_id: str, *, owner: Owner, version: str, now: datetime, boot: BootTime) -> None:
     """Records the start of a `taskpilot serve`."""
     held = {"host": owner.host, "boot_id": owner.boot_id, "pid": owner.pid, "process_start": owner.process_start}
     at = to_micros(now)
     row = {"id": scheduler_id, "owner": dumps(held), "version": version, "state": SchedulerState.STARTING}
-    connection.execute(insert(schedulers).values(**row, started_at=at, last_tick_at=at))
+    connection.execute(insert(schedulers).values(**row, started_at=at, last_tick_at=at, last_tick_boot=boot.micros))
 
 
 def tick(
@@ -29,20 +29,24 @@ def tick(
     scheduler_id: str,
     *,
     now: datetime,
+    boot: BootTime,
     state: SchedulerState,
     lag: timedelta,
     jobs: int,
     broken: Sequence[str],
     error: str | None,
+    restart: Sequence[str] = (),
 ) -> None:
     """Records that the scheduler is awake, and its state."""
     values = {
         "state": state,
         "last_tick_at": to_micros(now),
+        "last_tick_boot": boot.micros,
         "lag_micros": lag // timedelta(microseconds=1),
         "jobs": jobs,
         "broken": dumps([storable(line) for line in broken]),
         "error": None if error is None else storable(error),
+        "restart": dumps(list(restart)),
         "stopped_at": to_micros(now) if state is SchedulerState.STOPPED else None,
     }
     connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values))
@@ -57,25 +61,32 @@ def last_tick(connection: Connection, *, but: str | None = None) -> datetime | N
     return None if micros is None else from_micros(micros)
 
 
-def awake_schedulers(connection: Connection, now: datetime) -> list[SchedulerRow]:
+def awake_schedulers(connection: Connection, boot: BootTime) -> list[SchedulerRow]:
     """The schedulers that are awake and start runs, the longest running first."""
-    wanted = select(schedulers).where(
-        schedulers.c.last_tick_at > to_micros(now - AWAKE),
-        schedulers.c.state.in_([SchedulerState.STARTING, SchedulerState.RUNNING]),
-    )
-    return [scheduler_of(row) for row in connection.execute(wanted.order_by(schedulers.c.started_at))]
+    return [row for row in living_schedulers(connection, boot) if row.state is not SchedulerState.DRAINING]
 
 
-def newest_schedulers(connection: Connection, limit: int = 10) -> list[SchedulerRow]:
-    """The schedulers that ticked last, the newest first."""
-    wanted = select(schedulers).order_by(schedulers.c.last_tick_at.desc()).limit(limit)
-    return [scheduler_of(row) for row in connection.execute(wanted)]
+def living_schedulers(connection: Connection, boot: BootTime) -> list[SchedulerRow]:
+    """The schedulers that are awake, the longest running first; one that drains too."""
+    late = boot.micros - AWAKE // timedelta(microseconds=1)
+    wanted = select(schedulers).where(schedulers.c.last_tick_boot > late, schedulers.c.state != SchedulerState.STOPPED)
+    rows = map(scheduler_of, connection.execute(wanted.order_by(schedulers.c.started_at)))
+    # Another boot may have lasted longer than this one does yet.
+    return [row for row in rows if row.owner.boot_id == boot.boot_id]
 
 
-def insert_clock_event(connection: Connection, event: ClockEvent) -> None:
-    """Records that no scheduler was awake, or that the clock was set."""
-    values = {"id": new_id(), "kind": event.kind, "from_at": to_micros(event.start), "to_at": to_micros(event.end)}
+def newest_scheduler(connection: Connection) -> SchedulerRow | None:
+    """The scheduler that ticked last."""
+    row = connection.execute(select(schedulers).order_by(schedulers.c.last_tick_at.desc()).limit(1)).first()
+    return None if row is None else scheduler_of(row)
+
+
+def insert_clock_event(connection: Connection, event: ClockEvent) -> str:
+    """Records that no scheduler was awake, or that the clock was set; gives the row's id."""
+    event_id = new_id()
+    values = {"id": event_id, "kind": event.kind, "from_at": to_micros(event.start), "to_at": to_micros(event.end)}
     connection.execute(insert(clock_events).values(**values))
+    return event_id
 
 
 def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent]:
@@ -83,7 +94,18 @@ def clock_events_at(connection: Connection, moment: datetime) -> list[ClockEvent
     micros = to_micros(moment)
     low, high = func.min(clock_events.c.from_at, clock_events.c.to_at), func.max(clock_events.c.from_at, clock_events.c.to_at)
     wanted = select(clock_events).where(low <= micros, high >= micros).order_by(clock_events.c.id)
-    return [ClockEvent(ClockEventKind(row.kind), from_micros(row.from_at), from_micros(row.to_at)) for row in connection.execute(wanted)]
+    return [_clock_event_of(row) for row in connection.execute(wanted)]
+
+
+def clock_steps(connection: Connection, since: datetime, until: datetime) -> list[ClockEvent]:
+    """When the clock was set, and what that changed, the oldest first; not when no scheduler was awake."""
+    at = clock_events.c.to_at.between(to_micros(since), to_micros(until))
+    wanted = select(clock_events).where(at, clock_events.c.kind != ClockEventKind.ASLEEP).order_by(clock_events.c.to_at, clock_events.c.id)
+    return [_clock_event_of(row) for row in connection.execute(wanted)]
+
+
+def _clock_event_of(row: Row[Any]) -> ClockEvent:
+    return ClockEvent(ClockEventKind(row.kind), from_micros(row.from_at), from_micros(row.to_at))
 
 
 def insert_audit(connection: Connection, *, actor: str, action: str, subject: str, now: datetime, answer: str = "") -> str:
@@ -113,5 +135,6 @@ def scheduler_of(row: Row[Any]) -> SchedulerRow:
         jobs=row.jobs,
         broken=tuple(json.loads(row.broken)),
         error=row.error,
+        restart=tuple(json.loads(row.restart)),
         stopped_at=None if row.stopped_at is None else from_micros(row.stopped_at),
     )

@@ -112,14 +112,18 @@ schedulers = Table(
     Column("state", Text, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("last_tick_at", BigInteger, nullable=False),
+    # The same by the boot clock: the wall clock may be set.
+    Column("last_tick_boot", BigInteger),
     Column("lag_micros", BigInteger, nullable=False, server_default="0"),
     Column("jobs", Integer, nullable=False, server_default="0"),
     Column("broken", Text, nullable=False, server_default="[]"),
     Column("error", Text),
     Column("stopped_at", BigInteger),
+    # Names of changed settings that it follows after a restart only.
+    Column("restart", Text, nullable=False, server_default="[]"),
     Index("schedulers_by_tick", "last_tick_at"),
 )
-"""One row for each start of `taskpilot serve`; a recent `last_tick_at` means that it is awake."""
+"""One row for each start of `taskpilot serve`; a recent `last_tick_boot` of the present boot means that it is awake."""
 
 job_checks = Table(
     "job_checks",
@@ -232,7 +236,7 @@ runs = Table(
     Column("launched_by", Text),
     # The job is paused after so many runs in a row that ended badly.
     Column("pause_after_failures", Integer),
-    # The lease: who may write to this run, and until when.
+    # The lease: who may write to this run, and until when by the boot clock of the owner's boot, in microseconds.
     Column("lease_token", Text),
     Column("lease_expires_at", BigInteger),
     Column("owner", Text),
@@ -343,6 +347,8 @@ tasks = Table(
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("reopened", Integer, nullable=False, server_default="0"),
+    # A person let the execution of this number repeat the effects of earlier ones.
+    Column("repeats", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("run_id", "scope"),

@@ -12,7 +12,7 @@ from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.instruments import STORE_INFO, TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
-from taskpilot.domain.times import utc_now
+from taskpilot.domain.times import boot_time, utc_now
 from taskpilot.files import WaitBudget, file_lock
 from taskpilot.http import Answer, Deadline, Unanswered, exchange, shown
 from taskpilot.store import totals
@@ -146,7 +146,7 @@ class Gateway:
         """
         deadline = Deadline(seconds)
         with file_lock(self.state_dir / "locks" / _SCHEDULER_LOCK, WaitBudget(seconds)) as got, self.store.read() as connection:
-            if got and not awake_schedulers(connection, self.now()):
+            if got and not awake_schedulers(connection, boot_time()):
                 _delete(self.url, _scheduler_group(self.store.deployment), deadline)
 
     def _lock(self, job: str, seconds: float) -> AbstractContextManager[bool]:

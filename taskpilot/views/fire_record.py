@@ -11,6 +11,7 @@ from taskpilot.domain.fires import Fire, Pause, ScheduleInForce
 from taskpilot.domain.reasons import Fact
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.times import BootTime
 from taskpilot.messages.moments import MomentRecord
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import fires, runs, schedulers, schedules
@@ -95,7 +96,7 @@ def read_job(deployment: Deployment, connection: Transaction | None, job: str, n
     return JobRecord(job, spec, broken, tuple(known), latest, paused)
 
 
-def read_moment(connection: Transaction, job: str, moment: datetime, now: datetime) -> MomentRecord:
+def read_moment(connection: Transaction, job: str, moment: datetime, boot: BootTime) -> MomentRecord:
     """A fire's row or the gap that contains it, with the runs, pauses and clock events that belong to it."""
     fire = fires.get_fire(connection, job, moment)
     gap = None if fire is not None else fires.gap_at(connection, job, moment)
@@ -112,7 +113,7 @@ def read_moment(connection: Transaction, job: str, moment: datetime, now: dateti
         other_fire=fires.get_fire(connection, job, when) if when is not None else None,
         pause=schedules.pause_at(connection, job, moment),
         clock=tuple(schedulers.clock_events_at(connection, moment)),
-        scheduler_runs=bool(schedulers.awake_schedulers(connection, now)),
+        scheduler_runs=bool(schedulers.awake_schedulers(connection, boot)),
         last_tick=schedulers.last_tick(connection),
     )
 

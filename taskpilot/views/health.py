@@ -8,17 +8,18 @@ from typing import Any, Final
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
-from taskpilot.domain.fires import AWAKE, WAKE_UP, SchedulerRow, SchedulerState
+from taskpilot.domain.fires import WAKE_UP, SchedulerRow, SchedulerState
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import utc_iso
 from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
 from taskpilot.messages.shapes import iso
+from taskpilot.messages.times import clock_event
 from taskpilot.process.owner import is_gone
 from taskpilot.store import fires, health_queries, runs, schedules
 from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Transaction
-from taskpilot.store.schedulers import newest_schedulers
+from taskpilot.store.schedulers import clock_steps, living_schedulers, newest_scheduler
 from taskpilot.views.checks import Check, Status, check_collector, check_gateway, check_model
 from taskpilot.views.overdue import Overdue, soonest_fire, unmet_fires, without_success
 
@@ -54,6 +55,8 @@ class SchedulerHealth:
     lag_seconds: float | None = None
     """How late the last wake-up was."""
     next_fire: datetime | None = None
+    restart: tuple[str, ...] = ()
+    """The changed settings that the server follows after a restart only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +167,13 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     awake = state in (SchedulerStatus.STARTING, SchedulerStatus.RUNNING)
     if row is not None and awake:
         found.broken = row.broken
+        if row.restart:
+            found.add(Status.WARN, f"restart the server: it does not follow the changed {', '.join(row.restart)} before")
     paused = schedules.pauses_in_force(connection)
     active = [spec for spec in specs.values() if spec.name not in paused]
     known = schedules.schedules_in_force(connection)
     open_runs = runs.all_active_runs(connection)
-    held = [row for row in open_runs if holds_lease(row, is_gone, now)]
+    held = [row for row in open_runs if holds_lease(row, is_gone, found.deployment.boot())]
     if not awake:
         unmet = unmet_fires(active, known, fires.fires_after_cursors(connection, known), now)
         _add_lines(found, "did not start", [(one.job, f"{one.job} did not start at {_iso_seconds(one.since)}") for one in unmet])
@@ -176,6 +181,8 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
         if lost:
             whose = "its" if lost == 1 else "their"
             found.add(Status.WARN, f"{_number(lost, 'run')} lost {whose} process; `taskpilot run housekeeping` records that")
+    for event in clock_steps(connection, now - _MISSED_SINCE, now):
+        found.add(Status.WARN, clock_event(event))
     missed = health_queries.missed_since(connection, now - _MISSED_SINCE)
     lines = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {_iso_seconds(one.last)}") for one in missed]
     _add_lines(found, "missed a fire", lines)
@@ -190,6 +197,7 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
         last_tick=None if row is None else row.last_tick_at,
         lag_seconds=row.lag.total_seconds() if row is not None and awake else None,
         next_fire=soonest_fire(active, now),
+        restart=row.restart if row is not None and awake else (),
     )
 
 
@@ -201,12 +209,11 @@ def read_scheduler(connection: Transaction, deployment: Deployment) -> tuple[Sch
 
 def _scheduler(connection: Transaction, found: _Examination) -> tuple[SchedulerRow | None, SchedulerStatus]:
     """The scheduler to report: a running one if there is any, else the one that was active last."""
-    rows = newest_schedulers(connection)
-    fresh = [row for row in rows if row.last_tick_at > found.now - AWAKE and row.state is not SchedulerState.STOPPED]
-    row = next((row for row in fresh if row.state is not SchedulerState.DRAINING), None) or next(iter([*fresh, *rows]), None)
+    awake = living_schedulers(connection, found.deployment.boot())
+    row = next((row for row in awake if row.state is not SchedulerState.DRAINING), None) or next(iter(awake), newest_scheduler(connection))
     if row is None or row.state is SchedulerState.STOPPED:
         return row, SchedulerStatus.ABSENT
-    if row.last_tick_at <= found.now - AWAKE:
+    if not awake:
         where = f"pid {row.owner.pid} on {row.owner.host}"
         why = "its process is gone; start `taskpilot serve`" if is_gone(row.owner) else "its process hangs, or is suspended"
         found.add(Status.FAIL, f"the scheduler ({where}) was last active at {_iso_seconds(row.last_tick_at)}; {why}")

@@ -75,7 +75,7 @@ def _why(deployment: Deployment, connection: Transaction | None, job: str, at: s
                 return replace(moment, outcome=NoOutcome.NO_SCHEDULE, before=known.before(now))
             return replace(moment, after=after)
         asked, read_as = latest, ""
-    found = MomentRecord() if connection is None else read_moment(connection, job, asked, now)
+    found = MomentRecord() if connection is None else read_moment(connection, job, asked, deployment.boot())
     outcome, schedule = _outcome(known, found, asked, now)
     return replace(
         moment,

@@ -93,7 +93,8 @@ def test_a_line_runs_under_cron_and_its_fire_is_claimed_once(taskpilot: TaskPilo
     exported = taskpilot("export", "crontab", "tick")
     assert exported.code == 0, exported.err
     home = Path(taskpilot.environment["HOME"])
-    (home / ".taskpilot.env").write_text("OTEL_ENABLED=false\nFROM_THE_FILE='yes it is'\n")
+    (taskpilot.root / ".env").write_text("OTEL_ENABLED=false\nFROM_THE_FILE='yes it is'\n")
+    (taskpilot.root / ".env").chmod(0o600)
     with cron_daemon(f'HOME={home}\nMAILTO=""\n{exported.out}', tmp_path):
         run = first_end(taskpilot)
     assert (run["status"], run["trigger"]) == ("succeeded", "schedule"), run

@@ -7,6 +7,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
 import pytest
 
+from taskpilot.domain.times import boot_seconds
 from tests.acceptance.kills.books import check_decided, check_run, check_totals, everything
 from tests.acceptance.kills.gated import FIRE, ONE_CHARGE, ONE_STAMP, Gated, ended, result_of
 from tests.acceptance.kills.processes import alive, children, eventually, send
@@ -116,7 +117,7 @@ def test_a_supervisor_that_cannot_renew_its_lease_kills_its_tree_before_the_leas
         (child,) = children(command.pid)
         with _locked(taskpilot):
             lease_ends = job.run()["lease_expires_at"] / 1_000_000
-            assert eventually(lambda: not alive(child), seconds=lease_ends - time.time())
+            assert eventually(lambda: not alive(child), seconds=lease_ends - boot_seconds())
             code, err = ended(command)
         assert code == 75
         assert "locked" in err
@@ -148,7 +149,7 @@ def gated(ctx: RunContext) -> str:
         send(command.pid, SIGSTOP)
         send(child, SIGSTOP)
         lease_ends = job.run()["lease_expires_at"] / 1_000_000
-        time.sleep(max(0.0, lease_ends - time.time()) + 0.05)
+        time.sleep(max(0.0, lease_ends - boot_seconds()) + 0.05)
         job.open("begin")
         send(child, SIGCONT)
         assert eventually(lambda: not alive(child))
@@ -171,7 +172,7 @@ def test_a_stopped_pair_whose_run_was_taken_over_changes_nothing_when_it_wakes(t
         (child,) = children(command.pid)
         send(command.pid, SIGSTOP)
         send(child, SIGSTOP)
-        time.sleep(max(0.0, job.run()["lease_expires_at"] / 1_000_000 - time.time()) + 0.05)
+        time.sleep(max(0.0, job.run()["lease_expires_at"] / 1_000_000 - boot_seconds()) + 0.05)
         job.open("stamp")
         said = taskpilot("run", "gated", "--scheduled-for", FIRE)
         assert said.code == 0
@@ -192,7 +193,7 @@ def test_a_stopped_supervisor_leaves_a_run_alone_that_another_one_took_over_and_
         (child,) = children(first.pid)
         send(first.pid, SIGSTOP)
         send(child, SIGSTOP)
-        time.sleep(max(0.0, job.run()["lease_expires_at"] / 1_000_000 - time.time()) + 0.05)
+        time.sleep(max(0.0, job.run()["lease_expires_at"] / 1_000_000 - boot_seconds()) + 0.05)
         with job.started("run", "gated", "--scheduled-for", FIRE) as second:
             job.wait_for("stamped", 2)
             send(second.pid, SIGTERM)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from taskpilot.domain.times import boot_time
 from tests.acceptance.serving.storm import JOBS, Servers, check_every_second, starts
 from tests.command import TaskPilot
 
@@ -70,7 +71,7 @@ def _pause_all(taskpilot: TaskPilot) -> None:
 
 
 def _wait_for_leases(taskpilot: TaskPilot) -> None:
-    _wait(taskpilot, "SELECT 1 FROM runs WHERE status = 'running' AND lease_expires_at < strftime('%s', 'now') * 1000000 - 8000000", 60)
+    _wait(taskpilot, f"SELECT 1 FROM runs WHERE status = 'running' AND lease_expires_at < {boot_time().micros}", 60)
 
 
 def _wait_for_an_empty_queue(taskpilot: TaskPilot) -> None:

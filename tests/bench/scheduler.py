@@ -247,7 +247,8 @@ def _ours(root: Path) -> None:
 
     Fires.claim_due = timed  # type: ignore[method-assign]
     with deployment.store.write() as connection:
-        schedulers.begin_scheduler(connection, "bench", owner=deployment.owner, version="bench", now=deployment.now())
+        now, boot = deployment.now(), deployment.boot()
+        schedulers.begin_scheduler(connection, "bench", owner=deployment.owner, version="bench", now=now, boot=boot)
     wake_event = WakeEvent()
     clock = Clock(wake_event.set)
     engine = Nowhere()

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,7 +40,6 @@ def places_in(root: Path) -> Places:
         jobs_dir=root / "jobs",
         names_jobs_dir=True,
         user="root",
-        user_home=root.parent,
         host_zone="UTC",
         drain_timeout=30,
         environment=(),
@@ -62,7 +60,7 @@ def verified(analyze: str, folder: Path, units: dict[str, str], *, debug: bool =
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_systemd_takes_every_unit_and_finds_the_program_in_any_folder(analyze: str, tmp_path: Path, name: str) -> None:
-    places = replace(places_in(tmp_path / name), user_home=tmp_path)
+    places = places_in(tmp_path / name)
     job = JobSpec(
         name="one", function=print, description="", schedule=cron("0 7 * * mon-fri", timezone=BERLIN), jitter=timedelta(minutes=1)
     )
@@ -76,7 +74,7 @@ def test_systemd_takes_every_unit_and_finds_the_program_in_any_folder(analyze: s
 @pytest.mark.parametrize("name", HOSTILE)
 def test_each_word_of_the_command_reaches_systemd_as_it_is(analyze: str, tmp_path: Path, name: str) -> None:
     """Its dump is the parsed command, before `$$` becomes `$`."""
-    places = replace(places_in(tmp_path / name), user_home=tmp_path)
+    places = places_in(tmp_path / name)
     said = verified(analyze, tmp_path / "units", serve_unit(places, name="taskpilot", host="127.0.0.1", port=8000), debug=True)
     line = re.search(r"Command Line: (.*)", said)
     assert line is not None

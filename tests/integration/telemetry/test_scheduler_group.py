@@ -6,6 +6,7 @@ from pathlib import Path
 from taskpilot.domain.fires import SchedulerState
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.runs import Owner
+from taskpilot.domain.times import boot_id, boot_time
 from taskpilot.files import WaitBudget, file_lock
 from taskpilot.store.database import Store
 from taskpilot.store.schedulers import begin_scheduler, tick
@@ -28,7 +29,7 @@ def test_the_group_holds_the_last_tick_and_the_running_and_queued_runs(home: Pat
         # Where no server was ever started, there is no last tick to tell of.
         assert gateway.value("taskpilot_scheduler_last_tick_timestamp_seconds", **labels) is None
         with store.write() as connection:
-            begin_scheduler(connection, new_id(), owner=Owner("h", "b", 1, 1), version="0", now=NOON)
+            begin_scheduler(connection, new_id(), owner=Owner("h", boot_id(), 1, 1), version="0", now=NOON, boot=boot_time())
         assert Gateway(store, gateway.url, home).push_scheduler(seconds=10).delivered
         assert gateway.value("taskpilot_scheduler_last_tick_timestamp_seconds", **labels) == NOON.timestamp()
         assert gateway.value("taskpilot_scheduler_running_runs", **labels) == 1
@@ -43,14 +44,14 @@ def test_the_last_scheduler_takes_the_group_along_when_it_ends_and_one_beside_an
 ) -> None:
     scheduler_id = new_id()
     with store.write() as connection:
-        begin_scheduler(connection, scheduler_id, owner=Owner("h", "b", 1, 1), version="0", now=NOON)
+        begin_scheduler(connection, scheduler_id, owner=Owner("h", boot_id(), 1, 1), version="0", now=NOON, boot=boot_time())
     with pushgateway(tmp_path) as gateway:
         assert Gateway(store, gateway.url, home).push_scheduler(seconds=10).delivered
         Gateway(store, gateway.url, home, now=lambda: NOON).delete_scheduler(seconds=5)
         assert "taskpilot_scheduler_last_tick" in gateway.metrics()
         row = {"lag": timedelta(0), "jobs": 1, "broken": (), "error": None}
         with store.write() as connection:
-            tick(connection, scheduler_id, now=NOON, state=SchedulerState.STOPPED, **row)
+            tick(connection, scheduler_id, now=NOON, boot=boot_time(), state=SchedulerState.STOPPED, **row)
         Gateway(store, gateway.url, home, now=lambda: NOON).delete_scheduler(seconds=5)
         assert gateway.forgets("taskpilot_scheduler_last_tick")
 

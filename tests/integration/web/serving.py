@@ -109,7 +109,7 @@ def make_root(folder: Path, settings: str = "") -> Path:
 def awake(deployment: Deployment) -> None:
     """A scheduler that the record knows, as `taskpilot serve` writes of itself."""
     with deployment.store.write() as connection:
-        begin_scheduler(connection, new_id(), owner=deployment.owner, version="0", now=deployment.now())
+        begin_scheduler(connection, new_id(), owner=deployment.owner, version="0", now=deployment.now(), boot=deployment.boot())
 
 
 @contextmanager

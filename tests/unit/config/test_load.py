@@ -37,7 +37,7 @@ def test_an_empty_environment_gives_the_documented_defaults(root: Path) -> None:
 
 
 def test_every_field_has_a_source(root: Path) -> None:
-    names = {field.name for field in dataclasses.fields(Settings)} - {"sources", "variables"}
+    names = {field.name for field in dataclasses.fields(Settings)} - {"sources", "variables", "dotenv", "dotenv_refused", "references"}
     assert set(load(cwd=root, environ={}).sources) == names
 
 
@@ -77,11 +77,6 @@ def test_settings_in_both_files_are_refused_instead_of_guessed(root: Path) -> No
     load(cwd=root, environ={})
     (root / "pyproject.toml").write_text('[tool.taskpilot]\nmodel = "m"\n')
     assert "both hold settings" in refusal(root)
-
-
-def test_a_dotenv_file_is_not_read(root: Path) -> None:
-    (root / ".env").write_text("TASKPILOT_MODEL=from-dotenv\n")
-    assert load(cwd=root, environ={}).model is None
 
 
 @pytest.mark.parametrize(

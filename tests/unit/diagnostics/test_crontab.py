@@ -16,7 +16,7 @@ def test_the_line_of_crontab_example_is_read_whole() -> None:
     line = read((Path(__file__).parents[3] / "crontab.example").read_text(encoding="utf-8"))
     assert line.program == "/home/me/taskpilot/.venv/bin/taskpilot"
     assert (line.root, line.job) == ("/home/me/taskpilot", "triage")
-    assert (line.option("--scheduled-for"), line.option("--quiet"), line.reads_a_file) == ("auto", "", True)
+    assert (line.option("--scheduled-for"), line.option("--quiet"), line.reads_a_file) == ("auto", "", False)
     assert not line.bare_percent
 
 

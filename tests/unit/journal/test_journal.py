@@ -30,7 +30,7 @@ def grant(spine: Spine) -> LeaseGrant:
 
 
 def journal_of(spine: Spine, grant: LeaseGrant) -> Journal:
-    return Journal(spine.store, spine.run_of(grant.run_id), grant, now=spine.clock)
+    return Journal(spine.store, spine.run_of(grant.run_id), grant, now=spine.clock, boot=spine.clock.boot)
 
 
 def place(name: str = "x", kind: StepKind = StepKind.STEP) -> StepPlace:
@@ -45,7 +45,7 @@ def test_what_is_begun_is_in_the_store_before_it_has_an_effect(spine: Spine, gra
     begun = journal_of(spine, grant).begin(place(), value=[1])
     (step,) = spine.steps(grant.run_id)
     assert (step.id, step.status, step.input, step.ended_at) == (begun.step.id, StepStatus.BEGUN, [1], None)
-    assert begun.lease_until == grant.expires_at
+    assert begun.lease_until == grant.expires_at.micros
 
 
 def test_a_stale_attempt_writes_nothing(spine: Spine, grant: LeaseGrant) -> None:

@@ -37,7 +37,7 @@ def skip(spine: Spine, scheduled_for: datetime | None = None) -> Skip:
 def test_a_claimed_run_is_running_and_its_lease_is_ours(spine: Spine) -> None:
     claim = spine.claim(hourly)
     assert (claim.run.status, claim.run.attempts, claim.run.attempts_allowed) == (RunStatus.RUNNING, 1, 2)
-    assert claim.grant.expires_at == NOON + timedelta(seconds=30)
+    assert claim.grant.expires_at == spine.clock.boot() + timedelta(seconds=30)
     assert spine.row(claim.run.id).lease_token == claim.grant.token
 
 
@@ -160,11 +160,12 @@ def test_a_stale_holder_can_write_nothing_any_more(spine: Spine) -> None:
 
 def test_a_renewal_prolongs_the_lease_and_counts_active_time_once(spine: Spine) -> None:
     claim = spine.claim(hourly)
+    started = spine.clock.boot()
     for seconds in (10, 20, 15):
         spine.later(10)
         assert spine.ledger.renew(claim.grant, active_seconds=seconds)
     assert spine.run_of(claim.run.id).active_micros == 20_000_000
-    assert spine.row(claim.run.id).lease_expires_at == (int(NOON.timestamp()) + 60) * 1_000_000
+    assert spine.row(claim.run.id).lease_expires_at == (started + timedelta(seconds=60)).micros
 
 
 def test_active_time_is_summed_over_attempts(spine: Spine) -> None:

@@ -34,7 +34,7 @@ def test_a_minute_without_a_tick_is_noted_and_its_fires_have_their_outcomes(keep
     unseen = {"unseen": "asleep", "asleep_since": utc_iso(asleep), "asleep_until": utc_iso(awake)}
     covered = keeper.reasons("often")[6]
     assert covered == Reason(ReasonCode.CAUGHT_UP_BY, {"fire": utc_iso(NOON + 2 * MINUTE), **unseen})
-    assert any("no scheduler was awake" in line for line in keeper.log.lines)
+    assert any("no scheduler was running" in line for line in keeper.log.lines)
 
 
 def test_a_short_delay_is_no_sleep(keep: Keep) -> None:
@@ -166,7 +166,9 @@ def test_a_sleep_is_recorded_once_although_the_first_claim_after_it_fails(keep: 
 def test_a_failed_tick_is_no_sleep_since_the_server_of_yesterday(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(minutely='schedule=cron("* * * * *")')
     with keeper.deployment.store.write() as connection:
-        schedulers.begin_scheduler(connection, "yesterday's", owner=keeper.deployment.owner, version="1", now=NOON - DAY)
+        schedulers.begin_scheduler(
+            connection, "yesterday's", owner=keeper.deployment.owner, version="1", now=NOON - DAY, boot=keeper.deployment.boot()
+        )
     keeper.ticks(MINUTE)
     with monkeypatch.context() as patched:
         patched.setattr("taskpilot.ledger.fires.schedules.schedules_in_force", _fails)

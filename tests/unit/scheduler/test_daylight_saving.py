@@ -141,7 +141,6 @@ def test_a_frozen_clock_is_the_only_one_that_is_asked(tmp_path: Path) -> None:
             keeper.start()
             for _ in range(8):
                 frozen.tick(timedelta(seconds=15))
-                keeper.boot_seconds += 15
                 keeper.tick()
             assert keeper.scheduler.error is None
             half = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)

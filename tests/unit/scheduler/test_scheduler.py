@@ -66,7 +66,9 @@ class Ticked:
         deployment = self.spine.deployment
         scheduler_id = new_id()
         with deployment.store.write() as connection:
-            schedulers.begin_scheduler(connection, scheduler_id, owner=deployment.owner, version="1", now=deployment.now())
+            schedulers.begin_scheduler(
+                connection, scheduler_id, owner=deployment.owner, version="1", now=deployment.now(), boot=deployment.boot()
+            )
         self.wake_ups = ManualWakeUps(self.spine.clock)
         found = Scheduler(
             deployment,
@@ -74,7 +76,6 @@ class Ticked:
             self.wake_ups,
             scheduler_id=scheduler_id,
             log=self.log,
-            boottime=lambda: self.spine.clock().timestamp(),
         )
         found.state = SchedulerState.RUNNING
         return found

@@ -81,5 +81,3 @@ _TOTAL = "taskpilot_fires_total"
 
 def _time_passes(keepers: list[Keeper], seconds: float) -> None:
     keepers[0].clock.advance(timedelta(seconds=seconds))
-    for one in keepers:
-        one.boot_seconds += seconds

@@ -18,7 +18,6 @@ def places() -> Places:
         jobs_dir=root / "jobs",
         names_jobs_dir=False,
         user="me",
-        user_home=Path("/home/me"),
         host_zone="Europe/Berlin",
         drain_timeout=30.0,
         environment=(),

@@ -17,7 +17,7 @@ from taskpilot.setup.places import Places, exported, host_zone
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 BERLIN = "Europe/Berlin"
-START = 'set -a; [ ! -r "$HOME/.taskpilot.env" ] || . "$HOME/.taskpilot.env"; '
+START = "/home/me/taskpilot/.venv/bin/taskpilot"
 
 
 def spec(schedule: Schedule | None, **options: Any) -> JobSpec:
@@ -45,9 +45,7 @@ def command(places: Places) -> str:
 def test_a_line_has_the_jobs_times_and_every_path(places: Places) -> None:
     (line,) = crontab_lines(spec(cron("0 7 * * mon-fri", timezone=BERLIN)), places, now=NOW)
     assert line == (
-        "0 7 * * 1-5          "
-        + START
-        + "/home/me/taskpilot/.venv/bin/taskpilot --root /home/me/taskpilot run one --scheduled-for auto --quiet"
+        "0 7 * * 1-5          /home/me/taskpilot/.venv/bin/taskpilot --root /home/me/taskpilot run one --scheduled-for auto --quiet"
     )
 
 
@@ -124,7 +122,7 @@ def test_a_path_reaches_the_command_as_it_is(name: str, places: Places) -> None:
     root = Path("/srv") / name
     text = command(replace(places, root=root))
     # cron takes \% for %, the shell the rest.
-    words = shlex.split(text.replace("\\%", "%").split("; ", 2)[2])
+    words = shlex.split(text.replace("\\%", "%"))
     assert words[1:3] == ["--root", str(root)]
 
 

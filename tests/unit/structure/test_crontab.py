@@ -36,7 +36,6 @@ def test_it_is_what_export_writes_for_the_shipped_job(repository: Path, lines: l
         jobs_dir=root / "jobs",
         names_jobs_dir=False,
         user="me",
-        user_home=root.parent,
         host_zone="Europe/Berlin",
         drain_timeout=30,
         environment=(),

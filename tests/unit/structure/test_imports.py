@@ -13,6 +13,7 @@ OWNERS = {
     "apscheduler": ("scheduler",),
     "click": ("cli/", "__main__.py"),
     "cronsim": ("schedules/",),
+    "dotenv": ("config/",),
     "fastapi": ("web/",),
     "genai_prices": ("llm/",),
     "grpc": ("telemetry/",),

@@ -166,7 +166,9 @@ def test_a_quiet_night_is_no_alarm(timeline: Timeline) -> None:
 def test_a_run_whose_process_is_gone_is_counted_as_lost(timeline: Timeline) -> None:
     timeline.follow()
     store = timeline.deployment.store
-    records.add_run(store, status=RunStatus.RUNNING, lease_token="a", lease_expires_at=to_micros(MONDAY + timedelta(seconds=30)))
+    records.add_run(
+        store, status=RunStatus.RUNNING, lease_token="a", lease_expires_at=(timeline.clock.boot() + timedelta(seconds=30)).micros
+    )
     assert (checked(timeline).scheduler.running, checked(timeline).status) == (1, Status.PASS)
     timeline.later(seconds=31)
     assert checked(timeline).scheduler.running == 0
