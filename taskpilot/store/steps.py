@@ -100,6 +100,11 @@ def end_step(connection: Connection, step_id: str, **values: Any) -> bool:
     return connection.execute(_END_STEP, {"the_step": step_id, **values}).rowcount == 1
 
 
+def reserve_retry(connection: Connection, step: Step) -> None:
+    """Sets the reservation of a step that was begun, all its tries together."""
+    connection.execute(_END_STEP, {"the_step": step.id, "reserved_nano": step.reserved_nano, "reserved_tokens": step.reserved_tokens})
+
+
 def answer_step(connection: Connection, step_id: str, **values: Any) -> None:
     """Sets a person's answer about an uncertain step."""
     connection.execute(update(steps).where(steps.c.id == step_id).values(**values))
