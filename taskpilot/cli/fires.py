@@ -24,7 +24,8 @@ def command(
 ) -> None:
     """Show what became of each scheduled time.
 
-    Of one job, or of all; the newest first. Many times in a row with one outcome are one line with their number. `taskpilot why JOB --at TIME` explains one.
+    Of one job, or of all; the newest first. Many times in a row with one outcome are one line with their number.
+    `taskpilot why JOB --at TIME` explains one.
 
     \b
     Examples:
