@@ -84,6 +84,7 @@ def serve(
         log=log,
         job_files=job_files,
         on_settings=write_logs,
+        tell=echo,
     )
     serving = Serving(
         scheduler,

@@ -34,7 +34,7 @@ _FORMAT: Final = 1
 _BROKEN_SECONDS: Final = 600.0
 """A file that was broken is loaded again after this time, even if nothing has changed: the cause may be outside of the root."""
 _DESCRIBE: Final = "taskpilot.jobs.loader:describe_file"
-_PROGRESS_SECONDS: Final = 0.3
+_PROGRESS_SECONDS: Final = 1.0
 _PRELOADED: Final = ("taskpilot.context.run_context", "taskpilot.tools.decorator", "pydantic")
 """What nearly every job file imports, once for all files."""
 

@@ -12,14 +12,18 @@ from taskpilot.config.reread import changed, following, needing_restart, signatu
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, SchedulerState, StartOrder
+from taskpilot.domain.reasons import Reason
 from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.text import one_line
 from taskpilot.domain.times import BootTime
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.ledger.claims import Definitions
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.messages.times import clock_event
 from taskpilot.scheduler.job_files import JobFiles
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
+from taskpilot.services.preflight import check_jobs
 from taskpilot.store import schedulers
 from taskpilot.store.future import follow_clock_back
 from taskpilot.store.probe import Presence
@@ -102,6 +106,7 @@ class Scheduler:
         log: Log,
         job_files: JobFiles | None = None,
         on_settings: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
@@ -114,6 +119,10 @@ class Scheduler:
         """What `_jobs` was made from."""
         self._jobs: Definitions | None = None
         """None until the job files were read for the first time: nothing is claimed and nothing started before."""
+        self._tell = tell
+        """Prints a line that a person should see."""
+        self._blocked: dict[str, Reason] = {}
+        """The jobs that could not start, and why."""
         self._on_settings = on_settings
         """Called after the settings in force changed."""
         self._started_with = deployment.settings
@@ -308,6 +317,19 @@ class Scheduler:
             self._log.warning(f"broken job file: {line}")
         self._status.jobs, self._status.broken = len(jobs.specs), broken
         self._all_due = True
+        self._check_jobs(jobs)
+
+    def _check_jobs(self, jobs: Definitions) -> None:
+        """Finds the jobs that could not start, before their fires fail; each that is new is told."""
+        found = {check.job: check.reason for check in check_jobs(self._deployment, jobs) if check.reason}
+        for job, reason in found.items():
+            if self._blocked.get(job) != reason:
+                line = f"{job} cannot start: {one_line(reason_sentence(reason, now=True), limit=1000)}"
+                self._log.warning(line, job=job)
+                self._tell(line)
+        for job in self._blocked.keys() - found.keys():
+            self._log.info(f"{job} can start again", job=job)
+        self._blocked = found
 
     def _claim(self, jobs: Definitions, due: Mapping[Schedule, datetime], now: datetime) -> bool:
         """Whether anything was due."""
