@@ -63,18 +63,19 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
     if deployment.store_is_missing:
         nothing = health_queries.Share(0, 0)
         return GoldenSignals(
-            _success_rate(nothing, window),
+            _success_rate(health_queries.Ended(0, 0, 0, 0, 0), window),
             _p95_duration(None, window),
-            _cost_per_success(health_queries.Costs(0, 0, 0, 0, 0), window),
+            _cost_per_success(health_queries.Ended(0, 0, 0, 0, 0), window),
             _violation_rate(nothing, window),
             _correctness(nothing, window),
         )
     since = deployment.now() - timedelta(days=days)
     with deployment.store.read() as connection:
+        ended = health_queries.ended(connection, since)
         return GoldenSignals(
-            _success_rate(health_queries.successes(connection, since), window),
-            _p95_duration(health_queries.slowest(connection, since), window),
-            _cost_per_success(health_queries.costs(connection, since), window),
+            _success_rate(ended, window),
+            _p95_duration(health_queries.slowest(connection, since, whole=ended.ended), window),
+            _cost_per_success(ended, window),
             _violation_rate(health_queries.violations(connection, since), window),
             _correctness(health_queries.confirmations(connection, since), window),
         )
@@ -85,11 +86,11 @@ def golden_json(signals: GoldenSignals) -> dict[str, Any]:
     return {name: {**signal, "verdict": signal["verdict"].value} for name, signal in asdict(signals).items()}
 
 
-def _success_rate(share: health_queries.Share, window: str) -> Signal:
-    if not share.whole:
+def _success_rate(found: health_queries.Ended, window: str) -> Signal:
+    if not found.ended:
         return Signal(None, "percent", Verdict.NO_DATA, window, "no run ended")
-    percent = 100 * share.part / share.whole
-    return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{share.part:,} of {share.whole:,} runs succeeded")
+    percent = 100 * found.succeeded / found.ended
+    return Signal(percent, "percent", _at_least(percent, 95, 90), window, f"{found.succeeded:,} of {found.ended:,} runs succeeded")
 
 
 def _p95_duration(found: health_queries.Slowest | None, window: str) -> Signal:
@@ -100,17 +101,17 @@ def _p95_duration(found: health_queries.Slowest | None, window: str) -> Signal:
     return Signal(found.active_micros / 1_000_000, "seconds", _below(used, 80, 100), window, detail)
 
 
-def _cost_per_success(found: health_queries.Costs, window: str) -> Signal:
+def _cost_per_success(found: health_queries.Ended, window: str) -> Signal:
     if not found.ended:
         return Signal(None, "usd", Verdict.NO_DATA, window, "no run ended")
     if found.unpriced_calls:
         return Signal(None, "usd", Verdict.NO_DATA, window, f"unknown: {found.unpriced_calls:,} calls had no price")
     wasted = 100 * found.wasted_nano / found.nano if found.nano else 0.0
     detail = f"{wasted:.0f} % of {nano_to_usd(found.nano):.4f} USD was spent on runs that did not succeed"
-    if not found.successes:
+    if not found.succeeded:
         verdict = Verdict.UNHEALTHY if found.nano else Verdict.NO_DATA
         return Signal(None, "usd", verdict, window, detail if found.nano else "no run succeeded, and none cost anything")
-    value = float(nano_to_usd(found.nano) / found.successes)
+    value = float(nano_to_usd(found.nano) / found.succeeded)
     return Signal(value, "usd", _at_most(wasted, 10, 25), window, detail)
 
 
