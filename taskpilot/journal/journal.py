@@ -13,7 +13,7 @@ from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
@@ -60,6 +60,9 @@ class Journal:
         # Taken within a write transaction, so in the order in which the steps are recorded.
         self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
+        given = (step for step in recorded if step.kind is StepKind.GIVEN and step.status is StepStatus.SUCCEEDED)
+        self.given = {step.scope: step.result for step in given}
+        """What the maps and workflows of earlier attempts were given, by their scopes."""
         self._by_place: dict[tuple[str, StepKind, int], dict[str, Step]] = {}
         for step in self._by_key.values():
             self._by_place.setdefault((step.scope, step.kind, step.ordinal), {})[step.key] = step
@@ -184,7 +187,8 @@ class Journal:
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
             if status is StepStatus.DIVERGED:
-                asked = Reason(ReasonCode.DIVERGED_STEP, {"run_id": self._run.id, "step_id": step.id, "tool": step.name})
+                about: dict[str, Fact] = {"item": next(iter(step.input))} if step.kind is StepKind.GIVEN else {"tool": step.name}
+                asked = Reason(ReasonCode.DIVERGED_STEP, {"run_id": self._run.id, "step_id": step.id, **about})
                 event = EventKind.APPROVAL_ASKED
                 record_event(connection, event, self._run.job, at=now, run_id=self._run.id, subject=step.id, reason=asked)
             if place.kind is StepKind.CALL and status is StepStatus.DENIED:

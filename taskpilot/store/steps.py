@@ -37,7 +37,7 @@ def effects_below(connection: Connection, run_id: str, scope: str) -> list[Step]
         steps.c.kind == StepKind.CALL,
         steps.c.idempotent == 0,
         steps.c.status.in_(happened),
-        steps.c.scope.startswith(f"{scope}/", autoescape=True),
+        (steps.c.scope == scope) | steps.c.scope.startswith(f"{scope}/", autoescape=True),
     )
     return [step_of(row) for row in connection.execute(wanted, {"the_run": run_id})]
 
