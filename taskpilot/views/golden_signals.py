@@ -74,9 +74,9 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
     if deployment.store_is_missing:
         nothing = health_queries.Share(0, 0)
         return GoldenSignals(
-            _success_rate(nothing, window, {}),
+            _success_rate(health_queries.Ended(0, 0, 0, 0, 0), window, {}),
             _p95_duration(None, window),
-            _cost_per_success(health_queries.Costs(0, 0, 0, 0, 0), window),
+            _cost_per_success(health_queries.Ended(0, 0, 0, 0, 0), window),
             _violation_rate(nothing, window),
             _correctness(nothing, window),
         )
@@ -87,10 +87,11 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
         found = open_by_job(find_attention(connection, since=yesterday_evening(now), now=now, server=server))
         last = health_queries.last_successes(connection)
         failing = {job: last.get(job) for job, one in found.items() if one.kind not in _ASKING}
+        ended = health_queries.ended(connection, since)
         return GoldenSignals(
-            _success_rate(health_queries.successes(connection, since), window, failing),
-            _p95_duration(health_queries.slowest(connection, since), window),
-            _cost_per_success(health_queries.costs(connection, since), window),
+            _success_rate(ended, window, failing),
+            _p95_duration(health_queries.slowest(connection, since, whole=ended.ended), window),
+            _cost_per_success(ended, window),
             _violation_rate(health_queries.violations(connection, since), window),
             _correctness(health_queries.confirmations(connection, since), window),
         )
@@ -101,17 +102,17 @@ def golden_json(signals: GoldenSignals) -> dict[str, Any]:
     return {name: {**signal, "verdict": signal["verdict"].value} for name, signal in asdict(signals).items()}
 
 
-def _success_rate(share: health_queries.Share, window: str, failing: Mapping[str, datetime | None]) -> Signal:
+def _success_rate(found: health_queries.Ended, window: str, failing: Mapping[str, datetime | None]) -> Signal:
     named = [f"of {job} {_since(at)}" for job, at in list(failing.items())[:_NAMED]]
     more = len(failing) - len(named)
     without = f"; no success {', '.join(named)}{f' and of {more:,} more' if more else ''}" if failing else ""
-    if not share.whole:
+    if not found.ended:
         return Signal(None, "percent", Verdict.UNHEALTHY if failing else Verdict.NO_DATA, window, f"no run ended{without}")
-    percent = 100 * share.part / share.whole
+    percent = 100 * found.succeeded / found.ended
     verdict = _at_least(percent, 95, 90)
     if failing and verdict is Verdict.HEALTHY:
         verdict = Verdict.DEGRADED
-    return Signal(percent, "percent", verdict, window, f"{share.part:,} of {share.whole:,} runs succeeded{without}")
+    return Signal(percent, "percent", verdict, window, f"{found.succeeded:,} of {found.ended:,} runs succeeded{without}")
 
 
 def _p95_duration(found: health_queries.Slowest | None, window: str) -> Signal:
@@ -122,17 +123,17 @@ def _p95_duration(found: health_queries.Slowest | None, window: str) -> Signal:
     return Signal(found.active_micros / 1_000_000, "seconds", _below(used, 80, 100), window, detail)
 
 
-def _cost_per_success(found: health_queries.Costs, window: str) -> Signal:
+def _cost_per_success(found: health_queries.Ended, window: str) -> Signal:
     if not found.ended:
         return Signal(None, "usd", Verdict.NO_DATA, window, "no run ended")
     if found.unpriced_calls:
         return Signal(None, "usd", Verdict.NO_DATA, window, f"unknown: {found.unpriced_calls:,} calls had no price")
     wasted = 100 * found.wasted_nano / found.nano if found.nano else 0.0
     detail = f"{wasted:.0f} % of {nano_to_usd(found.nano):.4f} USD was spent on runs that did not succeed"
-    if not found.successes:
+    if not found.succeeded:
         verdict = Verdict.UNHEALTHY if found.nano else Verdict.NO_DATA
         return Signal(None, "usd", verdict, window, detail if found.nano else "no run succeeded, and none cost anything")
-    value = float(nano_to_usd(found.nano) / found.successes)
+    value = float(nano_to_usd(found.nano) / found.succeeded)
     return Signal(value, "usd", _at_most(wasted, 10, 25), window, detail)
 
 
