@@ -25,6 +25,7 @@ from taskpilot.jobs.loader import load_spec
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
 from taskpilot.llm.prices import Prices
+from taskpilot.policy import WatchedPolicy
 from taskpilot.process import asked_to_end
 from taskpilot.runner import Runner
 from taskpilot.services.attempts import Display, NoDisplay
@@ -141,7 +142,7 @@ class App:
                 run.model or "", lambda name, usage, at: prices.cost_nano(name, usage, at=at, base_url=settings.openai_base_url)
             ),
             open_model=lambda: model or self._open_model(run.model, spec),
-            policy=policy_of(settings),
+            policy=WatchedPolicy(policy_of(settings), deployment.run_dir(run.id), hide=deployment.redactor.hidden_in),
             open_tools=open_tools,
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self.secrets())]),
             now=deployment.now,
