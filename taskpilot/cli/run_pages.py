@@ -9,7 +9,7 @@ from taskpilot.cli import formatting, output
 from taskpilot.deployment import Deployment
 from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import RESUMABLE, Feedback, RunStatus, RunSummary
+from taskpilot.domain.runs import RESUMABLE, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import StepKind
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.text import one_line
@@ -60,6 +60,9 @@ def show(detail: RunDetail) -> None:
     if run.result is not None:
         output.say("\nresult")
         output.say(run.result if isinstance(run.result, str) else json.dumps(run.result, ensure_ascii=False, indent=2))
+    if detail.raised:
+        output.say("\nraised")
+        _raised(detail)
     _attempts(detail)
     if detail.tasks:
         output.say()
@@ -186,8 +189,9 @@ def _page(deployment: Deployment, finished: Finished) -> None:
     if detail.tasks:
         tasks_table(detail.tasks, summary.run_id)
         output.say()
-    ended = f"{summary.job} {summary.status} in {formatting.duration(summary.duration_seconds)}"
+    ended = f"{summary.job} {summary.status} {_took(detail.run)}"
     output.tell(f"{ended}: {one_line(why, limit=500)}" if why else ended)
+    _raised(detail)
     output.say(f"cost: {cost(detail.run.spend, detail.run.model)}\nused: {usage(detail.run.spend)}")
     if detail.run.spend.cost_nano is None:
         output.tell("Without a price, the budget limits only calls and tokens. Give the model a price in prices.toml in the root.")
@@ -195,7 +199,21 @@ def _page(deployment: Deployment, finished: Finished) -> None:
     waiting_for(detail)
     output.say(f"details: taskpilot runs show {summary.run_id}")
     if detail.run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(detail.folder):
-        output.say(f"output: taskpilot runs logs {summary.run_id} --output")
+        output.say(f"output: taskpilot runs logs {summary.run_id} --output --full")
+
+
+def _raised(detail: RunDetail) -> None:
+    for line in detail.raised.splitlines():
+        output.say(f"  {line}")
+
+
+def _took(run: Run) -> str:
+    """Like `in 12.4s`, or of several attempts `after 3 attempts in 5m10s, 12.4s of it active`."""
+    active = formatting.duration(run.active_micros / 1_000_000)
+    if run.attempts < 2 or run.started_at is None or run.ended_at is None:
+        return f"in {active}"
+    wall = formatting.duration((run.ended_at - run.started_at).total_seconds())
+    return f"after {run.attempts} attempts in {wall}, {active} of it active"
 
 
 def _why(summary: RunSummary) -> str:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, Self
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import NotFound, StoreError
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import Attempt, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
@@ -20,6 +21,8 @@ from taskpilot.store import listings, runs, tasks
 from taskpilot.store.database import Store
 from taskpilot.store.ids import find_id
 from taskpilot.store.listings import Page
+from taskpilot.telemetry.job_errors import FILE as ERRORS
+from taskpilot.telemetry.job_errors import kept_errors
 from taskpilot.telemetry.logs import RUN_FILE
 
 
@@ -55,6 +58,8 @@ class RunDetail:
     """A person's rating of its result."""
     folder: Path
     """The folder of its logs and artifacts."""
+    raised: str = ""
+    """Of a failed run, the frames of the user's own files and the last line of what its job raised; untrusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,14 @@ def show_run(deployment: Deployment, run_id: str) -> RunDetail:
             uncertain=tuple(listings.uncertain_steps(connection, run_id)),
             feedback=runs.feedback_on(connection, run_id),
             folder=deployment.run_dir(run_id),
+            raised=_raised(run, deployment.run_dir(run_id)),
         )
+
+
+def _raised(run: Run, folder: Path) -> str:
+    if run.status is not RunStatus.FAILED or run.reason.cause not in (ReasonCode.EXCEPTION, ReasonCode.EVERY_ITEM_FAILED):
+        return ""
+    return next((error.short for error in kept_errors(folder) if error.attempt == run.attempts), "")
 
 
 def detail_json(detail: RunDetail) -> dict[str, Any]:
@@ -128,10 +140,15 @@ def output_line(deployment: Deployment, raw: bytes) -> str:
     return deployment.redactor.masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
 
 
+def run_errors(deployment: Deployment, run_id: str, *, full: bool = False) -> list[str]:
+    """The tracebacks of the run's attempts: the frames of the user's own files and the last line, or with `full` all of each."""
+    return [error.whole if full else error.short for error in kept_errors(deployment.run_dir(_found(deployment, run_id).id))]
+
+
 def has_output(folder: Path) -> bool:
     """Whether the process of the run with this folder printed anything."""
     try:
-        return (folder / OUTPUT_LOG).lstat().st_size > 0
+        return (folder / ERRORS).exists() or (folder / OUTPUT_LOG).lstat().st_size > 0
     except OSError:
         return False
 
