@@ -1,6 +1,7 @@
 """Runs one attempt in the current process and determines its outcome."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress

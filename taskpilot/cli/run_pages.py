@@ -93,12 +93,12 @@ def waiting_for(detail: RunDetail) -> None:
         output.say(f"\n{question.sentence}")
         width = max(len(answer) for answer, _ in question.answers) + 1
         for answer, command in question.answers:
-            output.say(f"  {answer + ':':<{width}}  {command}")
+            output.say_command(f"  {answer + ':':<{width}}  {command}")
     answered = not detail.pending and not detail.uncertain and not (reviews and detail.run.status is RunStatus.WAITING)
     if detail.run.status in RESUMABLE and answered:
-        output.say(f"\nnext: taskpilot runs resume {detail.run.id}")
+        output.say_command(f"\nnext: taskpilot runs resume {detail.run.id}")
     elif reviews or detail.pending:
-        output.say(f"\nthen: taskpilot runs resume {detail.run.id}")
+        output.say_command(f"\nthen: taskpilot runs resume {detail.run.id}")
 
 
 def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
@@ -107,7 +107,7 @@ def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
     cells = [(task.status.value, task.priority.value, task.title, why(task)) for task in ordered[:TASKS_SHOWN]]
     output.print_table(("status", "priority", "task", "why"), cells, empty="")
     if len(ordered) > TASKS_SHOWN:
-        output.say(f"and {len(ordered) - TASKS_SHOWN} more: taskpilot tasks list --run {run_id} --limit 1000")
+        output.say_command(f"and {len(ordered) - TASKS_SHOWN} more: taskpilot tasks list --run {run_id} --limit 1000")
 
 
 def why(task: Task) -> str:
@@ -160,7 +160,7 @@ def tell(deployment: Deployment, finished: Finished, *, as_json: bool, quiet: bo
         output.print_json_line(summary_json(finished.summary))
     elif quiet:
         if code is not ExitCode.SUCCEEDED and code not in SKIPS:
-            output.echo_err(cause(finished))
+            output.echo_err(formatting.with_folders(cause(finished)))
     else:
         _page(deployment, finished)
     return int(ExitCode.SUCCEEDED) if skip_ok and code in SKIPS else int(code)
@@ -180,7 +180,7 @@ def _page(deployment: Deployment, finished: Finished) -> None:
     if summary.run_id is None or finished.exit_code in SKIPS:
         output.tell(f"{summary.job}: {summary.status}: {why}" if why else f"{summary.job}: {summary.status}")
         if command := next_command(summary.job, summary.reason):
-            output.say(f"next: {command}")
+            output.say_command(f"next: {command}")
         return
     if summary.result is not None:
         output.say(summary.result if isinstance(summary.result, str) else json.dumps(summary.result, ensure_ascii=False, indent=2))
@@ -197,9 +197,9 @@ def _page(deployment: Deployment, finished: Finished) -> None:
         output.tell("Without a price, the budget limits only calls and tokens. Give the model a price in prices.toml in the root.")
     output.tell(f"budget: {budget_of(deployment.catalog.get(summary.job))}")
     waiting_for(detail)
-    output.say(f"details: taskpilot runs show {summary.run_id}")
+    output.say_command(f"details: taskpilot runs show {summary.run_id}")
     if detail.run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(detail.folder):
-        output.say(f"output: taskpilot runs logs {summary.run_id} --output --full")
+        output.say_command(f"output: taskpilot runs logs {summary.run_id} --output --full")
 
 
 def _raised(detail: RunDetail) -> None:

@@ -270,7 +270,7 @@ def logs(run_id: str, *, of_process: bool, follow: bool, full: bool, as_json: bo
         shown: Iterator[tuple[Any, str]]
         if of_process:
             printed_lines = run_output(deployment, run_id, follow=follow)
-            errors = (line for error in run_errors(deployment, run_id, full=full) for line in error.splitlines())
+            errors = (line for error in run_errors(deployment, run_id, full=full) for line in ["", *error.splitlines()])
             shown = ((text, text) for text in chain(printed_lines, errors))
         else:
             shown = ((asdict(entry), run_pages.log_entry(entry)) for entry in run_log(deployment, run_id, follow=follow))
