@@ -6,13 +6,14 @@ from datetime import datetime
 import click
 
 from taskpilot.cli import output
-from taskpilot.cli.options import Past, global_options, json_option
+from taskpilot.cli.options import Past, global_options, json_option, utc_option
 from taskpilot.domain.exits import ExitCode
 
 
 @click.command(name="status")
 @click.option("--since", type=Past(), metavar="TIME", help="From 18:00, 12h (ago), yesterday, 2026-11-24 on.  [default: yesterday 18:00]")
 @click.option("--all", "everything", is_flag=True, help="Show all that needs attention, however long the list is.")
+@utc_option
 @json_option
 def command(*, since: datetime | None, everything: bool, as_json: bool) -> int:
     """Show what ran, what did not, and what needs you.
