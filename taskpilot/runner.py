@@ -159,6 +159,7 @@ class Runner:
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:
         context = RunContext(session)
         try:
+            session.load()
             _share_file(session)
             arguments = bind_parameters(session.spec, session.run.parameters)
             with scope.entered(""):

@@ -103,7 +103,7 @@ def show(job: str, *, as_json: bool) -> None:
             "deadline": formatting.duration(spec.deadline.total_seconds()),
             "attempts": str(retry.attempts),
             "retry delay": f"{format_duration(retry.delay)}, at most {format_duration(retry.max_delay)}" if retry.delay else "",
-            "retry on": ", ".join(kind.__name__ for kind in retry.on),
+            "retry on": ", ".join(spec.retry_on),
             "overlap": spec.overlap,
             "budget": budgets.budget_of(spec),
             "tools": ", ".join(tool.name for tool in spec.tools),

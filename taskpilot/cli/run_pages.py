@@ -195,7 +195,7 @@ def _page(deployment: Deployment, finished: Finished) -> None:
     output.say(f"cost: {cost(detail.run.spend, detail.run.model)}\nused: {usage(detail.run.spend)}")
     if detail.run.spend.cost_nano is None:
         output.tell("Without a price, the budget limits only calls and tokens. Give the model a price in prices.toml in the root.")
-    output.tell(f"budget: {budget_of(deployment.catalog.get(summary.job))}")
+    output.tell(f"budget: {budget_of(deployment.job(summary.job))}")
     waiting_for(detail)
     output.say_command(f"details: taskpilot runs show {summary.run_id}")
     if detail.run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(detail.folder):
