@@ -18,6 +18,7 @@ from taskpilot.domain.specs import (
     CatchUp,
     JobSpec,
     Overlap,
+    OverlapWaiting,
     Retry,
     ToolSpec,
     is_job_name,
@@ -36,6 +37,7 @@ TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
 
 _CONTEXT_NAMES: Final = frozenset({"ctx", "_ctx", "context", "_context", "_"})
 _OVERLAPS: Final = get_args(Overlap)
+_OVERLAPS_WAITING: Final = get_args(OverlapWaiting)
 _CATCH_UPS: Final = get_args(CatchUp)
 
 
@@ -50,6 +52,7 @@ def job(
     deadline: str | timedelta | None = None,
     retry: Retry | None = None,
     overlap: Overlap = "skip",
+    overlap_waiting: OverlapWaiting = "count",
     catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
     catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
@@ -74,6 +77,7 @@ def job(
     deadline: str | timedelta | None = None,
     retry: Retry | None = None,
     overlap: Overlap = "skip",
+    overlap_waiting: OverlapWaiting = "count",
     catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
     catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
@@ -94,6 +98,7 @@ def job(
     retry: `Retry(attempts=3)`.
     overlap: what happens if a fire is due while a run of the job is active: "skip", "buffer_one" or "buffer_all" (it starts when that
     run has ended), "cancel_other" (SIGTERM and 10 s), "terminate_other" (SIGKILL) or "allow_all".
+    overlap_waiting: "count": a fire is skipped while a run of the job waits for a person, but with "allow_all"; "ignore": it is not.
     catch_up: which fires run after an outage: "skip", "last" or "all" (the newest `catch_up_limit`), none older than `catch_up_window`
     ("2h"; by default half the period), started `catch_up_stagger` apart.
     start_deadline: a fire that cannot start within this time is missed.
@@ -112,14 +117,16 @@ def job(
         if not isinstance(title, str) or not is_job_name(title):
             raise ConfigurationError(f"'{one_line(str(title))}' is not a job name: a to z, 0 to 9 and _, a letter first, at most 63")
         _check_function(function, title)
+        attempts = _instance(title, "retry", retry, Retry, "Retry(attempts=3)") or Retry()
         spec = JobSpec(
             name=title,
             function=function,
             description=inspect.getdoc(function) or "",
             schedule=_instance(title, "schedule", schedule, Schedule, 'cron("0 7 * * *"), every("15m") or at("2026-12-24T08:00Z")'),
             deadline=_duration(title, "deadline", deadline) or DEFAULT_DEADLINE,
-            retry=_instance(title, "retry", retry, Retry, "Retry(attempts=3)") or Retry(),
+            retry=attempts,
             overlap=cast("Overlap", _choice(title, "overlap", overlap, _OVERLAPS)),
+            overlap_waiting=cast("OverlapWaiting", _choice(title, "overlap_waiting", overlap_waiting, _OVERLAPS_WAITING)),
             catch_up=cast("CatchUp", _choice(title, "catch_up", catch_up, _CATCH_UPS)),
             catch_up_window=_duration(title, "catch_up_window", catch_up_window),
             catch_up_limit=_count(title, "catch_up_limit", catch_up_limit),
@@ -130,6 +137,8 @@ def job(
             budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
             task_tool_calls=_count(title, "task_tool_calls", task_tool_calls),
             model=_model(title, model),
+            retry_on=tuple(kind.__name__ for kind in attempts.on),
+            line=inspect.unwrap(function).__code__.co_firstlineno,
         )
         if spec.start_deadline is not None and spec.start_deadline <= spec.jitter:
             raise ConfigurationError(

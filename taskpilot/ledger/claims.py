@@ -65,7 +65,7 @@ class Skip:
         """10 behind another run or fire of the job, 11 otherwise; that of the signal where one ended the wait."""
         if self.reason.code is ReasonCode.INTERRUPTED:
             return ExitCode.SIGINT if self.reason.facts.get("signal") == "SIGINT" else ExitCode.SIGTERM
-        behind = self.reason.code in (ReasonCode.RUN_ACTIVE, ReasonCode.FIRE_WAITING)
+        behind = self.reason.code in (ReasonCode.RUN_ACTIVE, ReasonCode.RUN_WAITING, ReasonCode.FIRE_WAITING)
         return ExitCode.SKIPPED_OVERLAP if behind else ExitCode.SKIPPED
 
 
@@ -81,6 +81,8 @@ class Definitions:
     """When the folder was changed last, where that is known."""
     complaints: tuple[str, ...] = ()
     """What cannot be loaded and why, a line each."""
+    loading: frozenset[str] = frozenset()
+    """Jobs whose file is being loaded for the first time: until that is done, their schedules and fires stay as they are."""
 
     def knows(self, job: str) -> bool:
         """Whether it is defined, be it in a file that is broken."""

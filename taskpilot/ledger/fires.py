@@ -27,7 +27,7 @@ from taskpilot.ledger.record_outcome import (
     without_taken,
 )
 from taskpilot.ledger.wrong_clock import ahead_of, set_back
-from taskpilot.store import fires, schedules
+from taskpilot.store import fires, runs, schedules
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.schedulers import awake_schedulers
 
@@ -40,7 +40,8 @@ def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -
     with store.read() as connection:
         known = schedules.schedules_in_force(connection)
     texts = {job: spec.schedule.describe() for job, spec in jobs.specs.items() if spec.schedule is not None}
-    ended = [job for job, force in known.items() if job not in jobs.broken and texts.get(job) != force.schedule]
+    unclear = jobs.broken.keys() | jobs.loading
+    ended = [job for job, force in known.items() if job not in unclear and texts.get(job) != force.schedule]
     new = {job: text for job, text in texts.items() if job not in known or job in ended}
     if ended or new:
         with store.write() as connection:
@@ -51,7 +52,7 @@ def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -
                     end_schedule(connection, known[job], jobs.changed_at, now)
                     del current[job]
             schedules.begin_schedules(connection, {job: text for job, text in new.items() if job not in current}, now)
-    return [job for job in known if not jobs.knows(job)]
+    return [job for job in known if not jobs.knows(job) and job not in jobs.loading]
 
 
 def end_schedule(connection: Transaction, old: ScheduleInForce, changed_at: datetime | None, now: datetime) -> None:
@@ -184,10 +185,10 @@ class Fires:
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, self._boot())
-        waiting = fires.waiting_fires(connection)
+        waiting, asking = fires.waiting_fires(connection), runs.waiting_runs(connection)
         stagger = Stagger(now)
         ordinary = JobSnapshot(not_met=not_met, deployment=self._store.deployment)
-        others = jobs.broken.keys() | active.keys() | waiting.keys()
+        others = jobs.broken.keys() | active.keys() | waiting.keys() | asking.keys()
         judged: dict[str, Judgement] = {}
         closed: list[Claimed] = []
         for job, one in due.items():
@@ -197,7 +198,9 @@ class Fires:
             snapshot = ordinary
             if job in others:
                 queue = tuple(waiting.get(job, ()))
-                snapshot = replace(ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting=queue)
+                snapshot = replace(
+                    ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting_run=asking.get(job), waiting=queue
+                )
             spec = jobs.specs.get(job)
             judged[job] = judge(one, spec, snapshot, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:

@@ -19,6 +19,8 @@ def attention_sentence(one: Attention) -> str:
     parts = [reason or one.kind.value.replace("_", " ")]
     if one.count > 1:
         parts.append(f"{one.count:,} in all")
+    if one.skipped:
+        parts.append(f"{one.skipped:,} scheduled {'time' if one.skipped == 1 else 'times'} skipped meanwhile")
     if one.settled:
         parts.append(_SETTLED[one.kind])
     return "; ".join(filter(None, parts))

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Column, Connection, Table, case, func, literal_column, select, union
 
 from taskpilot.domain.fires import ClockEvent, ClockEventKind, Fire, Gap
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import OPEN, FireOutcome, Run, RunStatus
 from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.fires import fire_of, gap_at, gap_of, get_fire
@@ -113,6 +114,15 @@ def last_fires_not_run(connection: Connection) -> list[Fire | Gap]:
                 newest[job] = (micros, outcome, read)
     rows = (read(connection, job, from_micros(micros)) for job, (micros, outcome, read) in sorted(newest.items()) if outcome in _NOT_RUN)
     return [row for row in rows if row is not None]
+
+
+def skipped_behind(connection: Connection, jobs: Collection[str], since: datetime) -> dict[str, int]:
+    """How many fires of these jobs were skipped since an instant, because a run of the job waits for a person."""
+    wanted = select(fires.c.job, func.count().label("number")).where(
+        fires.c.job.in_(sorted(jobs)), fires.c.scheduled_for >= to_micros(since)
+    )
+    wanted = wanted.where(fires.c.outcome == FireOutcome.SKIPPED_OVERLAP, fires.c.reason_code == ReasonCode.RUN_WAITING)
+    return {row.job: row.number for row in connection.execute(wanted.group_by(fires.c.job))}
 
 
 def _last(one: Fire | Gap) -> datetime:

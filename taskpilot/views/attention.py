@@ -8,7 +8,7 @@ from typing import Any, Final
 from taskpilot.domain.attention import BAD, Attention, AttentionKind, kind_of_run
 from taskpilot.domain.fires import ClockEventKind, Fire, Gap, Pause, ScheduleInForce, SchedulerStatus
 from taskpilot.domain.reasons import Reason, ReasonCode
-from taskpilot.domain.runs import FireOutcome, Run
+from taskpilot.domain.runs import FireOutcome, Run, RunStatus
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import utc_iso
 from taskpilot.messages.attention import attention_command, attention_sentence, commanded
@@ -118,12 +118,15 @@ def _runs(connection: Transaction, since: datetime, known: Collection[str], succ
     # Of a job with a schedule, a last run that ended badly counts for as long as it is the last.
     ended |= {run.id: run for run in night_queries.last_bad_runs(connection, known, BAD)}
     ended |= {run.id: run for run in night_queries.waiting_runs(connection)}
+    asking = {run.job for run in ended.values() if run.status is RunStatus.WAITING}
+    skipped = night_queries.skipped_behind(connection, asking, since) if asking else {}
     for run in ended.values():
         kind, success = kind_of_run(run.status, run.reason.code), successes.get(run.job)
         if kind is not None:
             settled = run.ended_at is not None and success is not None and success > run.ended_at
+            behind = skipped.get(run.job, 0) if run.status is RunStatus.WAITING else 0
             at = run.ended_at or run.started_at or run.created_at
-            yield Attention(kind, run.job, at, run.reason, run.id, run.scheduled_for, settled=settled)
+            yield Attention(kind, run.job, at, run.reason, run.id, run.scheduled_for, skipped=behind, settled=settled)
 
 
 def _fires(connection: Transaction, since: datetime, successes: Mapping[str, datetime]) -> Iterable[Attention]:
