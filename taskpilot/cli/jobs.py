@@ -117,7 +117,7 @@ def show(job: str, *, as_json: bool) -> None:
         output.say()
         cells = [(one.name, type_words(one), one_line(one.default_text or "required", limit=60)) for one in parameters]
         output.print_table(("parameter", "type", "default"), cells, empty="")
-    output.say(f"\nnext: taskpilot run {spec.name}" + "".join(f" -p {one.name}=..." for one in parameters if one.required))
+    output.say_command(f"\nnext: taskpilot run {spec.name}" + "".join(f" -p {one.name}=..." for one in parameters if one.required))
 
 
 @command.command()

@@ -154,6 +154,10 @@ class Session:
         """Sends an event to the telemetry."""
         self.signals.emit(Event(run=self.identity, at=self.now(), action=action, message=message, level=level, fields=fields))
 
+    def emit_error(self, action: str, message: str, error: BaseException) -> None:
+        """Sends an event about an exception, with its traceback."""
+        self.signals.emit(Event(run=self.identity, at=self.now(), action=action, message=message, level="error", error=error))
+
     def emit_decision(self, decision: Decision) -> None:
         """Sends a recorded decision to the telemetry."""
         self.signals.emit(DecisionMade(run=self.identity, decision=decision))
