@@ -26,7 +26,7 @@ from taskpilot.process.plan import Cause, ChildPlan, Ending, Watch
 from taskpilot.process.tree import kill_with_group
 from taskpilot.process.watch import supervise
 
-MEMORY_BYTES: Final = 1 << 30
+MEMORY_BYTES: Final = 2 << 30
 """What a call may allocate."""
 ANSWER_BYTES: Final = 4 << 20
 _WRITTEN_BYTES: Final = 16 << 20
