@@ -7,20 +7,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import BootTime
+from taskpilot.domain.version import version
 from taskpilot.ledger.claims import Definitions
 from taskpilot.messages.times import clock_event
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.store import schedulers
 from taskpilot.store.future import follow_clock_back
-from taskpilot.store.probe import Presence
+from taskpilot.store.probe import Presence, check_room
 from taskpilot.store.schedules import schedules_in_force
 
 
@@ -184,23 +185,22 @@ class Scheduler:
 
     def _write_row(self, error: str | None) -> None:
         status = self._status
+        now, boot = self._deployment.now(), self._deployment.boot()
+        values: dict[str, Any] = {"state": self.state, "lag": status.lag, "jobs": status.jobs, "broken": status.broken, "error": error}
         with self._deployment.store.write() as connection:
-            schedulers.tick(
-                connection,
-                self._id,
-                now=self._deployment.now(),
-                boot=self._deployment.boot(),
-                state=self.state,
-                lag=status.lag,
-                jobs=status.jobs,
-                broken=status.broken,
-                error=error,
-            )
+            if not schedulers.tick(connection, self._id, now=now, boot=boot, **values):
+                # A backup was restored under this server.
+                self._log.warning("the database was restored: scheduled times since the backup are judged anew")
+                self._gap, self._all_due = ClockEventKind.ASLEEP, True
+                schedulers.begin_scheduler(connection, self._id, owner=self._deployment.owner, version=version(), now=now, boot=boot)
+                schedulers.tick(connection, self._id, now=now, boot=boot, **values)
         self._row_written = True
 
     def _tick(self) -> None:
         now = self._deployment.now()
         self._presence.check()
+        if self._regular_due:
+            check_room(self._deployment.settings.state_dir)
         self._check_clock(now)
         regular = self._regular_due or self._asleep_since is not None
         self._regular_due = False

@@ -35,8 +35,8 @@ def tick(
     jobs: int,
     broken: Sequence[str],
     error: str | None,
-) -> None:
-    """Records that the scheduler is awake, and its state."""
+) -> bool:
+    """Records that the scheduler is awake, and its state; False where it has no row."""
     values = {
         "state": state,
         "last_tick_at": to_micros(now),
@@ -47,7 +47,7 @@ def tick(
         "error": None if error is None else storable(error),
         "stopped_at": to_micros(now) if state is SchedulerState.STOPPED else None,
     }
-    connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values))
+    return connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values)).rowcount == 1
 
 
 def last_tick(connection: Connection, *, but: str | None = None) -> datetime | None:

@@ -43,6 +43,7 @@ class Stage:
 
     state: SchedulerState = SchedulerState.RUNNING
     silent: float = 0.0
+    failure: str | None = None
     woken: int = 0
 
     def wake(self) -> None:
