@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from taskpilot.config import Settings
+from taskpilot.config import Settings, reread
 from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.specs import JobSpec
@@ -48,6 +48,11 @@ class Deployment:
         self._built_in = built_in
         self.on_change: Callable[[frozenset[Change]], None] = lambda _changes: None
         """Called after each commit that changed a job's ledger, by the thread that wrote."""
+
+    def follow_settings(self, settings: Settings | None = None) -> None:
+        """From here on, the settings as they are now, or the given ones. Raises ConfigurationError, and the former ones stay."""
+        self.settings = settings or reread(self.settings)
+        self.__dict__.pop("redactor", None)
 
     @cached_property
     def store(self) -> Store:

@@ -43,7 +43,12 @@ def serve(
     """
     deployment, settings = app.deployment, app.deployment.settings
     scheduler_id = new_id()
-    configure_logs(settings.state_dir, level=settings.log_level, deployment=deployment.store.deployment, secrets=app.secrets())
+
+    def write_logs() -> None:
+        level = deployment.settings.log_level
+        configure_logs(settings.state_dir, level=level, deployment=deployment.store.deployment, secrets=app.secrets())
+
+    write_logs()
     log = run_logger(name="taskpilot.scheduler")
     telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
@@ -66,6 +71,7 @@ def serve(
         clock,
         scheduler_id=scheduler_id,
         log=log,
+        on_settings=write_logs,
     )
     serving = Serving(
         scheduler,

@@ -52,7 +52,7 @@ def answer_each(ids: Sequence[str], answer: Callable[[str], Answered]) -> None:
     after: list[str] = []
     for one in ids:
         try:
-            sentence, _, then = answered(answer(one)).partition("\n")
+            sentence, _, then = answered(answer(one)).rpartition("\n")
         except TaskPilotError as error:
             refused.append(error)
             continue

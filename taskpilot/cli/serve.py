@@ -13,7 +13,7 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
     """Run the scheduler and HTTP API.
 
     SIGTERM or Ctrl-C stops it: it starts no new runs and waits TASKPILOT_DRAIN_TIMEOUT (30 s) for the active ones. A second signal ends the
-    wait. Changed job files are loaded again within seconds, or at once on SIGHUP.
+    wait. Changed job files and settings are read again within seconds, or at once on SIGHUP.
 
     \b
     Examples:

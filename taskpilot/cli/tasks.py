@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -108,9 +109,12 @@ def show(task_id: str, *, as_json: bool) -> None:
 @command.command()
 @click.argument("task_ids", nargs=-1, metavar="[TASK]...", shell_complete=completion.ids("task", "review", "failed"))
 @answers.all_option("task")
+@click.option("--repeat", is_flag=True, help="Of failed tasks: the calls that they made may be made again.")
 @person_options
-def approve(task_ids: tuple[str, ...], *, everything: bool, by: str | None, note: str) -> None:
-    """Approve tasks that wait for you.
+def approve(task_ids: tuple[str, ...], *, everything: bool, repeat: bool, by: str | None, note: str) -> None:
+    """Approve tasks that wait for you, or have failed.
+
+    A failed task is executed again. The calls that it made are listed; they are not made again without --repeat.
 
     \b
     Examples:
@@ -118,7 +122,7 @@ def approve(task_ids: tuple[str, ...], *, everything: bool, by: str | None, note
     """
     from taskpilot.services.approvals import approve_task
 
-    _answer(task_ids, approve_task, "approve", everything=everything, by=by, note=note)
+    _answer(task_ids, partial(approve_task, repeat=repeat), "approve", everything=everything, by=by, note=note)
 
 
 @command.command()

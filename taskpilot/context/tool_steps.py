@@ -1,6 +1,8 @@
 """Tool calls: policy decides, the journal records, and each call is made once."""
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from taskpilot.context import scope
@@ -44,14 +46,36 @@ def _question(code: ReasonCode, step: Step) -> Reason:
     return Reason(code, {"run_id": step.run_id, "step_id": step.id, "tool": step.name})
 
 
+class EarlierEffects:
+    """The effects of earlier executions of the same work."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self._steps = list(steps)
+        self._taken: set[str] = set()
+
+    def take(self, tool: str, arguments: dict[str, Any]) -> Step | None:
+        """The equal call, each one once."""
+        equal = (step for step in self._steps if (step.name, step.input) == (tool, arguments) and step.id not in self._taken)
+        step = next(equal, None)
+        if step is not None:
+            self._taken.add(step.id)
+        return step
+
+    def last(self, tool: str) -> Step | None:
+        """The last call of the tool."""
+        return next((step for step in reversed(self._steps) if step.name == tool), None)
+
+
 class ToolSteps:
     """Calls tools for one session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def call(self, spec: ToolSpec, arguments: dict[str, Any], *, agent: str) -> Any:
+    def call(self, spec: ToolSpec, arguments: dict[str, Any], *, agent: str, before: EarlierEffects | None = None) -> Any:
         """The tool's result as JSON types, from a call or from the journal.
+
+        An equal call to one of `before` is not made: it gets that one's result. A person is asked about another call of the same tool.
 
         Raises Denied, ToolFailed, BudgetExceeded or LeaseLost, or Waiting if a person must answer first.
         """
@@ -63,7 +87,15 @@ class ToolSteps:
         conflicting = session.journal.conflicting(place) if recorded is None else None
         if conflicting is not None:
             raise self._conflict(place, conflicting, arguments, spec)
-        decision = self._decide(place, spec, arguments, agent)
+        repeated = None
+        if recorded is None and before is not None:
+            equal = before.take(spec.name, arguments)
+            if equal is None:
+                repeated = before.last(spec.name)
+            elif equal.status is not StepStatus.RETRY_REQUESTED:
+                session.emit("tool-call-kept", f"{spec.name} was called before, and is not again", tool=spec.name, step_id=equal.id)
+                return self._replayed(equal)
+        decision = self._decide(place, spec, arguments, agent, repeated)
         return self._execute(place, spec, arguments, agent, decision)
 
     def _may_call_again(self, recorded: Step, spec: ToolSpec) -> bool:
@@ -93,8 +125,11 @@ class ToolSteps:
         step = self._session.journal.note(place, StepStatus.DIVERGED, value=arguments, error=error, idempotent=spec.idempotent)
         return self._session.waiting(_question(ReasonCode.DIVERGED_STEP, step).with_facts(recorded_tool=before.name), "step-diverged")
 
-    def _decide(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str) -> Decision:
-        """The allowing decision of this call, recorded with its begin. Raises Denied or Waiting, recorded."""
+    def _decide(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str, repeated: Step | None) -> Decision:
+        """The allowing decision of this call, recorded with its begin. Raises Denied or Waiting, recorded.
+
+        `repeated`: the effect of an earlier execution that this call may repeat; a person is asked.
+        """
         session = self._session
         question = self._asked(spec.name, arguments, agent)
         answer = session.journal.answer(place, arguments)
@@ -106,6 +141,9 @@ class ToolSteps:
         result = session.policy.decide(question)
         if result.verdict is Verdict.DENY:
             raise self._deny(place, question, result)
+        if repeated is not None and result.verdict is Verdict.ALLOW:
+            why = f"an earlier execution of this task called it with {json.dumps(repeated.input, ensure_ascii=False)}"
+            result = replace(result, verdict=Verdict.REQUIRE_APPROVAL, reasons=(one_line(why, limit=500),), path=GUARDS_PATH)
         if answer is None and result.verdict is Verdict.REQUIRE_APPROVAL:
             answer = self._decision(place, question, result, DecisionStatus.PENDING)
             session.journal.ask_person(answer)

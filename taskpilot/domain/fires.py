@@ -105,6 +105,8 @@ class SchedulerRow:
     error: str | None
     """The error of its last pass."""
     stopped_at: datetime | None
+    restart: tuple[str, ...] = ()
+    """The changed settings that it follows after a restart only."""
 
 
 class ClockEventKind(StrEnum):

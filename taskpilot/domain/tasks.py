@@ -81,6 +81,8 @@ class Task:
     updated_at: datetime
     reopened: int = 0
     """How often a person approved it again after it had failed; each time it is executed from the start."""
+    repeats: int = 0
+    """The execution, by its number among those, that may repeat the effects of earlier ones: a person said so."""
 
     @property
     def question(self) -> Reason:

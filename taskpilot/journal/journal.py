@@ -202,6 +202,11 @@ class Journal:
         here = next((one for one in reversed(same) if one.step_key == place.key), None)
         return here or next((one for one in same if one.status is DecisionStatus.REJECTED), None)
 
+    def effects_below(self, scope: str) -> list[Step]:
+        """The calls below a scope that had an effect or may have had one, and must not be repeated."""
+        with self._store.read() as connection:
+            return steps.effects_below(connection, self._run.id, scope)
+
     def denial(self, step: Step) -> Decision | None:
         """The verdict behind a denied step: a person's where one was asked, else the policy's."""
         with self._store.read() as connection:

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.runs import Feedback, RunStatus
+from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.messages.questions import call_text
+
+_CALLS_SHOWN: Final = 20
 
 
 class Continuation(StrEnum):
@@ -27,6 +32,8 @@ class Answered:
     run_status: RunStatus | None
     """None where the run was deleted."""
     continuation: Continuation
+    effects: tuple[Step, ...] = ()
+    """The calls that earlier executions of a task made, or may have made; it is executed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,24 @@ def answered(action: Answered) -> str:
             after = f"when all questions are answered: taskpilot runs resume {run_id}"
         case Continuation.NONE:
             after = f"run {run_id} is {action.run_status} and does not continue"
-    return f"{what} is {item.status}\n{after}"
+    return "\n".join([f"{what} is {item.status}", *_effects(action), after])
+
+
+def _effects(action: Answered) -> list[str]:
+    """What is said about the calls that were made before."""
+    if not action.effects:
+        return []
+    repeats = isinstance(action.item, Task) and action.item.repeats == action.item.reopened
+    calls = [f"  {call_text(step.name, step.input)}" for step in action.effects[:_CALLS_SHOWN]]
+    more = len(action.effects) - len(calls)
+    return [
+        "it made these calls before, and may now make them again:"
+        if repeats
+        else "it made these calls before. They are not made again, and another call of the same tool asks you first "
+        "(--repeat lets it make them again):",
+        *calls,
+        *([f"  and {more} more"] if more else []),
+    ]
 
 
 def rated(action: Rated) -> str:

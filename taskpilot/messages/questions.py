@@ -29,12 +29,12 @@ def about_decision(decision: Decision) -> Question:
     """A tool call that policy wants a person to approve."""
     answers = (("yes", f"taskpilot decisions approve {decision.id}"), ("no", f"taskpilot decisions reject {decision.id}"))
     why = one_line("; ".join(decision.reasons))
-    return Question(f"Allow the call {_call(decision.tool, decision.arguments)}? The policy requires approval: {why}", answers)
+    return Question(f"Allow the call {call_text(decision.tool, decision.arguments)}? The policy requires approval: {why}", answers)
 
 
 def about_step(run_id: str, step: Step) -> Question:
     """A tool call without a known result, or one that differs from the recorded call."""
-    call = _call(step.name, step.input)
+    call = call_text(step.name, step.input)
     resume = f"taskpilot runs resume {run_id} --step {step.id}"
     answers = (("yes", f"{resume} --done JSON"), ("no, call it", f"{resume} --again"), ("fail it", f"{resume} --fail"))
     if step.status is StepStatus.DIVERGED:
@@ -43,5 +43,6 @@ def about_step(run_id: str, step: Step) -> Question:
     return Question(f"Did the call {call} happen? It started, and its result is not known.", answers)
 
 
-def _call(tool: str, arguments: Any) -> str:
+def call_text(tool: str, arguments: Any) -> str:
+    """A call on one line."""
     return f"{one_line(tool)}({one_line(json.dumps(arguments, ensure_ascii=False), limit=300)})"

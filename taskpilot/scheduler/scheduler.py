@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from taskpilot.config import reread
+from taskpilot.config.reread import changed, following, needing_restart, signature
 from taskpilot.deployment import Deployment
-from taskpilot.domain.errors import StoreBusy, StoreError, TaskPilotError
+from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, SchedulerState, StartOrder
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import BootTime
@@ -104,6 +106,8 @@ class _Status:
 
     jobs: int = 0
     broken: tuple[str, ...] = ()
+    settings_error: str | None = None
+    restart: tuple[str, ...] = ()
     error: str | None = None
     failed_at: datetime | None = None
     lag: timedelta = timedelta(0)
@@ -129,6 +133,7 @@ class Scheduler:
         *,
         scheduler_id: str,
         log: Log,
+        on_settings: Callable[[], None] = lambda: None,
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
@@ -137,6 +142,10 @@ class Scheduler:
         self._id = scheduler_id
         self._log = log
         self._watch = FolderWatch(deployment.settings.jobs_dir)
+        self._on_settings = on_settings
+        """Called after the settings in force changed."""
+        self._started_with = deployment.settings
+        self._settings_read = signature(deployment.settings)
         self._jobs = Definitions({})
         self._jobs_of: dict[Schedule, set[str]] = {}
         self._reload = False
@@ -158,7 +167,7 @@ class Scheduler:
         clock.call_every(REGULAR_EVERY, self._request_regular_work, name="regular work")
 
     def reload(self) -> None:
-        """Reads the job files again at the next tick, changed or not."""
+        """Reads the settings and the job files again at the next tick, changed or not."""
         # A plain flag: a signal handler sets it.
         self._reload = True
 
@@ -186,7 +195,14 @@ class Scheduler:
     def _write_row(self, error: str | None) -> None:
         status = self._status
         now, boot = self._deployment.now(), self._deployment.boot()
-        values: dict[str, Any] = {"state": self.state, "lag": status.lag, "jobs": status.jobs, "broken": status.broken, "error": error}
+        values: dict[str, Any] = {
+            "state": self.state,
+            "lag": status.lag,
+            "jobs": status.jobs,
+            "broken": (*([status.settings_error] if status.settings_error else ()), *status.broken),
+            "error": error,
+            "restart": status.restart,
+        }
         with self._deployment.store.write() as connection:
             if not schedulers.tick(connection, self._id, now=now, boot=boot, **values):
                 # A backup was restored under this server.
@@ -204,6 +220,8 @@ class Scheduler:
         self._check_clock(now)
         regular = self._regular_due or self._asleep_since is not None
         self._regular_due = False
+        if self._reload or regular:
+            self._follow_settings()
         if self._reload or (regular and self._watch.changed()):
             self._read_jobs()
         due = self._take_due()
@@ -265,6 +283,37 @@ class Scheduler:
         with self._deployment.store.write() as connection:
             follow_clock_back(connection, by=before - now, now=now)
         self._all_due = self._regular_due = True
+
+    def _follow_settings(self) -> None:
+        """Reads the settings again where a file of theirs changed, where they could not be read, or where a person asks for it."""
+        deployment, status = self._deployment, self._status
+        files = signature(deployment.settings)
+        if files == self._settings_read and status.settings_error is None and not self._reload:
+            return
+        try:
+            found = reread(deployment.settings)
+        except ConfigurationError as error:
+            if error.one_line != status.settings_error:
+                self._log.warning(f"the settings cannot be read, the server keeps the former ones: {error.one_line}")
+            status.settings_error = error.one_line
+            return
+        if status.settings_error is not None:
+            self._log.info("the settings can be read again")
+        status.settings_error = None
+        restart = needing_restart(self._started_with, found)
+        if restart and restart != status.restart:
+            self._log.warning(f"changed settings that need a restart of the server: {', '.join(restart)}")
+        status.restart = restart
+        followed = following(self._started_with, found)
+        if names := changed(deployment.settings, followed):
+            self._log.info(f"the settings changed: {', '.join(names)}")
+        elif files != self._settings_read:
+            self._log.info("files that the settings name changed; each attempt reads them at its start")
+        deployment.follow_settings(followed)
+        self._settings_read = signature(followed)
+        self._on_settings()
+        # Jobs may start now, or may not, and some are defined by settings.
+        self._reload = True
 
     def _read_jobs(self) -> None:
         self._reload = False

@@ -10,15 +10,18 @@ from taskpilot.domain.runs import OPEN, Feedback, FeedbackVerdict, Run, RunStatu
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.messages.actions import Answered, Continuation, Rated
 from taskpilot.services.running import find_run
-from taskpilot.store import listings, runs, tasks, totals
+from taskpilot.store import listings, runs, steps, tasks, totals
 from taskpilot.store.database import Transaction
 from taskpilot.store.ids import find_id
 from taskpilot.store.schedulers import awake_schedulers
 
 
-def approve_task(deployment: Deployment, task_id: str, *, by: str, note: str) -> Answered:
-    """Lets a task be executed. Raises UsageError, NotFound or TransitionRefused."""
-    return _move(deployment, task_id, TaskStatus.APPROVED, by=by, note=note)
+def approve_task(deployment: Deployment, task_id: str, *, by: str, note: str, repeat: bool = False) -> Answered:
+    """Lets a task be executed. A failed one is executed again; only with `repeat` it may repeat the effects that are recorded.
+
+    Raises UsageError, NotFound or TransitionRefused.
+    """
+    return _move(deployment, task_id, TaskStatus.APPROVED, by=by, note=note, repeat=repeat)
 
 
 def reject_task(deployment: Deployment, task_id: str, *, by: str, note: str) -> Answered:
@@ -36,17 +39,21 @@ def reject_decision(deployment: Deployment, decision_id: str, *, by: str, note: 
     return _settle(deployment, decision_id, DecisionStatus.REJECTED, by=by, note=note)
 
 
-def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, note: str) -> Answered:
+def _move(deployment: Deployment, task_id: str, after: TaskStatus, *, by: str, note: str, repeat: bool = False) -> Answered:
     reason = f"{after} by {by}" + (f": {note}" if note else "")
     with deployment.store.write() as connection:
         parsed = find_id(connection, task_id, noun="task")
         before = tasks.get_task(connection, parsed)
-        task = tasks.move_task(connection, parsed, after, reason=reason, now=deployment.now())
+        again = before is not None and before.status is TaskStatus.FAILED
+        if repeat and not again:
+            raise TransitionRefused(f"task {parsed} has not failed: there is nothing to repeat")
+        task = tasks.move_task(connection, parsed, after, reason=reason, now=deployment.now(), repeat=repeat)
+        effects = steps.effects_below(connection, task.run_id, task.scope) if again else []
         if before is not None and before.status is TaskStatus.REVIEW:
             totals.add(connection, task.job, [totals.count(APPROVALS, verdict=after)])
         totals.mark_dirty(connection, task.job)
         run, resumable = _run_of(connection, task.run_id)
-    return _answered(deployment, task, run, resumable=resumable)
+    return replace(_answered(deployment, task, run, resumable=resumable), effects=tuple(effects))
 
 
 def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, by: str, note: str) -> Answered:

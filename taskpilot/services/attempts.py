@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.errors import LeaseLost, StoreBusy, TaskPilotError
+from taskpilot.domain.errors import ConfigurationError, LeaseLost, StoreBusy, TaskPilotError
 from taskpilot.domain.events import RunIdentity
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.reasons import Reason, ReasonCode
@@ -86,6 +86,11 @@ class Attempts:
             if status is not RunStatus.QUEUED or ending.cause in _GIVEN_UP:
                 return
             if not self._pause(grant, interrupts):
+                return
+            try:
+                self._deployment.follow_settings()
+            except ConfigurationError as error:
+                self._release(grant, Outcome(RunStatus.FAILED, Reason(ReasonCode.CONFIGURATION, {"error": error.one_line})))
                 return
             try:
                 grant = self._deployment.ledger.next_attempt(grant, self._spec)

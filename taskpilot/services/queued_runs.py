@@ -24,6 +24,7 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
     Raises UsageError (an unknown job, or parameters that do not fit), ConfigurationError, or TransitionRefused where the job is paused or
     has an active run.
     """
+    deployment.follow_settings()
     spec = deployment.catalog.get(job)
     files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
     if files:
@@ -47,6 +48,8 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
     What would fail every time is removed from the queue, with the reason. Raises StoreError or StoreBusy.
     """
     try:
+        # The process that was forked for this run is older than the settings may be.
+        deployment.follow_settings()
         plan = _plan(deployment, order)
     except (ConfigurationError, UsageError, NotFound) as error:
         # The messages of these checks contain no secret.

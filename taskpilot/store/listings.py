@@ -12,7 +12,7 @@ from taskpilot.domain.ids import smallest_id
 from taskpilot.domain.runs import Run, RunStatus
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
-from taskpilot.domain.times import from_micros, to_micros
+from taskpilot.domain.times import BootTime, from_micros, to_micros
 from taskpilot.store.ids import find_id
 from taskpilot.store.records import decision_of, run_of, step_of, task_of
 from taskpilot.store.tables import agents, attempts, decisions, runs, steps, tasks
@@ -104,7 +104,7 @@ def agents_of(connection: Connection, run_id: str) -> list[AgentInvocation]:
     ]
 
 
-def active_until(connection: Connection, found: Sequence[Run], now: datetime) -> list[Run]:
+def active_until(connection: Connection, found: Sequence[Run], now: datetime, boot: BootTime) -> list[Run]:
     """The runs, the running ones with their active time until now: the store has that of the last renewal of the lease.
 
     Where the process is gone, it ends with the lease.
@@ -112,7 +112,8 @@ def active_until(connection: Connection, found: Sequence[Run], now: datetime) ->
     running = [run.id for run in found if run.status is RunStatus.RUNNING]
     if not running:
         return list(found)
-    since = func.min(to_micros(now), func.coalesce(runs.c.lease_expires_at, to_micros(now))) - attempts.c.started_at
+    # The lease ends by the boot clock.
+    since = to_micros(now) + func.min(0, func.coalesce(runs.c.lease_expires_at, boot.micros) - boot.micros) - attempts.c.started_at
     grown = func.max(since, attempts.c.active_micros) - attempts.c.active_micros
     query = (
         select(runs.c.id, (runs.c.active_micros + grown).label("micros"))

@@ -152,6 +152,7 @@ def task_of(row: Row[Any]) -> Task:
         created_at=from_micros(row.created_at),
         updated_at=from_micros(row.updated_at),
         reopened=row.reopened,
+        repeats=row.repeats,
     )
 
 

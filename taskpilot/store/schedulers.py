@@ -35,6 +35,7 @@ def tick(
     jobs: int,
     broken: Sequence[str],
     error: str | None,
+    restart: Sequence[str] = (),
 ) -> bool:
     """Records that the scheduler is awake, and its state; False where it has no row."""
     values = {
@@ -45,6 +46,7 @@ def tick(
         "jobs": jobs,
         "broken": dumps([storable(line) for line in broken]),
         "error": None if error is None else storable(error),
+        "restart": dumps(list(restart)),
         "stopped_at": to_micros(now) if state is SchedulerState.STOPPED else None,
     }
     return connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values)).rowcount == 1
@@ -133,5 +135,6 @@ def scheduler_of(row: Row[Any]) -> SchedulerRow:
         jobs=row.jobs,
         broken=tuple(json.loads(row.broken)),
         error=row.error,
+        restart=tuple(json.loads(row.restart)),
         stopped_at=None if row.stopped_at is None else from_micros(row.stopped_at),
     )

@@ -30,6 +30,18 @@ def get_step(connection: Connection, run_id: str, step_id: str) -> Step | None:
     return None if row is None else step_of(row)
 
 
+def effects_below(connection: Connection, run_id: str, scope: str) -> list[Step]:
+    """The calls below a scope that had an effect or may have had one, and must not be repeated; by start."""
+    happened = [StepStatus.SUCCEEDED, StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.RETRY_REQUESTED]
+    wanted = _SELECT_STEPS.where(
+        steps.c.kind == StepKind.CALL,
+        steps.c.idempotent == 0,
+        steps.c.status.in_(happened),
+        steps.c.scope.startswith(f"{scope}/", autoescape=True),
+    )
+    return [step_of(row) for row in connection.execute(wanted, {"the_run": run_id})]
+
+
 def begun_steps(connection: Connection, run_id: str) -> list[Step]:
     """The steps that were begun and have no end."""
     return [step_of(row) for row in connection.execute(_SELECT_BEGUN, {"the_run": run_id})]

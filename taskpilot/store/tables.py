@@ -119,6 +119,8 @@ schedulers = Table(
     Column("broken", Text, nullable=False, server_default="[]"),
     Column("error", Text),
     Column("stopped_at", BigInteger),
+    # Names of changed settings that it follows after a restart only.
+    Column("restart", Text, nullable=False, server_default="[]"),
     Index("schedulers_by_tick", "last_tick_at"),
 )
 """One row for each start of `taskpilot serve`; a recent `last_tick_boot` of the present boot means that it is awake."""
@@ -345,6 +347,8 @@ tasks = Table(
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("reopened", Integer, nullable=False, server_default="0"),
+    # A person let the execution of this number repeat the effects of earlier ones.
+    Column("repeats", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("run_id", "scope"),

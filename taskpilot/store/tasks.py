@@ -63,8 +63,10 @@ def insert_task(connection: Connection, task: Task) -> None:
     )
 
 
-def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason: str | None, now: datetime) -> Task:
+def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason: str | None, now: datetime, repeat: bool = False) -> Task:
     """Changes a task's state and counts it; without a `reason` it keeps the one that it has.
+
+    With `repeat`, a failed task that is approved again may repeat its recorded effects.
 
     Raises NotFound, or TransitionRefused where it may not go there.
     """
@@ -74,12 +76,13 @@ def move_task(connection: Connection, task_id: str, after: TaskStatus, *, reason
     check_transition(task.id, task.status, after)
     reopened = task.reopened + (task.status is TaskStatus.FAILED)
     why = task.reason if reason is None else storable(reason)
-    values = {"status": after, "reason": why, "updated_at": to_micros(now), "reopened": reopened}
+    repeats = reopened if repeat else task.repeats
+    values = {"status": after, "reason": why, "updated_at": to_micros(now), "reopened": reopened, "repeats": repeats}
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
     add(connection, task.job, [count(TASKS, status=after)])
     if after is TaskStatus.REVIEW:
         record_event(connection, EventKind.APPROVAL_ASKED, task.job, at=now, run_id=task.run_id, subject=task.id, reason=task.question)
-    return replace(task, status=after, reason=why, updated_at=now, reopened=reopened)
+    return replace(task, status=after, reason=why, updated_at=now, reopened=reopened, repeats=repeats)
 
 
 def may_resume(connection: Connection, run_id: str, status: RunStatus) -> bool:

@@ -55,6 +55,8 @@ class SchedulerHealth:
     lag_seconds: float | None = None
     """How late the last wake-up was."""
     next_fire: datetime | None = None
+    restart: tuple[str, ...] = ()
+    """The changed settings that the server follows after a restart only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,8 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     awake = state in (SchedulerStatus.STARTING, SchedulerStatus.RUNNING)
     if row is not None and awake:
         found.broken = row.broken
+        if row.restart:
+            found.add(Status.WARN, f"restart the server: it does not follow the changed {', '.join(row.restart)} before")
     paused = schedules.pauses_in_force(connection)
     active = [spec for spec in specs.values() if spec.name not in paused]
     known = schedules.schedules_in_force(connection)
@@ -198,6 +202,7 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
         last_tick=None if row is None else row.last_tick_at,
         lag_seconds=row.lag.total_seconds() if row is not None and awake else None,
         next_fire=soonest_fire(active, now),
+        restart=row.restart if row is not None and awake else (),
     )
 
 

@@ -69,7 +69,7 @@ def list_runs(deployment: Deployment, page: Page, *, job: str | None = None, sta
     """A page of runs, newest first; a running one with its duration until now."""
     with deployment.store.read() as connection:
         found = listings.runs_page(connection, page, job=job, statuses=statuses)
-        return listings.active_until(connection, found, deployment.now())
+        return listings.active_until(connection, found, deployment.now(), deployment.boot())
 
 
 def show_run(deployment: Deployment, run_id: str) -> RunDetail:
@@ -79,7 +79,7 @@ def show_run(deployment: Deployment, run_id: str) -> RunDetail:
         run = runs.get_run(connection, run_id)
         if run is None:
             raise no_run(run_id)
-        (run,) = listings.active_until(connection, [run], deployment.now())
+        (run,) = listings.active_until(connection, [run], deployment.now(), deployment.boot())
         return RunDetail(
             run=run,
             attempts=tuple(runs.attempts_of(connection, run_id)),

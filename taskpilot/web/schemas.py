@@ -250,6 +250,12 @@ class Answer(BaseModel):
     note: Annotated[str, StringConstraints(max_length=1000)] = ""
 
 
+class TaskAnswer(Answer):
+    """Who approves a task, and whether a failed one may make its calls again."""
+
+    repeat: bool = False
+
+
 class FeedbackAnswer(Answer):
     """A rating of a result."""
 
@@ -297,6 +303,7 @@ class SchedulerHealth(BaseModel):
     last_tick: Instant | None
     lag_seconds: float | None
     next_fire: Instant | None
+    restart: list[str] = Field(description="Changed settings that the server follows after a restart only.")
 
 
 class Check(BaseModel):

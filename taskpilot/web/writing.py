@@ -66,10 +66,10 @@ def writing_routes(services: Services) -> APIRouter:
         return done(rated(approvals.give_feedback(deployment, run_id, rating.verdict, by=rating.by, note=rating.note)))
 
     @router.post("/tasks/{task_id}/approve", response_model=schemas.Done)
-    def approve_task(task_id: Reference, who: Who = None) -> Any:
-        """Approve a task."""
-        asked = who or schemas.Answer()
-        return done(answered(approvals.approve_task(deployment, task_id, by=asked.by, note=asked.note)))
+    def approve_task(task_id: Reference, who: Annotated[schemas.TaskAnswer | None, Body()] = None) -> Any:
+        """Approve a task. A failed one is executed again; only with `repeat` it may make the calls again that it made."""
+        asked = who or schemas.TaskAnswer()
+        return done(answered(approvals.approve_task(deployment, task_id, by=asked.by, note=asked.note, repeat=asked.repeat)))
 
     @router.post("/tasks/{task_id}/reject", response_model=schemas.Done)
     def reject_task(task_id: Reference, who: Who = None) -> Any:

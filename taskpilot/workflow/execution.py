@@ -8,7 +8,7 @@ from typing import Any, Final
 from taskpilot.context import scope
 from taskpilot.context.llm_steps import LLMSteps
 from taskpilot.context.session import Session
-from taskpilot.context.tool_steps import ToolSteps
+from taskpilot.context.tool_steps import EarlierEffects, ToolSteps
 from taskpilot.domain.chat import Message, Role, ToolCall, ToolSchema
 from taskpilot.domain.errors import Denied, ToolArgumentsInvalid, ToolFailed
 from taskpilot.domain.ids import new_id
@@ -69,6 +69,11 @@ class Execution:
         self._llm_steps = llm_steps
         self._tool_steps = tool_steps
         self._task = task
+        kept = bool(task.reopened) and task.repeats != task.reopened
+        # Of this execution's own calls the journal knows the place.
+        again = f"{task.scope}/again.{task.reopened}/"
+        effects = session.journal.effects_below(task.scope) if kept else []
+        self._before = EarlierEffects(step for step in effects if not step.scope.startswith(again))
         self._calls = 0
         self._effects = 0
         self._denials: list[str] = []
@@ -105,7 +110,7 @@ class Execution:
                 raise self._tool_steps.unknown(call.name, call.arguments, agent=AGENT, offered=self._tools)
             arguments = parse_arguments(spec, self._as_reviewed(call))
             self._calls += 1
-            text = result_text(self._tool_steps.call(spec, arguments, agent=AGENT))
+            text = result_text(self._tool_steps.call(spec, arguments, agent=AGENT, before=self._before))
         except ToolArgumentsInvalid as error:
             self._session.emit("tool-arguments-invalid", one_line(str(error)), level="warning", tool=call.name)
             return f"error: {error}"

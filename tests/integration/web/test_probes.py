@@ -146,7 +146,7 @@ def test_health_has_the_contract_s_shape(served: Served) -> None:
     assert found.status == 200
     value = found.json()
     assert {"status", "version", "scheduler", "checks"} <= set(value)
-    assert set(value["scheduler"]) == {"state", "jobs", "paused", "running", "queued", "last_tick", "lag_seconds", "next_fire"}
+    assert set(value["scheduler"]) == {"state", "jobs", "paused", "running", "queued", "last_tick", "lag_seconds", "next_fire", "restart"}
     assert set(value["checks"]) == {"store", "gateway", "collector", "model"}
     head = served.ask("HEAD", "/health")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(found.body)))

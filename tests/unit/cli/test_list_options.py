@@ -11,7 +11,7 @@ import pytest
 from taskpilot.cli import answers, formatting
 from taskpilot.domain.runs import LeaseGrant, RunStatus
 from taskpilot.domain.tasks import TaskStatus
-from taskpilot.domain.times import to_micros, utc_now
+from taskpilot.domain.times import boot_time, to_micros, utc_now
 from taskpilot.store import runs
 from taskpilot.store.database import Store
 from tests import records
@@ -64,8 +64,10 @@ def test_every_command_takes_the_end_of_an_id_and_last(cli: Callable[..., Any], 
 
 def test_a_running_run_has_the_duration_until_now(cli: Callable[..., Any], store: Store) -> None:
     now = utc_now()
-    run_id = records.add_run(store, status=RunStatus.RUNNING, ended_at=None, active_micros=5_000_000, lease_expires_at=to_micros(now) * 2)
-    grant = LeaseGrant(run_id=run_id, attempt_id="second", attempt=2, token="t", expires_at=now)
+    run_id = records.add_run(
+        store, status=RunStatus.RUNNING, ended_at=None, active_micros=5_000_000, lease_expires_at=boot_time().micros * 2
+    )
+    grant = LeaseGrant(run_id=run_id, attempt_id="second", attempt=2, token="t", expires_at=boot_time())
     with store.write() as connection:
         runs.insert_attempt(connection, grant, started_at=now - timedelta(minutes=10), file_digest="")
     (listed,) = cli("runs", "--json").json
@@ -73,7 +75,7 @@ def test_a_running_run_has_the_duration_until_now(cli: Callable[..., Any], store
     assert 605 <= listed["duration_seconds"] < 700
     assert cli("runs", "show", "last", "--json").json["duration_seconds"] >= listed["duration_seconds"]
     with store.write() as connection:
-        runs.update_run(connection, run_id, lease_expires_at=to_micros(now - timedelta(minutes=9)))
+        runs.update_run(connection, run_id, lease_expires_at=boot_time().micros - 540_000_000)
     assert cli("runs", "--json").json[0]["duration_seconds"] == pytest.approx(65, abs=0.01)
 
 

@@ -18,6 +18,8 @@ def upgrade() -> None:
         sa.Column("reason_facts", sa.Text(), nullable=False, server_default="{}"),
         sa.Column("checked_at", sa.BigInteger(), nullable=False),
     )
+    op.add_column("schedulers", sa.Column("restart", sa.Text(), nullable=False, server_default="[]"))
+    op.add_column("tasks", sa.Column("repeats", sa.Integer(), nullable=False, server_default="0"))
     # A lease that an earlier version granted counts by the wall clock: it holds until its process is gone, or another boot.
     op.add_column("schedulers", sa.Column("last_tick_boot", sa.BigInteger(), nullable=True))
     for table in ("runs", "tasks", "decisions"):
