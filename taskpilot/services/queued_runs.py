@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.errors import ConfigurationError, NotFound, UsageError
+from taskpilot.domain.errors import ConfigurationError, NotFound, StoreError, UsageError
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run
@@ -47,6 +47,9 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
 
     What would fail every time is removed from the queue, with the reason. Raises StoreError or StoreBusy.
     """
+    if deployment.store_is_missing:
+        # The order came from a store: a new one in its place would hide that it was moved away.
+        raise StoreError(f"the store in {deployment.settings.state_dir} is gone", hint="put it back, or restore it from a backup")
     try:
         # The process that was forked for this run is older than the settings may be.
         deployment.follow_settings()

@@ -63,11 +63,9 @@ def test_every_command_takes_the_end_of_an_id_and_last(cli: Callable[..., Any], 
 
 
 def test_a_running_run_has_the_duration_until_now(cli: Callable[..., Any], store: Store) -> None:
-    now = utc_now()
-    run_id = records.add_run(
-        store, status=RunStatus.RUNNING, ended_at=None, active_micros=5_000_000, lease_expires_at=boot_time().micros * 2
-    )
-    grant = LeaseGrant(run_id=run_id, attempt_id="second", attempt=2, token="t", expires_at=boot_time())
+    now, boot = utc_now(), boot_time()
+    run_id = records.add_run(store, status=RunStatus.RUNNING, ended_at=None, active_micros=5_000_000, lease_expires_at=boot.micros * 2)
+    grant = LeaseGrant(run_id=run_id, attempt_id="second", attempt=2, token="t", expires_at=boot)
     with store.write() as connection:
         runs.insert_attempt(connection, grant, started_at=now - timedelta(minutes=10), file_digest="")
     (listed,) = cli("runs", "--json").json
@@ -75,7 +73,7 @@ def test_a_running_run_has_the_duration_until_now(cli: Callable[..., Any], store
     assert 605 <= listed["duration_seconds"] < 700
     assert cli("runs", "show", "last", "--json").json["duration_seconds"] >= listed["duration_seconds"]
     with store.write() as connection:
-        runs.update_run(connection, run_id, lease_expires_at=boot_time().micros - 540_000_000)
+        runs.update_run(connection, run_id, lease_expires_at=boot.micros - 540_000_000)
     assert cli("runs", "--json").json[0]["duration_seconds"] == pytest.approx(65, abs=0.01)
 
 
