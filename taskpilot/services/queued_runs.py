@@ -50,6 +50,7 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
     if deployment.store_is_missing:
         # The order came from a store: a new one in its place would hide that it was moved away.
         raise StoreError(f"the store in {deployment.settings.state_dir} is gone", hint="put it back, or restore it from a backup")
+    store = deployment.store
     try:
         # The process that was forked for this run is older than the settings may be.
         deployment.follow_settings()
@@ -58,7 +59,7 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
         # The messages of these checks contain no secret.
         deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION, {"error": error.one_line}))
         return None
-    with Interrupts() as interrupts, deployment.store.deferred_changes():
+    with Interrupts() as interrupts, store.deferred_changes():
         try:
             claim = deployment.ledger.claim(plan) if order.run_id is None else deployment.ledger.start_queued(plan)
         except BaseException:
