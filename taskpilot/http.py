@@ -78,6 +78,11 @@ class Answer:
     body: bytes
 
     @property
+    def success(self) -> bool:
+        """Any 2xx."""
+        return 200 <= self.status < 300
+
+    @property
     def late(self) -> bool:
         """True where a proxy answered for a server that may still carry out the request."""
         return self.status in _GATEWAY_ERRORS

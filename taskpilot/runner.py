@@ -163,6 +163,7 @@ class Runner:
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:
         context = RunContext(session)
         try:
+            _share_file(session)
             arguments = bind_parameters(session.spec, session.run.parameters)
             with scope.entered(""):
                 return to_json(session.spec.function(context, **arguments), fallback=_shown), None
@@ -182,6 +183,17 @@ class Runner:
         """The outcome `lost` where the lease was lost, also if the job caught that error; None otherwise."""
         lost = next((stop for stop in (*session.stops, error) if isinstance(stop, LeaseLost)), None)
         return None if lost is None else Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE), retry=True)
+
+
+def _share_file(session: Session) -> None:
+    """Lets processes that the job starts with spawn or forkserver import its file: they get only the import path of this one."""
+    file, (package, dot, _) = session.spec.file, session.spec.function.__module__.partition(".")
+    if file is not None and dot:
+        link = session.run_dir / "import" / package
+        link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(file.parent, target_is_directory=True)
+        sys.path.append(str(link.parent))
 
 
 def _shown(value: Any) -> Any:

@@ -50,6 +50,8 @@ def serve(
 
     write_logs()
     log = run_logger(name="taskpilot.scheduler")
+    for warning in settings.warnings:
+        log.warning(warning)
     telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
 

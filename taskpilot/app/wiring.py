@@ -118,6 +118,8 @@ class App:
             secrets=self.secrets(),
         )
         log = run_logger(identity)
+        for warning in settings.warnings:
+            log.warning(warning)
         prices = Prices(settings.prices_file)
         journal = Journal(deployment.store, run, grant, now=deployment.now, boot=deployment.boot, mask=deployment.redactor.masked)
         filing = PendingTasks(journal, run, deployment.now)

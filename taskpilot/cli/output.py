@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from taskpilot.cli import formatting
+from taskpilot.domain.errors import UsageError
 from taskpilot.domain.text import one_line, printable
 
 CELL_LIMIT: Final = 200
@@ -18,6 +19,8 @@ _FOLDED_MIN: Final = 12
 _FOLDED_GOOD: Final = 28
 """Width that such a column should have before an optional column is shown: a title in two lines."""
 _GAP: Final = 2
+_LINE_BYTES: Final = 64 * 1024
+"""A longer line of a file is printed in pieces."""
 _CELL_LINES: Final = {"why": 2, "job": 6}
 """Maximum lines of a cell on a terminal by column, elsewhere four; `show` prints the whole text. A job's name is never cut."""
 _COPIED: Final = frozenset({"next", "output", "parameters"})
@@ -53,6 +56,12 @@ def echo_err(sentence: str, *, command: str | None = None, wrap: bool = True) ->
         print(formatting.wrapped(line, formatting.width_of(sys.stderr)) if wrap else line, file=sys.stderr)
         if command:
             print(f"  {one_line(command, limit=LINE_LIMIT)}", file=sys.stderr)
+
+
+def echo_err_line(text: str) -> None:
+    """Prints one line of any length to stderr, escaped. A closed or full stderr is ignored."""
+    with suppress(OSError, ValueError):
+        print(printable(text.expandtabs(4)), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -165,6 +174,25 @@ def print_next_page(found: Sequence[object], limit: int, command: str) -> None:
 def say_line(text: str) -> None:
     """Prints one line of any length; line ends in it are escaped."""
     _write(printable(text.expandtabs(4)))
+
+
+def flush() -> None:
+    """Sends what is printed so far to the terminal or pipe."""
+    with _output_errors():
+        sys.stdout.flush()
+
+
+def copy_file(file: BinaryIO, name: str) -> None:
+    """Prints the content of a file: as it is to a pipe, as escaped text on a terminal. Raises UsageError for bytes on a terminal."""
+    if on_terminal():
+        while line := file.readline(_LINE_BYTES):
+            if b"\0" in line:
+                raise UsageError(f"{one_line(name)} is not a text", hint="save it with --save DIR, or send it to a file with >")
+            say(line.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
+        return
+    with _output_errors():
+        while piece := file.read(1 << 20):
+            sys.stdout.buffer.write(piece)
 
 
 def say_marked(word: str, line: str) -> None:

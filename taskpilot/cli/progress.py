@@ -3,11 +3,14 @@
 import sys
 from typing import Any
 
-from taskpilot.cli import formatting
+from taskpilot.cli import formatting, output, run_pages
+from taskpilot.deployment import Deployment
 from taskpilot.domain.runs import Run
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import utc_now
 from taskpilot.services.attempts import Display, NoDisplay
+from taskpilot.telemetry.logs import RUN_FILE
+from taskpilot.views.runs import OUTPUT_LOG, GrowingFile, log_line, output_line
 
 
 class LiveDisplay:
@@ -47,8 +50,38 @@ class LiveDisplay:
         return live
 
 
-def display_for(*, quiet: bool) -> Display:
-    """A live line if stderr is a terminal, else nothing."""
+class FollowedLog:
+    """Prints each line of the run's log and of what its process prints to stderr."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._log: GrowingFile | None = None
+        self._output: GrowingFile | None = None
+
+    def update(self, run: Run) -> None:
+        """Prints what is new."""
+        if self._log is None:
+            folder = self._deployment.run_dir(run.id)
+            self._log, self._output = GrowingFile(folder / RUN_FILE), GrowingFile(folder / OUTPUT_LOG)
+        self._print(whole=True)
+
+    def close(self) -> None:
+        """Prints the rest."""
+        self._print(whole=False)
+
+    def _print(self, *, whole: bool) -> None:
+        if self._log is None or self._output is None:
+            return
+        for raw in self._log.lines(whole=whole):
+            output.echo_err_line(run_pages.log_entry(log_line(raw)))
+        for raw in self._output.lines(whole=whole):
+            output.echo_err_line(output_line(self._deployment, raw))
+
+
+def display_for(*, quiet: bool, followed: Deployment | None = None) -> Display:
+    """A live line if stderr is a terminal, or the log of the run of a deployment that is `followed`, else nothing."""
+    if followed is not None:
+        return FollowedLog(followed)
     return LiveDisplay() if not quiet and sys.stderr is not None and sys.stderr.isatty() else NoDisplay()
 
 

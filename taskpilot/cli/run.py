@@ -29,6 +29,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
 )
 @click.option("--scheduled-for", metavar="ISO|auto", help="The scheduled time that this run is for; auto: the latest one.")
 @click.option("--model", metavar="NAME", help="Model to use; `offline` needs no key and no network.")
+@click.option("-f", "--follow", is_flag=True, help="Print the log and the output of the run to stderr as they come.")
 @click.option("--json", "as_json", is_flag=True, help="Print only a summary, as one line of JSON.")
 @click.option("--quiet", is_flag=True, help="For cron: print one line if something is wrong, else nothing.")
 @click.option("--skip-ok", is_flag=True, help="Exit with 0 instead of 10 or 11 if the run is skipped.")
@@ -39,6 +40,7 @@ def command(
     params_file: Path | None,
     scheduled_for: str | None,
     model: str | None,
+    follow: bool,
     as_json: bool,
     quiet: bool,
     skip_ok: bool,
@@ -55,6 +57,8 @@ def command(
     """
     given = global_options()
     given.subject = job
+    if follow and quiet:
+        raise click.UsageError("--follow and --quiet exclude each other")
     from taskpilot.app.wiring import App
     from taskpilot.cli import bootstrap, run_pages
     from taskpilot.cli.progress import display_for
@@ -72,7 +76,7 @@ def command(
             stdin=getattr(sys.stdin, "buffer", None),
             traceparent=caller_traceparent(),
         )
-        finished = app.run(request, display_for(quiet=quiet))
+        finished = app.run(request, display_for(quiet=quiet, followed=app.deployment if follow else None))
         given.exit_code = int(finished.exit_code)
         return run_pages.tell(app.deployment, finished, as_json=as_json, quiet=quiet, skip_ok=skip_ok)
     finally:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from taskpilot.cli import formatting, output
@@ -18,7 +19,7 @@ from taskpilot.messages.budgets import budget_of
 from taskpilot.messages.reasons import next_command, reason_line, reason_sentence
 from taskpilot.messages.shapes import summary_json
 from taskpilot.services.running import Finished
-from taskpilot.views.runs import RunDetail, has_output, show_run
+from taskpilot.views.runs import LogLine, RunDetail, has_output, show_run
 
 TASKS_SHOWN = 50
 _STEPS: Final[Mapping[str, str]] = {StepKind.ASK: "LLM call", StepKind.CALL: "tool call"}
@@ -64,6 +65,17 @@ def show(detail: RunDetail) -> None:
         output.say()
         tasks_table(detail.tasks, run.id)
     waiting_for(detail)
+
+
+def log_entry(entry: LogLine) -> str:
+    """One line of a run's log."""
+    if not entry.time:
+        return entry.message
+    try:
+        time = formatting.instant(datetime.fromisoformat(entry.time))
+    except ValueError:
+        time = entry.time
+    return f"{time} {entry.level:<7} {entry.message}"
 
 
 def waiting_for(detail: RunDetail) -> None:

@@ -1,7 +1,11 @@
 """`taskpilot runs`: show, cancel and resume runs."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -109,9 +113,10 @@ def list_(
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
+@click.option("--steps", "with_steps", is_flag=True, help="Show what its agents and tools did, too.")
 @utc_option
 @json_option
-def show(run_id: str, *, as_json: bool) -> None:
+def show(run_id: str, *, with_steps: bool, as_json: bool) -> None:
     """Show one run: status, attempts, tasks, cost and what it waits for.
 
     \b
@@ -120,49 +125,159 @@ def show(run_id: str, *, as_json: bool) -> None:
     """
     from taskpilot.cli import bootstrap, run_pages
     from taskpilot.views.runs import detail_json, show_run
+    from taskpilot.views.steps import run_steps
 
     with bootstrap.deployment() as deployment:
         detail = show_run(deployment, run_id)
+        steps = list(run_steps(deployment, detail.run.id)) if with_steps else []
     if as_json:
-        output.print_json(detail_json(detail))
+        output.print_json(detail_json(detail) | ({"steps": steps} if with_steps else {}))
+        return
+    run_pages.show(detail)
+    if steps:
+        from taskpilot.cli.step_pages import show_steps
+
+        output.say()
+        show_steps(steps, detail.run.id)
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
+@click.option("--full", is_flag=True, help="Show all that is recorded; without it, long texts are cut.")
+@utc_option
+@json_option
+def steps(run_id: str, *, full: bool, as_json: bool) -> None:
+    """Show what the agents and tools of a run did.
+
+    Each prompt, reply, tool call, its arguments and its result, in order. Secrets are masked.
+
+    \b
+    Examples:
+      taskpilot runs steps last
+      taskpilot runs steps 7f732632 --full --json
+    """
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.runs import show_run
+    from taskpilot.views.steps import run_steps
+
+    with bootstrap.deployment() as deployment:
+        run = show_run(deployment, run_id).run
+        made = list(run_steps(deployment, run.id, full=full))
+    if as_json:
+        output.print_json(made)
+    elif made:
+        from taskpilot.cli.step_pages import show_steps
+
+        show_steps(made, run.id)
     else:
-        run_pages.show(detail)
+        output.echo_err("the run has no steps: its job asked no model, called no tool and ran no named step")
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
+@click.argument("name", required=False)
+@click.option("--save", "target", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Copy them into this folder.")
+@json_option
+def artifacts(run_id: str, name: str | None, *, target: Path | None, as_json: bool) -> None:
+    """List the files that a run wrote, print one, or save them.
+
+    With a NAME the file's content is printed. Nothing is overwritten by --save.
+
+    \b
+    Examples:
+      taskpilot runs artifacts last
+      taskpilot runs artifacts 7f732632 report.md
+      taskpilot runs artifacts 7f732632 --save reports
+    """
+    from taskpilot.cli import bootstrap
+    from taskpilot.views.artifacts import opened, run_artifacts, save_artifacts
+
+    with bootstrap.deployment() as deployment:
+        if name is not None and target is None:
+            with opened(deployment, run_id, name) as file:
+                output.copy_file(file, name)
+            return
+        found = run_artifacts(deployment, run_id)
+        if target is not None:
+            names = [name] if name is not None else [one["name"] for one in found]
+            for path in save_artifacts(deployment, run_id, names, target):
+                output.say_line(str(path))
+            return
+    if as_json:
+        output.print_json(found)
+        return
+    cells = [(one["name"], f"{one['bytes']:,}", one["sha256"][:12], one["path"]) for one in found]
+    output.print_table(("name", "bytes", "sha256", "path"), cells, empty="the run wrote no artifact", spare=("path", "sha256"))
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
+@click.option("--model", metavar="NAME", help="Model to use.  [default: that of the run]")
+@click.option("--json", "as_json", is_flag=True, help="Print only a summary, as one line of JSON.")
+@click.option("--quiet", is_flag=True, help="Print one line if the run does not succeed, else nothing.")
+def rerun(run_id: str, *, model: str | None, as_json: bool, quiet: bool) -> int:
+    """Start a new run with the same parameters and input files.
+
+    It begins anew: nothing of the old run's record is used. `taskpilot runs resume` continues a run instead.
+
+    \b
+    Examples:
+      taskpilot runs rerun last
+      taskpilot runs rerun 7f732632 --model gpt-4o
+    """
+    from taskpilot.cli import bootstrap, run_pages
+    from taskpilot.cli.progress import display_for
+
+    given = global_options()
+    given.subject = f"run {run_id}"
+    settings = bootstrap.settings()
+    from taskpilot.app.wiring import App
+    from taskpilot.services.planning import request_again
+    from taskpilot.services.running import find_run
+
+    app = App(settings)
+    try:
+        finished = app.run(request_again(find_run(app.deployment, run_id), model), display_for(quiet=quiet))
+        given.exit_code = int(finished.exit_code)
+        return run_pages.tell(app.deployment, finished, as_json=as_json, quiet=quiet)
+    finally:
+        app.deployment.close()
 
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @click.option("--output", "of_process", is_flag=True, help="Show what the job's process printed instead of the log.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended or waits; with --json a line for each entry.")
+@utc_option
 @json_option
-def logs(run_id: str, *, of_process: bool, as_json: bool) -> None:
+def logs(run_id: str, *, of_process: bool, follow: bool, as_json: bool) -> None:
     """Show the log of a run, or what its process printed.
 
     \b
     Examples:
-      taskpilot runs logs 7f732632
+      taskpilot runs logs last -f
       taskpilot runs logs 7f732632 --output
     """
-    from taskpilot.cli import bootstrap
+    from taskpilot.cli import bootstrap, run_pages
     from taskpilot.views.runs import run_log, run_output
 
     with bootstrap.deployment() as deployment:
+        shown: Iterator[tuple[Any, str]]
         if of_process:
-            lines = run_output(deployment, run_id)
-            if as_json:
-                output.print_json(list(lines))
-                return
-            printed = False
-            for text in lines:
-                printed = True
-                output.say_line(text)
-            if not printed:
-                output.echo_err("the job's process printed nothing")
+            shown = ((text, text) for text in run_output(deployment, run_id, follow=follow))
+        else:
+            shown = ((asdict(entry), run_pages.log_entry(entry)) for entry in run_log(deployment, run_id, follow=follow))
+        if as_json and not follow:
+            output.print_json([value for value, _text in shown])
             return
-        entries = run_log(deployment, run_id)
-        if as_json:
-            output.print_json([{"time": entry.time, "level": entry.level, "message": entry.message} for entry in entries])
-            return
-        for entry in entries:
-            output.say_line(f"{entry.time} {entry.level:<7} {entry.message}" if entry.time else entry.message)
+        printed = False
+        for value, text in shown:
+            printed = True
+            output.print_json_line(value) if as_json else output.say_line(text)
+            if follow:
+                output.flush()
+    if not printed:
+        output.echo_err("the job's process printed nothing" if of_process else "the run has no log yet")
 
 
 @command.command()

@@ -99,6 +99,8 @@ OPTIONS: Final = (
 )
 _KEYS: Final = frozenset(option.key for option in OPTIONS if option.key is not None)
 _TABLES: Final = frozenset(key.partition(".")[0] for key in _KEYS if "." in key) | {"budget"}
+_FOREIGN: Final = frozenset(name for option in OPTIONS for name in option.names if name.startswith("OTEL_")) - {"OTEL_ENABLED"}
+"""Variables of OpenTelemetry's specification."""
 _FROM_ENVIRONMENT_ONLY: Final = {
     "openai_api_key": "OPENAI_API_KEY",
     "openai.api_key": "OPENAI_API_KEY",
@@ -163,6 +165,7 @@ def survey(
     typed = {"state_dir": ("--home", home), "jobs_dir": ("--jobs", jobs), "log_level": ("--log-level", log_level)}
     found |= {name: _Found(option, str(value), setting=option) for name, (option, value) in typed.items() if value is not None}
 
+    warnings: list[str] = []
     fields: dict[str, Any] = {"root": folder, "dotenv": dotenv.values, "dotenv_refused": dotenv.refused}
     references: dict[str, frozenset[str]] = {}
     sources = {"root": "default" if root is None else "--root"}
@@ -174,6 +177,12 @@ def survey(
         except ValueError as error:
             assert given is not None, "defaults are valid"
             shown = f"{given.file}: {given.setting}" if given.file else source
+            if given.file is None and given.setting in _FOREIGN:
+                # A platform sets these for every program, and OpenTelemetry asks to ignore a value that one does not know.
+                warnings.append(f"{shown} is ignored: {error}")
+                fields[option.field], sources[option.field] = option.default, "default"
+                del found[option.field]
+                continue
             problems[option.field] = ConfigurationError(f"{shown}: {error}", setting=given.setting, file=given.file)
             fields[option.field] = option.default
         sources[option.field] = source
@@ -192,6 +201,7 @@ def survey(
     from_variables = {name: given.variable for name, given in found.items() if given.variable is not None}
     settings = Settings(
         **fields,
+        warnings=tuple(warnings),
         sources=MappingProxyType(sources),
         variables=MappingProxyType(from_variables),
         references=MappingProxyType(references),

@@ -105,6 +105,8 @@ class Settings:
     """`prices.toml` in the root, where there is one."""
     sources: Mapping[str, str]
     """The source of each field, for people: "env TASKPILOT_MODEL", ".env TASKPILOT_MODEL", "taskpilot.toml", "--home", "default"."""
+    warnings: tuple[str, ...]
+    """What was ignored, each as a sentence that names the variable."""
     variables: Mapping[str, str]
     """The environment variable of each field that one set; one in `.env` is not among them."""
     dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)

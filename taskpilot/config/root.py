@@ -17,8 +17,8 @@ PROJECT_FILE: Final = "pyproject.toml"
 def read_toml(path: Path) -> dict[str, Any]:
     """The file's content. Raises ConfigurationError that names file, line and cause."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        # Some editors write a byte order mark.
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {one_line(str(error))}", hint=f"correct {path}") from None
     except UnicodeDecodeError:

@@ -71,6 +71,7 @@ class Code(StrEnum):
     SETTINGS_INVALID = _row("settings.invalid", _INVALID, "{error}", "{fix}")
     SETTINGS_UNKNOWN_VARIABLE = _row(
         "settings.unknown-variable", _WARNING, "the environment variable {variable} sets nothing: no setting has this name", "{fix}")
+    SETTINGS_IGNORED = _row("settings.ignored", _WARNING, "{warning}", "set it to another value, or unset it")
     SETTINGS_DOTENV = _row("settings.dotenv", _WARNING, ".env sets {names}, which only the environment may set: ignored",
         "take it out of .env")
     SETTINGS_UNCHECKED = _row("settings.unchecked", *_UNCHECKED)

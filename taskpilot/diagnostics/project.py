@@ -49,6 +49,8 @@ def examine_settings(context: CheckContext) -> Iterator[Finding]:
         near = get_close_matches(variable, [name for row in rows for name in row.variables], n=1)
         fix = f"correct it: did you mean {near[0]}?" if near else f"unset {shown}"
         yield found(Code.SETTINGS_UNKNOWN_VARIABLE, variable=shown, fix=fix)
+    for warning in context.settings.warnings:
+        yield found(Code.SETTINGS_IGNORED, warning=warning)
     if context.settings.dotenv_refused:
         yield found(Code.SETTINGS_DOTENV, names=", ".join(context.settings.dotenv_refused))
     if not context.problems:

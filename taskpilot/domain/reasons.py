@@ -44,7 +44,8 @@ class ReasonCode(StrEnum):
     UNCERTAIN_STEP = "uncertain_step"
     """A tool had begun and left no result: `run_id`, `step_id`, `tool`; `more`."""
     DIVERGED_STEP = "diverged_step"
-    """A tool call differs from the recorded one at its place: `run_id`, `step_id`, `tool`, `recorded_tool`; `more`."""
+    """A tool call differs from the recorded one at its place: `run_id`, `step_id`, `tool`, `recorded_tool`; `more`. Where a map or a
+    workflow was given something else than before: `item` ("map", "workflow") in place of the tools."""
     BUDGET = "budget"
     """A call would have gone past a ceiling: `scope` ("run"), `limit` ("usd", "tokens", "llm_calls", "tool_calls"), `ceiling`,
     `used` (spent and reserved) and `wanted` (what the call may need at most)."""

@@ -108,32 +108,47 @@ class Ledger:
 
         Raises TransitionRefused.
         """
-        now, run_id, spec = self._now(), plan.run_id, plan.spec
+        now, run_id = self._now(), plan.run_id
         with self._store.write() as connection:
-            row = self._row(connection, run_id)
-            status = RunStatus(row.status)
-            if status in (RunStatus.RUNNING, RunStatus.QUEUED):
-                if self._is_alive(row):
-                    raise TransitionRefused(f"run {run_id} is {status} and its supervisor is alive", hint=f"taskpilot runs show {run_id}")
-                self._end_lost(connection, row, now, retry=True)
-            elif not tasks.may_resume(connection, run_id, status):
-                raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume", hint=f"taskpilot run {row.job}")
-            if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row)) is not None:
-                hint = f"when it has ended: taskpilot runs resume {run_id}"
-                raise TransitionRefused(f"run {other} of {row.job} is active", hint=hint)
-            runs.update_run(
-                connection,
-                run_id,
-                model=plan.model,
-                ended_at=None,
-                cancel_requested_at=None,
-                cancel_grace_micros=None,
-                deadline_micros=spec.deadline // timedelta(microseconds=1),
-                attempts_allowed=max(row.attempts_allowed, row.attempts + 1),
-                **plan.ceilings,
-            )
-            grant = self._start_attempt(connection, self._row(connection, run_id), spec, now)
+            self._reopen(connection, plan, now)
+            grant = self._start_attempt(connection, self._row(connection, run_id), plan.spec, now)
             return Claim(run=run_of(self._row(connection, run_id)), grant=grant)
+
+    def enqueue_resume(self, plan: RunPlan) -> Run:
+        """The same as `resume`, by the server: adds the run to its queue. Raises TransitionRefused."""
+        now, run_id = self._now(), plan.run_id
+        with self._store.write() as connection:
+            self._reopen(connection, plan, now)
+            queued = {"status": RunStatus.QUEUED, "start_after": to_micros(now), "launched_at": None, "launched_by": None}
+            runs.update_run(connection, run_id, **queued)
+            totals.mark_dirty(connection, plan.spec.name)
+            return run_of(self._row(connection, run_id))
+
+    def _reopen(self, connection: Transaction, plan: RunPlan, now: datetime) -> None:
+        """Prepares a run for a further attempt. Raises TransitionRefused."""
+        run_id, spec = plan.run_id, plan.spec
+        row = self._row(connection, run_id)
+        status = RunStatus(row.status)
+        if status in (RunStatus.RUNNING, RunStatus.QUEUED):
+            if self._is_alive(row):
+                raise TransitionRefused(f"run {run_id} is {status} and its supervisor is alive", hint=f"taskpilot runs show {run_id}")
+            self._end_lost(connection, row, now, retry=True)
+        elif not tasks.may_resume(connection, run_id, status):
+            raise TransitionRefused(f"run {run_id} is {status}: there is nothing to resume", hint=f"taskpilot run {row.job}")
+        if not OVERLAP[spec.overlap].concurrent and (other := self._other_active(connection, row)) is not None:
+            hint = f"when it has ended: taskpilot runs resume {run_id}"
+            raise TransitionRefused(f"run {other} of {row.job} is active", hint=hint)
+        runs.update_run(
+            connection,
+            run_id,
+            model=plan.model,
+            ended_at=None,
+            cancel_requested_at=None,
+            cancel_grace_micros=None,
+            deadline_micros=spec.deadline // timedelta(microseconds=1),
+            attempts_allowed=max(row.attempts_allowed, row.attempts + 1),
+            **plan.ceilings,
+        )
 
     def renew(self, grant: LeaseGrant, *, active_seconds: float) -> bool:
         """Renews the lease and records the active time; False where another process holds the run."""

@@ -93,7 +93,7 @@ def context_of(model: str) -> int | None:
 def _read(path: Path) -> dict[str, list[_Price]]:
     """The file's prices by model, the newest first."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -135,6 +135,9 @@ def _uncertain_step(facts: _Facts) -> str:
 
 
 def _diverged_step(facts: _Facts) -> str:
+    if facts["item"]:
+        what = "a workflow" if facts["item"] == "workflow" else "an item of a map"
+        return f"{what} is not the one of an earlier attempt at this place, whose work had effects{facts.more()}"
     other = f"called {facts['recorded_tool']} with other arguments" if facts["recorded_tool"] else "made another call"
     return f"{facts['tool'] or 'a tool'} was not called, since an earlier attempt {other} at this place{facts.more()}"
 

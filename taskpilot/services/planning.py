@@ -39,6 +39,11 @@ class RunRequest:
     """The caller's span, checked: the run continues its trace."""
 
 
+def request_again(run: Run, model: str | None = None) -> RunRequest:
+    """The request for a new run with the parameters and the model of an earlier one; its input files are copies of that one's copies."""
+    return RunRequest(run.job, values=run.parameters, model=model or run.model)
+
+
 def plan_run(deployment: Deployment, request: RunRequest) -> RunPlan | Reason:
     """The plan, with its input files copied; or why there is nothing to do (`auto` and no fire in the window).
 

@@ -8,14 +8,15 @@ from taskpilot.domain.errors import ConfigurationError, NotFound, StoreError, Us
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run
+from taskpilot.domain.steps import StepAnswer
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.parameters import describe_parameters
 from taskpilot.ledger.claims import Claim, Hold, RunPlan
 from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
-from taskpilot.services.planning import RunRequest, plan_resume, plan_run
-from taskpilot.services.running import Finished, find_run, skipped, supervised
+from taskpilot.services.planning import RunRequest, plan_resume, plan_run, request_again
+from taskpilot.services.running import Finished, answer_step, find_run, skipped, supervised
 
 
 def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, Any], model: str | None = None) -> Run:
@@ -32,7 +33,28 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
             f"parameter {one_line(', '.join(files))} names a file on the server, which a remote client may not choose",
             hint="leave it to the job's default, or type `taskpilot run` on the server",
         )
-    plan = plan_run(deployment, RunRequest(job, values=parameters, model=model))
+    return _enqueue(deployment, RunRequest(job, values=parameters, model=model))
+
+
+def enqueue_rerun(deployment: Deployment, run_id: str, *, model: str | None = None) -> Run:
+    """Adds a new run with the parameters and input files of an earlier one to the server's queue. Raises as `enqueue_run`, and NotFound."""
+    return _enqueue(deployment, request_again(find_run(deployment, run_id), model))
+
+
+def enqueue_resume(deployment: Deployment, run_id: str, *, model: str | None = None, answer: StepAnswer | None = None) -> Run:
+    """Adds a run to the server's queue, which continues it from its journal, with a person's answer about a step where one is needed.
+
+    Raises UsageError, NotFound, ConfigurationError or TransitionRefused.
+    """
+    run = find_run(deployment, run_id)
+    plan = plan_resume(deployment, run, model)
+    if answer is not None:
+        answer_step(deployment, run, answer)
+    return deployment.ledger.enqueue_resume(plan)
+
+
+def _enqueue(deployment: Deployment, request: RunRequest) -> Run:
+    plan = plan_run(deployment, request)
     assert isinstance(plan, RunPlan), "a run that names no fire is always due"
     try:
         run = deployment.ledger.enqueue(plan)

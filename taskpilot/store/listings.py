@@ -14,8 +14,8 @@ from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
 from taskpilot.domain.times import BootTime, from_micros, to_micros
 from taskpilot.store.ids import find_id
-from taskpilot.store.records import decision_of, run_of, step_of, task_of
-from taskpilot.store.tables import agents, attempts, decisions, runs, steps, tasks
+from taskpilot.store.records import decision_of, owner_of, run_of, step_of, task_of
+from taskpilot.store.tables import agents, decisions, runs, steps, tasks
 
 PREVIEW: Final = 2_000
 """Characters of a result's JSON in a list; `preview` and `bytes` take the place of a longer one."""
@@ -112,7 +112,7 @@ def agents_of(connection: Connection, run_id: str) -> list[AgentInvocation]:
     ]
 
 
-def active_until(connection: Connection, found: Sequence[Run], now: datetime, boot: BootTime) -> list[Run]:
+def active_until(connection: Connection, found: Sequence[Run], boot: BootTime, *, lease: timedelta) -> list[Run]:
     """The runs, the running ones with their active time until now: the store has that of the last renewal of the lease.
 
     Where the process is gone, it ends with the lease.
@@ -120,16 +120,14 @@ def active_until(connection: Connection, found: Sequence[Run], now: datetime, bo
     running = [run.id for run in found if run.status is RunStatus.RUNNING]
     if not running:
         return list(found)
-    # The lease ends by the boot clock.
-    since = to_micros(now) + func.min(0, func.coalesce(runs.c.lease_expires_at, boot.micros) - boot.micros) - attempts.c.started_at
-    grown = func.max(since, attempts.c.active_micros) - attempts.c.active_micros
-    query = (
-        select(runs.c.id, (runs.c.active_micros + grown).label("micros"))
-        .select_from(runs.join(attempts, (attempts.c.run_id == runs.c.id) & attempts.c.ended_at.is_(None)))
-        .where(runs.c.id.in_(running))
-    )
-    active = {row.id: row.micros for row in connection.execute(query)}
-    return [replace(run, active_micros=active.get(run.id, run.active_micros)) for run in found]
+    most = lease // timedelta(microseconds=1)
+    grown = {}
+    for row in connection.execute(select(runs.c.id, runs.c.lease_expires_at, runs.c.owner).where(runs.c.id.in_(running))):
+        owner = owner_of(row.owner)
+        if owner is not None and owner.boot_id == boot.boot_id and row.lease_expires_at is not None:
+            renewed = row.lease_expires_at - most
+            grown[row.id] = min(max(boot.micros - renewed, 0), most)
+    return [replace(run, active_micros=run.active_micros + grown.get(run.id, 0)) for run in found]
 
 
 def step_counts(connection: Connection, run_id: str) -> dict[tuple[str, str], int]:

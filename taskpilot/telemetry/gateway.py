@@ -200,7 +200,7 @@ def _delete(url: str, group: dict[str, str], deadline: Deadline) -> None:
         delete_from_gateway(_base(url), JOB, grouping_key=group, handler=_handler(answers, deadline))
     except (Unanswered, ValueError) as error:
         raise GatewayUnreachable(url, str(error)) from error
-    if answers[0].status not in (200, 202):
+    if not answers[0].success:
         raise GatewayUnreachable(url, _refusal(answers[0]))
 
 
@@ -215,7 +215,7 @@ def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline) ->
         return str(error), error.late
     except ValueError as error:
         return one_line(str(error)), False
-    if answers[0].status in (200, 202):
+    if answers[0].success:
         return None, False
     return _refusal(answers[0]), answers[0].late
 

@@ -69,7 +69,12 @@ class Redactor:
 
     def named(self, name: str, text: str) -> str:
         """The value of a field for a log: `***` where the name is that of a secret."""
-        return _MASK if re.fullmatch(_MASKED_NAME, name) else self.text(text)
+        return _MASK if self.is_secret(name) else self.text(text)
+
+    @staticmethod
+    def is_secret(name: str) -> bool:
+        """Whether a field with this name holds a secret."""
+        return re.fullmatch(_MASKED_NAME, name) is not None
 
     def text(self, text: str) -> str:
         """The same, cut at 8,192 characters."""

@@ -2,16 +2,17 @@
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Self
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import NotFound, StoreError
-from taskpilot.domain.runs import Attempt, Feedback, Run, RunSummary
+from taskpilot.domain.runs import Attempt, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
 from taskpilot.messages import shapes
@@ -69,7 +70,7 @@ def list_runs(deployment: Deployment, page: Page, *, job: str | None = None, sta
     """A page of runs, newest first; a running one with its duration until now."""
     with deployment.store.read() as connection:
         found = listings.runs_page(connection, page, job=job, statuses=statuses)
-        return listings.active_until(connection, found, deployment.now(), deployment.boot())
+        return listings.active_until(connection, found, deployment.boot(), lease=timedelta(seconds=deployment.settings.lease_seconds))
 
 
 def show_run(deployment: Deployment, run_id: str) -> RunDetail:
@@ -79,7 +80,7 @@ def show_run(deployment: Deployment, run_id: str) -> RunDetail:
         run = runs.get_run(connection, run_id)
         if run is None:
             raise no_run(run_id)
-        (run,) = listings.active_until(connection, [run], deployment.now(), deployment.boot())
+        (run,) = listings.active_until(connection, [run], deployment.boot(), lease=timedelta(seconds=deployment.settings.lease_seconds))
         return RunDetail(
             run=run,
             attempts=tuple(runs.attempts_of(connection, run_id)),
@@ -104,22 +105,27 @@ def detail_json(detail: RunDetail) -> dict[str, Any]:
     }
 
 
-def run_log(deployment: Deployment, run_id: str) -> Iterator[LogLine]:
-    """The lines of the run's log; none if it wrote no log. Raises UsageError or NotFound."""
-    with _opened(deployment, run_id, RUN_FILE) as stream:
-        for raw in stream or ():
-            yield _log_line(raw)
+def run_log(deployment: Deployment, run_id: str, *, follow: bool = False) -> Iterator[LogLine]:
+    """The lines of the run's log; none if it wrote no log. With `follow`, also those to come, until the run has ended or waits.
+
+    Raises UsageError or NotFound.
+    """
+    for raw in _lines(deployment, run_id, RUN_FILE, follow=follow):
+        yield log_line(raw)
 
 
-def run_output(deployment: Deployment, run_id: str) -> Iterator[str]:
-    """The lines that the job's process printed, with secrets masked and bytes that are not UTF-8 escaped.
+def run_output(deployment: Deployment, run_id: str, *, follow: bool = False) -> Iterator[str]:
+    """The lines that the job's process printed, with secrets masked and bytes that are not UTF-8 escaped; `follow` as above.
 
     The file itself is not masked: the process writes to it directly. Raises UsageError or NotFound.
     """
-    masked = deployment.redactor.masked
-    with _opened(deployment, run_id, OUTPUT_LOG) as stream:
-        for raw in stream or ():
-            yield masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
+    for raw in _lines(deployment, run_id, OUTPUT_LOG, follow=follow):
+        yield output_line(deployment, raw)
+
+
+def output_line(deployment: Deployment, raw: bytes) -> str:
+    """One line that the job's process printed, as it is shown."""
+    return deployment.redactor.masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
 
 
 def has_output(folder: Path) -> bool:
@@ -135,26 +141,70 @@ def no_run(run_id: str) -> NotFound:
     return NotFound(f"there is no run {run_id}", hint="taskpilot runs list")
 
 
-@contextmanager
-def _opened(deployment: Deployment, run_id: str, name: str) -> Iterator[BinaryIO | None]:
+def _lines(deployment: Deployment, run_id: str, name: str, *, follow: bool) -> Iterator[bytes]:
+    run_id = _found(deployment, run_id).id
+    with GrowingFile(deployment.run_dir(run_id) / name) as file:
+        while follow and _found(deployment, run_id).status in _UNDER_WAY:
+            yield from file.lines()
+            time.sleep(_POLL_SECONDS)
+        yield from file.lines(whole=False)
+
+
+_UNDER_WAY: Final = frozenset({RunStatus.QUEUED, RunStatus.RUNNING})
+_POLL_SECONDS: Final = 0.3
+
+
+def _found(deployment: Deployment, run_id: str) -> Run:
     with deployment.store.read() as connection:
         run_id = find_id(connection, run_id)
-        if runs.get_run(connection, run_id) is None:
-            raise no_run(run_id)
-    path = deployment.run_dir(run_id) / name
-    try:
-        # The job can write into this folder, so a link in it is not followed.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield None
-        return
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as stream:
-        yield stream
+        run = runs.get_run(connection, run_id)
+    if run is None:
+        raise no_run(run_id)
+    return run
 
 
-def _log_line(raw: bytes) -> LogLine:
+class GrowingFile:
+    """Reads a file of a run that may not exist yet, line by line as it grows. A job can write into that folder: no link is followed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: BinaryIO | None = None
+        self._begun = b""
+
+    def lines(self, *, whole: bool = True) -> Iterator[bytes]:
+        """The lines since the last call; without `whole`, also the last one without its end. Raises StoreError."""
+        if self._stream is None and (descriptor := self._open()) is not None:
+            self._stream = os.fdopen(descriptor, "rb")
+        for raw in self._stream or ():
+            line, self._begun = self._begun + raw, b""
+            if whole and not line.endswith(b"\n"):
+                self._begun = line
+            else:
+                yield line
+        if not whole and self._begun:
+            begun, self._begun = self._begun, b""
+            yield begun
+
+    def _open(self) -> int | None:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be read: {error.strerror}") from error
+        return descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Closes the file."""
+        if self._stream is not None:
+            self._stream.close()
+
+
+def log_line(raw: bytes) -> LogLine:
+    """One line of a log in ECS JSON; any other text is the message."""
     text = raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
     try:
         entry: Any = json.loads(text)

@@ -20,6 +20,8 @@ from taskpilot.web.errors import problem, problem_of
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered on every address without a token: monitors need them."""
+TRUSTED: Final = "taskpilot.trusted"
+"""The key of a request's scope: whether it holds the token. Prompts, logs and results are for nobody else, on a loopback address too."""
 CONTAINER_HOST: Final = "host.docker.internal"
 """The name of this machine for a Prometheus in a container."""
 
@@ -69,7 +71,7 @@ BODY_SECONDS: Final = 10.0
 """The body must arrive within this; until then the request uses no thread."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="taskpilot"'}
+CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="taskpilot"'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,10 @@ class AuthMiddleware:
         else:
             # HEAD is answered as GET; the server leaves the body out.
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            await self._app({**scope, "method": method}, receive, send)
+            await self._app({**scope, "method": method, TRUSTED: self._is_trusted(scope)}, receive, send)
+
+    def _is_trusted(self, scope: Scope) -> bool:
+        return _holds(Headers(scope=scope), self._access.token)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The refusal of a request; None where it is let in."""
@@ -122,7 +127,7 @@ class AuthMiddleware:
             what = "this address serves only /livez, /readyz and /metrics" if self._access.reading_needs_token else "writing is off"
             return problem(403, f"{what}, because no token is set", hint="set TASKPILOT_API_TOKEN and restart `taskpilot serve`")
         if not _holds(headers, self._access.token):
-            return problem(401, "send the token as `Authorization: Bearer ...`", _CHALLENGE)
+            return problem(401, "send the token as `Authorization: Bearer ...`", CHALLENGE)
         return _cross_site(headers, host[0]) if scope["method"] not in _SAFE else None
 
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:

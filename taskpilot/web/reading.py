@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
 
 from taskpilot.deployment import Deployment
@@ -21,6 +21,7 @@ from taskpilot.messages import shapes
 from taskpilot.store.listings import Page
 from taskpilot.views import fires, jobs, runs, tasks
 from taskpilot.web import schemas
+from taskpilot.web.auth import TRUSTED
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 
@@ -77,6 +78,7 @@ def reading_routes(services: Services) -> APIRouter:
 
     @router.get("/runs", response_model=schemas.Listed[schemas.Run])
     def list_runs(
+        request: Request,
         job: Wanted = None,
         status: Annotated[list[RunStatus] | None, Query()] = None,
         limit: Limit = 50,
@@ -84,15 +86,15 @@ def reading_routes(services: Services) -> APIRouter:
         since: Since = None,
         until: Until = None,
     ) -> Any:
-        """List runs, newest first; `status` can be repeated."""
+        """List runs, newest first; `status` can be repeated. Without the token, their results are null."""
         found = runs.list_runs(deployment, Page(limit, before, since, until), job=job, statuses=status or ())
-        items = [shapes.run_json(run) for run in found]
+        items = [_open_part(shapes.run_json(run), request) for run in found]
         return _listed("/api/v1/runs", limit, items, "run_id", job=job, status=status, since=_iso(since), until=_iso(until))
 
     @router.get("/runs/{run_id}", response_model=schemas.RunDetail, responses=answers(404))
-    def show_run(run_id: Reference) -> Any:
-        """Return one run with its attempts, tasks and open questions."""
-        return runs.detail_json(runs.show_run(deployment, run_id))
+    def show_run(request: Request, run_id: Reference) -> Any:
+        """Return one run with its attempts, tasks and open questions. Without the token, its result and its steps' values are null."""
+        return _open_part(runs.detail_json(runs.show_run(deployment, run_id)), request)
 
     @router.get("/tasks", response_model=schemas.Listed[schemas.Task])
     def list_tasks(
@@ -138,6 +140,14 @@ def reading_routes(services: Services) -> APIRouter:
         return shapes.decision_json(tasks.show_decision(deployment, decision_id))
 
     return router
+
+
+def _open_part(run: dict[str, Any], request: Request) -> dict[str, Any]:
+    """A run without what only those who hold the token may read."""
+    if request.scope.get(TRUSTED):
+        return run
+    hidden = [step | {"input": None, "result": None, "error": None} for step in run.get("uncertain_steps", ())]
+    return run | {"result": None} | ({"uncertain_steps": hidden} if hidden else {})
 
 
 def defined(deployment: Deployment, name: str) -> JobSpec:

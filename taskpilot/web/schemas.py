@@ -212,6 +212,43 @@ class Step(BaseModel):
     ended_at: Instant | None
 
 
+class RunStep(BaseModel):
+    """What an agent or a tool did. Secrets are masked."""
+
+    id: str
+    kind: str
+    agent: str | None
+    name: str
+    status: str
+    started_at: Instant
+    duration_seconds: float | None
+    model: str | None
+    input: Any = Field(description="The messages to a model, or the arguments of a tool.")
+    result: Any = Field(description="The reply of a model, or the result of a tool.")
+    error: str | None
+    tokens: Tokens | None
+    cost_usd: float | None
+    decision_id: str | None
+    truncated: bool = Field(description="Whether a text was cut.")
+
+
+class LogLine(BaseModel):
+    """One line of a run's log, or of what its process printed."""
+
+    time: str
+    level: str
+    message: str
+
+
+class Artifact(BaseModel):
+    """A file that a run wrote."""
+
+    name: str
+    bytes: int
+    sha256: str
+    path: str
+
+
 class Feedback(BaseModel):
     """A person's rating of a run's result."""
 
@@ -239,6 +276,22 @@ class RunRequest(BaseModel):
 
     parameters: dict[str, Any] = Field(default={}, description="By name; others have their defaults.")
     model: Line | None = None
+
+
+class RerunRequest(BaseModel):
+    """A request for a new run with the parameters of an earlier one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Line | None = Field(default=None, description="By default that of the earlier run.")
+
+
+class ResumeRequest(RerunRequest):
+    """A request to continue a run, with an answer about the step that it waits for."""
+
+    step_id: Line | None = None
+    answer: Literal["done", "again", "fail"] | None = Field(default=None, description="done: it was made, `result` is its result.")
+    result: Any = None
 
 
 class Answer(BaseModel):

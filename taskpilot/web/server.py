@@ -22,13 +22,15 @@ from taskpilot.web.errors import Problem, install_error_handlers
 from taskpilot.web.pages import page_routes
 from taskpilot.web.probes import guarded_routes, open_routes
 from taskpilot.web.reading import reading_routes
+from taskpilot.web.run_contents import run_content_routes
 from taskpilot.web.templating import content_policy
 from taskpilot.web.writing import BEARER, writing_routes
 
 _DESCRIPTION = (
     "Jobs, runs, tasks and decisions of one TaskPilot deployment. Lists are pages, newest first; `next` is the path of the next page. "
-    "Writing needs the token in TASKPILOT_API_TOKEN of the server, as `Authorization: Bearer ...`; reading needs it too if the server "
-    "listens on an address that other machines can reach. All errors have the shape Problem."
+    "Writing, and reading the steps, logs, artifacts and results of runs, needs the token in TASKPILOT_API_TOKEN of the server, as "
+    "`Authorization: Bearer ...`; all reading does if the server listens on an address that other machines can reach. All errors have "
+    "the shape Problem."
 )
 
 
@@ -49,6 +51,7 @@ def make_application(services: Services, access: Access) -> ASGIApp:
     app.include_router(guarded_routes(services), dependencies=reads)
     app.include_router(page_routes(services, app.version), dependencies=reads)
     app.include_router(reading_routes(services), dependencies=reads)
+    app.include_router(run_content_routes(services))
     app.include_router(writing_routes(services))
     _describe_problems(app)
     return Places(AuthMiddleware(app, access, Audit(services)))

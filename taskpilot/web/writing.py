@@ -5,9 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Security
 from fastapi.security import HTTPBearer
 
+from taskpilot.domain.errors import UsageError
+from taskpilot.domain.runs import Run
+from taskpilot.domain.steps import StepAnswer
 from taskpilot.messages.actions import answered, cancelled, job_paused, job_resumed, rated
 from taskpilot.services import approvals, jobs
-from taskpilot.services.queued_runs import enqueue_run
+from taskpilot.services.queued_runs import enqueue_rerun, enqueue_resume, enqueue_run
 from taskpilot.services.running import cancel_run
 from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
@@ -30,14 +33,16 @@ def writing_routes(services: Services) -> APIRouter:
         services.wake()
         return {"message": message}
 
+    def queued(run: Run) -> dict[str, Any]:
+        link = f"/api/v1/runs/{run.id}"
+        return {"run_id": run.id, "job": run.job, "status": run.status, "link": link} | done(f"run {run.id} is queued")
+
     @router.post("/jobs/{name}/run", response_model=schemas.Queued, status_code=202)
     def run_job(name: JobName, wanted: Annotated[schemas.RunRequest | None, Body()] = None) -> Any:
         """Queue a new run. It starts when fewer than `max_concurrent_runs` are active. A parameter that names a file cannot be set here."""
         defined(deployment, name)
         asked = wanted or schemas.RunRequest()
-        run = enqueue_run(deployment, name, parameters=asked.parameters, model=asked.model)
-        link = f"/api/v1/runs/{run.id}"
-        return {"run_id": run.id, "job": run.job, "status": run.status, "link": link} | done(f"run {run.id} is queued")
+        return queued(enqueue_run(deployment, name, parameters=asked.parameters, model=asked.model))
 
     @router.post("/jobs/{name}/pause", response_model=schemas.Done)
     def pause_job(name: JobName, who: Who = None) -> Any:
@@ -59,6 +64,20 @@ def writing_routes(services: Services) -> APIRouter:
     def cancel(run_id: Reference) -> Any:
         """Cancel a run that is queued, running or waiting. The process of a running one gets SIGTERM, and SIGKILL 10 s later."""
         return done(cancelled(cancel_run(deployment, run_id)))
+
+    @router.post("/runs/{run_id}/rerun", response_model=schemas.Queued, status_code=202)
+    def rerun(run_id: Reference, wanted: Annotated[schemas.RerunRequest | None, Body()] = None) -> Any:
+        """Queue a new run with the parameters and input files of an earlier one."""
+        return queued(enqueue_rerun(deployment, run_id, model=wanted.model if wanted else None))
+
+    @router.post("/runs/{run_id}/resume", response_model=schemas.Queued, status_code=202)
+    def resume(run_id: Reference, wanted: Annotated[schemas.ResumeRequest | None, Body()] = None) -> Any:
+        """Queue a run to go on from its record. `step_id` and `answer` together say what became of an uncertain tool call."""
+        asked = wanted or schemas.ResumeRequest()
+        if (asked.step_id is None) is not (asked.answer is None):
+            raise UsageError("step_id and answer belong together")
+        answer = StepAnswer(asked.step_id, asked.answer, asked.result) if asked.step_id and asked.answer else None
+        return queued(enqueue_resume(deployment, run_id, model=asked.model, answer=answer))
 
     @router.post("/runs/{run_id}/feedback", response_model=schemas.Done)
     def feedback(run_id: Reference, rating: schemas.FeedbackAnswer) -> Any:

@@ -131,3 +131,56 @@ def test_commands_that_come_first_at_the_same_time_share_one_new_store(taskpilot
     assert [err for _out, err in ended] == [b""] * 6
     assert {process.returncode for process in processes} <= {0, 10}
     assert 0 in {process.returncode for process in processes}
+
+
+def test_a_run_is_followed_and_run_again_with_the_same_parameters_and_file(taskpilot: Command, root: Path) -> None:
+    text = """
+import time
+from taskpilot import InputFile, RunContext, job
+
+
+@job
+def counts(ctx: RunContext, inbox: InputFile = "inbox.txt", word: str = "line") -> str:
+    ctx.log.info("opened the inbox")
+    print("printed a word", flush=True)
+    ctx.artifact("copy.txt", open(inbox).read())
+    return f"{len(open(inbox).readlines())} {word}"
+"""
+    (root / "jobs" / "counts.py").write_text(text)
+    (root / "one.txt").write_text("a\nb\n")
+    first = taskpilot("run", "counts", "-p", "inbox=one.txt", "-p", "word=rows", "--follow")
+    assert first.code == 0, first.err
+    assert first.out.startswith("2 rows")
+    assert first.err.index("attempt 1 of counts started") < first.err.index("opened the inbox") < first.err.index("counts succeeded")
+    assert "printed a word" in first.err
+    (root / "one.txt").unlink()
+    again = taskpilot("runs", "rerun", "counts:last", "--json")
+    assert (again.code, again.json["result"]) == (0, "2 rows")
+    ids = {run["run_id"] for run in taskpilot("runs", "--job", "counts", "--json").json}
+    assert len(ids) == 2
+    assert again.json["run_id"] in ids
+    assert taskpilot("runs", "artifacts", "last", "copy.txt").out == "a\nb\n"
+    assert taskpilot("run", "counts", "--follow", "--quiet").code == 2
+
+
+def test_a_log_is_followed_until_its_run_has_ended(taskpilot: Command, root: Path) -> None:
+    sleeper = subprocess.Popen(
+        [sys.executable, "-m", "taskpilot", "run", "sleeps"],
+        cwd=root,
+        env=taskpilot.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_for_running(taskpilot, "sleeps")
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "taskpilot", "runs", "logs", "last", "-f"], cwd=root, env=taskpilot.environment, stdout=subprocess.PIPE
+        )
+        assert follower.stdout is not None
+        assert b"attempt 1 of sleeps started" in follower.stdout.readline()
+        assert follower.poll() is None
+        assert taskpilot("runs", "cancel", "last").code == 0
+        follower.communicate(timeout=60)
+        assert follower.returncode == 0
+    finally:
+        sleeper.communicate(timeout=60)

@@ -137,7 +137,7 @@ def _http(collector: Collector) -> Callable[[Any, float], Reply]:
             )
         except Unanswered as error:
             return Reply(ExportResult.UNKNOWN if error.late else ExportResult.UNREACHABLE, message=str(error))
-        if 200 <= answer.status < 300:
+        if answer.success:
             response = ExportTraceServiceResponse()
             # An answer in JSON, or an empty one, names no rejected span.
             with suppress(Exception):

@@ -146,8 +146,15 @@ def test_a_dead_gateway_is_pending_but_nothing_can_land_late(home: Path, store: 
     assert gateway.value("taskpilot_telemetry_failures_total", deployment="testing", sink="gateway") == 1
 
 
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_any_2xx_of_a_gateway_is_success(home: Path, store: Store, status: int) -> None:
+    finished_run(store)
+    with answering(status, b"") as server:
+        assert Gateway(store, server.url, home).push(TRIAGE, seconds=5).delivered
+
+
 @pytest.mark.parametrize("status", [400, 401, 302, 500])
-def test_an_answer_that_is_no_200_is_a_failure_with_its_cause(home: Path, store: Store, status: int) -> None:
+def test_an_answer_that_is_no_2xx_is_a_failure_with_its_cause(home: Path, store: Store, status: int) -> None:
     finished_run(store)
     with answering(status, b"pushed metrics are \x1b[31minvalid", headers="Location: http://127.0.0.1:1/\r\n") as server:
         result = Gateway(store, server.url, home).push(TRIAGE, seconds=5)

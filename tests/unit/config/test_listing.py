@@ -9,7 +9,7 @@ from taskpilot.config.listing import listed, process_environment
 
 def test_every_setting_is_listed_once(root: Path) -> None:
     rows = listed(load(cwd=root, environ={}))
-    assert len({row.name for row in rows}) == len(rows) == len(dataclasses.fields(Settings)) - 5
+    assert len({row.name for row in rows}) == len(rows) == len(dataclasses.fields(Settings)) - 6
     assert {row.source for row in rows} == {"default"}
 
 

@@ -11,6 +11,7 @@ import pytest
 from taskpilot.config import Secret, Settings, load
 from taskpilot.config.caller import caller_traceparent
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.llm.prices import Prices
 
 
 def write(root: Path, text: str) -> None:
@@ -37,7 +38,14 @@ def test_an_empty_environment_gives_the_documented_defaults(root: Path) -> None:
 
 
 def test_every_field_has_a_source(root: Path) -> None:
-    names = {field.name for field in dataclasses.fields(Settings)} - {"sources", "variables", "dotenv", "dotenv_refused", "references"}
+    names = {field.name for field in dataclasses.fields(Settings)} - {
+        "sources",
+        "variables",
+        "warnings",
+        "dotenv",
+        "dotenv_refused",
+        "references",
+    }
     assert set(load(cwd=root, environ={}).sources) == names
 
 
@@ -122,6 +130,38 @@ def test_a_wrong_settings_file_is_refused_by_name(root: Path, text: str, said: s
     assert message.isprintable()
 
 
+FOREIGN = {
+    "OTEL_EXPORTER_OTLP_HEADERS": "novalue",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://u:hunter2@ho st",
+    "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=a,broken,team=x y",
+    "OTEL_SERVICE_NAME": "a\x01b",
+    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "some",
+}
+
+
+def test_a_value_of_opentelemetry_that_we_cannot_use_is_a_warning_and_the_default_applies(root: Path) -> None:
+    settings, plain = load(cwd=root, environ=FOREIGN), load(cwd=root, environ={})
+    assert dataclasses.replace(settings, warnings=()) == plain
+    assert len(settings.warnings) == len(FOREIGN)
+    for name in FOREIGN:
+        (warning,) = (one for one in settings.warnings if f"env {name} " in one)
+        assert (warning.isprintable(), "hunter2" in warning) == (True, False)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_settings_of_an_editor_that_writes_a_byte_order_mark_are_read(root: Path, end: str) -> None:
+    (root / "taskpilot.toml").write_bytes(b"\xef\xbb\xbf" + f'model = "m"{end}{end}[openai]{end}max_output_tokens = 9{end}'.encode())
+    (root / "prices.toml").write_bytes(b"\xef\xbb\xbf" + f'[[price]]{end}model = "m"{end}input = "1"{end}output = "2"{end}'.encode())
+    settings = load(cwd=root, environ={})
+    assert (settings.model, settings.openai_max_output_tokens) == ("m", 9)
+    assert Prices(settings.prices_file).known("m")
+    (root / "taskpilot.toml").write_text('model = "m"', encoding="utf-16")
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        load(cwd=root, environ={})
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -134,7 +174,6 @@ def test_a_wrong_settings_file_is_refused_by_name(root: Path, text: str, said: s
         ("TASKPILOT_LEASE_SECONDS", "inf", "between 0 s and a day"),
         ("TASKPILOT_MODEL", "a\x1b[2Jb", "control characters"),
         ("OTEL_ENABLED", "maybe", "must be true or false"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "novalue", "key=value"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_name_and_shows_no_secret(root: Path, name: str, value: str, said: str) -> None:
@@ -242,7 +281,8 @@ def test_content_of_messages_goes_into_spans_only_on_opentelemetrys_word(root: P
     assert not load(cwd=root, environ={}).otel_content
     for word, wanted in {"true": True, "SPAN_ONLY": True, "span_and_event": True, "false": False, "EVENT_ONLY": False}.items():
         assert load(cwd=root, environ={name: word}).otel_content is wanted
-    assert name in refusal(root, **{name: "perhaps"})
+    ignored = load(cwd=root, environ={name: "perhaps"})
+    assert (ignored.otel_content, len(ignored.warnings)) == (False, 1)
 
 
 def test_the_callers_span_is_read_from_the_environment_and_an_invalid_one_is_none() -> None:
