@@ -75,6 +75,8 @@ class ReasonCode(StrEnum):
     # Why a fire did not start, or waits.
     RUN_ACTIVE = "run_active"
     """Another run of the job is active: `run_id`; `lost_run_id` where a lost run of the same fire waits for its end."""
+    RUN_WAITING = "run_waiting"
+    """A run of the job waits for a person: `run_id`."""
     FIRE_WAITING = "fire_waiting"
     """An earlier fire of the job waits to start: `fire`, and `run_id` where a run of the job is active."""
     INTERRUPTED = "interrupted"

@@ -201,6 +201,11 @@ def _run_active(facts: _Facts) -> str:
     return f"{run} {facts.was} active{lost}"
 
 
+def _run_waiting(facts: _Facts) -> str:
+    run = f"run {facts['run_id']}" if facts["run_id"] else "a run of the job"
+    return f"{run} {'waits' if facts.now else 'was waiting'} for a person"
+
+
 def _fire_waiting(facts: _Facts) -> str:
     run = f", behind run {facts['run_id']}" if facts["run_id"] else ""
     return f"{_fire(facts, 'an earlier fire')} {facts.was} already waiting to start{run}"
@@ -287,6 +292,7 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.LEASE: _lease,
     ReasonCode.OVERTAKEN: _overtaken,
     ReasonCode.RUN_ACTIVE: _run_active,
+    ReasonCode.RUN_WAITING: _run_waiting,
     ReasonCode.FIRE_WAITING: _fire_waiting,
     ReasonCode.INTERRUPTED: _interrupted,
     ReasonCode.PAUSED: lambda facts: f"the job {facts.was} paused{_pause(facts)}",
