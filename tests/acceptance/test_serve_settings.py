@@ -75,20 +75,6 @@ def test_a_policy_that_is_written_under_a_running_server_is_in_force_for_the_nex
     assert sent(taskpilot) == ["third"]
 
 
-def test_a_call_that_was_rejected_is_not_made_when_the_server_goes_on_under_no_policy(server: Server) -> None:
-    taskpilot = server.taskpilot
-    (taskpilot.root / "ours.rego").write_text(DENY.replace("deny contains", "require_approval contains"))
-    taskpilot.settings(WITH_POLICY)
-    before = sent(taskpilot)
-    define(server, "asks")
-    wait(lambda: [run["status"] for run in runs_of(taskpilot, "asks")] == ["waiting"], server.said)
-    taskpilot.settings("")
-    [decision] = taskpilot.rows("SELECT id FROM decisions WHERE status = 'pending'")
-    assert taskpilot("decisions", "reject", decision["id"], "--note", "never").code == 0
-    wait(lambda: ended(taskpilot, "asks"), server.said)
-    assert ([run["status"] for run in runs_of(taskpilot, "asks")], sent(taskpilot)) == (["denied"], before)
-
-
 def test_what_needs_a_restart_is_named_and_a_broken_file_blocks_instead_of_running_by_old_rules(server: Server) -> None:
     taskpilot = server.taskpilot
     taskpilot.settings("port = 9\n")
