@@ -114,7 +114,7 @@ class Deployment:
     def gateway(self) -> Gateway | None:
         """The Pushgateway of the settings; None where none is set."""
         url = self.settings.pushgateway_url
-        return None if url is None else Gateway(self.store, url, self.settings.state_dir, self.now)
+        return None if url is None else Gateway(self.store, url, self.settings.state_dir, self.now, self.redactor.masked)
 
     @cached_property
     def redactor(self) -> Redactor:

@@ -15,6 +15,7 @@ from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
+from taskpilot.process.linux import erase_environment
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
@@ -52,6 +53,7 @@ def serve(
     log = run_logger(name="taskpilot.scheduler")
     for warning in settings.warnings:
         log.warning(warning)
+    erase_environment(settings.withheld)
     telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
 

@@ -87,6 +87,8 @@ class Session:
     run_dir: Path
     deadline: float
     """The end of the run's active seconds, on the monotonic clock."""
+    hide: Callable[[Any], Any] = lambda value: value
+    """Replaces the known secrets in a JSON value by PLACEHOLDER."""
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
     """The limit of one reply."""
     workflow: Callable[..., WorkflowResult] | None = None

@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,33 @@ def _children_by_scan() -> frozenset[int] | None:
         return None
     pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
     return frozenset(pid for pid in pids if (stat := stat_of(pid)) is not None and stat.parent == myself)
+
+
+def erase_environment(names: Collection[str]) -> None:
+    """Overwrites these variables where the kernel shows them (/proc/PID/environ), which no change of the environment does.
+
+    A child that is forked afterwards has the overwritten block too. Programs that this process starts still get the variables.
+    """
+    if sys.platform != "linux" or not any(name in os.environ for name in names):
+        return
+    try:
+        fields = (_PROC / "self" / "stat").read_bytes().rpartition(b")")[2].split()
+        begin, end = int(fields[47]), int(fields[48])
+        block = (_PROC / "self" / "environ").read_bytes()
+    except (OSError, IndexError, ValueError):
+        return
+    import ctypes
+
+    if end - begin < len(block) or begin == 0:
+        return
+    place = 0
+    for entry in block.split(b"\0"):
+        name = os.fsdecode(entry.partition(b"=")[0])
+        if name in names and name in os.environ:
+            # The C library gets a copy of its own first: it still points to this block.
+            os.putenv(name, os.environ[name])
+            ctypes.memset(begin + place, 0, len(entry))
+        place += len(entry) + 1
 
 
 _PR_SET_PDEATHSIG: Final = 1
