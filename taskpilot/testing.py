@@ -54,7 +54,7 @@ class ScriptedModel:
         """The name in records and metrics."""
         return self._name
 
-    def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
+    def chat(self, request: ChatRequest, *, seconds_left: float, before_retry: Callable[[], None] = lambda: None) -> ChatReply:
         """The next reply. Raises it if it is an error, or AssertionError if there is none left."""
         with self._lock:
             number = len(self.requests)

@@ -210,7 +210,7 @@ class Spine:
     def outcomes(self, job: str) -> dict[datetime, str]:
         """What became of the job's fires that have a row, the earliest first."""
         with self.store.read() as connection:
-            rows = fires.fires_page(connection, job=job, outcome=None, before=None, limit=10_000)
+            rows = fires.fires_page(connection, job=job, before=None, limit=10_000)
         return {fire.scheduled_for: str(fire.outcome) for fire in reversed(rows)}
 
     def gaps(self, job: str) -> list[Gap]:

@@ -76,6 +76,7 @@ def serve(
         scheduler_id=scheduler_id,
         log=log,
         on_settings=write_logs,
+        tell=echo,
     )
     serving = Serving(
         scheduler,

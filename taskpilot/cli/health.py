@@ -14,7 +14,8 @@ _STATES = {"absent": "not running (cron or people start the jobs)", "dead": "not
 def command(*, as_json: bool) -> int:
     """Show health from the database; needs no server.
 
-    Exits with 1 if the database cannot be used or a scheduler that should be running is not. Warnings exit with 0.
+    Exits with 0 for pass, and with 1 for a warning (a job fails, or waits for you) and for a failure: the database cannot be used, or a
+    scheduler that should be running is not.
 
     \b
     Examples:
@@ -26,7 +27,7 @@ def command(*, as_json: bool) -> int:
 
     with bootstrap.deployment() as deployment:
         found = health(deployment)
-    code = ExitCode.FAILED if found.status is Status.FAIL else ExitCode.SUCCEEDED
+    code = ExitCode.SUCCEEDED if found.status is Status.PASS else ExitCode.FAILED
     global_options().exit_code = code
     if as_json:
         output.print_json(health_json(found))

@@ -55,10 +55,13 @@ def list_(*, as_json: bool) -> None:
                     formatting.instant(line.next_fire),
                     line.last_run.status.value if line.last_run else "never ran",
                     f"by {line.pause.paused_by}" if line.pause else "",
+                    line.attention.kind.value if line.attention else "",
                 )
             )
-        headings = ("job", "schedule", "next run", "in utc", "last run", "paused")
+        headings = ("job", "schedule", "next run", "in utc", "last run", "paused", "needs you")
         output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}", spare=("in utc",))
+        if any(line.attention for line in lines):
+            output.echo_err("taskpilot status says why, and what to type")
     for file in catalog.broken:
         output.echo_err(f"broken: {file}")
 
@@ -76,6 +79,7 @@ def show(job: str, *, as_json: bool) -> None:
     from taskpilot.cli import bootstrap
     from taskpilot.jobs.parameters import describe_parameters
     from taskpilot.messages import budgets, times
+    from taskpilot.messages.attention import attention_words
     from taskpilot.views.jobs import line_json, parameters_json, show_job, type_words
 
     with bootstrap.deployment() as deployment:
@@ -93,6 +97,7 @@ def show(job: str, *, as_json: bool) -> None:
             "schedule": schedule.describe() if schedule else "none",
             "next run": f"{formatting.local(line.next_fire, schedule.zone)} = {formatting.instant(line.next_fire)}" if schedule else "",
             "paused": f"{times.pause_words(line.pause)}; `taskpilot jobs resume {spec.name}` resumes it" if line.pause else "",
+            "needs you": "" if line.attention is None else attention_words(line.attention),
             "last run": f"{last.status}, {formatting.instant(last.started_at)}, {last.id}" if last else "never ran",
             "model": model or "set with --model or TASKPILOT_MODEL",
             "deadline": formatting.duration(spec.deadline.total_seconds()),

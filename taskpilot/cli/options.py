@@ -71,7 +71,9 @@ class Past(click.ParamType[datetime]):
             self.fail(str(error), param, ctx)
 
 
-def _chosen(choices: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[str, ...]]:
+def several(choices: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[str, ...]]:
+    """The callback of an option that takes several of these words, with commas between them or given several times."""
+
     def check(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
         named = tuple(dict.fromkeys(one for text in given for one in text.split(",")))
         for one in named:
@@ -89,7 +91,7 @@ def status_option(choices: tuple[str, ...], text: str) -> Callable[[Command], Co
         before, comma, last = incomplete.rpartition(",")
         return [before + comma + one for one in choices if one.startswith(last)]
 
-    return click.option("--status", "statuses", multiple=True, metavar="A,B", callback=_chosen(choices), shell_complete=complete, help=text)
+    return click.option("--status", "statuses", multiple=True, metavar="A,B", callback=several(choices), shell_complete=complete, help=text)
 
 
 def page_options(noun: str) -> Callable[[Command], Command]:

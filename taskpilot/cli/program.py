@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "serve": ("taskpilot.cli.serve", "Run the scheduler and HTTP API."),
     "jobs": ("taskpilot.cli.jobs", "Show jobs and their schedules; pause and resume them."),
     "runs": ("taskpilot.cli.runs", "Show, cancel and resume runs."),
+    "fires": ("taskpilot.cli.fires", "Show what became of each scheduled time."),
     "why": ("taskpilot.cli.why", "Explain why a job did or did not run at a given time."),
     "tasks": ("taskpilot.cli.tasks", "Show, approve and reject the tasks that the model planned."),
     "decisions": ("taskpilot.cli.decisions", "Show, approve and reject tool calls."),

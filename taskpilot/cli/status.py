@@ -2,35 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import click
 
 from taskpilot.cli import output
-from taskpilot.cli.options import global_options, json_option
+from taskpilot.cli.options import Past, global_options, json_option, utc_option
 from taskpilot.domain.exits import ExitCode
-
-
-class Past(click.ParamType[datetime]):
-    """A time that a person typed."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The instant."""
-        from taskpilot.domain.times import parse_past, utc_now
-
-        if not isinstance(value, str):
-            return value
-        try:
-            return parse_past(value, utc_now())
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command(name="status")
 @click.option("--since", type=Past(), metavar="TIME", help="From 18:00, 12h (ago), yesterday, 2026-11-24 on.  [default: yesterday 18:00]")
 @click.option("--all", "everything", is_flag=True, help="Show all that needs attention, however long the list is.")
+@utc_option
 @json_option
 def command(*, since: datetime | None, everything: bool, as_json: bool) -> int:
     """Show what ran, what did not, and what needs you.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from taskpilot.cli import formatting, output
+from taskpilot.cli.options import global_options
 from taskpilot.domain.text import one_line
 from taskpilot.messages.attention import attention_command, attention_sentence
 from taskpilot.views.status import Status
@@ -31,8 +32,9 @@ def show(found: Status, line: Callable[[Sequence[str]], str], *, everything: boo
     """Prints it; on a terminal as much as there is room for, unless `everything` is wanted. `line` makes a command to copy."""
     terminal = output.on_terminal()
     width = formatting.width_of(sys.stdout) if terminal else None
-    time = partial(_time, now=found.until, local=terminal)
-    zone = (found.until.astimezone().tzname() or "local time") if terminal else "UTC"
+    local = terminal and not global_options().utc
+    time = partial(_time, now=found.until, local=local)
+    zone = (found.until.astimezone().tzname() or "local time") if local else "UTC"
     lines = [part for text in _head(found, time, zone) for part in formatting.wrapped(text, width).split("\n")]
     if found.scheduler.value == "dead":
         lines.append(f"  {line(['serve'])}")

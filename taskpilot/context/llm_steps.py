@@ -178,12 +178,29 @@ class LLMSteps:
     def _settled(self, invocation: Invocation, request: ChatRequest, begun: StartedStep, left: float) -> ChatReply:
         """Makes a begun call and records its result."""
         session = self._session
+        billed = 0
+
+        def reserve_retry() -> None:
+            nonlocal begun, billed
+            billed += 1
+            begun = session.journal.reserve_retry(begun)
+
         try:
-            reply = session.model.chat(request, seconds_left=left)
+            reply = session.model.chat(request, seconds_left=left, before_retry=reserve_retry)
+        except BudgetExceeded as stop:
+            session.journal.end_ask(begun, reply=None, result=None, cost_nano=None, retries=(), lost=billed, error=stop)
+            raise session.stopped(stop) from None
+        except LeaseLost as stop:
+            raise session.stopped(stop) from None
         except ModelError as error:
-            lost = max(sum(retry.maybe_billed for retry in error.retries), int(error.maybe_billed))
             session.journal.end_ask(
-                begun, reply=None, result=None, cost_nano=None, retries=_retry_reasons(error.retries), lost=lost, error=error
+                begun,
+                reply=None,
+                result=None,
+                cost_nano=None,
+                retries=_retry_reasons(error.retries),
+                lost=error.tries_maybe_billed,
+                error=error,
             )
             session.emit("llm-call-failed", f"{request.agent}: {one_line(str(error))}", level="error", agent=request.agent)
             raise

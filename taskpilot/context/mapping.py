@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Final, Literal
 
 from taskpilot.context import scope
+from taskpilot.context.given import item_places
 from taskpilot.context.session import Session
 from taskpilot.domain.errors import BudgetExceeded, DeadlineExceeded, EveryItemFailed, ItemError, LeaseLost, Stop, Terminated, Waiting
 
@@ -33,11 +34,16 @@ def map_items(
     halt = threading.Event()
     stops: list[Stop] = []
 
+    places = item_places(session, path, work)
+
     def one(index: int, item: Any) -> Any:
         if halt.is_set():
             return None
-        with scope.entered(f"{path}[{index}]"):
+        place = places[index]
+        with scope.entered(place if isinstance(place, str) else path):
             try:
+                if not isinstance(place, str):
+                    raise place
                 return function(item)
             except Waiting as waiting:
                 stops.append(waiting)

@@ -5,7 +5,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -23,6 +23,7 @@ class Scope:
         self._ordinals: Counter[StepKind] = Counter()
         self._equal: Counter[tuple[StepKind, str, str]] = Counter()
         self._children: Counter[str] = Counter()
+        self._picked: set[int] = set()
 
     @property
     def in_map(self) -> bool:
@@ -46,6 +47,15 @@ class Scope:
             number = self._children[noun]
             self._children[noun] += 1
         return f"{self.path}/{quoted(noun)}.{number}"
+
+    def pick(self, noun: str, choose: Callable[[int, set[int]], int]) -> str:
+        """The path of a child whose number `choose` gives, by the ordinal of the call and the numbers that are given away already."""
+        with self._lock:
+            ordinal = self._children[noun]
+            self._children[noun] += 1
+            found = choose(ordinal, self._picked)
+            self._picked.add(found)
+        return f"{self.path}/{quoted(noun)}.{found}"
 
     def call_path(self, place: StepPlace) -> str:
         """The path for what a tool does in its call. It contains the call's key, since a recorded call is skipped and must not count."""

@@ -44,6 +44,8 @@ class Attention:
     run_id: str | None = None
     fire: datetime | None = None
     count: int = 1
+    skipped: int = 0
+    """Fires that were skipped since it waits."""
     settled: bool = False
     """Nothing needs to be done: the job succeeded after it, or a person decided so."""
 

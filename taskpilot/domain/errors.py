@@ -101,7 +101,12 @@ class ModelError(TaskPilotError):
         self.retries = retries
         """The tries before the last one."""
         self.maybe_billed = maybe_billed
-        """True where a server may have done the work of any try although no answer arrived: no chat API can tell."""
+        """True where a server may have done the work of the last try although no answer arrived: no chat API can tell."""
+
+    @property
+    def tries_maybe_billed(self) -> int:
+        """How many tries a server may bill although no answer arrived."""
+        return sum(retry.maybe_billed for retry in self.retries) + self.maybe_billed
 
 
 class ModelUnavailable(ModelError):

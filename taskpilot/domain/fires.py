@@ -87,6 +87,25 @@ class SchedulerState(StrEnum):
     STOPPED = "stopped"
 
 
+class SchedulerStatus(StrEnum):
+    """The state of the scheduler of a deployment, as it is shown."""
+
+    ABSENT = "absent"
+    """No scheduler ever ran, or the last one was stopped: cron or people start the runs."""
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    DEAD = "dead"
+    """It was not stopped, but it is not active any more."""
+    UNKNOWN = "unknown"
+    """The store cannot be read."""
+
+    @property
+    def awake(self) -> bool:
+        """Whether it starts runs."""
+        return self in (SchedulerStatus.STARTING, SchedulerStatus.RUNNING)
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulerRow:
     """One start of `taskpilot serve`, as it last recorded itself."""

@@ -1,6 +1,6 @@
 """Protocols with more than one implementation, and the delivery of events to signals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from taskpilot.domain.chat import ChatReply, ChatRequest
@@ -16,9 +16,10 @@ class Model(Protocol):
         """The name as configured, also used in metrics and records."""
         ...
 
-    def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
+    def chat(self, request: ChatRequest, *, seconds_left: float, before_retry: Callable[[], None] = lambda: None) -> ChatReply:
         """One answer, retries included, within `seconds_left`.
 
+        `before_retry` is called before each further try after one that may be billed; what it raises ends the call.
         Raises ModelUnavailable (a later try may help) or ModelRefused (it will not).
         """
         ...

@@ -44,7 +44,8 @@ class ReasonCode(StrEnum):
     UNCERTAIN_STEP = "uncertain_step"
     """A tool had begun and left no result: `run_id`, `step_id`, `tool`; `more`."""
     DIVERGED_STEP = "diverged_step"
-    """A tool call differs from the recorded one at its place: `run_id`, `step_id`, `tool`, `recorded_tool`; `more`."""
+    """A tool call differs from the recorded one at its place: `run_id`, `step_id`, `tool`, `recorded_tool`; `more`. Where a map or a
+    workflow was given something else than before: `item` ("map", "workflow") in place of the tools."""
     BUDGET = "budget"
     """A call would have gone past a ceiling: `scope` ("run"), `limit` ("usd", "tokens", "llm_calls", "tool_calls"), `ceiling`,
     `used` (spent and reserved) and `wanted` (what the call may need at most)."""
@@ -74,6 +75,8 @@ class ReasonCode(StrEnum):
     # Why a fire did not start, or waits.
     RUN_ACTIVE = "run_active"
     """Another run of the job is active: `run_id`; `lost_run_id` where a lost run of the same fire waits for its end."""
+    RUN_WAITING = "run_waiting"
+    """A run of the job waits for a person: `run_id`."""
     FIRE_WAITING = "fire_waiting"
     """An earlier fire of the job waits to start: `fire`, and `run_id` where a run of the job is active."""
     INTERRUPTED = "interrupted"

@@ -15,6 +15,7 @@ from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
 
 Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
+OverlapWaiting = Literal["count", "ignore"]
 CatchUp = Literal["skip", "last", "all"]
 DEFAULT_DEADLINE: Final = timedelta(hours=1)
 DEFAULT_CATCH_UP_LIMIT: Final = 10
@@ -171,6 +172,8 @@ class JobSpec:
     deadline: timedelta = DEFAULT_DEADLINE
     retry: Retry = Retry()
     overlap: Overlap = "skip"
+    overlap_waiting: OverlapWaiting = "count"
+    """Whether a fire is skipped while a run of the job waits for a person."""
     catch_up: CatchUp = "last"
     catch_up_window: timedelta | None = None
     """None: half the period, between 2 minutes and 12 hours."""

@@ -18,9 +18,11 @@ class StepKind(StrEnum):
     UUID = "uuid"
     RECALL = "recall"
     REMEMBER = "remember"
+    GIVEN = "given"
+    """What a map or a workflow was given, as digests; `diverged`: it was given something else in a later attempt."""
 
 
-NOTES: Final = frozenset({StepKind.NOW, StepKind.UUID, StepKind.RECALL, StepKind.REMEMBER})
+NOTES: Final = frozenset({StepKind.NOW, StepKind.UUID, StepKind.RECALL, StepKind.REMEMBER, StepKind.GIVEN})
 """Steps that begin and end at once."""
 MEMORY: Final = "/memory"
 """The scope of everything that a run remembers, so that a later run finds it by the index of steps."""

@@ -18,6 +18,7 @@ from taskpilot.domain.specs import (
     CatchUp,
     JobSpec,
     Overlap,
+    OverlapWaiting,
     Retry,
     ToolSpec,
     is_job_name,
@@ -36,6 +37,7 @@ TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
 
 _CONTEXT_NAMES: Final = frozenset({"ctx", "_ctx", "context", "_context", "_"})
 _OVERLAPS: Final = get_args(Overlap)
+_OVERLAPS_WAITING: Final = get_args(OverlapWaiting)
 _CATCH_UPS: Final = get_args(CatchUp)
 
 
@@ -50,6 +52,7 @@ def job(
     deadline: str | timedelta | None = None,
     retry: Retry | None = None,
     overlap: Overlap = "skip",
+    overlap_waiting: OverlapWaiting = "count",
     catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
     catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
@@ -74,6 +77,7 @@ def job(
     deadline: str | timedelta | None = None,
     retry: Retry | None = None,
     overlap: Overlap = "skip",
+    overlap_waiting: OverlapWaiting = "count",
     catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
     catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
@@ -94,6 +98,7 @@ def job(
     retry: `Retry(attempts=3)`.
     overlap: what happens if a fire is due while a run of the job is active: "skip", "buffer_one" or "buffer_all" (it starts when that
     run has ended), "cancel_other" (SIGTERM and 10 s), "terminate_other" (SIGKILL) or "allow_all".
+    overlap_waiting: "count": a fire is skipped while a run of the job waits for a person, but with "allow_all"; "ignore": it is not.
     catch_up: which fires run after an outage: "skip", "last" or "all" (the newest `catch_up_limit`), none older than `catch_up_window`
     ("2h"; by default half the period), started `catch_up_stagger` apart.
     start_deadline: a fire that cannot start within this time is missed.
@@ -120,6 +125,7 @@ def job(
             deadline=_duration(title, "deadline", deadline) or DEFAULT_DEADLINE,
             retry=_instance(title, "retry", retry, Retry, "Retry(attempts=3)") or Retry(),
             overlap=cast("Overlap", _choice(title, "overlap", overlap, _OVERLAPS)),
+            overlap_waiting=cast("OverlapWaiting", _choice(title, "overlap_waiting", overlap_waiting, _OVERLAPS_WAITING)),
             catch_up=cast("CatchUp", _choice(title, "catch_up", catch_up, _CATCH_UPS)),
             catch_up_window=_duration(title, "catch_up_window", catch_up_window),
             catch_up_limit=_count(title, "catch_up_limit", catch_up_limit),

@@ -13,7 +13,7 @@ from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Run
 from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
@@ -60,6 +60,9 @@ class Journal:
         # Taken within a write transaction, so in the order in which the steps are recorded.
         self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
+        given = (step for step in recorded if step.kind is StepKind.GIVEN and step.status is StepStatus.SUCCEEDED)
+        self.given = {step.scope: step.result for step in given}
+        """What the maps and workflows of earlier attempts were given, by their scopes."""
         self._by_place: dict[tuple[str, StepKind, int], dict[str, Step]] = {}
         for step in self._by_key.values():
             self._by_place.setdefault((step.scope, step.kind, step.ordinal), {})[step.key] = step
@@ -111,18 +114,24 @@ class Journal:
                 idempotent=idempotent,
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
-            if reservation != Reservation():
-                steps.reserve(
-                    connection,
-                    self._run.id,
-                    cost_nano=reservation.cost_nano or 0,
-                    tokens=reservation.tokens,
-                    llm_calls=reservation.llm_calls,
-                    tool_calls=reservation.tool_calls,
-                )
-            return StartedStep(step=step, lease_until=row.lease_expires_at)
+            self._reserve(connection, reservation)
+            return StartedStep(step=step, lease_until=row.lease_expires_at, reservation=reservation)
 
         return self._write(record, effect=True)
+
+    def reserve_retry(self, begun: StartedStep) -> StartedStep:
+        """Reserves one more try of an LLM call, beside those before it that may be billed. Raises LeaseLost or BudgetExceeded."""
+        step, more = begun.step, begun.reservation
+        total_nano = None if step.reserved_nano is None else step.reserved_nano + (more.cost_nano or 0)
+        retried = replace(step, reserved_nano=total_nano, reserved_tokens=step.reserved_tokens + more.tokens)
+
+        def record(connection: Transaction, row: Record, _now: datetime) -> None:
+            check_budget(row, more)
+            steps.reserve_retry(connection, retried)
+            self._reserve(connection, more)
+
+        self._write(record, effect=True)
+        return replace(begun, step=retried)
 
     def start(self, place: StepPlace, *, value: Any) -> StartedStep:
         """A step without an effect outside of the process, not recorded before its end: where it is interrupted, it runs again.
@@ -178,7 +187,8 @@ class Journal:
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
             if status is StepStatus.DIVERGED:
-                asked = Reason(ReasonCode.DIVERGED_STEP, {"run_id": self._run.id, "step_id": step.id, "tool": step.name})
+                about: dict[str, Fact] = {"item": next(iter(step.input))} if step.kind is StepKind.GIVEN else {"tool": step.name}
+                asked = Reason(ReasonCode.DIVERGED_STEP, {"run_id": self._run.id, "step_id": step.id, **about})
                 event = EventKind.APPROVAL_ASKED
                 record_event(connection, event, self._run.job, at=now, run_id=self._run.id, subject=step.id, reason=asked)
             if place.kind is StepKind.CALL and status is StepStatus.DENIED:
@@ -238,17 +248,17 @@ class Journal:
         """Records the end of an LLM call, settles its reservation and counts its tokens and cost; with the invocation that it completed.
 
         A try without an answer costs nothing; each of the `lost` ones, which may be billed although no answer arrived, costs the
-        whole reservation; an answer without usage keeps its reservation in the budget.
+        whole reservation of a try; an answer without usage keeps its reservation in the budget.
         """
-        step = begun.step
+        step, each = begun.step, begun.reservation
         usage = reply.usage if reply is not None else None
         answered = reply is not None
         status = StepStatus.SUCCEEDED if answered else StepStatus.UNKNOWN if lost else StepStatus.FAILED
         known = usage or Usage()
-        unpriced = (answered and cost_nano is None) or (lost > 0 and step.reserved_nano is None)
-        if lost and step.reserved_nano is not None and (cost_nano is not None or not answered):
-            cost_nano = (cost_nano or 0) + lost * step.reserved_nano
-        tokens = (step.reserved_tokens if usage is None else usage.total) if answered else 0
+        unpriced = (answered and cost_nano is None) or (lost > 0 and each.cost_nano is None)
+        if lost and each.cost_nano is not None and (cost_nano is not None or not answered):
+            cost_nano = (cost_nano or 0) + lost * each.cost_nano
+        tokens = (each.tokens if usage is None else usage.total) if answered else 0
         values: dict[str, Any] = {"retries": dumps(list(retries)) if retries else None, "cost_nano": cost_nano}
         if usage is not None:
             values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
@@ -260,7 +270,7 @@ class Journal:
                 step,
                 cost_nano=cost_nano if answered else cost_nano or 0,
                 unpriced=unpriced,
-                tokens=tokens + lost * step.reserved_tokens,
+                tokens=tokens + lost * each.tokens,
                 usage=(known.input, known.cached_input, known.output),
             )
             end = CallEnd(status, known, cost_nano, unpriced, retries)
@@ -355,6 +365,17 @@ class Journal:
         }
         if not steps.end_step(connection, step.id, **values):
             raise LeaseLost(f"step {step.id} of run {self._run.id} has an end already")
+
+    def _reserve(self, connection: Transaction, wanted: Reservation) -> None:
+        if wanted != Reservation():
+            steps.reserve(
+                connection,
+                self._run.id,
+                cost_nano=wanted.cost_nano or 0,
+                tokens=wanted.tokens,
+                llm_calls=wanted.llm_calls,
+                tool_calls=wanted.tool_calls,
+            )
 
     def _record_agent(self, connection: Transaction, end: AgentEnd, now: datetime) -> list[totals.Increment]:
         """Records it, and gives what it adds to the totals."""

@@ -1,7 +1,7 @@
 """Makes steps for the journal, checks them against the budget and counts them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -68,8 +68,11 @@ class StartedStep:
     """A step that may now be executed, until the lease ends."""
 
     step: Step
+    """With the reservation of all its tries."""
     lease_until: int
     """By the boot clock, in microseconds."""
+    reservation: Reservation = field(default_factory=Reservation)
+    """Of one try."""
 
 
 def new_step(

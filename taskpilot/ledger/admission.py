@@ -11,7 +11,7 @@ from taskpilot.domain.runs import FireOutcome, Owner, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import BootTime, utc_iso
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
-from taskpilot.ledger.due_policy import OVERLAP, busy_reason, start_deadline_passed, start_deadline_reason
+from taskpilot.ledger.due_policy import OVERLAP, busy_reason, start_deadline_passed, start_deadline_reason, waiting_refusal
 from taskpilot.ledger.finish_attempt import ask_to_end
 from taskpilot.ledger.record_outcome import close_waiting, count_fire
 from taskpilot.messages.times import paused
@@ -73,6 +73,9 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     rows = runs.active_runs(connection, spec.name)
     busy = next((row for row in rows if is_active(connection, row, is_gone, boot)), None)
     dead = tuple(row for row in rows if not is_active(connection, row, is_gone, boot))
+    asking = None if when is None or busy is not None else runs.waiting_runs(connection, spec.name).get(spec.name)
+    if asking is not None and (refusal := waiting_refusal(spec, asking)) is not None:
+        return Admission(_skip(connection, plan, FireOutcome.SKIPPED_OVERLAP, refusal, now), dead)
     if busy is None or OVERLAP[spec.overlap].concurrent:
         return Admission(None, dead)
     return Admission(_behind(connection, plan, busy, now), dead)

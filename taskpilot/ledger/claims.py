@@ -65,7 +65,7 @@ class Skip:
         """10 behind another run or fire of the job, 11 otherwise; that of the signal where one ended the wait."""
         if self.reason.code is ReasonCode.INTERRUPTED:
             return ExitCode.SIGINT if self.reason.facts.get("signal") == "SIGINT" else ExitCode.SIGTERM
-        behind = self.reason.code in (ReasonCode.RUN_ACTIVE, ReasonCode.FIRE_WAITING)
+        behind = self.reason.code in (ReasonCode.RUN_ACTIVE, ReasonCode.RUN_WAITING, ReasonCode.FIRE_WAITING)
         return ExitCode.SKIPPED_OVERLAP if behind else ExitCode.SKIPPED
 
 

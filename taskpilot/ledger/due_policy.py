@@ -56,6 +56,15 @@ def busy_reason(active_run: str | None, waiting: Sequence[datetime], *, queue_fu
     return Reason(ReasonCode.RUN_ACTIVE, run)
 
 
+def waiting_refusal(spec: JobSpec, waiting_run: str) -> Reason | None:
+    """Why a fire is skipped while a run of its job waits for a person; None where it is not.
+
+    It is not put behind that run, and does not end it: an answer may take days, and the fires would pile up.
+    """
+    counts = spec.overlap_waiting == "count" and not OVERLAP[spec.overlap].concurrent
+    return Reason(ReasonCode.RUN_WAITING, {"run_id": waiting_run}) if counts else None
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Fires that are too old to be caught up, as a range."""
@@ -92,6 +101,8 @@ class JobSnapshot:
     """The error of its job file, where it is broken."""
     active_run: str | None = None
     """A run of it that is queued or running."""
+    waiting_run: str | None = None
+    """A run of it that waits for a person."""
     waiting: tuple[datetime, ...] = ()
     """Its buffered fires, ascending."""
     deployment: str = ""
@@ -188,6 +199,9 @@ def _admit(
         late = fire in caught_up
         if not late and start_deadline_passed(spec, fire, now):
             found.fires.append(_final_fire(due.job, fire, FireOutcome.MISSED, start_deadline_reason(spec), now))
+            continue
+        if snapshot.waiting_run is not None and (refusal := waiting_refusal(spec, snapshot.waiting_run)) is not None:
+            found.fires.append(_final_fire(due.job, fire, FireOutcome.SKIPPED_OVERLAP, refusal, now))
             continue
         busy = not policy.concurrent and (snapshot.active_run is not None or bool(waiting))
         if busy and not everything and (refusal := policy.refusal(snapshot.active_run, waiting)) is not None:

@@ -27,7 +27,7 @@ from taskpilot.ledger.record_outcome import (
     without_taken,
 )
 from taskpilot.ledger.wrong_clock import ahead_of, set_back
-from taskpilot.store import fires, schedules
+from taskpilot.store import fires, runs, schedules
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.schedulers import awake_schedulers
 
@@ -184,10 +184,10 @@ class Fires:
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
         active = active_job_runs(connection, self._is_gone, self._boot())
-        waiting = fires.waiting_fires(connection)
+        waiting, asking = fires.waiting_fires(connection), runs.waiting_runs(connection)
         stagger = Stagger(now)
         ordinary = JobSnapshot(not_met=not_met, deployment=self._store.deployment)
-        others = jobs.broken.keys() | active.keys() | waiting.keys()
+        others = jobs.broken.keys() | active.keys() | waiting.keys() | asking.keys()
         judged: dict[str, Judgement] = {}
         closed: list[Claimed] = []
         for job, one in due.items():
@@ -197,7 +197,9 @@ class Fires:
             snapshot = ordinary
             if job in others:
                 queue = tuple(waiting.get(job, ()))
-                snapshot = replace(ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting=queue)
+                snapshot = replace(
+                    ordinary, broken=jobs.broken.get(job), active_run=active.get(job), waiting_run=asking.get(job), waiting=queue
+                )
             spec = jobs.specs.get(job)
             judged[job] = judge(one, spec, snapshot, now=now, stagger=stagger)
             if judged[job].ends_active and spec is not None:

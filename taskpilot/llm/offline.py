@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -160,7 +161,7 @@ class OfflineModel:
         """Always `offline`."""
         return OFFLINE
 
-    def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
+    def chat(self, request: ChatRequest, *, seconds_left: float, before_retry: Callable[[], None] = lambda: None) -> ChatReply:
         """The answer of the rules. Raises ModelRefused for a structured reply that no rule can fill."""
         if request.output is not None:
             return _reply(json.dumps(_structured(request), ensure_ascii=False))

@@ -24,6 +24,8 @@ MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 """More than any real reply (a million tokens are about 4 MB), and little enough for the memory of a process."""
 _PROBE_SECONDS: Final = 10.0
 """How long a thread waits while another one finds out what the server supports, before it calls by itself."""
+_ANSWER_LOST: Final = frozenset({502, 504})
+"""A gateway says so where the model behind it may have done the work."""
 _UNREADABLE_TRIES: Final = 3
 """Fewer than `TRIES`, since an unreadable reply costs money too."""
 _LEAST_OUTPUT: Final = 256
@@ -97,14 +99,14 @@ class OpenAIModel:
         context = context_of(self._name)
         return TOKENS_MAX if context is None else context * _CONTEXT_LIST_FACTOR
 
-    def chat(self, request: ChatRequest, *, seconds_left: float) -> ChatReply:
+    def chat(self, request: ChatRequest, *, seconds_left: float, before_retry: Callable[[], None] = lambda: None) -> ChatReply:
         """One reply within `seconds_left`, with the failed tries before it.
 
         A structured reply's `content` is JSON text if the model gave any; it is not validated here. Raises ModelUnavailable if the server
         cannot be reached, stays overloaded or asks to wait past the deadline; ModelRefused if it would refuse again or if its reply is
         larger than 8 MiB.
         """
-        retry = RetryState(seconds_left, sleep=self._sleep, monotonic=self._monotonic, jitter=self._jitter)
+        retry = RetryState(seconds_left, before_retry, sleep=self._sleep, monotonic=self._monotonic, jitter=self._jitter)
         payload = payload_of(request, model=self._name, limit_key=self._limit_key)
         if request.output is None:
             return retry.until_answered(lambda: self._try(payload, retry))
@@ -152,6 +154,7 @@ class OpenAIModel:
             limit = min(limit, lowered[1])
         while True:
             key = self._limit_key
+            retry.before_try()
             try:
                 return self._exchange({**payload, key: limit}, retry.left(), sent=sent, limit=limit)
             except Failure as failure:
@@ -212,7 +215,8 @@ class OpenAIModel:
         if status == 409:
             return Failure("conflict", f"{self.server} reported a conflict (409){said}", status, retry_after=wait)
         if status >= 500:
-            return Failure("server_error", f"{self.server} failed ({status}){said}", status, retry_after=wait)
+            lost = status in _ANSWER_LOST
+            return Failure("server_error", f"{self.server} failed ({status}){said}", status, retry_after=wait, maybe_billed=lost)
         explanation, hint = self._refusal(status, said, headers.get("location"))
         return Failure(
             "server_error", explanation, status, final=True, hint=hint, wants_newer_limit=status == 400 and _wants_newer_limit(body)

@@ -79,22 +79,31 @@ class RetryState:
     def __init__(
         self,
         seconds_left: float,
+        before_retry: Callable[[], None],
         *,
         sleep: Callable[[float], None],
         monotonic: Callable[[], float],
         jitter: Callable[[], float],
     ) -> None:
+        self._before_retry = before_retry
         self._sleep = sleep
         self._monotonic = monotonic
         self._jitter = jitter
         self._end = monotonic() + seconds_left
         self._failures = 0
         self._retries: list[ChatRetry] = []
-        self._maybe_billed = False
+        self._unreserved = 0
+        """Failed tries that may be billed and were followed by no other one yet."""
 
     def left(self) -> float:
         """Seconds until the run's deadline."""
         return self._end - self._monotonic()
+
+    def before_try(self) -> None:
+        """Call it right before each exchange."""
+        while self._unreserved:
+            self._unreserved -= 1
+            self._before_retry()
 
     def until_answered(self, ask: Callable[[], ChatReply]) -> ChatReply:
         """The first reply of `ask`, with all failed tries before it.
@@ -113,7 +122,7 @@ class RetryState:
 
     def gave_up(self, failure: Failure, *, reason: str | None = None) -> None:
         """Records a failed try that is followed by another one at once."""
-        self._maybe_billed = self._maybe_billed or failure.maybe_billed
+        self._unreserved += failure.maybe_billed
         self._retries.append(ChatRetry(reason or failure.reason, 0.0, failure.maybe_billed))
 
     def _check_time(self) -> None:
@@ -121,22 +130,23 @@ class RetryState:
             raise self._unavailable("the run's deadline leaves no time to ask the model")
 
     def _wait_after(self, failure: Failure) -> None:
-        self._maybe_billed = self._maybe_billed or failure.maybe_billed
         if failure.final:
             raise ModelRefused(
-                failure.explanation, hint=failure.hint, retries=tuple(self._retries), maybe_billed=self._maybe_billed
+                failure.explanation, hint=failure.hint, retries=tuple(self._retries), maybe_billed=failure.maybe_billed
             ) from failure
         self._failures += 1
         if failure.retry_after is None and self._failures >= failure.tries:
-            raise self._unavailable(f"gave up after {self._failures} tries: {failure.explanation}") from failure
+            raise self._unavailable(f"gave up after {self._failures} tries: {failure.explanation}", failure) from failure
         wait = self._wait(failure.retry_after)
         left = self.left()
         if wait >= left:
             raise self._unavailable(
                 f"{failure.explanation}; the next try in {wait:.1f} s would come after the run's deadline, "
-                f"which is {max(0.0, left):.1f} s away"
+                f"which is {max(0.0, left):.1f} s away",
+                failure,
             ) from failure
         self._sleep(wait)
+        self._unreserved += failure.maybe_billed
         self._retries.append(ChatRetry(failure.reason, wait, failure.maybe_billed))
 
     def _wait(self, asked: float | None) -> float:
@@ -148,5 +158,5 @@ class RetryState:
         spread = asked + min(1.0, asked / 10) * self._jitter()
         return spread if self._failures < TRIES else max(spread, backoff)
 
-    def _unavailable(self, message: str) -> ModelUnavailable:
-        return ModelUnavailable(message, retries=tuple(self._retries), maybe_billed=self._maybe_billed)
+    def _unavailable(self, message: str, last: Failure | None = None) -> ModelUnavailable:
+        return ModelUnavailable(message, retries=tuple(self._retries), maybe_billed=last is not None and last.maybe_billed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskpilot.domain.decisions import Decision
-from taskpilot.domain.steps import Step, StepStatus
+from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
 from taskpilot.domain.text import one_line
 
@@ -37,6 +37,13 @@ def about_step(run_id: str, step: Step) -> Question:
     call = call_text(step.name, step.input)
     resume = f"taskpilot runs resume {run_id} --step {step.id}"
     answers = (("yes", f"{resume} --done JSON"), ("no, call it", f"{resume} --again"), ("fail it", f"{resume} --fail"))
+    if step.kind is StepKind.GIVEN:
+        (noun, item), *_ = dict(step.input).items()
+        what = "request of a workflow" if noun == "workflow" else "item of a map"
+        return Question(
+            f"Work on the {what} {one_line(str(item), limit=300)}? An earlier attempt had another one at this place, with effects.",
+            (("yes, as new work", answers[1][1]), ("no", answers[2][1])),
+        )
     if step.status is StepStatus.DIVERGED:
         answers = (("it was made", answers[0][1]), ("make it", answers[1][1]), answers[2])
         return Question(f"Make the call {call}? An earlier attempt made a different call at this step.", answers)

@@ -135,6 +135,9 @@ def _uncertain_step(facts: _Facts) -> str:
 
 
 def _diverged_step(facts: _Facts) -> str:
+    if facts["item"]:
+        what = "a workflow" if facts["item"] == "workflow" else "an item of a map"
+        return f"{what} is not the one of an earlier attempt at this place, whose work had effects{facts.more()}"
     other = f"called {facts['recorded_tool']} with other arguments" if facts["recorded_tool"] else "made another call"
     return f"{facts['tool'] or 'a tool'} was not called, since an earlier attempt {other} at this place{facts.more()}"
 
@@ -196,6 +199,11 @@ def _run_active(facts: _Facts) -> str:
     run = f"run {facts['run_id']}" if facts["run_id"] else "another run of the job"
     lost = f"; the lost run {facts['lost_run_id']} waits for its end" if facts["lost_run_id"] else ""
     return f"{run} {facts.was} active{lost}"
+
+
+def _run_waiting(facts: _Facts) -> str:
+    run = f"run {facts['run_id']}" if facts["run_id"] else "a run of the job"
+    return f"{run} {'waits' if facts.now else 'was waiting'} for a person"
 
 
 def _fire_waiting(facts: _Facts) -> str:
@@ -284,6 +292,7 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.LEASE: _lease,
     ReasonCode.OVERTAKEN: _overtaken,
     ReasonCode.RUN_ACTIVE: _run_active,
+    ReasonCode.RUN_WAITING: _run_waiting,
     ReasonCode.FIRE_WAITING: _fire_waiting,
     ReasonCode.INTERRUPTED: _interrupted,
     ReasonCode.PAUSED: lambda facts: f"the job {facts.was} paused{_pause(facts)}",

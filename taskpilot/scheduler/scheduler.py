@@ -14,12 +14,16 @@ from taskpilot.config.reread import changed, following, needing_restart, signatu
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError, TaskPilotError
 from taskpilot.domain.fires import PUNCTUAL, ClockEvent, ClockEventKind, SchedulerState, StartOrder
+from taskpilot.domain.reasons import Reason
 from taskpilot.domain.schedule import Schedule
+from taskpilot.domain.text import one_line
 from taskpilot.domain.times import BootTime
 from taskpilot.ledger.claims import Definitions
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.messages.times import clock_event
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
+from taskpilot.services.preflight import check_jobs
 from taskpilot.store import schedulers
 from taskpilot.store.future import follow_clock_back
 from taskpilot.store.probe import Presence
@@ -133,6 +137,7 @@ class Scheduler:
         scheduler_id: str,
         log: Log,
         on_settings: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
@@ -141,6 +146,10 @@ class Scheduler:
         self._id = scheduler_id
         self._log = log
         self._watch = FolderWatch(deployment.settings.jobs_dir)
+        self._tell = tell
+        """Prints a line that a person should see."""
+        self._blocked: dict[str, Reason] = {}
+        """The jobs that could not start, and why."""
         self._on_settings = on_settings
         """Called after the settings in force changed."""
         self._started_with = deployment.settings
@@ -329,6 +338,19 @@ class Scheduler:
             self._log.warning(f"broken job file: {line}")
         self._status.jobs, self._status.broken = len(self._jobs.specs), broken
         self._all_due = True
+        self._check_jobs()
+
+    def _check_jobs(self) -> None:
+        """Finds the jobs that could not start, before their fires fail; each that is new is told."""
+        found = {check.job: check.reason for check in check_jobs(self._deployment, self._jobs) if check.reason}
+        for job, reason in found.items():
+            if self._blocked.get(job) != reason:
+                line = f"{job} cannot start: {one_line(reason_sentence(reason, now=True), limit=1000)}"
+                self._log.warning(line, job=job)
+                self._tell(line)
+        for job in self._blocked.keys() - found.keys():
+            self._log.info(f"{job} can start again", job=job)
+        self._blocked = found
 
     def _claim(self, due: Mapping[Schedule, datetime], now: datetime) -> bool:
         """Whether anything was due."""

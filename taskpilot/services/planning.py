@@ -100,7 +100,14 @@ def choose_model(deployment: Deployment, spec: JobSpec, asked: str | None) -> st
 
 
 def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None, *, asked: bool) -> None:
-    """Raises ConfigurationError for what would fail every time: no way to the model, no price for a budget in USD, a broken policy.
+    """Raises ConfigurationError for what would fail every time: no way to the model, no price for a budget in USD, a broken policy."""
+    check_model_access(deployment, spec, model, asked=asked)
+    if deployment.settings.policy_files:
+        compile_policy(deployment.settings)
+
+
+def check_model_access(deployment: Deployment, spec: JobSpec, model: str | None, *, asked: bool) -> None:
+    """Raises ConfigurationError where there is no way to the model, or no price for a budget in USD.
 
     A job that names no model may be one that asks none: its model is checked at its first call.
     """
@@ -108,11 +115,8 @@ def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None
     if model is not None and (asked or spec.model is not None):
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         check_model(model, key, settings.openai_base_url, settings.openai_proxy)
-    prices = Prices(settings.prices_file)
     if spec.ceilings.usd is not None and spec.ceilings.unpriced == "refuse" and model is not None:
-        _check_price(deployment, spec, model, prices)
-    if settings.policy_files:
-        compile_policy(settings)
+        _check_price(deployment, spec, model, Prices(settings.prices_file))
 
 
 def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Prices) -> None:

@@ -16,6 +16,7 @@ from taskpilot.process import Interrupts
 from taskpilot.services.attempts import Display, RunChild
 from taskpilot.services.inputs import forget_run_dir
 from taskpilot.services.planning import RunRequest, plan_resume, plan_run, request_again
+from taskpilot.services.preflight import configuration_reason
 from taskpilot.services.running import Finished, answer_step, find_run, skipped, supervised
 
 
@@ -74,8 +75,8 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
         deployment.follow_settings()
         plan = _plan(deployment, order)
     except (ConfigurationError, UsageError, NotFound) as error:
-        # The messages of these checks contain no secret.
-        deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, Reason(ReasonCode.CONFIGURATION, {"error": error.one_line}))
+        reason = Reason(ReasonCode.CONFIGURATION, {"error": error.one_line}) if isinstance(error, NotFound) else configuration_reason(error)
+        deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, reason)
         return None
     with Interrupts() as interrupts, deployment.store.deferred_changes():
         try:

@@ -96,7 +96,9 @@ def answer_step(deployment: Deployment, run: Run, answer: StepAnswer) -> None:
         step = steps.get_step(connection, run.id, step_id)
         if step is None:
             raise UsageError(f"run {run.id} has no step {step_id}", hint=f"taskpilot runs show {run.id}")
-        if step.kind is not StepKind.CALL:
+        if step.kind is StepKind.GIVEN and answer.kind == "done":
+            raise TransitionRefused(f"step {step_id} is a changed item, which has no result to give", hint="answer --again or --fail")
+        if step.kind not in (StepKind.CALL, StepKind.GIVEN):
             raise TransitionRefused(f"step {step_id} is not a tool call; it is retried automatically")
         if step.status not in (StepStatus.UNKNOWN, StepStatus.DIVERGED, StepStatus.FAILED):
             raise TransitionRefused(f"step {step_id} is {step.status}: no answer needed")

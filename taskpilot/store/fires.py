@@ -1,11 +1,26 @@
 """Queries over fires and gaps: their outcomes, and the queue of buffered fires."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.fires import LAUNCH, Fire, Gap
@@ -215,24 +230,51 @@ def mark_run_launched(connection: Connection, run_id: str, *, by: str | None, no
     connection.execute(update(runs).where(runs.c.id == run_id).values(launched_by=by, launched_at=launched))
 
 
-def fires_page(connection: Connection, *, job: str | None, outcome: str | None, before: datetime | None, limit: int) -> list[Fire]:
+def fires_page(
+    connection: Connection,
+    *,
+    job: str | None,
+    before: datetime | None,
+    limit: int,
+    outcomes: Iterable[str] = (),
+    since: datetime | None = None,
+) -> list[Fire]:
     """Fires that have their own row, the latest first."""
-    wanted = select(fires).order_by(fires.c.scheduled_for.desc(), fires.c.job).limit(limit)
-    if job is not None:
-        wanted = wanted.where(fires.c.job == job)
-    if outcome is not None:
-        wanted = wanted.where(fires.c.outcome == outcome)
-    if before is not None:
-        wanted = wanted.where(fires.c.scheduled_for < to_micros(before))
+    wanted = _paged(select(fires), fires, fires.c.scheduled_for, job, outcomes, since, before)
+    wanted = wanted.order_by(fires.c.scheduled_for.desc(), fires.c.job).limit(limit)
     return [fire_of(row) for row in connection.execute(wanted)]
 
 
-def gaps_page(connection: Connection, job: str, *, before: datetime | None, limit: int) -> list[Gap]:
-    """The job's gaps, the latest first."""
-    wanted = select(fire_gaps).where(fire_gaps.c.job == job).order_by(fire_gaps.c.to_at.desc()).limit(limit)
-    if before is not None:
-        wanted = wanted.where(fire_gaps.c.to_at < to_micros(before))
-    return [gap_of(row) for row in connection.execute(wanted)]
+def gaps_page(
+    connection: Connection,
+    job: str | None,
+    *,
+    before: datetime | None,
+    limit: int,
+    outcomes: Iterable[str] = (),
+    since: datetime | None = None,
+) -> list[Gap]:
+    """Gaps, the latest first."""
+    wanted = _paged(select(fire_gaps), fire_gaps, fire_gaps.c.to_at, job, outcomes, since, before)
+    return [gap_of(row) for row in connection.execute(wanted.order_by(fire_gaps.c.to_at.desc()).limit(limit))]
+
+
+def _paged(
+    wanted: Select[Any],
+    table: Table,
+    at: Column[int],
+    job: str | None,
+    outcomes: Iterable[str],
+    since: datetime | None,
+    before: datetime | None,
+) -> Select[Any]:
+    if job is not None:
+        wanted = wanted.where(table.c.job == job)
+    if allowed := sorted(outcomes):
+        wanted = wanted.where(table.c.outcome.in_(allowed))
+    if since is not None:
+        wanted = wanted.where(at >= to_micros(since))
+    return wanted if before is None else wanted.where(at < to_micros(before))
 
 
 def fire_of(row: Row[Any]) -> Fire:

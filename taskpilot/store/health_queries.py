@@ -4,14 +4,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, case, cast, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, case, cast, func, literal_column, or_, select, union_all
 from sqlalchemy.types import Float, Integer
 
 from taskpilot.domain.decisions import Verdict
 from taskpilot.domain.runs import OPEN, FeedbackVerdict, RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.times import from_micros, to_micros
-from taskpilot.store.tables import decisions, feedback, fire_gaps, fires, job_state, runs, steps, totals
+from taskpilot.store.tables import (
+    decision_days,
+    decisions,
+    feedback,
+    fire_gaps,
+    fires,
+    job_state,
+    run_day_durations,
+    run_days,
+    runs,
+    steps,
+    totals,
+)
 
 _UNJUDGED: Final = (*sorted(OPEN), RunStatus.CANCELLED)
 """Not counted: a run that has not ended, and one that a person or a newer fire ended."""
@@ -36,52 +48,81 @@ class Slowest:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """The total cost of the runs in a window."""
+class Ended:
+    """The runs that ended in a window."""
 
-    nano: int
-    wasted_nano: int
-    """The cost of runs that did not succeed."""
-    successes: int
+    succeeded: int
     ended: int
+    nano: int
+    """What they cost."""
+    wasted_nano: int
+    """What those cost that did not succeed."""
     unpriced_calls: int
 
 
-def successes(connection: Connection, since: datetime) -> Share:
-    """The runs that succeeded, of those that ended since."""
-    query = select(func.coalesce(func.sum(cast(_SUCCEEDED, Integer)), 0), func.count()).where(_ended(since))
-    part, whole = connection.execute(query).one()
-    return Share(part, whole)
+_DAY: Final = 86_400_000_000
+"""Microseconds."""
+_EXACT: Final = 10_000
+"""So many runs are sorted for their percentile; of more, the sums by day give it to two digits."""
 
 
-def slowest(connection: Connection, since: datetime) -> Slowest | None:
-    """The 95th percentiles (nearest rank) over the runs that ended since; None where none did."""
+def ended(connection: Connection, since: datetime) -> Ended:
+    """The sums over the runs that ended since: of whole days from the table of days, of the rest of the first day from the runs."""
+    first = _next_day(since)
+    days = run_days.c
+    by_day = select(days.succeeded, days.ended, days.cost_nano, days.wasted_nano, days.unpriced_calls).where(days.day >= first)
+    one_by_one = select(
+        cast(_SUCCEEDED, Integer),
+        literal_column("1"),
+        runs.c.cost_nano,
+        case((~_SUCCEEDED, runs.c.cost_nano), else_=0),
+        runs.c.unpriced_calls,
+    ).where(_ended(since), runs.c.ended_at < first * _DAY)
+    both = union_all(by_day, one_by_one).subquery()
+    return Ended(*connection.execute(select(*(func.coalesce(func.sum(column), 0) for column in both.c))).one())
+
+
+def slowest(connection: Connection, since: datetime, *, whole: int) -> Slowest | None:
+    """The 95th percentiles (nearest rank) over the `whole` runs that ended since; None where none did."""
+    if not whole:
+        return None
+    if whole > _EXACT:
+        return Slowest(int(_rounded(connection, since, "active")), _rounded(connection, since, "share"))
     # By nearest rank: of n values, the one that n / 20 others are larger than. The largest first, a sort need not keep the rest.
-    larger = select(func.count() // 20).select_from(runs).where(_ended(since)).scalar_subquery()
     used = cast(runs.c.active_micros, Float) / runs.c.deadline_micros
-    values = (select(value).where(_ended(since)).order_by(value.desc()).limit(1).offset(larger) for value in (runs.c.active_micros, used))
-    active, share = connection.execute(select(*(value.scalar_subquery() for value in values))).one()
-    return None if active is None else Slowest(active, share)
+    values = (
+        select(value).where(_ended(since)).order_by(value.desc()).limit(1).offset(whole // 20) for value in (runs.c.active_micros, used)
+    )
+    return Slowest(*connection.execute(select(*(value.scalar_subquery() for value in values))).one())
 
 
-def costs(connection: Connection, since: datetime) -> Costs:
-    """The cost of the runs that ended since, and of those that did not succeed."""
-    query = select(
-        func.coalesce(func.sum(runs.c.cost_nano), 0),
-        func.coalesce(func.sum(case((~_SUCCEEDED, runs.c.cost_nano), else_=0)), 0),
-        func.coalesce(func.sum(cast(_SUCCEEDED, Integer)), 0),
-        func.count(),
-        func.coalesce(func.sum(runs.c.unpriced_calls), 0),
-    ).where(_ended(since))
-    return Costs(*connection.execute(query).one())
+def _rounded(connection: Connection, since: datetime, measure: str) -> float:
+    """The 95th percentile over whole days, to two digits."""
+    table = run_day_durations.c
+    query = select(table.rounded, func.sum(table.runs)).where(table.day >= _next_day(since) - 1, table.measure == measure)
+    found = connection.execute(query.group_by(table.rounded).order_by(table.rounded.desc())).all()
+    larger = sum(number for _, number in found) // 20
+    for value, number in found:
+        larger -= number
+        if larger < 0:
+            return float(value)
+    return 0.0
 
 
 def violations(connection: Connection, since: datetime) -> Share:
     """The tool calls that policy denied, of those that it decided since."""
+    first = _next_day(since)
+    by_day = select(decision_days.c.denied, decision_days.c.decided).where(decision_days.c.day >= first)
     denied = cast(decisions.c.verdict == Verdict.DENY, Integer)
-    query = select(func.coalesce(func.sum(denied), 0), func.count()).where(decisions.c.decided_at >= to_micros(since))
-    part, whole = connection.execute(query).one()
+    within = (decisions.c.decided_at >= to_micros(since)) & (decisions.c.decided_at < first * _DAY)
+    both = union_all(by_day, select(denied, literal_column("1")).where(within)).subquery()
+    part, whole = connection.execute(select(*(func.coalesce(func.sum(column), 0) for column in both.c))).one()
     return Share(part, whole)
+
+
+def _next_day(since: datetime) -> int:
+    """The first UTC day that begins after it, in days since 1970."""
+    return to_micros(since) // _DAY + 1
 
 
 def confirmations(connection: Connection, since: datetime) -> Share:

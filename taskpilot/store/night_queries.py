@@ -1,16 +1,17 @@
 """Queries over the runs and fires since an instant, and over the last ones of each job."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, case, func, literal_column, select, union
+from sqlalchemy import Column, Connection, Table, case, func, literal_column, select, union
 
 from taskpilot.domain.fires import ClockEvent, ClockEventKind, Fire, Gap
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import OPEN, FireOutcome, Run, RunStatus
 from taskpilot.domain.times import from_micros, to_micros
-from taskpilot.store.fires import fire_of, gap_of
+from taskpilot.store.fires import fire_of, gap_at, gap_of, get_fire
 from taskpilot.store.records import run_of
 from taskpilot.store.tables import clock_events, fire_gaps, fires, job_state, runs, schedules
 
@@ -71,11 +72,12 @@ def waiting_runs(connection: Connection) -> list[Run]:
 def fire_counts(connection: Connection, since: datetime) -> dict[FireOutcome, int]:
     """How many fires since an instant have each outcome; a missed one counts by the time at which that was recorded."""
     at = to_micros(since)
-    jobs = union(select(schedules.c.job), select(job_state.c.job)).subquery()
     # By job: the primary key begins with it.
-    rows = select(fires.c.outcome, func.count()).join_from(jobs, fires, fires.c.job == jobs.c.job)
+    of_jobs = fires.c.job.in_(union(select(schedules.c.job), select(job_state.c.job)))
     wanted = [
-        rows.where(fires.c.scheduled_for >= at, fires.c.outcome != FireOutcome.MISSED).group_by(fires.c.outcome),
+        select(fires.c.outcome, func.count())
+        .where(of_jobs, fires.c.scheduled_for >= at, fires.c.outcome != FireOutcome.MISSED)
+        .group_by(fires.c.outcome),
         select(fires.c.outcome, func.count()).where(_MISSED, fires.c.recorded_at >= at).group_by(fires.c.outcome),
         select(fire_gaps.c.outcome, func.sum(fire_gaps.c.number)).where(fire_gaps.c.recorded_at >= at).group_by(fire_gaps.c.outcome),
     ]
@@ -90,8 +92,8 @@ def fires_not_run(connection: Connection, since: datetime) -> list[Fire | Gap]:
     """The missed and blocked fires since an instant, the latest first."""
     at = to_micros(since)
     missed = select(fires).where(_MISSED, fires.c.recorded_at >= at).order_by(fires.c.scheduled_for.desc()).limit(ROWS_MAX)
-    blocked = select(fires).join_from(schedules, fires, fires.c.job == schedules.c.job)
-    blocked = blocked.where(fires.c.scheduled_for >= at, fires.c.outcome.in_(_NOT_RUN[1:])).order_by(fires.c.scheduled_for.desc())
+    blocked = select(fires).where(fires.c.job.in_(select(schedules.c.job)), fires.c.scheduled_for >= at)
+    blocked = blocked.where(fires.c.outcome.in_(_NOT_RUN[1:])).order_by(fires.c.scheduled_for.desc())
     gaps = select(fire_gaps).where(fire_gaps.c.recorded_at >= at, fire_gaps.c.outcome.in_(_NOT_RUN)).limit(ROWS_MAX)
     found: list[Fire | Gap] = [fire_of(row) for query in (missed, blocked.limit(ROWS_MAX)) for row in connection.execute(query)]
     found += map(gap_of, connection.execute(gaps))
@@ -100,21 +102,27 @@ def fires_not_run(connection: Connection, since: datetime) -> list[Fire | Gap]:
 
 def last_fires_not_run(connection: Connection) -> list[Fire | Gap]:
     """Of the jobs whose last fire was missed or blocked, that fire; one that was skipped or covered by another does not count."""
-    last = _newest(fires.c.scheduled_for, fires)
-    rows = select(fires).join_from(schedules, fires, fires.c.job == schedules.c.job).where(fires.c.scheduled_for == last, fires.c.key == "")
-    newest: dict[str, Fire | Gap] = {row.job: fire_of(row) for row in connection.execute(rows)}
-    last = _newest(fire_gaps.c.to_at, fire_gaps)
-    gaps = select(fire_gaps).join_from(schedules, fire_gaps, fire_gaps.c.job == schedules.c.job).where(fire_gaps.c.to_at == last)
-    for gap in map(gap_of, connection.execute(gaps)):
-        if gap.job not in newest or _last(newest[gap.job]) < gap.last:
-            newest[gap.job] = gap
-    return [newest[job] for job in sorted(newest) if newest[job].outcome in _NOT_RUN]
+    newest: dict[str, tuple[int, str, Callable[[Connection, str, datetime], Fire | Gap | None]]] = {}
+    reads: tuple[tuple[Table, Column[int], Callable[[Connection, str, datetime], Fire | Gap | None]], ...]
+    reads = ((fires, fires.c.scheduled_for, get_fire), (fire_gaps, fire_gaps.c.to_at, gap_at))
+    for table, column, read in reads:
+        own = table.c.job == schedules.c.job, table.c.outcome.in_(_DECISIVE)
+        # A subquery each, so that SQLite goes from the jobs to the end of each job's index.
+        at, what = (select(one).where(*own).order_by(column.desc()).limit(1).scalar_subquery() for one in (column, table.c.outcome))
+        for job, micros, outcome in connection.execute(select(schedules.c.job, at, what)):
+            if micros is not None and (job not in newest or newest[job][0] < micros):
+                newest[job] = (micros, outcome, read)
+    rows = (read(connection, job, from_micros(micros)) for job, (micros, outcome, read) in sorted(newest.items()) if outcome in _NOT_RUN)
+    return [row for row in rows if row is not None]
 
 
-def _newest(column: Any, table: Any) -> Any:
-    one = table.alias("newest")
-    wanted = select(func.max(one.c[column.name])).where(one.c.job == schedules.c.job, one.c.outcome.in_(_DECISIVE))
-    return wanted.correlate(schedules).scalar_subquery()
+def skipped_behind(connection: Connection, jobs: Collection[str], since: datetime) -> dict[str, int]:
+    """How many fires of these jobs were skipped since an instant, because a run of the job waits for a person."""
+    wanted = select(fires.c.job, func.count().label("number")).where(
+        fires.c.job.in_(sorted(jobs)), fires.c.scheduled_for >= to_micros(since)
+    )
+    wanted = wanted.where(fires.c.outcome == FireOutcome.SKIPPED_OVERLAP, fires.c.reason_code == ReasonCode.RUN_WAITING)
+    return {row.job: row.number for row in connection.execute(wanted.group_by(fires.c.job))}
 
 
 def _last(one: Fire | Gap) -> datetime:

@@ -62,6 +62,14 @@ def all_active_runs(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(runs).where(runs.c.status.in_(_ACTIVE)).order_by(runs.c.id)))
 
 
+def waiting_runs(connection: Connection, job: str | None = None) -> dict[str, str]:
+    """The newest run of each job, or of one, that waits for a person."""
+    wanted = select(runs.c.job, func.max(runs.c.id).label("run_id")).where(runs.c.status == RunStatus.WAITING).group_by(runs.c.job)
+    if job is not None:
+        wanted = wanted.where(runs.c.job == job)
+    return {row.job: row.run_id for row in connection.execute(wanted)}
+
+
 def count_running(connection: Connection) -> int:
     """How many runs are running, of any job."""
     return connection.execute(select(func.count()).select_from(runs).where(runs.c.status == RunStatus.RUNNING)).scalar() or 0

@@ -37,7 +37,7 @@ def effects_below(connection: Connection, run_id: str, scope: str) -> list[Step]
         steps.c.kind == StepKind.CALL,
         steps.c.idempotent == 0,
         steps.c.status.in_(happened),
-        steps.c.scope.startswith(f"{scope}/", autoescape=True),
+        (steps.c.scope == scope) | steps.c.scope.startswith(f"{scope}/", autoescape=True),
     )
     return [step_of(row) for row in connection.execute(wanted, {"the_run": run_id})]
 
@@ -98,6 +98,11 @@ def insert_step(connection: Connection, step: Step, *, input_digest: str) -> Non
 def end_step(connection: Connection, step_id: str, **values: Any) -> bool:
     """Sets the end of a step that was begun; False where it had one already."""
     return connection.execute(_END_STEP, {"the_step": step_id, **values}).rowcount == 1
+
+
+def reserve_retry(connection: Connection, step: Step) -> None:
+    """Sets the reservation of a step that was begun, all its tries together."""
+    connection.execute(_END_STEP, {"the_step": step.id, "reserved_nano": step.reserved_nano, "reserved_tokens": step.reserved_tokens})
 
 
 def answer_step(connection: Connection, step_id: str, **values: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -431,4 +432,36 @@ job_state = Table(
     Column("pushed_version", BigInteger, nullable=False, server_default="0"),
     Column("push_timed_out_at", BigInteger),
     Column("push_error", Text),
+)
+
+run_days = Table(
+    "run_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("succeeded", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    # Of runs that did not succeed.
+    Column("wasted_nano", BigInteger, nullable=False),
+    Column("unpriced_calls", BigInteger, nullable=False),
+)
+"""The runs that ended on a UTC day (days since 1970), without cancelled ones. Triggers keep this table and the two after it."""
+
+run_day_durations = Table(
+    "run_day_durations",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    # active: active microseconds; share: as a part of the deadline.
+    Column("measure", Text, primary_key=True),
+    # To two digits.
+    Column("rounded", Float, primary_key=True),
+    Column("runs", BigInteger, nullable=False),
+)
+
+decision_days = Table(
+    "decision_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("decided", BigInteger, nullable=False),
+    Column("denied", BigInteger, nullable=False),
 )

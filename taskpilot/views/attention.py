@@ -1,22 +1,26 @@
 """Finds what a person should know of, from the stored rows alone: one list for status, health, jobs, page and golden signals."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from taskpilot.domain.attention import BAD, Attention, AttentionKind, kind_of_run
-from taskpilot.domain.fires import ClockEventKind, Fire, Gap, Pause, ScheduleInForce
+from taskpilot.domain.fires import ClockEventKind, Fire, Gap, Pause, ScheduleInForce, SchedulerStatus
 from taskpilot.domain.reasons import Reason, ReasonCode
-from taskpilot.domain.runs import FireOutcome, Run
+from taskpilot.domain.runs import FireOutcome, Run, RunStatus
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import utc_iso
+from taskpilot.messages.attention import attention_command, attention_sentence, commanded
+from taskpilot.messages.shapes import iso
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import fires, health_queries, night_queries, schedules
 from taskpilot.store.database import Transaction
 from taskpilot.store.job_checks import JobCheck, job_checks_of
 from taskpilot.views.overdue import Planned, unmet_fires, without_success
 
+_EVENING: Final = timedelta(hours=6)
+"""Before midnight: the night begins at 18:00."""
 DEADLINE: Final = timedelta(hours=1)
 """The default of `@job`: of a job whose file no server has read yet."""
 _ORDER: Final = tuple(AttentionKind)
@@ -48,12 +52,12 @@ def stored_plans(known: Mapping[str, ScheduleInForce], checks: Mapping[str, JobC
 
 
 def find_attention(
-    connection: Transaction, *, since: datetime, now: datetime, awake: bool, plans: Iterable[Planned] | None = None
+    connection: Transaction, *, since: datetime, now: datetime, server: SchedulerStatus, plans: Iterable[Planned] | None = None
 ) -> list[Attention]:
     """What happened since, and what still is so; what needs a person comes first.
 
-    `awake`: a scheduler is running, which settles what is due by itself. `plans` are the jobs as their files have them, where those are
-    loaded already.
+    `server`: one that is awake settles what is due by itself, and what it found about jobs counts until it is stopped. `plans` are the
+    jobs as their files have them, where those are loaded already.
     """
     known, checks = schedules.schedules_in_force(connection), job_checks_of(connection)
     paused, successes = schedules.pauses_in_force(connection), health_queries.last_successes(connection)
@@ -62,11 +66,11 @@ def find_attention(
     found = [
         *_runs(connection, since, known, successes),
         *_fires(connection, since, successes),
-        *(_checked(check) for check in checks.values() if check.reason),
+        *(_checked(check) for check in checks.values() if check.reason and server is not SchedulerStatus.ABSENT),
         *map(_pause, paused.values()),
         *_clock(connection, since),
     ]
-    if not awake:
+    if not server.awake:
         claimed = fires.fires_after_cursors(connection, known)
         unmet = unmet_fires(active, known, claimed, now)
         reason = Reason(ReasonCode.NOBODY_CLAIMED)
@@ -78,6 +82,26 @@ def find_attention(
             fact = None if late.since is None else utc_iso(late.since, timespec="seconds")
             found.append(Attention(kind, late.job, late.since, Reason(ReasonCode.NO_SUCCESS, {"since": fact})))
     return sorted(_together(found), key=lambda one: (one.settled, _ORDER.index(one.kind), one.job or ""))
+
+
+def yesterday_evening(now: datetime) -> datetime:
+    """Yesterday 18:00 in the zone of this machine."""
+    midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    return (midnight - _EVENING).astimezone()
+
+
+def attention_json(one: Attention, command: Callable[[Sequence[str]], str] = commanded) -> dict[str, Any]:
+    """One as a JSON value; `command` makes a line to paste from the words after `taskpilot`."""
+    return {
+        "kind": one.kind.value,
+        "job": one.job,
+        "run_id": one.run_id,
+        "fire": iso(one.fire),
+        "reason": attention_sentence(one),
+        "reason_code": one.reason.code.value,
+        "reason_facts": dict(one.reason.facts),
+        "command": command(attention_command(one)),
+    }
 
 
 def open_by_job(found: Iterable[Attention]) -> dict[str, Attention]:
@@ -94,12 +118,15 @@ def _runs(connection: Transaction, since: datetime, known: Collection[str], succ
     # Of a job with a schedule, a last run that ended badly counts for as long as it is the last.
     ended |= {run.id: run for run in night_queries.last_bad_runs(connection, known, BAD)}
     ended |= {run.id: run for run in night_queries.waiting_runs(connection)}
+    asking = {run.job for run in ended.values() if run.status is RunStatus.WAITING}
+    skipped = night_queries.skipped_behind(connection, asking, since) if asking else {}
     for run in ended.values():
         kind, success = kind_of_run(run.status, run.reason.code), successes.get(run.job)
         if kind is not None:
             settled = run.ended_at is not None and success is not None and success > run.ended_at
+            behind = skipped.get(run.job, 0) if run.status is RunStatus.WAITING else 0
             at = run.ended_at or run.started_at or run.created_at
-            yield Attention(kind, run.job, at, run.reason, run.id, run.scheduled_for, settled=settled)
+            yield Attention(kind, run.job, at, run.reason, run.id, run.scheduled_for, skipped=behind, settled=settled)
 
 
 def _fires(connection: Transaction, since: datetime, successes: Mapping[str, datetime]) -> Iterable[Attention]:
@@ -134,7 +161,7 @@ def _clock(connection: Transaction, since: datetime) -> Iterable[Attention]:
     for event in night_queries.clock_events_since(connection, since):
         if event.kind is not ClockEventKind.ASLEEP:
             facts = {"from": utc_iso(event.start, timespec="seconds"), "to": utc_iso(event.end, timespec="seconds")}
-            yield Attention(AttentionKind.CLOCK, None, event.end, Reason(ReasonCode.CLOCK_SET, facts), settled=True)
+            yield Attention(AttentionKind.CLOCK, None, event.end, Reason(ReasonCode.CLOCK_SET, facts))
 
 
 def _together(found: Iterable[Attention]) -> list[Attention]:

@@ -82,7 +82,7 @@ def read_job(deployment: Deployment, connection: Transaction | None, job: str, n
     latest, paused = None, None
     if connection is not None:
         known = schedules.schedules_of(connection, job)
-        latest = next(iter(fires.fires_page(connection, job=job, outcome=None, before=now + TICK, limit=1)), None)
+        latest = next(iter(fires.fires_page(connection, job=job, before=now + TICK, limit=1)), None)
         paused = schedules.pauses_in_force(connection).get(job)
     spec, broken = None, ""
     try:

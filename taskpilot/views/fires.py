@@ -1,5 +1,6 @@
 """Lists the fires of a job: single ones, and gaps of many with one outcome."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from taskpilot.deployment import Deployment
 from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import FireOutcome
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.messages.shapes import iso, reason_json
 from taskpilot.store.fires import fires_page, gaps_page
 
@@ -25,11 +27,19 @@ class FireLine:
     recorded_at: datetime
 
 
-def list_fires(deployment: Deployment, job: str, *, before: datetime | None = None, limit: int = 50) -> list[FireLine]:
-    """The job's fires and gaps whose last fire is before an instant, latest first."""
+def list_fires(
+    deployment: Deployment,
+    job: str | None,
+    *,
+    outcomes: Iterable[str] = (),
+    since: datetime | None = None,
+    before: datetime | None = None,
+    limit: int = 50,
+) -> list[FireLine]:
+    """The fires and gaps of a job, or of all, whose last fire is before an instant, latest first; only those with one of the outcomes."""
     with deployment.store.read() as connection:
-        rows = fires_page(connection, job=job, outcome=None, before=before, limit=limit)
-        gaps = gaps_page(connection, job, before=before, limit=limit)
+        rows = fires_page(connection, job=job, outcomes=outcomes, since=since, before=before, limit=limit)
+        gaps = gaps_page(connection, job, outcomes=outcomes, since=since, before=before, limit=limit)
     lines = [
         FireLine(fire.job, fire.scheduled_for, fire.scheduled_for, 1, fire.outcome, fire.run_id, fire.reason, fire.recorded_at)
         for fire in rows
@@ -50,4 +60,17 @@ def fire_json(line: FireLine) -> dict[str, Any]:
         "run_id": line.run_id,
         **reason_json(line.reason, now=line.outcome is FireOutcome.BUFFERED),
         "recorded_at": iso(line.recorded_at),
+    }
+
+
+def outcome_json(line: FireLine) -> dict[str, Any]:
+    """A fire or a gap as `taskpilot fires` shows it; of a gap, the last fire."""
+    return {
+        "job": line.job,
+        "scheduled_for": iso(line.last),
+        "outcome": line.outcome.value,
+        "run_id": line.run_id,
+        "reason": reason_sentence(line.reason, now=line.outcome is FireOutcome.BUFFERED),
+        "reason_code": line.reason.code.value,
+        "count": line.count,
     }

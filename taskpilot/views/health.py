@@ -2,44 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
+from taskpilot.domain.attention import Attention
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
-from taskpilot.domain.fires import WAKE_UP, SchedulerRow, SchedulerState
+from taskpilot.domain.fires import WAKE_UP, SchedulerRow, SchedulerState, SchedulerStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import utc_iso
 from taskpilot.domain.version import version
 from taskpilot.ledger.admission import holds_lease
+from taskpilot.messages.attention import attention_command, attention_words, commanded
 from taskpilot.messages.shapes import iso
 from taskpilot.messages.times import clock_event
 from taskpilot.process.owner import is_gone
-from taskpilot.store import fires, health_queries, runs, schedules
+from taskpilot.store import fires, runs, schedules
 from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Transaction
 from taskpilot.store.schedulers import clock_steps, living_schedulers, newest_scheduler
+from taskpilot.views.attention import attention_json, find_attention, open_by_job, yesterday_evening
 from taskpilot.views.checks import Check, Status, check_collector, check_gateway, check_model
-from taskpilot.views.overdue import Overdue, soonest_fire, unmet_fires, without_success
+from taskpilot.views.overdue import soonest_fire
 
 _NAMED: Final = 5
 """At most so many jobs or files are named; the others are counted."""
-_MISSED_SINCE: Final = timedelta(days=1)
-
-
-class SchedulerStatus(StrEnum):
-    """The state of the scheduler."""
-
-    ABSENT = "absent"
-    """No scheduler ever ran, or the last one was stopped: cron or people start the runs."""
-    STARTING = "starting"
-    RUNNING = "running"
-    DRAINING = "draining"
-    DEAD = "dead"
-    """It was not stopped, but it is not active any more."""
-    UNKNOWN = "unknown"
-    """The store cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +66,8 @@ class Health:
     """A line for each job file that cannot be loaded."""
     findings: tuple[Finding, ...] = ()
     """Why the status is not pass."""
+    jobs: tuple[Attention, ...] = ()
+    """The jobs that fail, are blocked, or wait for a person."""
 
 
 @dataclass(slots=True)
@@ -90,6 +79,7 @@ class _Examination:
     specs: dict[str, JobSpec]
     broken: tuple[str, ...]
     findings: list[Finding] = field(default_factory=list)
+    jobs: tuple[Attention, ...] = ()
 
     def add(self, status: Status, text: str) -> None:
         self.findings.append(Finding(status, text))
@@ -132,7 +122,7 @@ def health(deployment: Deployment) -> Health:
             found.add(one.status, f"{name}: {one.detail}")
     findings = sorted(found.findings, key=lambda one: one.status is not Status.FAIL)
     worst = findings[0].status if findings else Status.PASS
-    return Health(worst, version(), scheduler, checks, found.broken, tuple(findings))
+    return Health(worst, version(), scheduler, checks, found.broken, tuple(findings), found.jobs)
 
 
 def health_json(health: Health) -> dict[str, Any]:
@@ -149,6 +139,7 @@ def health_json(health: Health) -> dict[str, Any]:
         },
         "checks": {name: {"status": one.status.value, "detail": one.detail} for name, one in health.checks.items()},
         "broken": list(health.broken),
+        "jobs": [attention_json(one) for one in health.jobs],
         "findings": [{"status": one.status.value, "text": one.text} for one in health.findings],
     }
 
@@ -164,30 +155,29 @@ def _definitions(deployment: Deployment) -> tuple[dict[str, JobSpec], tuple[str,
 def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     now, specs = found.now, found.specs
     row, state = _scheduler(connection, found)
-    awake = state in (SchedulerStatus.STARTING, SchedulerStatus.RUNNING)
+    awake = state.awake
     if row is not None and awake:
         found.broken = row.broken
         if row.restart:
             found.add(Status.WARN, f"restart the server: it does not follow the changed {', '.join(row.restart)} before")
     paused = schedules.pauses_in_force(connection)
     active = [spec for spec in specs.values() if spec.name not in paused]
-    known = schedules.schedules_in_force(connection)
     open_runs = runs.all_active_runs(connection)
     held = [row for row in open_runs if holds_lease(row, is_gone, found.deployment.boot())]
     if not awake:
-        unmet = unmet_fires(active, known, fires.fires_after_cursors(connection, known), now)
-        _add_lines(found, "did not start", [(one.job, f"{one.job} did not start at {_iso_seconds(one.since)}") for one in unmet])
         lost = sum(row.lease_token is not None for row in open_runs) - len(held)
         if lost:
             whose = "its" if lost == 1 else "their"
             found.add(Status.WARN, f"{_number(lost, 'run')} lost {whose} process; `taskpilot run housekeeping` records that")
-    for event in clock_steps(connection, now - _MISSED_SINCE, now):
+    since = yesterday_evening(now)
+    for event in clock_steps(connection, since, now):
         found.add(Status.WARN, clock_event(event))
-    missed = health_queries.missed_since(connection, now - _MISSED_SINCE)
-    lines = [(one.job, f"{one.job} missed {_number(one.count, 'fire')}, the last of {_iso_seconds(one.last)}") for one in missed]
-    _add_lines(found, "missed a fire", lines)
-    late = without_success(active, known, health_queries.last_successes(connection), now)
-    _add_lines(found, "no success for too long", [(one.job, _no_success(one)) for one in late])
+    attention = find_attention(connection, since=since, now=now, server=state, plans=specs.values())
+    found.jobs = tuple(open_by_job(attention).values())
+    for one in found.jobs[:_NAMED]:
+        found.add(Status.WARN, f"{one.job} {attention_words(one)}; `{commanded(attention_command(one))}`")
+    if len(found.jobs) > _NAMED:
+        found.add(Status.WARN, f"{_number(len(found.jobs) - _NAMED, 'more job')}: `taskpilot status` lists them")
     return SchedulerHealth(
         state=state,
         jobs=row.jobs if row is not None and awake else len(specs),
@@ -201,10 +191,9 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     )
 
 
-def read_scheduler(connection: Transaction, deployment: Deployment) -> tuple[SchedulerRow | None, SchedulerStatus, tuple[Finding, ...]]:
-    """The scheduler to report, its state, and what is wrong with it."""
-    found = _Examination(deployment, deployment.now(), {}, ())
-    return *_scheduler(connection, found), tuple(found.findings)
+def read_scheduler(connection: Transaction, deployment: Deployment) -> tuple[SchedulerRow | None, SchedulerStatus]:
+    """The scheduler to report, and its state."""
+    return _scheduler(connection, _Examination(deployment, deployment.now(), {}, ()))
 
 
 def _scheduler(connection: Transaction, found: _Examination) -> tuple[SchedulerRow | None, SchedulerStatus]:
@@ -225,19 +214,6 @@ def _scheduler(connection: Transaction, found: _Examination) -> tuple[SchedulerR
     if row.state is SchedulerState.DRAINING:
         found.add(Status.WARN, "the scheduler is stopping and starts no new run")
     return row, SchedulerStatus(row.state.value)
-
-
-def _add_lines(found: _Examination, what: str, lines: list[tuple[str, str]]) -> None:
-    """Adds a finding for each of the first jobs; the others are counted."""
-    for job, line in lines[:_NAMED]:
-        found.add(Status.WARN, f"{line}; see `taskpilot why {job}`")
-    if len(lines) > _NAMED:
-        found.add(Status.WARN, f"{_number(len(lines) - _NAMED, 'more job')}: {what}")
-
-
-def _no_success(late: Overdue) -> str:
-    since = "ever" if late.since is None else f"since {_iso_seconds(late.since)}"
-    return f"{late.job} had no success {since}, longer than its schedule allows"
 
 
 def _number(count: int, noun: str) -> str:

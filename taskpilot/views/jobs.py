@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from taskpilot.deployment import Deployment, compile_policy
+from taskpilot.domain.attention import Attention
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.fires import Pause
 from taskpilot.domain.runs import Run
@@ -21,6 +22,8 @@ from taskpilot.store.connections import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
 from taskpilot.store.schedules import pauses_in_force
+from taskpilot.views.attention import attention_json, find_attention, open_by_job, yesterday_evening
+from taskpilot.views.health import read_scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class JobLine:
     next_fire: datetime | None
     last_run: Run | None
     pause: Pause | None = None
+    attention: Attention | None = None
+    """What of it needs a person: a run that ended badly, a fire that did not start, a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +69,14 @@ class Validation:
 def list_jobs(deployment: Deployment, *, after: str = "", limit: int | None = None) -> list[JobLine]:
     """Every job that can be loaded, or a page of them, by name. Creates no store."""
     specs = list(islice((spec for spec in deployment.catalog.jobs.values() if spec.name > after), limit))
-    newest, paused = _recorded(deployment, [spec.name for spec in specs])
-    return [_line(deployment, spec, newest, paused) for spec in specs]
+    recorded = _recorded(deployment, [spec.name for spec in specs])
+    return [_line(deployment, spec, recorded) for spec in specs]
 
 
 def show_job(deployment: Deployment, name: str) -> JobLine:
     """One job. Raises UsageError where it is unknown, ConfigurationError where its file is broken."""
     spec = deployment.catalog.get(name)
-    return _line(deployment, spec, *_recorded(deployment, [name]))
+    return _line(deployment, spec, _recorded(deployment, [name]))
 
 
 def next_fires(deployment: Deployment, name: str | None, count: int) -> list[tuple[JobSpec, datetime]]:
@@ -118,6 +123,7 @@ def line_json(line: JobLine) -> dict[str, Any]:
         "next_fire": iso(line.next_fire),
         "last_run": None if last is None else {"run_id": last.id, "status": last.status.value, "started_at": iso(last.started_at)},
         "paused": None if line.pause is None else pause_json(line.pause),
+        "attention": None if line.attention is None else attention_json(line.attention),
         "model": spec.model,
         "deadline_seconds": spec.deadline.total_seconds(),
         "attempts": spec.retry.attempts,
@@ -190,14 +196,26 @@ def _fires(spec: JobSpec, start: datetime) -> Iterator[datetime]:
         fire = spec.schedule.next_after(fire)
 
 
-def _line(deployment: Deployment, spec: JobSpec, newest: Mapping[str, Run], paused: Mapping[str, Pause]) -> JobLine:
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What the store has of jobs, by name."""
+
+    newest: Mapping[str, Run] = field(default_factory=dict)
+    paused: Mapping[str, Pause] = field(default_factory=dict)
+    attention: Mapping[str, Attention] = field(default_factory=dict)
+
+
+def _line(deployment: Deployment, spec: JobSpec, found: _Recorded) -> JobLine:
     fire = spec.schedule.next_after(deployment.now()) if spec.schedule else None
-    return JobLine(spec, fire, newest.get(spec.name), paused.get(spec.name))
+    return JobLine(spec, fire, found.newest.get(spec.name), found.paused.get(spec.name), found.attention.get(spec.name))
 
 
-def _recorded(deployment: Deployment, names: list[str]) -> tuple[dict[str, Run], dict[str, Pause]]:
-    """The newest run of each job, and the current pauses."""
+def _recorded(deployment: Deployment, names: list[str]) -> _Recorded:
     if not (deployment.settings.state_dir / FILE).exists():
-        return {}, {}
+        return _Recorded()
+    now = deployment.now()
     with deployment.store.read() as connection:
-        return {job: run_of(row) for job, row in last_runs(connection, names).items()}, pauses_in_force(connection)
+        _row, server = read_scheduler(connection, deployment)
+        attention = find_attention(connection, since=yesterday_evening(now), now=now, server=server)
+        newest = {job: run_of(row) for job, row in last_runs(connection, names).items()}
+        return _Recorded(newest, pauses_in_force(connection), open_by_job(attention))

@@ -2,26 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.attention import Attention, AttentionKind
-from taskpilot.domain.fires import ClockEvent, ClockEventKind
+from taskpilot.domain.fires import ClockEvent, ClockEventKind, SchedulerStatus
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
-from taskpilot.messages.attention import attention_command, attention_sentence
 from taskpilot.messages.shapes import iso, usd
 from taskpilot.store import night_queries, schedules
 from taskpilot.store.job_checks import job_checks_of
-from taskpilot.views.attention import find_attention, stored_plans
-from taskpilot.views.health import SchedulerStatus, read_scheduler
+from taskpilot.views.attention import attention_json, find_attention, stored_plans, yesterday_evening
+from taskpilot.views.health import read_scheduler
 
-EVENING: Final = timedelta(hours=6)
-"""Before midnight: the night begins at 18:00."""
 NEXT: Final = 3
 """So many next fires are shown."""
-_AWAKE: Final = (SchedulerStatus.STARTING, SchedulerStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +43,6 @@ class Status:
         return self.scheduler is not SchedulerStatus.DEAD and all(one.settled for one in self.attention)
 
 
-def yesterday_evening(now: datetime) -> datetime:
-    """Yesterday 18:00 in the zone of this machine."""
-    midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    return (midnight - EVENING).astimezone()
-
-
 def status(deployment: Deployment, *, since: datetime | None = None) -> Status:
     """What happened since an instant, by default yesterday 18:00 in the zone of this machine. Creates no store.
 
@@ -63,10 +53,10 @@ def status(deployment: Deployment, *, since: datetime | None = None) -> Status:
     if deployment.store_is_missing:
         return Status(since, now)
     with deployment.store.read() as connection:
-        row, state, _findings = read_scheduler(connection, deployment)
+        row, state = read_scheduler(connection, deployment)
         totals = night_queries.run_totals(connection, since)
-        attention = find_attention(connection, since=since, now=now, awake=state in _AWAKE)
-        if row is not None and state in _AWAKE:
+        attention = find_attention(connection, since=since, now=now, server=state)
+        if row is not None and state.awake:
             attention = [*_unnamed(row.broken, attention), *attention]
         events = night_queries.clock_events_since(connection, since)
         paused = schedules.pauses_in_force(connection)
@@ -95,19 +85,7 @@ def status_json(found: Status, command: Callable[[Sequence[str]], str]) -> dict[
         "ok": found.ok,
         "counts": {status.value: number for status, number in found.counts.items()},
         "fires": {outcome.value: number for outcome, number in found.fires.items()},
-        "attention": [
-            {
-                "kind": one.kind.value,
-                "job": one.job,
-                "run_id": one.run_id,
-                "fire": iso(one.fire),
-                "reason": attention_sentence(one),
-                "reason_code": one.reason.code.value,
-                "reason_facts": dict(one.reason.facts),
-                "command": command(attention_command(one)),
-            }
-            for one in found.attention
-        ],
+        "attention": [attention_json(one, command) for one in found.attention],
         "waiting": found.counts.get(RunStatus.WAITING, 0),
         "cost_usd": None if found.unpriced_calls else usd(found.cost_nano),
         "budget": {"day_usd": None, "spent_usd": None},

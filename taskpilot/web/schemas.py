@@ -4,6 +4,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from taskpilot.domain.attention import AttentionKind
 from taskpilot.domain.decisions import DecisionStatus, Verdict
 from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import FeedbackVerdict, FireOutcome, RunStatus, TriggerKind
@@ -58,6 +59,24 @@ class Pause(BaseModel):
     note: str
 
 
+class Explained(BaseModel):
+    """Something with a reason."""
+
+    reason: str = Field(description="A sentence; empty without a reason.")
+    reason_code: ReasonCode
+    reason_facts: dict[str, str | int | float | bool | None]
+
+
+class Attention(Explained):
+    """What a person should know of, and the command that goes on from there."""
+
+    kind: AttentionKind
+    job: str | None
+    run_id: str | None
+    fire: Instant | None
+    command: str
+
+
 class Job(BaseModel):
     """A job as its file defines it, with its pause and its last run."""
 
@@ -75,6 +94,7 @@ class Job(BaseModel):
     budget: Budget
     tools: list[str]
     paused: Pause | None
+    attention: Attention | None = Field(description="What of it needs a person.")
 
 
 class Parameter(BaseModel):
@@ -96,14 +116,6 @@ class Jobs(Listed[Job]):
     """A page of jobs, and the job files that cannot be loaded."""
 
     broken: list[str]
-
-
-class Explained(BaseModel):
-    """Something with a reason."""
-
-    reason: str = Field(description="A sentence; empty without a reason.")
-    reason_code: ReasonCode
-    reason_facts: dict[str, str | int | float | bool | None]
 
 
 class Fire(Explained):
@@ -381,6 +393,7 @@ class Health(BaseModel):
     scheduler: SchedulerHealth
     checks: dict[str, Check]
     broken: list[str] = Field(description="The job files that cannot be loaded.")
+    jobs: list[Attention] = Field(description="The jobs that fail, are blocked, or wait for a person.")
     findings: list[Finding]
 
 

@@ -4,6 +4,7 @@ import json
 from contextlib import nullcontext
 
 from taskpilot.context import scope
+from taskpilot.context.given import workflow_place
 from taskpilot.context.llm_steps import LLMSteps
 from taskpilot.context.serialization import to_json
 from taskpilot.context.session import Session
@@ -23,7 +24,7 @@ def run_workflow(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, r
     decide about one.
     """
     text = request if isinstance(request, str) else json.dumps(to_json(request), ensure_ascii=False, sort_keys=True)
-    with scope.inside("workflow"):
+    with scope.entered(workflow_place(session, text)):
         plan = llm_steps.structured("planner", text, Plan, system=PLANNER)
         results: list[TaskResult] = []
         waits: list[Waiting] = []

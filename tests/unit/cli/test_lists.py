@@ -139,7 +139,7 @@ def test_jobs_are_listed_with_their_next_fire_in_their_zone_and_in_utc(cli: Call
     records.add_run(store, status=RunStatus.FAILED)
     said = cli("jobs")
     header, row = said.out.splitlines()
-    assert header.split() == ["JOB", "SCHEDULE", "NEXT", "RUN", "IN", "UTC", "LAST", "RUN", "PAUSED"]
+    assert header.split() == ["JOB", "SCHEDULE", "NEXT", "RUN", "IN", "UTC", "LAST", "RUN", "PAUSED", "NEEDS", "YOU"]
     assert "(Europe/Berlin)" in row
     assert "07:00:00+0" in row
     assert row.endswith("failed")

@@ -7,6 +7,7 @@ import pytest
 
 from taskpilot import Retry, RunContext, job, tool
 from taskpilot.domain.runs import RunStatus
+from taskpilot.domain.steps import StepKind
 from taskpilot.testing import ScriptedModel
 from tests.spine import Killed, Spine
 
@@ -54,7 +55,7 @@ def test_maps_in_maps_keep_their_items_apart(spine: Spine) -> None:
     first = ScriptedModel(lambda _request: f"answer {len(first.requests)}")
     ran = spine.resume(maps, spine.killed(maps, first), ScriptedModel([]))
     assert ran.run.result == remembered[0]
-    assert len({step.scope for step in spine.steps(ran.run.id)}) == 8
+    assert len({step.scope for step in spine.steps(ran.run.id, StepKind.ASK)}) == 8
 
 
 def test_a_step_and_a_map_of_the_same_name_do_not_share_a_scope(spine: Spine) -> None:

@@ -35,6 +35,22 @@ def outcomes(found: Judgement) -> list[FireOutcome]:
     return [fire.outcome for fire in sorted(found.fires, key=lambda fire: fire.scheduled_for)]
 
 
+@pytest.mark.parametrize("overlap", ["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other"])
+@pytest.mark.parametrize("catch_up", ["last", "all"])
+def test_while_a_run_waits_for_a_person_fires_are_skipped_and_do_not_pile_up(overlap: str, catch_up: str) -> None:
+    asking = JobSnapshot(waiting_run="r1")
+    found = judged(HOUR / 2, timedelta(0), snapshot=asking, overlap=overlap, catch_up=catch_up)
+    assert {fire.outcome for fire in found.fires} <= {SKIPPED, COALESCED}
+    assert found.fires[-1].reason == Reason(ReasonCode.RUN_WAITING, {"run_id": "r1"})
+    assert not found.ends_active
+    ignored = judged(timedelta(0), snapshot=asking, overlap=overlap, overlap_waiting="ignore")
+    assert outcomes(ignored) == [BUFFERED]
+
+
+def test_a_run_that_waits_holds_nothing_back_where_runs_may_overlap() -> None:
+    assert outcomes(judged(timedelta(0), snapshot=JobSnapshot(waiting_run="r1"), overlap="allow_all")) == [BUFFERED]
+
+
 NOW = timedelta(0)
 LATE = PUNCTUAL
 

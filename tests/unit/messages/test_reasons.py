@@ -127,6 +127,7 @@ SAYS: Final[list[tuple[ReasonCode, Mapping[str, Fact], str]]] = [
     (ReasonCode.REPEATED_FAILURES, {"runs": 3, "run_id": "r1"}, "its last 3 runs did not succeed; the last was run r1"),
     (ReasonCode.COMMAND_GONE, {}, "the command that waited to start it is gone, and no scheduler was running"),
     (ReasonCode.JOB_REMOVED, {}, "the job was removed while it waited to start"),
+    (ReasonCode.RUN_WAITING, {"run_id": "r1"}, "run r1 was waiting for a person"),
     (ReasonCode.NO_SUCCESS, {"since": FIRE}, f"no success since {FIRE}, too long for its schedule"),
     (ReasonCode.NO_SUCCESS, {"since": None}, "no success yet, too long for its schedule"),
     (ReasonCode.CLOCK_SET, {"from": FIRE, "to": "2026-11-24T08:00:00Z"}, f"the clock was set from {FIRE} to 2026-11-24T08:00:00Z"),

@@ -28,7 +28,9 @@ def difference(connection: Connection, metadata: MetaData) -> Any:
 
 def made(connection: Connection) -> dict[str, list[str]]:
     """What SQLite keeps of each table and index, by its clauses: their order does not matter."""
-    rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"))
+    rows = connection.execute(
+        text("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL AND name <> 'alembic_version'")
+    )
     return {name: sorted(" ".join(clause.split()) for clause in re.split(r"[,()]", sql.replace('"', ""))) for name, sql in rows}
 
 

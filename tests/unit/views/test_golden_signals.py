@@ -1,16 +1,20 @@
 """The golden signals: exact figures, their verdicts, and no verdict where nothing ran."""
 
+from dataclasses import astuple
 from datetime import timedelta
 from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, select, update
 
 from taskpilot.domain.decisions import Verdict as Said
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.runs import FeedbackVerdict, RunStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.services.approvals import give_feedback
+from taskpilot.store import health_queries
+from taskpilot.store.tables import runs
 from taskpilot.views.golden_signals import GoldenSignals, Signal, golden_json, golden_signals
 from tests import records
 from tests.timeline import MONDAY, Timeline
@@ -131,3 +135,50 @@ def test_the_window_is_as_long_as_one_asks(timeline: Timeline) -> None:
     for days in (0, 4000):
         with pytest.raises(UsageError, match="window"):
             figures(timeline, days=days)
+
+
+def test_the_sums_by_day_follow_whatever_happens_to_a_run(timeline: Timeline) -> None:
+    seed = 20261130
+    random = Random(seed)
+    statuses = [*RunStatus]
+    store = timeline.deployment.store
+    ids: list[str] = []
+    for _ in range(400):
+        doing = random.choice(("add", "add", "change", "remove"))
+        moment = to_micros(MONDAY - timedelta(days=random.uniform(0, 40)))
+        if doing == "add" or not ids:
+            ids.append(
+                records.add_run(
+                    store, status=random.choice(statuses), ended_at=random.choice((None, moment)), active_micros=random.randrange(10**7)
+                )
+            )
+        elif doing == "change":
+            changed = {"status": random.choice(statuses), "ended_at": random.choice((None, moment)), "cost_nano": random.randrange(10**6)}
+            with store.write() as connection:
+                connection.execute(update(runs).where(runs.c.id == random.choice(ids)).values(**changed))
+        else:
+            with store.write() as connection:
+                connection.execute(delete(runs).where(runs.c.id == ids.pop(random.randrange(len(ids)))))
+    for days in (1, 7, 30, 365):
+        since = MONDAY - timedelta(days=days)
+        with store.read() as connection:
+            judged = connection.execute(
+                select(runs).where(runs.c.ended_at >= to_micros(since), runs.c.status.not_in(("queued", "running", "waiting", "cancelled")))
+            ).all()
+            found = health_queries.ended(connection, since)
+        good = [run for run in judged if run.status == "succeeded"]
+        wasted = sum(run.cost_nano for run in judged) - sum(run.cost_nano for run in good)
+        expected = (len(good), len(judged), sum(run.cost_nano for run in judged), wasted, sum(run.unpriced_calls for run in judged))
+        assert astuple(found) == expected, (seed, days)
+
+
+def test_of_many_runs_the_percentiles_are_right_to_two_digits(timeline: Timeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = Random(7)
+    for _ in range(500):
+        ended(timeline, days_ago=random.uniform(0, 20), active_micros=int(10 ** random.uniform(3, 9)))
+    exact = figures(timeline).p95_duration
+    monkeypatch.setattr(health_queries, "_EXACT", 100)
+    rounded = figures(timeline).p95_duration
+    assert exact.value is not None
+    assert rounded.value == pytest.approx(exact.value, rel=0.05)
+    assert rounded.verdict is exact.verdict

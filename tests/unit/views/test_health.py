@@ -54,7 +54,7 @@ def test_without_a_store_nothing_is_claimed_and_nothing_is_made(timeline: Timeli
 def test_a_deployment_without_a_server_is_well_where_nothing_was_missed(timeline: Timeline) -> None:
     timeline.follow()
     found = health_json(checked(timeline))
-    assert set(found) == {"status", "version", "scheduler", "checks", "broken", "findings"}
+    assert set(found) == {"status", "version", "scheduler", "checks", "broken", "jobs", "findings"}
     assert (found["status"], found["scheduler"]["state"], found["findings"]) == ("pass", "absent", [])
     assert set(found["checks"]) == {"store", "gateway", "collector", "model"}
     assert (found["scheduler"]["running"], found["scheduler"]["queued"], found["scheduler"]["paused"]) == (0, 0, 0)
@@ -109,19 +109,22 @@ def test_a_fire_that_nobody_met_is_found_before_it_is_recorded(timeline: Timelin
     assert checked(timeline).status is Status.PASS
     timeline.later(hours=12)
     found = checked(timeline)
-    assert "warn: triage did not start at 2026-11-24T06:00:00Z; see `taskpilot why triage`" in texts(found)
+    assert "warn: triage missed 2026-11-24T06:00:00Z: no scheduler was running, and no command started it; `taskpilot run triage`" in texts(
+        found
+    )
     assert close_missed(timeline.deployment) == {"missed": 1, "jobs": 1}
-    assert "triage missed 1 fire, the last of 2026-11-24T06:00:00Z" in texts(checked(timeline))
-    assert "did not start" not in texts(checked(timeline))
-    timeline.later(days=1, seconds=1)
-    assert "missed 1 fire" not in texts(checked(timeline))
+    assert "triage missed 2026-11-24T06:00:00Z" in texts(checked(timeline))
+    # It is the job's last fire until the next one.
+    timeline.later(hours=23)
+    timeline.record(MONDAY + timedelta(days=1, hours=18), FireOutcome.STARTED)
+    assert "missed" not in texts(checked(timeline))
 
 
 def test_a_fire_that_a_command_claimed_is_not_said_to_be_open(timeline: Timeline) -> None:
     timeline.follow()
     timeline.record(MONDAY + timedelta(hours=18), FireOutcome.SKIPPED_OVERLAP, Reason(ReasonCode.RUN_ACTIVE, {"run_id": "x"}))
     timeline.later(hours=31)
-    assert "did not start" not in texts(checked(timeline))
+    assert "missed" not in texts(checked(timeline))
     pause_job(timeline.deployment, "triage", by="anna", note="")
     timeline.later(days=2)
     found = checked(timeline)
@@ -134,7 +137,7 @@ def test_a_million_missed_seconds_count_as_so_many(timeline: Timeline) -> None:
     timeline.later(days=30)
     timeline.met(asleep_since=MONDAY)
     timeline.tick()
-    assert "triage missed 2,59" in texts(checked(timeline))
+    assert "2,591,970 in all" in texts(checked(timeline))
 
 
 def test_a_job_without_a_success_for_too_long_is_named(timeline: Timeline) -> None:
@@ -148,7 +151,10 @@ def test_a_job_without_a_success_for_too_long_is_named(timeline: Timeline) -> No
     timeline.later(hours=6)
     timeline.tick()
     found = checked(timeline)
-    assert "warn: triage had no success since 2026-11-23T07:00:00Z, longer than its schedule allows" in texts(found)
+    assert (
+        "warn: triage success too old: no success since 2026-11-23T07:00:00Z, too long for its schedule; `taskpilot why triage`"
+        in texts(found)
+    )
 
 
 def test_a_quiet_night_is_no_alarm(timeline: Timeline) -> None:
@@ -160,7 +166,7 @@ def test_a_quiet_night_is_no_alarm(timeline: Timeline) -> None:
     assert checked(timeline).status is Status.PASS
     timeline.later(hours=5)
     timeline.tick()
-    assert "triage had no success since 2026-11-23T17:46:00Z" in texts(checked(timeline))
+    assert "triage success too old: no success since 2026-11-23T17:46:00Z" in texts(checked(timeline))
 
 
 def test_a_run_whose_process_is_gone_is_counted_as_lost(timeline: Timeline) -> None:
