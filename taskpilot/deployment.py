@@ -11,7 +11,7 @@ from taskpilot.domain.runs import Owner
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import BootTime, boot_time, utc_now
 from taskpilot.jobs.catalog import JobCatalog
-from taskpilot.jobs.loader import load_jobs
+from taskpilot.jobs.folder import JobFolder
 from taskpilot.ledger.fires import Fires
 from taskpilot.ledger.ledger import Ledger
 from taskpilot.ledger.queue import Queue
@@ -61,6 +61,9 @@ class Deployment:
         store = Store.open(self.settings.state_dir, deployment=self.settings.deployment, busy_seconds=busy_seconds)
         # Not bound now: `on_change` may be set later.
         store.on_change = lambda changes: self.on_change(changes)  # noqa: PLW0108
+        if "job_folder" in vars(self):
+            # What was loaded before there was a state dir.
+            self.job_folder.save()
         return store
 
     @property
@@ -74,19 +77,49 @@ class Deployment:
         return not self.store_is_open and is_missing(self.settings.state_dir)
 
     @cached_property
+    def job_folder(self) -> JobFolder:
+        """The job files, which only processes of their own import."""
+        settings = self.settings
+        return JobFolder(
+            settings.jobs_dir,
+            root=settings.root,
+            state_dir=settings.state_dir,
+            # Not bound now: the settings may change.
+            mask=lambda text: self.redactor.masked(text),  # noqa: PLW0108
+            drop_environment=settings.secrets_for_serve_only,
+        )
+
+    @cached_property
     def catalog(self) -> JobCatalog:
-        """The jobs of the root, the built-in ones, and the files that are broken."""
-        return self._load_jobs()
+        """The jobs of the root, the built-in ones, and the files that are broken; changed files are loaded."""
+        return self.with_built_in(self.job_folder.read())
+
+    @property
+    def known_catalog(self) -> JobCatalog:
+        """The same as far as it is known without loading a job file."""
+        return self.catalog if "catalog" in vars(self) else self.with_built_in(self.job_folder.known())
+
+    def job(self, name: str) -> JobSpec:
+        """A job by its name; of the changed files, only those that seem to define it are loaded.
+
+        Raises UsageError if there is none, or ConfigurationError if its file is broken.
+        """
+        found = self.with_built_in(self.job_folder.find(name))
+        return (found if found.knows(name) else self.reread_jobs()).get(name)
 
     def reread_jobs(self) -> JobCatalog:
         """The catalog of the folder as it is now, from here on. Raises ConfigurationError, and the old one stays."""
-        found = self._load_jobs()
+        return self.use_catalog(self.job_folder.read())
+
+    def use_catalog(self, found: JobCatalog) -> JobCatalog:
+        """From here on, the catalog is this one with the built-in jobs."""
         # In one step: other threads read it.
-        self.__dict__["catalog"] = found
+        self.__dict__["catalog"] = found = self.with_built_in(found)
         return found
 
-    def _load_jobs(self) -> JobCatalog:
-        return load_jobs(self.settings.jobs_dir, mask=self.redactor.masked).with_built_in(self._built_in(self.settings))
+    def with_built_in(self, found: JobCatalog) -> JobCatalog:
+        """A catalog of the folder with the built-in jobs."""
+        return found.with_built_in(self._built_in(self.settings))
 
     @cached_property
     def owner(self) -> Owner:

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -35,6 +34,7 @@ from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Outcome, RunStatus, exit_code
 from taskpilot.domain.text import one_line, said, words_of
 from taskpilot.jobs.parameters import bind_parameters
+from taskpilot.telemetry.job_errors import keep_error
 
 _SHARED: Final = frozenset({ReasonCode.PROVIDER_UNREACHABLE, ReasonCode.CONFIGURATION, ReasonCode.STORE, ReasonCode.STORE_BUSY})
 """Reasons with their own exit code, which also apply where all items failed."""
@@ -159,6 +159,7 @@ class Runner:
     def _call(self, session: Session) -> tuple[Any, BaseException | None]:
         context = RunContext(session)
         try:
+            session.load()
             _share_file(session)
             arguments = bind_parameters(session.spec, session.run.parameters)
             with scope.entered(""):
@@ -170,10 +171,15 @@ class Runner:
         except Stop as stop:
             return None, stop
         except BaseException as error:
-            # The traceback is for `runs logs --output`; printing fails where the job closed its streams.
-            with suppress(Exception):
-                sys.stderr.write(self._mask(traceback.format_exc()))
+            self._keep(session, error)
             return None, error
+
+    def _keep(self, session: Session, error: BaseException) -> None:
+        """Keeps the traceback for `runs logs --output`, and logs it as one event. A full disk does not hide the error itself."""
+        with suppress(Exception):
+            keep_error(session.run_dir, error, attempt=session.identity.attempt or 1, mask=self._mask)
+        message = f"{session.run.job} raised {one_line(self._mask(said(error)), limit=ERROR_MAX)}"
+        session.emit_error("job-raised", message, error)
 
     def _lease_lost(self, session: Session, error: BaseException | None) -> Outcome | None:
         """The outcome `lost` where the lease was lost, also if the job caught that error; None otherwise."""

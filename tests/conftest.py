@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from hypothesis import settings
 
+from taskpilot.process.isolated import keep_helper
 from taskpilot.store import database
 from tests.templates import write_store
 
@@ -47,6 +48,14 @@ def _signals_are_not_ignored() -> Iterator[None]:
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_helper_loads_job_files() -> Iterator[None]:
+    """Its imports cost more than most tests."""
+    keep_helper(on=True)
+    yield
+    keep_helper(on=False)
 
 
 @pytest.fixture(autouse=True)

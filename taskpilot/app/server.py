@@ -11,11 +11,14 @@ from typing import Final
 
 from taskpilot.app.wiring import App
 from taskpilot.config.caller import service_manager
-from taskpilot.domain.errors import TaskPilotError
+from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
+from taskpilot.jobs.catalog import catalog_of
+from taskpilot.process.isolated import keep_helper
 from taskpilot.scheduler.clock import Clock, WakeEvent
+from taskpilot.scheduler.job_files import JobFiles
 from taskpilot.scheduler.reporter import Reporter
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
@@ -70,16 +73,23 @@ def serve(
             publish_changes(deployment, changes)
 
     deployment.on_change = publish
+    keep_helper(on=True)
+    try:
+        deployment.use_catalog(deployment.job_folder.known())
+    except ConfigurationError:
+        deployment.use_catalog(catalog_of(settings.jobs_dir, (), ()))
     wake_event = WakeEvent()
     engine = LocalEngine(engine_command, on_end=wake_event.set, on_lost=deployment.queue.requeue)
     clock = Clock(wake_event.set)
     clock.call_every(_PUSH_EVERY, telemetry.request, name="push telemetry")
+    job_files = JobFiles(deployment, wake_event.set)
     scheduler = Scheduler(
         deployment,
         engine,
         clock,
         scheduler_id=scheduler_id,
         log=log,
+        job_files=job_files,
         on_settings=write_logs,
         tell=echo,
         report=None if quiet else Reporter(deployment, echo).report,
@@ -92,6 +102,7 @@ def serve(
         log,
         wake_event=wake_event,
         drain_seconds=settings.drain_timeout,
+        settled=job_files.settled.is_set,
         echo=echo,
     )
     services = Services(deployment, deployment.now, serving.seconds_since_tick, lambda: scheduler.state, wake_event.set)
@@ -104,11 +115,13 @@ def serve(
                 connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot()
             )
         engine.start()
+        job_files.start()
         telemetry.start()
         serving.run(ready=lambda: echo(_ready_line(app, http.url)))
         if not quiet:
             echo("the server has ended; goodbye")
     finally:
+        job_files.stop(1.0)
         engine.stop()
         clock.stop()
         http.stop(1.0)
@@ -116,6 +129,7 @@ def serve(
         if (gateway := deployment.gateway) is not None:
             with suppress(TaskPilotError):
                 gateway.delete_scheduler(seconds=2.0)
+        keep_helper(on=False)
 
 
 def _ready_line(app: App, url: str) -> str:

@@ -21,6 +21,7 @@ from taskpilot.domain.runs import LeaseGrant, exit_code
 from taskpilot.domain.specs import JobSpec, ToolSpec
 from taskpilot.domain.steps import StepAnswer
 from taskpilot.domain.times import BootTime, boot_time, utc_now
+from taskpilot.jobs.loader import load_spec
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
 from taskpilot.llm.prices import Prices
@@ -124,13 +125,14 @@ class App:
         journal = Journal(deployment.store, run, grant, now=deployment.now, boot=deployment.boot, mask=deployment.redactor.masked)
         filing = PendingTasks(journal, run, deployment.now)
 
-        def open_tools() -> dict[str, ToolSpec]:
-            built_in = (create_task_tool(filing.file), notify_tool(settings.notify_channels, log.info))
-            return {tool.name: tool for tool in (*spec.tools, *built_in)}
-
         # A channel that cannot be used is an error before anything is done or spent.
-        tools = open_tools() if settings.notify_channels else None
-        return Session(
+        notify = notify_tool(settings.notify_channels, log.info) if settings.notify_channels else None
+
+        def open_tools() -> dict[str, ToolSpec]:
+            built_in = (create_task_tool(filing.file), notify or notify_tool(settings.notify_channels, log.info))
+            return {tool.name: tool for tool in (*session.spec.tools, *built_in)}
+
+        session = Session(
             run=run,
             spec=spec,
             identity=identity,
@@ -140,16 +142,18 @@ class App:
             ),
             open_model=lambda: model or self._open_model(run.model, spec),
             policy=policy_of(settings),
-            open_tools=lambda: tools or open_tools(),
+            open_tools=open_tools,
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self.secrets())]),
             now=deployment.now,
             boot=deployment.boot,
             log=log,
             run_dir=deployment.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,
+            load_spec=lambda one: load_spec(one, settings.jobs_dir),
             max_output_tokens=settings.openai_max_output_tokens,
             workflow=_workflow,
         )
+        return session
 
     def _open_model(self, name: str | None, spec: JobSpec) -> Model:
         settings = self.deployment.settings

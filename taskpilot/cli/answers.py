@@ -59,7 +59,7 @@ def answer_each(ids: Sequence[str], answer: Callable[[str], Answered]) -> None:
         output.say(sentence)
         after = [*(line for line in after if line != then), then]
     for line in after:
-        output.say(line)
+        output.say_command(line)
     if len(refused) == 1:
         raise refused[0]
     if refused:

@@ -9,6 +9,7 @@ import click
 
 from taskpilot.cli.options import global_options
 from taskpilot.cli.output import echo_err
+from taskpilot.cli.pasting import note_folders
 from taskpilot.config import SETTINGS_FILE, Settings, find_root, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
@@ -24,6 +25,7 @@ def settings() -> Settings:
     if given.root is None and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
         _offer_root(Path.cwd())
     found = load(root=_path(given.root), home=_path(given.home), jobs=_path(given.jobs), log_level=given.log_level)
+    note_folders(found, given)
     if found.dotenv_refused:
         echo_err(f"warning: {dotenv_refused(found.dotenv_refused)}", wrap=not given.quiet)
     return found

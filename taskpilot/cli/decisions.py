@@ -126,7 +126,7 @@ def show(decision_id: str, *, as_json: bool) -> None:
     output.say("arguments")
     output.say(json.dumps(one.arguments, ensure_ascii=False, indent=2))
     if one.status.value == "pending":
-        output.say(f"next: taskpilot decisions approve {one.id}\n  or: taskpilot decisions reject {one.id}")
+        output.say_command(f"next: taskpilot decisions approve {one.id}\n  or: taskpilot decisions reject {one.id}")
 
 
 @command.command()

@@ -111,12 +111,21 @@ def _usage(error: click.UsageError, given: GlobalOptions, typed: Sequence[str]) 
 
 
 def _tell(sentence: str, given: GlobalOptions, *, hint: str | None = None) -> None:
-    """Prints the subject, the sentence and the hint on the next line; under --quiet all on one line."""
+    """Prints the subject, the sentence and the hint on the next line; under --quiet all on one line.
+
+    Of a hint only known secrets are masked: it may hold an example, such as `OPENAI_API_KEY=sk-...`.
+    """
+    from taskpilot.cli.formatting import with_folders
+    from taskpilot.telemetry.redaction import Redactor
+
     about = f"{one_line(_masked(given.subject, given), limit=120)}: " if given.subject else ""
     if given.quiet and hint:
-        sentence, hint = f"{sentence.rstrip('.')}; {hint}", None
-    line = one_line(_masked(sentence, given), limit=LINE_LIMIT)
-    echo_err(f"taskpilot: {about}{line}", command=hint and _masked(hint, given), wrap=not given.quiet)
+        hint = with_folders(Redactor(_secrets(given)).hidden(hint), given)
+        line, hint = one_line(f"{_masked(sentence, given).rstrip('.')}; {hint}", limit=LINE_LIMIT), None
+    else:
+        line = one_line(_masked(sentence, given), limit=LINE_LIMIT)
+    shown = hint and with_folders(Redactor(_secrets(given)).hidden(hint), given)
+    echo_err(f"taskpilot: {about}{line}", command=shown, wrap=not given.quiet)
 
 
 def _unexpected(error: BaseException, given: GlobalOptions) -> int:

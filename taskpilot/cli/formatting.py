@@ -69,6 +69,23 @@ def wrapped(text: str, width: int | None, *, indent: int = 2) -> str:
 NONE = "-"
 
 
+_COMMAND: Final = re.compile(r"(^ *|`|: +|&& )taskpilot (?=[a-z])(?!(?:init|docs|exit-codes)\b)", re.MULTILINE)
+"""The beginning of a command in a text of ours: between backticks, after a colon, or at the start of a line."""
+
+
+def with_folders(text: str, given: GlobalOptions | None = None) -> str:
+    """A hint or another text of ours, with the folders in each command that need them from here; by the running command's options."""
+    given = given or _given()
+    if not given.folders:
+        return text
+    return _COMMAND.sub(lambda found: f"{found[1]}taskpilot {given.folders} ", text)
+
+
+def _given() -> GlobalOptions:
+    context = click.get_current_context(silent=True)
+    return (context and context.find_object(GlobalOptions)) or GlobalOptions()
+
+
 WIDE: Final = 110
 """From this width on a list shows the time of day beside "3 h ago"."""
 
@@ -96,9 +113,7 @@ def listed(moment: datetime | None, now: datetime) -> str:
 
 
 def _in_utc() -> bool:
-    context = click.get_current_context(silent=True)
-    given = None if context is None else context.find_object(GlobalOptions)
-    return sys.stdout is None or not sys.stdout.isatty() or (given is not None and given.utc)
+    return sys.stdout is None or not sys.stdout.isatty() or _given().utc
 
 
 def local(moment: datetime | None, zone: str) -> str:

@@ -103,7 +103,7 @@ def show(job: str, *, as_json: bool) -> None:
             "deadline": formatting.duration(spec.deadline.total_seconds()),
             "attempts": str(retry.attempts),
             "retry delay": f"{format_duration(retry.delay)}, at most {format_duration(retry.max_delay)}" if retry.delay else "",
-            "retry on": ", ".join(kind.__name__ for kind in retry.on),
+            "retry on": ", ".join(spec.retry_on),
             "overlap": spec.overlap,
             "budget": budgets.budget_of(spec),
             "tools": ", ".join(tool.name for tool in spec.tools),
@@ -117,7 +117,7 @@ def show(job: str, *, as_json: bool) -> None:
         output.say()
         cells = [(one.name, type_words(one), one_line(one.default_text or "required", limit=60)) for one in parameters]
         output.print_table(("parameter", "type", "default"), cells, empty="")
-    output.say(f"\nnext: taskpilot run {spec.name}" + "".join(f" -p {one.name}=..." for one in parameters if one.required))
+    output.say_command(f"\nnext: taskpilot run {spec.name}" + "".join(f" -p {one.name}=..." for one in parameters if one.required))
 
 
 @command.command()

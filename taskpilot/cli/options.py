@@ -27,7 +27,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class GlobalOptions:
     """The options before the command's name, and how the command ends as far as known."""
 
-    __slots__ = ("exit_code", "home", "jobs", "log_level", "quiet", "root", "subject", "utc")
+    __slots__ = ("exit_code", "folders", "home", "jobs", "log_level", "quiet", "root", "subject", "utc")
 
     def __init__(self, *, root: str | None = None, home: str | None = None, jobs: str | None = None, log_level: str | None = None) -> None:
         self.root = root
@@ -38,6 +38,8 @@ class GlobalOptions:
         """What an error is about, printed before it: the job or the run."""
         self.quiet = False
         """Whether errors are printed on one line."""
+        self.folders = ""
+        """The options that a command to copy needs here, such as `--root DIR`; empty where the current folder belongs to the root."""
         self.utc = False
         """Whether times are shown in UTC, and not in the zone of this machine."""
         self.exit_code = 0

@@ -23,7 +23,8 @@ _LINE_BYTES: Final = 64 * 1024
 """A longer line of a file is printed in pieces."""
 _CELL_LINES: Final = {"why": 2, "job": 6}
 """Maximum lines of a cell on a terminal by column, elsewhere four; `show` prints the whole text. A job's name is never cut."""
-_COPIED: Final = frozenset({"next", "output", "parameters"})
+_COMMANDS: Final = frozenset({"next", "output"})
+_COPIED: Final = _COMMANDS | {"parameters"}
 """Fields with commands and JSON, which are not wrapped, so that they can be copied. The others are wrapped, but only at spaces."""
 
 
@@ -41,9 +42,15 @@ def say(text: str = "") -> None:
     _write(printable(text.replace("\r\n", "\n").expandtabs(4), keep_newlines=True))
 
 
+def say_command(text: str) -> None:
+    """Prints lines of ours with commands to copy, never wrapped, with the folders that they need from here."""
+    _write(printable(formatting.with_folders(text), keep_newlines=True))
+
+
 def tell(sentence: str) -> None:
     """Prints a sentence, wrapped at the terminal's width; one line in a pipe. Commands between backticks are not broken."""
-    _write(formatting.wrapped(one_line(sentence, limit=LINE_LIMIT), formatting.width_of(sys.stdout)))
+    line = formatting.with_folders(one_line(sentence, limit=LINE_LIMIT))
+    _write(formatting.wrapped(line, formatting.width_of(sys.stdout)))
 
 
 def echo_err(sentence: str, *, command: str | None = None, wrap: bool = True) -> None:
@@ -101,7 +108,8 @@ def print_fields(fields: Mapping[str, str]) -> None:
     width = max(map(len, shown), default=0)
     columns = formatting.width_of(sys.stdout)
     for name, value in shown.items():
-        line = f"{name:<{width}}  {one_line(value, limit=2000)}"
+        shown_value = formatting.with_folders(value) if name in _COMMANDS else value
+        line = f"{name:<{width}}  {one_line(shown_value, limit=2000)}"
         _write(line if name in _COPIED else formatting.wrapped(line, columns, indent=width + 2))
 
 
@@ -168,7 +176,7 @@ def _least(heading: str, cells: Sequence[str], folded: int = _FOLDED_MIN) -> int
 def print_next_page(found: Sequence[object], limit: int, command: str) -> None:
     """Prints the command for the next page on stderr, if this one is full."""
     if len(found) == limit:
-        echo_err(f"older ones: {command}", wrap=False)
+        echo_err(formatting.with_folders(f"older ones: {command}"), wrap=False)
 
 
 def say_line(text: str) -> None:

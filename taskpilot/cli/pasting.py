@@ -9,6 +9,11 @@ from taskpilot.config import Settings, find_root
 from taskpilot.domain.errors import ConfigurationError
 
 
+def note_folders(settings: Settings, given: GlobalOptions) -> None:
+    """Notes which folders a command needs from here."""
+    given.folders = shlex.join(_folders(settings, given))
+
+
 def pasted(words: Sequence[str], settings: Settings, given: GlobalOptions) -> str:
     """The line of `taskpilot` with these words, and with the folders that it needs from here."""
     return shlex.join(["taskpilot", *_folders(settings, given), *words])

@@ -9,7 +9,7 @@ from taskpilot.cli import formatting, output
 from taskpilot.deployment import Deployment
 from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.exits import ExitCode
-from taskpilot.domain.runs import RESUMABLE, Feedback, RunStatus, RunSummary
+from taskpilot.domain.runs import RESUMABLE, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import StepKind
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.text import one_line
@@ -60,6 +60,9 @@ def show(detail: RunDetail) -> None:
     if run.result is not None:
         output.say("\nresult")
         output.say(run.result if isinstance(run.result, str) else json.dumps(run.result, ensure_ascii=False, indent=2))
+    if detail.raised:
+        output.say("\nraised")
+        _raised(detail)
     _attempts(detail)
     if detail.tasks:
         output.say()
@@ -90,12 +93,12 @@ def waiting_for(detail: RunDetail) -> None:
         output.say(f"\n{question.sentence}")
         width = max(len(answer) for answer, _ in question.answers) + 1
         for answer, command in question.answers:
-            output.say(f"  {answer + ':':<{width}}  {command}")
+            output.say_command(f"  {answer + ':':<{width}}  {command}")
     answered = not detail.pending and not detail.uncertain and not (reviews and detail.run.status is RunStatus.WAITING)
     if detail.run.status in RESUMABLE and answered:
-        output.say(f"\nnext: taskpilot runs resume {detail.run.id}")
+        output.say_command(f"\nnext: taskpilot runs resume {detail.run.id}")
     elif reviews or detail.pending:
-        output.say(f"\nthen: taskpilot runs resume {detail.run.id}")
+        output.say_command(f"\nthen: taskpilot runs resume {detail.run.id}")
 
 
 def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
@@ -104,7 +107,7 @@ def tasks_table(tasks: tuple[Task, ...], run_id: str) -> None:
     cells = [(task.status.value, task.priority.value, task.title, why(task)) for task in ordered[:TASKS_SHOWN]]
     output.print_table(("status", "priority", "task", "why"), cells, empty="")
     if len(ordered) > TASKS_SHOWN:
-        output.say(f"and {len(ordered) - TASKS_SHOWN} more: taskpilot tasks list --run {run_id} --limit 1000")
+        output.say_command(f"and {len(ordered) - TASKS_SHOWN} more: taskpilot tasks list --run {run_id} --limit 1000")
 
 
 def why(task: Task) -> str:
@@ -157,7 +160,7 @@ def tell(deployment: Deployment, finished: Finished, *, as_json: bool, quiet: bo
         output.print_json_line(summary_json(finished.summary))
     elif quiet:
         if code is not ExitCode.SUCCEEDED and code not in SKIPS:
-            output.echo_err(cause(finished))
+            output.echo_err(formatting.with_folders(cause(finished)))
     else:
         _page(deployment, finished)
     return int(ExitCode.SUCCEEDED) if skip_ok and code in SKIPS else int(code)
@@ -177,7 +180,7 @@ def _page(deployment: Deployment, finished: Finished) -> None:
     if summary.run_id is None or finished.exit_code in SKIPS:
         output.tell(f"{summary.job}: {summary.status}: {why}" if why else f"{summary.job}: {summary.status}")
         if command := next_command(summary.job, summary.reason):
-            output.say(f"next: {command}")
+            output.say_command(f"next: {command}")
         return
     if summary.result is not None:
         output.say(summary.result if isinstance(summary.result, str) else json.dumps(summary.result, ensure_ascii=False, indent=2))
@@ -186,16 +189,31 @@ def _page(deployment: Deployment, finished: Finished) -> None:
     if detail.tasks:
         tasks_table(detail.tasks, summary.run_id)
         output.say()
-    ended = f"{summary.job} {summary.status} in {formatting.duration(summary.duration_seconds)}"
+    ended = f"{summary.job} {summary.status} {_took(detail.run)}"
     output.tell(f"{ended}: {one_line(why, limit=500)}" if why else ended)
+    _raised(detail)
     output.say(f"cost: {cost(detail.run.spend, detail.run.model)}\nused: {usage(detail.run.spend)}")
     if detail.run.spend.cost_nano is None:
         output.tell("Without a price, the budget limits only calls and tokens. Give the model a price in prices.toml in the root.")
-    output.tell(f"budget: {budget_of(deployment.catalog.get(summary.job))}")
+    output.tell(f"budget: {budget_of(deployment.job(summary.job))}")
     waiting_for(detail)
-    output.say(f"details: taskpilot runs show {summary.run_id}")
+    output.say_command(f"details: taskpilot runs show {summary.run_id}")
     if detail.run.status in (RunStatus.FAILED, RunStatus.LOST) and has_output(detail.folder):
-        output.say(f"output: taskpilot runs logs {summary.run_id} --output")
+        output.say_command(f"output: taskpilot runs logs {summary.run_id} --output --full")
+
+
+def _raised(detail: RunDetail) -> None:
+    for line in detail.raised.splitlines():
+        output.say(f"  {line}")
+
+
+def _took(run: Run) -> str:
+    """Like `in 12.4s`, or of several attempts `after 3 attempts in 5m10s, 12.4s of it active`."""
+    active = formatting.duration(run.active_micros / 1_000_000)
+    if run.attempts < 2 or run.started_at is None or run.ended_at is None:
+        return f"in {active}"
+    wall = formatting.duration((run.ended_at - run.started_at).total_seconds())
+    return f"after {run.attempts} attempts in {wall}, {active} of it active"
 
 
 def _why(summary: RunSummary) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -248,23 +249,29 @@ def rerun(run_id: str, *, model: str | None, as_json: bool, quiet: bool) -> int:
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
 @click.option("--output", "of_process", is_flag=True, help="Show what the job's process printed instead of the log.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended or waits; with --json a line for each entry.")
+@click.option("--full", is_flag=True, help="With --output: the whole traceback of an error, not only the frames of your own files.")
 @utc_option
 @json_option
-def logs(run_id: str, *, of_process: bool, follow: bool, as_json: bool) -> None:
-    """Show the log of a run, or what its process printed.
+def logs(run_id: str, *, of_process: bool, follow: bool, full: bool, as_json: bool) -> None:
+    """Show the log of a run, or what its process printed and the traceback of its error.
 
     \b
     Examples:
       taskpilot runs logs last -f
-      taskpilot runs logs 7f732632 --output
+      taskpilot runs logs 7f732632 --output --full
     """
     from taskpilot.cli import bootstrap, run_pages
-    from taskpilot.views.runs import run_log, run_output
+    from taskpilot.views.runs import run_errors, run_log, run_output
+
+    if full and not of_process:
+        raise click.UsageError("--full needs --output")
 
     with bootstrap.deployment() as deployment:
         shown: Iterator[tuple[Any, str]]
         if of_process:
-            shown = ((text, text) for text in run_output(deployment, run_id, follow=follow))
+            printed_lines = run_output(deployment, run_id, follow=follow)
+            errors = (line for error in run_errors(deployment, run_id, full=full) for line in ["", *error.splitlines()])
+            shown = ((text, text) for text in chain(printed_lines, errors))
         else:
             shown = ((asdict(entry), run_pages.log_entry(entry)) for entry in run_log(deployment, run_id, follow=follow))
         if as_json and not follow:

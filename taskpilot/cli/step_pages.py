@@ -35,7 +35,7 @@ def show_steps(steps: Iterable[Mapping[str, Any]], run_id: str) -> None:
         _value("error", step["error"])
         cut = cut or step["truncated"]
     if cut:
-        output.say(f"\nsome texts are cut; all that is recorded: taskpilot runs steps {short_id(run_id)} --full")
+        output.say_command(f"\nsome texts are cut; all that is recorded: taskpilot runs steps {short_id(run_id)} --full")
 
 
 def _heading(step: Mapping[str, Any]) -> str:

@@ -103,7 +103,7 @@ def show(task_id: str, *, as_json: bool) -> None:
         output.say()
         output.say(one.description)
     if one.status.value == "review":
-        output.say(f"\nnext: taskpilot tasks approve {one.id}\n  or: taskpilot tasks reject {one.id}")
+        output.say_command(f"\nnext: taskpilot tasks approve {one.id}\n  or: taskpilot tasks reject {one.id}")
 
 
 @command.command()

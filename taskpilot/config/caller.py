@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 
+def process_variables() -> Mapping[str, str]:
+    """The variables as they are at this moment, which a job file may read."""
+    return os.environ
+
+
 def caller_traceparent(environ: Mapping[str, str] | None = None) -> str | None:
     """The caller's span in TRACEPARENT; None where it is missing or not valid, which is no reason not to run."""
     return parse_traceparent((os.environ if environ is None else environ).get("TRACEPARENT"))

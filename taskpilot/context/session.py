@@ -72,6 +72,7 @@ class Session:
 
     run: Run
     spec: JobSpec
+    """Without its functions until `load` was called."""
     identity: RunIdentity
     journal: Journal
     spending: Spending
@@ -87,6 +88,8 @@ class Session:
     run_dir: Path
     deadline: float
     """The end of the run's active seconds, on the monotonic clock."""
+    load_spec: Callable[[JobSpec], JobSpec] = lambda spec: spec
+    """Imports the job's file into this process."""
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
     """The limit of one reply."""
     workflow: Callable[..., WorkflowResult] | None = None
@@ -113,6 +116,10 @@ class Session:
             if self._tools is None:
                 self._tools = self.open_tools()
             return self._tools
+
+    def load(self) -> None:
+        """Imports the job's file. Raises ConfigurationError."""
+        self.spec = self.load_spec(self.spec)
 
     def close(self) -> None:
         """Closes the client, if one was opened."""
@@ -146,6 +153,10 @@ class Session:
     def emit(self, action: str, message: str, *, level: str = "info", **fields: Any) -> None:
         """Sends an event to the telemetry."""
         self.signals.emit(Event(run=self.identity, at=self.now(), action=action, message=message, level=level, fields=fields))
+
+    def emit_error(self, action: str, message: str, error: BaseException) -> None:
+        """Sends an event about an exception, with its traceback."""
+        self.signals.emit(Event(run=self.identity, at=self.now(), action=action, message=message, level="error", error=error))
 
     def emit_decision(self, decision: Decision) -> None:
         """Sends a recorded decision to the telemetry."""

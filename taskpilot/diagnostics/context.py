@@ -11,7 +11,7 @@ from taskpilot.config.secrets import secrets_of
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.catalog import JobCatalog
-from taskpilot.jobs.loader import load_jobs
+from taskpilot.jobs.folder import JobFolder
 from taskpilot.store.inspection import Inspection, inspect
 from taskpilot.telemetry.redaction import Redactor
 
@@ -43,7 +43,11 @@ class CheckContext:
         if problem := self.problems.get("jobs_dir"):
             return problem
         try:
-            found = load_jobs(self.settings.jobs_dir, mask=Redactor(secrets_of(self.settings)).masked)
+            settings = self.settings
+            mask = Redactor(secrets_of(settings)).masked
+            withheld = settings.secrets_for_serve_only
+            folder = JobFolder(settings.jobs_dir, root=settings.root, state_dir=settings.state_dir, mask=mask, drop_environment=withheld)
+            found = folder.read()
         except ConfigurationError as error:
             return error
         return found.with_built_in(self._built_in(self.settings))

@@ -37,6 +37,8 @@ class Event:
     message: str
     level: str = "info"
     fields: dict[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+    """Its type, message and traceback go into the line's `error.*` fields."""
 
 
 class EventKind(StrEnum):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -148,6 +149,53 @@ DEFAULT_TASK_TOOL_CALLS: Final = 20
 """Tool calls that the executor may make for one approved task; `task_tool_calls` changes it."""
 
 
+class FileProblem(StrEnum):
+    """Why a job file cannot be used."""
+
+    ERROR = "error"
+    """Python cannot execute it, or a definition in it is wrong."""
+    CLASH = "clash"
+    """Another file defines a job of the same name."""
+    NOT_A_FILE = "not_a_file"
+    UNREADABLE = "unreadable"
+    TOO_LARGE = "too_large"
+    """The file, or what it defines."""
+    TIME = "time"
+    SIGNAL = "signal"
+    EXITED = "exited"
+    FORKED = "forked"
+    PRINTED = "printed"
+
+
+def not_loaded(*_arguments: Any, **_named: Any) -> Any:
+    """Stands for a function of a job file where only the data of its job is known: the job's own process imports the file."""
+    raise RuntimeError("the functions of a job file exist only in the process of a run")
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """A parameter of a job."""
+
+    name: str
+    type_text: str
+    default_text: str | None
+    """As written in Python; None if the parameter is required."""
+    required: bool
+    input: bool = False
+    """True if it names a file that the run reads."""
+    form: Any = None
+    """The type as JSON, where it is made of standard types alone; None where only the job's file can read its values."""
+    default: Any = None
+    """The default's JSON value, in a definition that a loader process gave."""
+    problem: str | None = None
+    """Why the type cannot be read from text, or the default does not fit it."""
+
+    def __str__(self) -> str:
+        """Like `inbox: str = 'inbox.jsonl'`."""
+        default = "" if self.default_text is None else f" = {self.default_text}"
+        return f"{self.name}: {self.type_text}{default}"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """A function that a model may ask for. The function stays callable as it is."""
@@ -157,6 +205,7 @@ class ToolSpec:
     parameters: dict[str, Any]
     """The JSON schema of its arguments, made from its annotations."""
     function: Callable[..., Any]
+    """`not_loaded` outside of the processes of runs."""
     idempotent: bool
     """True where calling it again with the same arguments is harmless."""
 
@@ -167,6 +216,7 @@ class JobSpec:
 
     name: str
     function: Callable[..., Any]
+    """`not_loaded` in a definition that a loader process gave."""
     description: str
     schedule: Schedule | None = None
     deadline: timedelta = DEFAULT_DEADLINE
@@ -192,6 +242,17 @@ class JobSpec:
     tools: tuple[ToolSpec, ...] = field(default=())
     file: Path | None = None
     file_digest: str = ""
+    line: int | None = None
+    """Where the function begins in the file."""
+    retry_on: tuple[str, ...] = ()
+    """The names of the classes in `retry.on`, which a definition that a loader process gave does not have."""
+    parameters: tuple[ParameterSpec, ...] | None = None
+    """After the context; None: they are read from the function when they are needed."""
+
+    @property
+    def is_data(self) -> bool:
+        """Whether a loader process gave it: its functions are not here."""
+        return self.function is not_loaded
 
     @property
     def ceilings(self) -> Budget:

@@ -117,13 +117,14 @@ def job(
         if not isinstance(title, str) or not is_job_name(title):
             raise ConfigurationError(f"'{one_line(str(title))}' is not a job name: a to z, 0 to 9 and _, a letter first, at most 63")
         _check_function(function, title)
+        attempts = _instance(title, "retry", retry, Retry, "Retry(attempts=3)") or Retry()
         spec = JobSpec(
             name=title,
             function=function,
             description=inspect.getdoc(function) or "",
             schedule=_instance(title, "schedule", schedule, Schedule, 'cron("0 7 * * *"), every("15m") or at("2026-12-24T08:00Z")'),
             deadline=_duration(title, "deadline", deadline) or DEFAULT_DEADLINE,
-            retry=_instance(title, "retry", retry, Retry, "Retry(attempts=3)") or Retry(),
+            retry=attempts,
             overlap=cast("Overlap", _choice(title, "overlap", overlap, _OVERLAPS)),
             overlap_waiting=cast("OverlapWaiting", _choice(title, "overlap_waiting", overlap_waiting, _OVERLAPS_WAITING)),
             catch_up=cast("CatchUp", _choice(title, "catch_up", catch_up, _CATCH_UPS)),
@@ -136,6 +137,8 @@ def job(
             budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
             task_tool_calls=_count(title, "task_tool_calls", task_tool_calls),
             model=_model(title, model),
+            retry_on=tuple(kind.__name__ for kind in attempts.on),
+            line=inspect.unwrap(function).__code__.co_firstlineno,
         )
         if spec.start_deadline is not None and spec.start_deadline <= spec.jitter:
             raise ConfigurationError(

@@ -1,35 +1,20 @@
 """Reads a run's parameters from text or JSON by the job's annotations, and writes them as JSON for the record."""
 
+import inspect
 import json
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated, Any, Union, get_args, get_origin
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from taskpilot.domain.errors import ConfigurationError, UsageError
-from taskpilot.domain.specs import InputMarker, JobSpec
+from taskpilot.domain.specs import InputFile, InputMarker, JobSpec, ParameterSpec
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
 from taskpilot.tools.signature import Parameter, describe_error, json_round_trip, signature_of, type_text
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterInfo:
-    """A parameter, for `jobs show`."""
-
-    name: str
-    type_text: str
-    default_text: str | None
-    """As written in Python; None if the parameter is required."""
-    required: bool
-    input: bool = False
-    """True if it names a file that the run reads."""
-
-    def __str__(self) -> str:
-        """Like `inbox: str = 'inbox.jsonl'`."""
-        default = "" if self.default_text is None else f" = {self.default_text}"
-        return f"{self.name}: {self.type_text}{default}"
 
 
 def parse_parameters(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -39,15 +24,8 @@ def parse_parameters(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Map
     missing, ill-typed or given twice; ConfigurationError if the job is wrong.
     """
     parameters = {parameter.name: parameter for parameter in _parameters(spec)}
-    texts: dict[str, str] = {}
-    for name, text in pairs:
-        if name in texts:
-            raise UsageError(f"parameter '{one_line(name)}' is given twice")
-        texts[name] = text
+    texts = given_texts(spec, pairs, extra)
     given = extra or {}
-    for name in [*texts, *given]:
-        if name not in parameters:
-            raise UsageError(f"job {spec.name!r} has no parameter '{one_line(str(name), limit=80)}'", hint=_known(spec))
     values = {}
     for name, parameter in parameters.items():
         if name in texts:
@@ -59,6 +37,20 @@ def parse_parameters(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Map
         else:
             raise UsageError(f"job {spec.name!r} needs the parameter {name!r}: -p {name}=...", hint=_known(spec))
     return values
+
+
+def given_texts(spec: JobSpec, pairs: Sequence[tuple[str, str]], extra: Mapping[str, Any] | None) -> dict[str, str]:
+    """The texts by name. Raises UsageError for a parameter that is unknown or given twice."""
+    texts: dict[str, str] = {}
+    for name, text in pairs:
+        if name in texts:
+            raise UsageError(f"parameter '{one_line(name)}' is given twice")
+        texts[name] = text
+    names = {parameter.name for parameter in describe_parameters(spec)}
+    for name in [*texts, *(extra or {})]:
+        if name not in names:
+            raise UsageError(f"job {spec.name!r} has no parameter '{one_line(str(name), limit=80)}'", hint=_known(spec))
+    return texts
 
 
 def bind_parameters(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,10 +83,12 @@ def bind_parameters(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def describe_parameters(spec: JobSpec) -> list[ParameterInfo]:
+def describe_parameters(spec: JobSpec) -> Sequence[ParameterSpec]:
     """The parameters in the order of the signature. Raises ConfigurationError if a type cannot be read."""
+    if spec.parameters is not None:
+        return spec.parameters
     return [
-        ParameterInfo(
+        ParameterSpec(
             name=parameter.name,
             type_text=type_text(parameter.hint),
             default_text=None if parameter.required else one_line(repr(parameter.default)),
@@ -105,18 +99,35 @@ def describe_parameters(spec: JobSpec) -> list[ParameterInfo]:
     ]
 
 
-def check_parameters(spec: JobSpec) -> None:
-    """Raises ConfigurationError if a type cannot be read from text, or a default does not fit its type; for `jobs validate`."""
-    for parameter in _parameters(spec):
+def complete_parameters(spec: JobSpec) -> tuple[ParameterSpec, ...]:
+    """The same, with types and defaults as JSON, for processes that do not have the job's functions."""
+    return tuple(
+        _completed(described, parameter) for described, parameter in zip(describe_parameters(spec), _parameters(spec), strict=True)
+    )
+
+
+def _completed(described: ParameterSpec, parameter: Parameter) -> ParameterSpec:
+    try:
         if parameter.required:
+            default = None
             _ = parameter.adapter
         else:
-            _from_default(parameter)
+            default = _from_default(parameter)
+    except ConfigurationError as error:
+        return replace(described, problem=error.one_line)
+    return replace(described, default=default, form=form_of(parameter.hint))
+
+
+def check_parameters(spec: JobSpec) -> None:
+    """Raises ConfigurationError if a type cannot be read from text, or a default does not fit its type; for `jobs validate`."""
+    for described in spec.parameters or complete_parameters(spec):
+        if described.problem is not None:
+            raise ConfigurationError(described.problem)
 
 
 def input_parameters(spec: JobSpec, values: Mapping[str, Any]) -> list[str]:
     """Names of the `InputFile` parameters that have a text in `values`."""
-    return [one.name for one in _parameters(spec) if _is_input(one.hint) and isinstance(values.get(one.name), str)]
+    return [one.name for one in describe_parameters(spec) if one.input and isinstance(values.get(one.name), str)]
 
 
 def read_parameters_file(text: str | bytes, *, name: str) -> dict[str, Any]:
@@ -134,7 +145,60 @@ def read_parameters_file(text: str | bytes, *, name: str) -> dict[str, Any]:
 
 def _parameters(spec: JobSpec) -> tuple[Parameter, ...]:
     """The parameters of a run: all after the context."""
+    if spec.is_data:
+        return tuple(_DescribedParameter(spec, described) for described in spec.parameters or ())
     return signature_of(spec.function, f"job {spec.name!r}", skip=1).parameters
+
+
+class _DescribedParameter(Parameter):
+    """A parameter of a definition without functions."""
+
+    def __init__(self, spec: JobSpec, described: ParameterSpec) -> None:
+        hint = Any if described.form is None else type_of(described.form)
+        super().__init__(f"job {spec.name!r}", described.name, hint, inspect.Parameter.empty)
+        self.required = described.required
+        self.described = described
+
+
+_STANDARD: Final[Mapping[str, Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "None": type(None),
+    "Any": Any,
+    "date": date,
+    "datetime": datetime,
+    "timedelta": timedelta,
+    "Decimal": Decimal,
+    "Path": Path,
+    "InputFile": InputFile,
+}
+"""Types that mean the same in every process."""
+
+
+def form_of(hint: Any) -> Any:
+    """The type as JSON; None where it is not made of standard types alone."""
+    for name, standard in _STANDARD.items():
+        if hint is standard or (name == "InputFile" and hint == standard):
+            return name
+    origin, members = get_origin(hint), get_args(hint)
+    if origin is Literal and all(isinstance(member, str | int) for member in members):
+        return ["literal", *members]
+    kind = "union" if origin in {Union, types.UnionType} else "list" if origin is list else "dict" if origin is dict else None
+    inner = [form_of(member) for member in members]
+    return None if kind is None or None in inner else [kind, *inner]
+
+
+def type_of(form: Any) -> Any:
+    """The type of such a form."""
+    if isinstance(form, str):
+        return _STANDARD[form]
+    kind, *inner = form
+    if kind == "literal":
+        return Literal[tuple(inner)]
+    members = tuple(type_of(one) for one in inner)
+    return Union[members] if kind == "union" else list[members] if kind == "list" else dict[members]  # type: ignore[valid-type,misc]  # noqa: UP007
 
 
 def _is_input(hint: Any) -> bool:
@@ -171,6 +235,10 @@ def _from_text(parameter: Parameter, text: str) -> Any:
 
 def _from_default(parameter: Parameter) -> Any:
     """The JSON value of the default. Raises ConfigurationError if it does not fit its type."""
+    if isinstance(parameter, _DescribedParameter):
+        if parameter.described.problem is not None:
+            raise ConfigurationError(parameter.described.problem)
+        return parameter.described.default
     value = parameter.read_default()
     try:
         return _stored(parameter, value)

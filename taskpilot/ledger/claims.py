@@ -81,6 +81,8 @@ class Definitions:
     """When the folder was changed last, where that is known."""
     complaints: tuple[str, ...] = ()
     """What cannot be loaded and why, a line each."""
+    loading: frozenset[str] = frozenset()
+    """Jobs whose file is being loaded for the first time: until that is done, their schedules and fires stay as they are."""
 
     def knows(self, job: str) -> bool:
         """Whether it is defined, be it in a file that is broken."""

@@ -40,7 +40,8 @@ def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -
     with store.read() as connection:
         known = schedules.schedules_in_force(connection)
     texts = {job: spec.schedule.describe() for job, spec in jobs.specs.items() if spec.schedule is not None}
-    ended = [job for job, force in known.items() if job not in jobs.broken and texts.get(job) != force.schedule]
+    unclear = jobs.broken.keys() | jobs.loading
+    ended = [job for job, force in known.items() if job not in unclear and texts.get(job) != force.schedule]
     new = {job: text for job, text in texts.items() if job not in known or job in ended}
     if ended or new:
         with store.write() as connection:
@@ -51,7 +52,7 @@ def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -
                     end_schedule(connection, known[job], jobs.changed_at, now)
                     del current[job]
             schedules.begin_schedules(connection, {job: text for job, text in new.items() if job not in current}, now)
-    return [job for job in known if not jobs.knows(job)]
+    return [job for job in known if not jobs.knows(job) and job not in jobs.loading]
 
 
 def end_schedule(connection: Transaction, old: ScheduleInForce, changed_at: datetime | None, now: datetime) -> None:

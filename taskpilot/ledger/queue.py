@@ -133,6 +133,8 @@ class Queue:
         paused = schedules.pauses_in_force(connection)
         for row in fires.startable_fires(connection, now, each=self._places):
             fire = from_micros(row.scheduled_for)
+            if row.job in jobs.loading and not jobs.knows(row.job):
+                continue
             final = self._final_outcome(row.job, fire, jobs, paused, now)
             if final is not None:
                 close_waiting(connection, row.job, fire, *final, now=now)

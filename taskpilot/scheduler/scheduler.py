@@ -1,12 +1,10 @@
 """The work of the scheduler at each wake-up."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final, Protocol
 
 from taskpilot.config import reread
@@ -18,9 +16,11 @@ from taskpilot.domain.reasons import Reason
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import BootTime
+from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.ledger.claims import Definitions
 from taskpilot.messages.reasons import reason_sentence
 from taskpilot.messages.times import clock_event
+from taskpilot.scheduler.job_files import JobFiles
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.services.jobs import follow_definitions
 from taskpilot.services.preflight import check_jobs
@@ -28,38 +28,6 @@ from taskpilot.store import schedulers
 from taskpilot.store.future import follow_clock_back
 from taskpilot.store.probe import Presence
 from taskpilot.store.schedules import schedules_in_force
-
-
-class FolderWatch:
-    """Finds out whether the files of a folder changed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: frozenset[tuple[str, int, int, int]] | None = None
-
-    def changed(self) -> bool:
-        """Whether a file was added, changed or removed since the last call; True the first time."""
-        before, self._files = self._files, self._read()
-        return self._files != before
-
-    def _read(self) -> frozenset[tuple[str, int, int, int]]:
-        try:
-            with os.scandir(self._folder) as entries:
-                return frozenset(
-                    (entry.name, info.st_mtime_ns, info.st_size, info.st_ino)
-                    for entry in entries
-                    if entry.name.endswith(".py") and (info := _stat(entry)) is not None
-                )
-        except OSError:
-            return frozenset({("", 0, 0, 0)})
-
-
-def _stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
-    try:
-        return entry.stat()
-    except OSError:
-        return None
-
 
 REGULAR_EVERY: Final = timedelta(seconds=5)
 """The regular work: write the scheduler's row, end the runs whose process has ended, check for changed job files."""
@@ -136,6 +104,7 @@ class Scheduler:
         *,
         scheduler_id: str,
         log: Log,
+        job_files: JobFiles | None = None,
         on_settings: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda _line: None,
         report: Callable[[Collection[str], datetime], None] | None = None,
@@ -146,7 +115,11 @@ class Scheduler:
         self._clock = clock
         self._id = scheduler_id
         self._log = log
-        self._watch = FolderWatch(deployment.settings.jobs_dir)
+        self._job_files = job_files or JobFiles(deployment)
+        self._used: JobCatalog | ConfigurationError | None = None
+        """What `_jobs` was made from."""
+        self._jobs: Definitions | None = None
+        """None until the job files were read for the first time: nothing is claimed and nothing started before."""
         self._tell = tell
         """Prints a line that a person should see."""
         self._report = report
@@ -158,7 +131,6 @@ class Scheduler:
         """Called after the settings in force changed."""
         self._started_with = deployment.settings
         self._settings_read = signature(deployment.settings)
-        self._jobs = Definitions({})
         self._jobs_of: dict[Schedule, set[str]] = {}
         self._reload = False
         self._status = _Status()
@@ -229,14 +201,20 @@ class Scheduler:
         self._regular_due = False
         if self._reload or regular:
             self._follow_settings()
-        if self._reload or (regular and self._watch.changed()):
-            self._read_jobs()
-        due = self._take_due()
-        claimed = self.state in (SchedulerState.STARTING, SchedulerState.RUNNING) and self._claim(due, now)
-        if regular:
-            self._reap()
-        if self.state is SchedulerState.RUNNING:
-            self._dispatch()
+        if regular or self._reload:
+            again, self._reload = self._reload, False
+            self._job_files.request(again=again)
+        if (found := self._job_files.newest) is not None and found is not self._used:
+            self._use_jobs(found)
+            self._used = found
+        claimed = False
+        if self._jobs is not None:
+            due = self._take_due()
+            claimed = self.state in (SchedulerState.STARTING, SchedulerState.RUNNING) and self._claim(self._jobs, due, now)
+            if regular:
+                self._reap(self._jobs)
+            if self.state is SchedulerState.RUNNING:
+                self._dispatch(self._jobs)
         if self._report is not None:
             self._report(self._decided, now)
             self._decided = frozenset()
@@ -323,33 +301,34 @@ class Scheduler:
         self._settings_read = signature(followed)
         self._on_settings()
         # Jobs may start now, or may not, and some are defined by settings.
-        self._reload = True
+        self._reload, self._used = True, None
 
-    def _read_jobs(self) -> None:
-        self._reload = False
-        self._jobs = follow_definitions(self._deployment, again=True)
-        broken = self._jobs.complaints
+    def _use_jobs(self, found: JobCatalog | ConfigurationError) -> None:
+        if isinstance(found, JobCatalog):
+            found = self._deployment.use_catalog(found)
+        self._jobs = jobs = follow_definitions(self._deployment, found)
+        broken = jobs.complaints
         with self._deployment.store.read() as connection:
             in_force = schedules_in_force(connection)
-        schedules = {job: spec.schedule for job, spec in self._jobs.specs.items() if spec.schedule is not None} | {
-            job: schedule_of(in_force[job].schedule) for job in self._jobs.broken if job in in_force
+        schedules = {job: spec.schedule for job, spec in jobs.specs.items() if spec.schedule is not None} | {
+            job: schedule_of(in_force[job].schedule) for job in jobs.broken if job in in_force
         }
         self._jobs_of = {}
         for job, schedule in schedules.items():
             self._jobs_of.setdefault(schedule, set()).add(job)
         # Before the claim that asks for all: what becomes due between the two is in that claim or in a wake-up.
         self._clock.set_schedules(self._jobs_of.keys(), self._note_due)
-        if (len(self._jobs.specs), broken) != (self._status.jobs, self._status.broken):
-            self._log.info(f"{len(self._jobs.specs)} jobs are defined", broken=len(broken))
+        if (len(jobs.specs), broken) != (self._status.jobs, self._status.broken):
+            self._log.info(f"{len(jobs.specs)} jobs are defined", broken=len(broken))
         for line in set(broken) - set(self._status.broken):
             self._log.warning(f"broken job file: {line}")
-        self._status.jobs, self._status.broken = len(self._jobs.specs), broken
+        self._status.jobs, self._status.broken = len(jobs.specs), broken
         self._all_due = True
-        self._check_jobs()
+        self._check_jobs(jobs)
 
-    def _check_jobs(self) -> None:
+    def _check_jobs(self, jobs: Definitions) -> None:
         """Finds the jobs that could not start, before their fires fail; each that is new is told."""
-        found = {check.job: check.reason for check in check_jobs(self._deployment, self._jobs) if check.reason}
+        found = {check.job: check.reason for check in check_jobs(self._deployment, jobs) if check.reason}
         for job, reason in found.items():
             if self._blocked.get(job) != reason:
                 line = f"{job} cannot start: {one_line(reason_sentence(reason, now=True), limit=1000)}"
@@ -359,14 +338,14 @@ class Scheduler:
             self._log.info(f"{job} can start again", job=job)
         self._blocked = found
 
-    def _claim(self, due: Mapping[Schedule, datetime], now: datetime) -> bool:
+    def _claim(self, jobs: Definitions, due: Mapping[Schedule, datetime], now: datetime) -> bool:
         """Whether anything was due."""
         if due:
             self._status.lag = max(timedelta(0), now - min(due.values()))
         only = None if self._all_due else frozenset[str]().union(*(self._jobs_of.get(schedule, ()) for schedule in due))
         if only is not None and not only:
             return False
-        claimed = self._deployment.fires.claim_due(self._jobs, only=only, asleep_since=self._asleep_since, failing=self._status.failing)
+        claimed = self._deployment.fires.claim_due(jobs, only=only, asleep_since=self._asleep_since, failing=self._status.failing)
         self._all_due, self._asleep_since = False, None
         self._decided = claimed.jobs
         if claimed.outcomes:
@@ -374,15 +353,15 @@ class Scheduler:
             self._log.info(f"claimed what was due: {counts}", **{str(outcome): number for outcome, number in claimed.outcomes.items()})
         return bool(claimed.outcomes)
 
-    def _reap(self) -> None:
+    def _reap(self, jobs: Definitions) -> None:
         lost = self._deployment.ledger.reap()
-        adopted = self._deployment.queue.adopt(self._jobs) if self.state is SchedulerState.RUNNING else []
+        adopted = self._deployment.queue.adopt(jobs) if self.state is SchedulerState.RUNNING else []
         for run in lost:
             again = " and is continued from its journal" if run.id in adopted else ""
             self._log.warning(f"run {run.id} of {run.job} was lost{again}", run_id=run.id)
 
-    def _dispatch(self) -> None:
-        orders = self._deployment.queue.take(self._jobs, scheduler=self._id)
+    def _dispatch(self, jobs: Definitions) -> None:
+        orders = self._deployment.queue.take(jobs, scheduler=self._id)
         while orders:
             try:
                 self._engine.submit(orders[0])

@@ -71,6 +71,7 @@ class TelemetryThread:
             self._requested.clear()
 
 
+_SETTLE_SECONDS: Final = 12.0
 _GRACE_SECONDS: Final = 15.0
 """After SIGTERM a supervisor gives its job 10 s, then kills it, then records; a second SIGTERM makes it kill at once."""
 _KILL_SECONDS: Final = 5.0
@@ -106,6 +107,7 @@ class Serving:
         *,
         wake_event: WakeEvent,
         drain_seconds: float,
+        settled: Callable[[], bool] = lambda: True,
         echo: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._scheduler = scheduler
@@ -114,6 +116,8 @@ class Serving:
         self._notifier = notifier
         self._log = log
         self._drain_seconds = drain_seconds
+        self._settled = settled
+        """Whether the job files have been read."""
         self._echo = echo
         """Prints what a person must see even if no log can be written: the log may be on the full disk."""
         self._printed_error: str | None = None
@@ -137,6 +141,7 @@ class Serving:
             if not self._stop_signals:
                 self._scheduler.state = SchedulerState.RUNNING
                 self._tick()
+                self._wait_for_job_files()
                 self._notifier.send("READY=1", "STATUS=scheduler running")
                 ready()
             while not self._stop_signals:
@@ -146,6 +151,13 @@ class Serving:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _wait_for_job_files(self) -> None:
+        """So that who waits for the server finds its jobs. Runs start meanwhile, and a file that hangs does not hold this up for long."""
+        until = time.monotonic() + _SETTLE_SECONDS
+        while not self._stop_signals and not self._settled() and time.monotonic() < until:
+            self._wake_event.wait(0.1)
+            self._tick()
 
     def _tick(self) -> None:
         self._scheduler.tick()

@@ -46,25 +46,31 @@ def _known(deployment: Deployment, job: str) -> str:
     """The name of a job that the folder or the store has: a job whose file is broken can be paused too."""
     with deployment.store.read() as connection:
         recorded = schedules.schedules_in_force(connection, [job]).get(job) or schedules.pauses_in_force(connection).get(job)
-    return job if recorded is not None else deployment.catalog.get(job).name
+    return job if recorded is not None else deployment.job(job).name
 
 
-def read_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
-    """The job folder as first read, or read again. Where it cannot be read, every recorded job is broken."""
+def read_definitions(deployment: Deployment, found: JobCatalog | ConfigurationError | None = None) -> Definitions:
+    """The job folder, as it was found or as first read. Where it cannot be read, every recorded job is broken."""
     with deployment.store.read() as connection:
         known = schedules_in_force(connection)
     try:
-        catalog = deployment.reread_jobs() if again else deployment.catalog
+        catalog = deployment.catalog if found is None else found
     except ConfigurationError as error:
-        return Definitions({}, dict.fromkeys(known, error.one_line), complaints=(error.one_line,))
+        catalog = error
+    if isinstance(catalog, ConfigurationError):
+        return Definitions({}, dict.fromkeys(known, catalog.one_line), complaints=(catalog.one_line,))
     return Definitions(
-        catalog.jobs, _broken(catalog, set(known)), _changed_at(catalog.directory), complaints=tuple(map(str, catalog.broken))
+        catalog.jobs,
+        _broken(catalog, set(known)),
+        _changed_at(catalog.directory),
+        complaints=tuple(map(str, catalog.broken)),
+        loading=catalog.loading,
     )
 
 
-def follow_definitions(deployment: Deployment, *, again: bool = False) -> Definitions:
+def follow_definitions(deployment: Deployment, found: JobCatalog | ConfigurationError | None = None) -> Definitions:
     """The same; also updates the recorded schedules and deletes the gateway groups of removed jobs."""
-    jobs = read_definitions(deployment, again=again)
+    jobs = read_definitions(deployment, found)
     gone = begin_and_end_schedules(deployment.store, jobs, now=deployment.now())
     if gone and (gateway := deployment.gateway) is not None:
         # doctor reports what cannot be deleted now.
@@ -77,7 +83,7 @@ def follow_definitions(deployment: Deployment, *, again: bool = False) -> Defini
 def _broken(catalog: JobCatalog, known: set[str]) -> dict[str, str]:
     """For recorded jobs that the folder does not define: the errors of their files, or of all broken files."""
     found: dict[str, str] = {}
-    for job in known - set(catalog.jobs):
+    for job in known - set(catalog.jobs) - catalog.loading:
         to_blame = [file for file in catalog.broken if job in file.names] or catalog.broken
         if to_blame:
             found[job] = "; ".join(map(str, to_blame))

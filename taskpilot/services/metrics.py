@@ -54,7 +54,7 @@ def push_metrics(deployment: Deployment, *, job: str | None = None) -> Iterator[
     gateway, store = _gateway(deployment), deployment.store
     facts = {one.name: one for one in _all_facts(deployment)}
     if job is not None:
-        facts = {job: facts[deployment.catalog.get(job).name]}
+        facts = {job: facts[deployment.job(job).name]}
     else:
         # Of a job whose file is broken only the name is known; its pending group is pushed too.
         with store.read() as connection:

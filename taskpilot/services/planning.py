@@ -13,7 +13,7 @@ from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import Run, TriggerKind
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.text import one_line
-from taskpilot.jobs.parameters import input_parameters, parse_parameters, read_parameters_file
+from taskpilot.jobs.parameters import input_parameters, read_parameters_file
 from taskpilot.ledger.claims import RunPlan
 from taskpilot.llm.factory import check_model
 from taskpilot.llm.prices import Prices
@@ -49,11 +49,11 @@ def plan_run(deployment: Deployment, request: RunRequest) -> RunPlan | Reason:
 
     Raises UsageError or ConfigurationError; nothing is claimed and no token is spent then.
     """
-    spec = deployment.catalog.get(request.job)
+    spec = deployment.job(request.job)
     extra = request.values
     if request.parameters_file is not None:
         extra = read_parameters_file(_read(request.parameters_file), name=str(request.parameters_file))
-    values = parse_parameters(spec, list(request.parameters), extra)
+    values = deployment.job_folder.parameters(spec, list(request.parameters), extra)
     model = choose_model(deployment, spec, request.model)
     check_configuration(deployment, spec, model, asked=request.model is not None)
     scheduled_for = None
@@ -86,7 +86,7 @@ def plan_run(deployment: Deployment, request: RunRequest) -> RunPlan | Reason:
 
 def plan_resume(deployment: Deployment, run: Run, model: str | None) -> RunPlan:
     """The plan of a further attempt: the run's own parameters, and its own model unless another one is named."""
-    spec = deployment.catalog.get(run.job)
+    spec = deployment.job(run.job)
     chosen = model or run.model
     check_configuration(deployment, spec, chosen, asked=chosen is not None)
     return RunPlan(

@@ -27,7 +27,7 @@ def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, An
     has an active run.
     """
     deployment.follow_settings()
-    spec = deployment.catalog.get(job)
+    spec = deployment.job(job)
     files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
     if files:
         raise UsageError(

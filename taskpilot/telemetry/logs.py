@@ -77,7 +77,15 @@ class LogSignal:
                 del fields["reason"]
                 fields |= {"reason_code": reason.code.value, "reason_facts": dict(reason.facts)}
                 message = f"{message}: {reason_sentence(reason)}" if reason else message
-            _log(fact.level, message, {"run": fact.run, "logger": "taskpilot.run", "action": fact.action, "at": fact.at, "fields": fields})
+            given = {
+                "run": fact.run,
+                "logger": "taskpilot.run",
+                "action": fact.action,
+                "at": fact.at,
+                "fields": fields,
+                "error": fact.error,
+            }
+            _log(fact.level, message, given)
 
 
 class RunLogger:

@@ -37,6 +37,8 @@ class JobRecord:
     """Its latest fire up to now that has a row."""
     paused: Pause | None
     """The pause in force now."""
+    defined: bool
+    """Whether a file defines it, or seems to: `why` loads none."""
 
     @property
     def zone(self) -> str:
@@ -84,16 +86,18 @@ def read_job(deployment: Deployment, connection: Transaction | None, job: str, n
         known = schedules.schedules_of(connection, job)
         latest = next(iter(fires.fires_page(connection, job=job, before=now + TICK, limit=1)), None)
         paused = schedules.pauses_in_force(connection).get(job)
-    spec, broken = None, ""
+    spec, broken, unread = None, "", False
     try:
-        spec = deployment.catalog.jobs.get(job)
+        catalog = deployment.known_catalog
+        spec, unread = catalog.jobs.get(job), job in catalog.loading
         if spec is None:
-            broken = "; ".join(str(file) for file in deployment.catalog.broken if job in file.names)
+            broken = "; ".join(str(file) for file in catalog.broken if job in file.names)
     except ConfigurationError as error:
         broken = str(error)
     if spec is None and not known and latest is None and paused is None:
-        spec = deployment.catalog.get(job)
-    return JobRecord(job, spec, broken, tuple(known), latest, paused)
+        # Nothing is recorded of it: only its file can say whether it exists.
+        spec = deployment.job(job)
+    return JobRecord(job, spec, broken, tuple(known), latest, paused, defined=spec is not None or unread)
 
 
 def read_moment(connection: Transaction, job: str, moment: datetime, boot: BootTime) -> MomentRecord:

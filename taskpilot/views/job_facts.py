@@ -33,7 +33,8 @@ def facts_of(deployment: Deployment, spec: JobSpec, *, model: str | None = None)
 def describe(deployment: Deployment, job: str, *, model: str | None = None) -> JobFacts:
     """The facts of a job by name; only the name where its file or the folder is broken or missing."""
     try:
-        spec = deployment.catalog.jobs.get(job)
+        # A push loads no job file.
+        spec = deployment.known_catalog.jobs.get(job)
     except ConfigurationError:
         # The run is recorded; its metrics are pushed all the same.
         spec = None

@@ -1,6 +1,5 @@
 """The defined jobs: when they run next, how they ran last, and whether they are valid."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,9 +12,9 @@ from taskpilot.domain.attention import Attention
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.fires import Pause
 from taskpilot.domain.runs import Run
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import JobSpec, ParameterSpec
 from taskpilot.jobs.catalog import BrokenFile
-from taskpilot.jobs.parameters import ParameterInfo, check_parameters, describe_parameters
+from taskpilot.jobs.parameters import check_parameters, describe_parameters
 from taskpilot.messages.shapes import iso
 from taskpilot.schedules.clock_changes import ClockWarning, clock_warnings
 from taskpilot.store.connections import FILE
@@ -75,7 +74,7 @@ def list_jobs(deployment: Deployment, *, after: str = "", limit: int | None = No
 
 def show_job(deployment: Deployment, name: str) -> JobLine:
     """One job. Raises UsageError where it is unknown, ConfigurationError where its file is broken."""
-    spec = deployment.catalog.get(name)
+    spec = deployment.job(name)
     return _line(deployment, spec, _recorded(deployment, [name]))
 
 
@@ -94,7 +93,7 @@ def job_warnings(deployment: Deployment, name: str | None = None) -> list[JobWar
 
 def validate_jobs(deployment: Deployment, name: str | None = None) -> Validation:
     """Loads every job file, or that of one job, and compiles the policy. Raises UsageError for an unknown job."""
-    catalog = deployment.catalog
+    catalog = deployment.use_catalog(deployment.job_folder.read(again=True))
     specs, broken = list(catalog.jobs.values()), list(catalog.broken)
     if name is not None:
         broken = [file for file in broken if name in file.names]
@@ -164,13 +163,13 @@ def parameters_json(spec: JobSpec) -> list[dict[str, Any]]:
     ]
 
 
-def type_words(parameter: ParameterInfo) -> str:
+def type_words(parameter: ParameterSpec) -> str:
     """What `-p NAME=` takes."""
     return "file, or - for stdin" if parameter.input else parameter.type_text
 
 
 def _chosen(deployment: Deployment, name: str | None) -> list[JobSpec]:
-    return list(deployment.catalog.jobs.values()) if name is None else [deployment.catalog.get(name)]
+    return list(deployment.catalog.jobs.values()) if name is None else [deployment.job(name)]
 
 
 def _warnings(deployment: Deployment, specs: list[JobSpec]) -> list[JobWarning]:
@@ -183,9 +182,7 @@ def _invalid(spec: JobSpec) -> BrokenFile | None:
     try:
         check_parameters(spec)
     except ConfigurationError as error:
-        return BrokenFile(
-            spec.file or Path(), inspect.unwrap(spec.function).__code__.co_firstlineno, error.one_line, frozenset({spec.name})
-        )
+        return BrokenFile(spec.file or Path(), spec.line, error.one_line, frozenset({spec.name}))
     return None
 
 

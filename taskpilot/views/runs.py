@@ -12,14 +12,19 @@ from typing import Any, BinaryIO, Final, Self
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import NotFound, StoreError
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import Attempt, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.domain.times import utc_iso
 from taskpilot.messages import shapes
+from taskpilot.messages.reasons import status_sentence
 from taskpilot.store import listings, runs, tasks
 from taskpilot.store.database import Store
 from taskpilot.store.ids import find_id
 from taskpilot.store.listings import Page
+from taskpilot.telemetry.job_errors import FILE as ERRORS
+from taskpilot.telemetry.job_errors import kept_errors
 from taskpilot.telemetry.logs import RUN_FILE
 
 
@@ -55,6 +60,8 @@ class RunDetail:
     """A person's rating of its result."""
     folder: Path
     """The folder of its logs and artifacts."""
+    raised: str = ""
+    """Of a failed run, the frames of the user's own files and the last line of what its job raised; untrusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,14 @@ def show_run(deployment: Deployment, run_id: str) -> RunDetail:
             uncertain=tuple(listings.uncertain_steps(connection, run_id)),
             feedback=runs.feedback_on(connection, run_id),
             folder=deployment.run_dir(run_id),
+            raised=_raised(run, deployment.run_dir(run_id)),
         )
+
+
+def _raised(run: Run, folder: Path) -> str:
+    if run.status is not RunStatus.FAILED or run.reason.cause not in (ReasonCode.EXCEPTION, ReasonCode.EVERY_ITEM_FAILED):
+        return ""
+    return next((error.short for error in kept_errors(folder) if error.attempt == run.attempts), "")
 
 
 def detail_json(detail: RunDetail) -> dict[str, Any]:
@@ -108,10 +122,34 @@ def detail_json(detail: RunDetail) -> dict[str, Any]:
 def run_log(deployment: Deployment, run_id: str, *, follow: bool = False) -> Iterator[LogLine]:
     """The lines of the run's log; none if it wrote no log. With `follow`, also those to come, until the run has ended or waits.
 
-    Raises UsageError or NotFound.
+    A process that was killed could not log its end: a line says how that attempt ended. Raises UsageError or NotFound.
     """
+    run_id = _found(deployment, run_id).id
+    told: set[object] = set()
     for raw in _lines(deployment, run_id, RUN_FILE, follow=follow):
+        entry = _entry(raw) or {}
+        if entry.get("event.action") == "run-started":
+            yield from _untold_ends(deployment, run_id, told, before=entry.get("taskpilot.attempt"))
+        elif entry.get("event.action") == "run-ended":
+            told.add(entry.get("taskpilot.run.attempt"))
         yield log_line(raw)
+    yield from _untold_ends(deployment, run_id, told)
+
+
+_ENDED_BADLY: Final = frozenset({RunStatus.LOST, RunStatus.TIMED_OUT, RunStatus.CANCELLED, RunStatus.FAILED})
+
+
+def _untold_ends(deployment: Deployment, run_id: str, told: set[object], *, before: object = None) -> Iterator[LogLine]:
+    """A line for each attempt that ended badly without a line of its own; those before an attempt, or all."""
+    run = _found(deployment, run_id)
+    with deployment.store.read() as connection:
+        attempts = runs.attempts_of(connection, run_id)
+    for attempt in attempts:
+        earlier = not isinstance(before, int) or attempt.number < before
+        if earlier and attempt.ended_at is not None and attempt.status in _ENDED_BADLY and attempt.number not in told:
+            told.add(attempt.number)
+            message = f"attempt {attempt.number} of {run.job} {status_sentence(attempt.status, attempt.reason)}"
+            yield LogLine(utc_iso(attempt.ended_at, timespec="milliseconds"), "error", message)
 
 
 def run_output(deployment: Deployment, run_id: str, *, follow: bool = False) -> Iterator[str]:
@@ -128,10 +166,15 @@ def output_line(deployment: Deployment, raw: bytes) -> str:
     return deployment.redactor.masked(raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
 
 
+def run_errors(deployment: Deployment, run_id: str, *, full: bool = False) -> list[str]:
+    """The tracebacks of the run's attempts: the frames of the user's own files and the last line, or with `full` all of each."""
+    return [error.whole if full else error.short for error in kept_errors(deployment.run_dir(_found(deployment, run_id).id))]
+
+
 def has_output(folder: Path) -> bool:
     """Whether the process of the run with this folder printed anything."""
     try:
-        return (folder / OUTPUT_LOG).lstat().st_size > 0
+        return (folder / ERRORS).exists() or (folder / OUTPUT_LOG).lstat().st_size > 0
     except OSError:
         return False
 
@@ -205,14 +248,18 @@ class GrowingFile:
 
 def log_line(raw: bytes) -> LogLine:
     """One line of a log in ECS JSON; any other text is the message."""
-    text = raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace")
-    try:
-        entry: Any = json.loads(text)
-    except ValueError:
-        entry = None
-    if not isinstance(entry, dict):
-        return LogLine("", "", text)
+    entry = _entry(raw)
+    if entry is None:
+        return LogLine("", "", raw.rstrip(b"\n").decode("utf-8", errors="backslashreplace"))
     level = entry.get("log.level")
     if level is None and isinstance(entry.get("log"), dict):
         level = entry["log"].get("level")
     return LogLine(str(entry.get("@timestamp", "")), str(level or ""), str(entry.get("message", "")))
+
+
+def _entry(raw: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(raw.decode("utf-8", errors="backslashreplace"))
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None

@@ -62,7 +62,7 @@ def _why(deployment: Deployment, connection: Transaction | None, job: str, at: s
         outcome=NoOutcome.TO_COME,
         schedules=known.schedules,
         paused=known.paused,
-        defined=known.spec is not None,
+        defined=known.defined,
         broken=known.broken,
     )
     if at is not None:

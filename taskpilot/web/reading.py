@@ -153,7 +153,7 @@ def _open_part(run: dict[str, Any], request: Request) -> dict[str, Any]:
 def defined(deployment: Deployment, name: str) -> JobSpec:
     """The job named in a path. Raises NotFound where there is none, ConfigurationError where its file is broken."""
     with named_in_path():
-        return deployment.catalog.get(name)
+        return deployment.known_catalog.get(name)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The real command in a process of its own: what it prints and how it ends."""
 
+import json
 import os
 import subprocess
 import sys
@@ -83,6 +84,10 @@ def test_a_failure_names_the_command_that_shows_the_traceback(taskpilot: Command
     (command,) = [line for line in done.out.splitlines() if "--output" in line]
     said = taskpilot(*command.partition("taskpilot ")[2].split())
     assert "Traceback (most recent call last)" in said.out
+    log = [json.loads(line) for line in (taskpilot.folder / ".taskpilot" / "logs" / "taskpilot.log").read_text().splitlines()]
+    (raised,) = [line for line in log if "error.stack_trace" in line]
+    assert (raised["event.action"], raised["error.type"]) == ("job-raised", "RuntimeError")
+    assert not [line for line in log if line.get("log.logger") == "job.output"]
 
 
 def test_what_a_job_says_reaches_no_terminal_as_a_command(taskpilot: Command) -> None:

@@ -115,7 +115,7 @@ def test_whatever_a_job_raises_is_one_sentence_in_the_record(hostile: Hostile, w
     assert run["reason_code"] == "exception"
     assert len(run["reason_facts"]["error"]) <= 1000
     assert run["reason"].isprintable()
-    output = (hostile.taskpilot.state_dir / "runs" / run["run_id"] / "output.log").read_text(errors="replace")
+    output = hostile.taskpilot("runs", "logs", run["run_id"], "--output", "--full").out
     assert "Traceback (most recent call last)" in output or "Exception Group Traceback" in output
 
 

@@ -12,8 +12,8 @@ import pytest
 from taskpilot import job
 from taskpilot.config.load import OPTIONS
 from taskpilot.domain.exits import ExitCode
-from taskpilot.jobs.loader import load_jobs
 from taskpilot.testing import ScriptedModel, run_job, tool_call
+from tests.loading import read_folder
 
 REPOSITORY = Path(__file__).parents[2]
 README = "README.md"
@@ -36,7 +36,7 @@ def test_the_job_of_the_page_runs(tmp_path: Path, name: str) -> None:
     jobs = tmp_path / "jobs"
     jobs.mkdir()
     (jobs / "night_shift.py").write_text(block_with("def night_shift", name), encoding="utf-8")
-    catalog = load_jobs(jobs)
+    catalog = read_folder(jobs)
     assert catalog.broken == ()
     inbox = tmp_path / "inbox.txt"
     inbox.write_text("The printer on floor 2 is out of paper\n", encoding="utf-8")

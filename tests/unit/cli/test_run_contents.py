@@ -2,16 +2,31 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from taskpilot.cli import errors, run_pages
+from taskpilot.cli.options import GlobalOptions
+from taskpilot.config import load
+from taskpilot.deployment import Deployment
+from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.tasks import TaskStatus
+from taskpilot.domain.times import to_micros
 from taskpilot.domain.usage import Usage
 from taskpilot.store.database import Store
+from taskpilot.store.records import reason_columns
+from taskpilot.store.tables import attempts
+from taskpilot.telemetry.job_errors import keep_error, short_traceback
+from taskpilot.views.runs import show_run
 from tests import records
 from tests.terminal import on_terminal
 
@@ -167,3 +182,90 @@ def test_the_log_of_a_run_has_local_times_on_a_terminal(cli: Callable[..., Any],
     assert cli("runs", "logs", "last", "--json").json[0] == {"time": at, "level": "info", "message": "began"}
     assert json.loads(cli("runs", "logs", "last", "--json", "-f").out.splitlines()[0])["message"] == "began"
     assert "21:00:01 JST" in on_terminal(root, "runs", "logs", "last", TZ="Asia/Tokyo").text
+
+
+def test_the_log_of_a_killed_attempt_ends_with_how_it_was_lost(cli: Callable[..., Any], store: Store, root: Path) -> None:
+    run_id = records.add_run(store, status=RunStatus.LOST, reason=Reason(ReasonCode.SIGNAL, {"signal": "SIGKILL"}))
+    with store.write() as connection:
+        connection.execute(update(attempts).values(**reason_columns(Reason(ReasonCode.SIGNAL, {"signal": "SIGKILL"}))))
+    assert cli("runs", "logs", "last").out.endswith("error   attempt 1 of triage lost: the job's process was killed by SIGKILL\n")
+    folder = root / ".taskpilot" / "runs" / run_id
+    folder.mkdir(parents=True)
+    began = {"@timestamp": "2026-11-23T12:00:00Z", "message": "attempt 1 started", "event.action": "run-started", "taskpilot.attempt": 1}
+    again = began | {"@timestamp": "2026-11-23T12:00:09Z", "message": "attempt 2 started", "taskpilot.attempt": 2}
+    (folder / "run.log").write_text(json.dumps(began) + "\n" + json.dumps(again) + "\n")
+    messages = [entry["message"] for entry in cli("runs", "logs", "last", "--json").json]
+    assert messages == ["attempt 1 started", "attempt 1 of triage lost: the job's process was killed by SIGKILL", "attempt 2 started"]
+    told = began | {"message": "attempt 1 failed", "event.action": "run-ended", "taskpilot.run.attempt": 1}
+    (folder / "run.log").write_text(json.dumps(began) + "\n" + json.dumps(told) + "\n")
+    assert [entry["message"] for entry in cli("runs", "logs", "last", "--json").json] == ["attempt 1 started", "attempt 1 failed"]
+
+
+def test_a_failure_shows_the_frames_of_the_users_files_and_its_attempts(cli: Callable[..., Any], store: Store, root: Path) -> None:
+    run_id = records.add_run(
+        store,
+        status=RunStatus.FAILED,
+        reason=records.raised("no inbox"),
+        attempts=3,
+        ended_at=to_micros(records.NOON + timedelta(minutes=5)),
+    )
+    folder = root / ".taskpilot" / "runs" / run_id
+    folder.mkdir(parents=True)
+    for attempt in (1, 3):
+        try:
+            json.loads(f"{{{attempt}")
+        except ValueError as error:
+            keep_error(folder, error, attempt=attempt, mask=lambda text: text.replace("double", "***"))
+    shown = cli("runs", "show", run_id).out
+    assert shown.count("test_run_contents.py") == 1
+    assert "json/decoder.py" not in shown
+    assert "JSONDecodeError: Expecting property name enclosed in *** quotes" in shown
+    short, whole = (cli("runs", "logs", run_id, "--output", *more).out for more in ((), ("--full",)))
+    assert (short.count("test_run_contents.py"), short.count("json/decoder.py")) == (2, 0)
+    assert (whole.count("test_run_contents.py"), whole.count("json/decoder.py") >= 2) == (2, True)
+    assert "took" not in shown
+    assert cli("runs", "logs", run_id, "--full").code == 2
+    run = show_run(Deployment(load(root=root, environ={})), run_id).run
+    assert run_pages._took(run) == "after 3 attempts in 5m00s, 2.00s of it active"
+
+
+def test_a_traceback_is_short_whatever_was_raised() -> None:
+    class Unshowable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("never")
+
+    def deep(left: int) -> None:
+        if left:
+            deep(left - 1)
+        raise ValueError("x" * 100_000)
+
+    for error in (Unshowable(), ExceptionGroup("several", [ValueError("one"), Unshowable()]), KeyboardInterrupt()):
+        assert type(error).__name__ in short_traceback(error)
+    with pytest.raises(ValueError, match="x") as caught:
+        deep(200)
+    assert 1 <= short_traceback(caught.value).count("in deep") <= 8
+
+
+def test_commands_work_as_pasted_from_another_folder(
+    cli: Callable[..., Any], store: Store, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = records.add_run(store, status=RunStatus.WAITING, ended_at=None)
+    records.add_decision(store, run_id)
+    task = records.add_task(store, run_id, status=TaskStatus.REVIEW)
+    monkeypatch.chdir(tmp_path)
+    place = ("--root", str(root))
+    shown = cli(*place, "runs", "show", "last").out
+    commands = re.findall(r"taskpilot .*", shown)
+    assert len(commands) == 5
+    assert all(command.startswith(f"taskpilot --root {root} ") for command in commands)
+    assert cli(*place, "runs", "show", "00000000").err.splitlines()[1] == f"  taskpilot --root {root} runs list"
+    assert f"taskpilot --root {root} runs resume" in cli(*place, "tasks", "approve", task).out
+    monkeypatch.chdir(root)
+    assert "--root" not in cli("runs", "show", "last").out + cli("runs", "show", "00000000").err
+
+
+def test_a_hint_shows_its_example_and_hides_what_is_secret(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_secrets", lambda _given: ("correct-horse-battery",))
+    error = ConfigurationError("no key", hint="set OPENAI_API_KEY=sk-... or password=example, not correct-horse-battery")
+    assert errors.exit_code_of(error, GlobalOptions(), []) == 78
+    assert capsys.readouterr().err.splitlines()[1] == "  set OPENAI_API_KEY=sk-... or password=example, not ***"

@@ -49,7 +49,7 @@ def test_a_job_stays_the_function_that_it_was() -> None:
 
 def test_without_options_a_job_gets_the_defaults() -> None:
     spec = job_spec(job(fresh()))
-    assert spec == JobSpec(name="triage", function=spec.function, description="Reads an inbox.")
+    assert spec == JobSpec(name="triage", function=spec.function, description="Reads an inbox.", line=spec.line)
     assert (spec.deadline, spec.retry.attempts, spec.overlap, spec.catch_up) == (DEFAULT_DEADLINE, 1, "skip", "last")
     assert spec.ceilings == DEFAULT_BUDGET
 
@@ -120,7 +120,7 @@ def test_pause_on_failure_is_a_number_of_runs_and_true_is_one(value: int | bool 
 
 def test_none_is_the_default_of_what_has_no_value() -> None:
     spec = job_spec(job(start_deadline=None, jitter=None, pause_on_failure=None)(fresh()))
-    assert spec == JobSpec(name="triage", function=spec.function, description="Reads an inbox.")
+    assert spec == JobSpec(name="triage", function=spec.function, description="Reads an inbox.", line=spec.line)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Job files that change under a running scheduler."""
 
-import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from taskpilot.domain.reasons import ReasonCode
-from taskpilot.scheduler.scheduler import FolderWatch
+from taskpilot.process import isolated
 from taskpilot.schedules.schedule import every
 from tests.keeper import NOON, write_jobs
 from tests.unit.scheduler.conftest import Keep
@@ -80,17 +81,40 @@ def test_a_folder_that_vanishes_ends_nothing(keep: Keep) -> None:
     assert keeper.wake_ups.schedules == {every("1m")}
 
 
-def test_a_reload_that_is_asked_for_reads_an_unchanged_folder(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_that_is_asked_for_loads_broken_files_again(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keep(job_a=MINUTELY)
-    keeper.ticks(SECOND)
-    read: list[bool] = []
-    known = keeper.deployment.reread_jobs
-    monkeypatch.setattr(keeper.deployment, "reread_jobs", lambda: (read.append(True), known())[1])
+    (keeper.root / "jobs" / "bad.py").write_text("1 / 0\n")
+    keeper.ticks(5 * SECOND)
+    loaded: list[str] = []
+    known = isolated.call_isolated
+
+    def call(function: str, arguments: list[dict[str, str]], *rest: object, **named: object) -> object:
+        loaded.extend(Path(one["path"]).name for one in arguments)
+        return known(function, arguments, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(isolated, "call_isolated", call)
     keeper.ticks(MINUTE, every=SECOND)
-    assert read == []
+    assert loaded == []
     keeper.scheduler.reload()
     keeper.ticks(2 * SECOND, every=SECOND)
-    assert read == [True]
+    assert loaded == ["bad.py"]
+
+
+def test_a_job_whose_file_is_being_loaded_keeps_its_schedule_and_its_fires(keep: Keep) -> None:
+    keeper = keep(job_a=MINUTELY)
+    keeper.ticks(5 * SECOND)
+    whole = keeper.deployment.catalog
+    keeper.serve()
+    # As after a start of the server without a cache.
+    keeper.scheduler._job_files.newest = replace(whole, jobs=MappingProxyType({}), loading=frozenset({"job_a"}))
+    keeper.scheduler._job_files.request = lambda **_: None  # type: ignore[method-assign]
+    keeper.start()
+    keeper.ticks(MINUTE, every=5 * SECOND)
+    assert keeper.outcomes("job_a") == {}
+    assert keeper.rows("SELECT * FROM past_schedules") == []
+    keeper.scheduler._job_files.newest = whole
+    keeper.tick()
+    assert keeper.outcomes("job_a") == {NOON + MINUTE: "started"}
 
 
 def test_what_it_knows_of_the_files_is_in_the_record(keep: Keep) -> None:
@@ -100,37 +124,3 @@ def test_what_it_knows_of_the_files_is_in_the_record(keep: Keep) -> None:
     row = keeper.rows("SELECT jobs, broken FROM schedulers")[0]
     assert row["jobs"] == 2
     assert "bad.py:1: ZeroDivisionError" in row["broken"]
-
-
-def test_a_watch_reports_every_kind_of_change_once(tmp_path: Path) -> None:
-    folder = tmp_path / "jobs"
-    watch = FolderWatch(folder)
-    assert watch.changed()
-    assert not watch.changed()
-
-    def change(what: str) -> None:
-        assert watch.changed(), what
-        assert not watch.changed(), what
-
-    folder.mkdir()
-    change("a folder that was not there")
-    (folder / "a.py").write_text("1")
-    change("a new file")
-    (folder / "a.py").write_text("22")
-    change("another size")
-    info = (folder / "a.py").stat()
-    os.utime(folder / "a.py", ns=(info.st_atime_ns, info.st_mtime_ns + 1))
-    change("another time")
-    (tmp_path / "elsewhere").write_text("33")
-    os.utime(tmp_path / "elsewhere", ns=(info.st_atime_ns, info.st_mtime_ns + 1))
-    (tmp_path / "elsewhere").rename(folder / "a.py")
-    change("another file of the same time and size under its name")
-    (folder / "notes.txt").write_text("no job file")
-    (folder / "c.py").symlink_to(folder / "gone")
-    assert not watch.changed()
-    (folder / "a.py").unlink()
-    change("a file that is gone")
-    (folder / "c.py").unlink()
-    (folder / "notes.txt").unlink()
-    folder.rmdir()
-    change("a folder that is gone")

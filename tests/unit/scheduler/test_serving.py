@@ -227,16 +227,17 @@ def test_apscheduler_is_the_only_clock(keep: Keep, monkeypatch: pytest.MonkeyPat
 def test_sighup_reads_the_jobs_again_and_ends_nothing(server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     one = server()
     read: list[bool] = []
-    known = one.keeper.deployment.reread_jobs
-    monkeypatch.setattr(one.keeper.deployment, "reread_jobs", lambda: (read.append(True), known())[1])
+    files = one.keeper.scheduler._job_files
+    known = files.request
+    monkeypatch.setattr(files, "request", lambda *, again=False: (read.append(again), known(again=again))[1])
     one.at_tick(2, term)
     one.serving.run(ready=lambda: signal.raise_signal(signal.SIGHUP))
-    assert read == [True, True]
+    assert read == [False, True]
 
 
 def test_an_error_is_reported_to_the_service_manager_without_an_alarm(server: Callable[..., Server], manager: Manager) -> None:
     one = server()
-    one.keeper.scheduler._watch = SimpleNamespace(changed=lambda: 1 / 0)  # type: ignore[assignment]
+    one.keeper.scheduler._presence = SimpleNamespace(check=lambda: 1 / 0)  # type: ignore[assignment]
     one.serving.run(ready=term)
     assert manager.heard()[0] == "WATCHDOG=1\nSTATUS=ZeroDivisionError: division by zero"
 

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from taskpilot.config import load
-from taskpilot.jobs.loader import load_jobs
 from taskpilot.setup.first_job import StartingPoint, make_starting_point
+from tests.loading import read_folder
 
 
 def test_a_first_folder_loads_and_is_never_written_twice(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "place"
     made = make_starting_point(folder)
     assert made == StartingPoint(("taskpilot.toml", ".gitignore", "jobs/hello.py"), (), jobs_folder="jobs", jobs=("hello",), not_ignored=())
-    catalog = load_jobs(folder / "jobs")
+    catalog = read_folder(folder / "jobs")
     assert (list(catalog.jobs), catalog.broken) == (["hello"], ())
     assert load(root=folder).root == folder
     (folder / ".gitignore").write_text("mine\n/.taskpilot\n")

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.specs import JobSpec
-from taskpilot.jobs.loader import load_jobs
 from taskpilot.llm.offline import OfflineModel
 from taskpilot.testing import JobResult, ManualClock, run_job
+from tests.loading import job_with_functions
 from tests.repositories import MORNING, Repository
 
 
 @pytest.fixture
 def digest() -> JobSpec:
-    return load_jobs(Path(__file__).parents[3] / "jobs").jobs["repo_digest"]
+    return job_with_functions(Path(__file__).parents[3] / "jobs", "repo_digest")
 
 
 @pytest.fixture

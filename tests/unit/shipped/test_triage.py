@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from taskpilot.domain.specs import JobSpec
-from taskpilot.jobs.loader import load_jobs
 from taskpilot.testing import ScriptedModel, run_job
+from tests.loading import job_with_functions
 
-JOBS = load_jobs(Path(__file__).parents[3] / "jobs").jobs
+JOBS = {"triage": job_with_functions(Path(__file__).parents[3] / "jobs", "triage")}
 Inbox = Callable[[str, str | bytes], str]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from taskpilot.domain.exits import ExitCode
-from taskpilot.jobs.loader import load_jobs
 from taskpilot.setup.crontab import crontab, crontab_lines
 from taskpilot.setup.places import Places
+from tests.loading import read_folder
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_it_is_what_export_writes_for_the_shipped_job(repository: Path, lines: l
         drain_timeout=30,
         environment=(),
     )
-    triage = load_jobs(repository / "jobs").get("triage")
+    triage = read_folder(repository / "jobs").get("triage")
     now = datetime(2026, 11, 25, tzinfo=UTC)
     assert crontab_lines(triage, places, now=now) == lines[1:]
     assert crontab([triage], places, now=now).splitlines()[-2:] == (repository / "crontab.example").read_text().splitlines()[-2:]

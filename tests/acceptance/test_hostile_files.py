@@ -1,0 +1,48 @@
+"""Hostile job files beside good jobs under one server: each harms itself alone."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.kills.processes import eventually
+from tests.acceptance.serving.server import Server
+from tests.command import TaskPilot
+from tests.hostile_files import JOB_FILES, figures, unnamed, write_good, write_hostile
+
+
+@pytest.mark.slow
+def test_every_kind_of_hostile_file_is_named_and_the_good_jobs_run_at_their_times(taskpilot: TaskPilot) -> None:
+    jobs = taskpilot.root / "jobs"
+    for path in jobs.glob("*.py"):
+        path.unlink()
+    write_good(jobs, "5s")
+    with Server(taskpilot) as server:
+        began = time.time()
+        written = write_hostile(jobs, len(JOB_FILES))
+        time.sleep(30)
+        found = figures(taskpilot.state_dir / "taskpilot.db", since=began)
+        assert set(found.outcomes) == {"started"}
+        assert found.outcomes["started"] >= 12
+        # On an idle machine it is below a second.
+        assert found.p99 < 20
+        assert unnamed(taskpilot, list(written)) == []
+        assert taskpilot("doctor", "--json").code in (0, 1, 78)
+        # It ends when it is asked to, also while files are being loaded.
+        (jobs / "again.py").write_text("import time\ntime.sleep(3600)\n")
+        time.sleep(6)
+        server.send(15)
+        assert server.wait() == 0
+    assert eventually(lambda: not _left(taskpilot.root), every=0.1)
+
+
+def _left(root: Path) -> list[Path]:
+    """Processes whose working folder is the root."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == root:
+                found.append(process)
+        except OSError:
+            continue
+    return found
