@@ -78,6 +78,7 @@ def erase_environment(names: Collection[str]) -> None:
 
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_GET_CHILD_SUBREAPER: Final = 37
 
@@ -120,3 +121,29 @@ def die_with_parent() -> bool:
     """SIGKILL for this process when its parent ends; the parent may have ended already. False where the system cannot."""
     prctl = _prctl()
     return prctl is not None and prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+
+
+def set_title(title: str) -> bool:
+    """What `ps` shows of this process and of what it forks from now on. False where the system cannot.
+
+    The title takes the place of the command line, in the memory that the kernel shows, and is cut to its length.
+    """
+    prctl = _prctl()
+    if prctl is None:
+        return False
+    import ctypes
+
+    name = ctypes.create_string_buffer(title.encode("ascii", "replace")[:15])
+    prctl(_PR_SET_NAME, ctypes.addressof(name), 0, 0, 0)
+    try:
+        # Fields 48 and 49 of proc(5), counted from the third, which follows the name.
+        fields = (_PROC / "self" / "stat").read_bytes().rpartition(b")")[2].split()
+        start, end = int(fields[45]), int(fields[46])
+    except (OSError, IndexError, ValueError):
+        return False
+    if not 0 < start < end:
+        # The kernel hides the addresses.
+        return False
+    text = title.encode("ascii", "replace")[: end - start - 1]
+    ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+    return True
