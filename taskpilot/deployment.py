@@ -98,7 +98,7 @@ class Deployment:
             state_dir=settings.state_dir,
             # Not bound now: the settings may change.
             mask=lambda text: self.redactor.masked(text),  # noqa: PLW0108
-            drop_environment=settings.secrets_for_serve_only,
+            drop_environment=settings.withheld,
         )
 
     @cached_property
@@ -159,7 +159,7 @@ class Deployment:
     def gateway(self) -> Gateway | None:
         """The Pushgateway of the settings; None where none is set."""
         url = self.settings.pushgateway_url
-        return None if url is None else Gateway(self.store, url, self.settings.state_dir, self.now)
+        return None if url is None else Gateway(self.store, url, self.settings.state_dir, self.now, self.redactor.masked)
 
     @cached_property
     def redactor(self) -> Redactor:

@@ -112,7 +112,7 @@ class Attempts:
             root=deployment.settings.root,
             output=run_dir / OUTPUT_LOG,
             add_environment=deployment.settings.dotenv,
-            drop_environment=deployment.settings.secrets_for_serve_only,
+            drop_environment=deployment.settings.withheld,
         )
         started = False
 
