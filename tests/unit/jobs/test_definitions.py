@@ -23,6 +23,7 @@ def ticket(title: str, count: int = 1) -> str:
     deadline="15m",
     retry=Retry(attempts=3, delay="5s", on=(ConnectionError,)),
     overlap="buffer_one",
+    overlap_waiting="ignore",
     catch_up="all",
     catch_up_window="2h",
     catch_up_limit=3,
