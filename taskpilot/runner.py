@@ -147,6 +147,10 @@ class Runner:
         facts = {name: self._mask(fact) if isinstance(fact, str) else fact for name, fact in outcome.reason.facts.items()}
         outcome = replace(outcome, reason=Reason(outcome.reason.code, facts), result=self._hide(outcome.result))
         try:
+            outcome = replace(outcome, result=session.journal.large.keep("run-result", outcome.result))
+        except StoreError as error:
+            outcome = Outcome(RunStatus.FAILED, Reason(ReasonCode.STORE, {"error": error.one_line}))
+        try:
             self._end(grant, outcome, active_seconds=time.monotonic() - began, keep_lease=True)
         except LeaseLost:
             outcome = Outcome(RunStatus.LOST, Reason(ReasonCode.LEASE))

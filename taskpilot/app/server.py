@@ -97,7 +97,14 @@ def serve(
         settled=job_files.settled.is_set,
         echo=echo,
     )
-    services = Services(deployment, deployment.now, serving.seconds_since_tick, lambda: scheduler.state, wake_event.set)
+    services = Services(
+        deployment,
+        deployment.now,
+        seconds_since_tick=serving.seconds_since_tick,
+        state=lambda: scheduler.state,
+        failure=lambda: scheduler.error,
+        wake=wake_event.set,
+    )
     http = HttpServer(services, host=host, port=settings.port if port is None else port)
     # First of all: a server whose port is taken leaves no row.
     http.start()

@@ -1,6 +1,7 @@
-"""`taskpilot db`: upgrade, back up or prune the database."""
+"""`taskpilot db`: upgrade, back up, restore or prune the database."""
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -11,7 +12,7 @@ from taskpilot.cli.options import json_option
 
 @click.group(name="db", cls=Noun)
 def command() -> None:
-    """Upgrade, back up or prune the database.
+    """Upgrade, back up, restore or prune the database.
 
     \b
     Examples:
@@ -38,10 +39,12 @@ def upgrade() -> None:
 
 @command.command()
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
-def backup(file: Path | None) -> None:
+@json_option
+def backup(*, file: Path | None, as_json: bool) -> None:
     """Copy the database to a new file. Runs may go on meanwhile.
 
-    Without FILE, the copy goes to the folder `backups` in the state folder.
+    Without FILE, the copy goes to the folder `backups` in the state folder. The file appears when it is complete. `taskpilot db restore`
+    puts it back; do not copy it over the database, whose log (-wal) would damage it.
 
     \b
     Examples:
@@ -52,7 +55,42 @@ def backup(file: Path | None) -> None:
     from taskpilot.domain.times import utc_now
     from taskpilot.services.database import backup_store
 
-    output.say(f"wrote {backup_store(bootstrap.settings(), file, now=utc_now())}")
+    written = backup_store(bootstrap.settings(), file, now=utc_now())
+    if as_json:
+        output.print_json({"path": str(written.absolute()), "bytes": written.stat().st_size})
+    else:
+        output.say(f"wrote {written}; to put it back: taskpilot db restore {quote(str(written))}")
+
+
+@command.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+def restore(*, file: Path, as_json: bool) -> None:
+    """Put a backup back, with or without a running server.
+
+    The database gets the content of FILE, upgraded to this version. The former database is kept in the folder `backups` of the state
+    folder. A running server goes on with the restored content: runs that the backup does not know are ended, and scheduled times since
+    the backup are treated as missed, so that a job may run again for them. Pause jobs whose effects must not be repeated before you
+    restore. A damaged database, or one that a file was copied over, is put away as a whole; no server and no run may be active then.
+
+    \b
+    Examples:
+      taskpilot db restore /var/backups/taskpilot.db
+    """
+    from taskpilot.cli import bootstrap, formatting
+    from taskpilot.domain.times import utc_now
+    from taskpilot.services.database import restore_store
+
+    done = restore_store(bootstrap.settings(), file, now=utc_now())
+    if as_json:
+        kept = None if done.kept is None else str(done.kept.absolute())
+        output.print_json({"restored": str(file.absolute()), "kept": kept, "in_use": done.in_use, "runs": done.runs})
+        return
+    output.say(f"restored {file} with {formatting.count(done.runs, 'run')}")
+    if done.kept is not None:
+        output.tell(f"the former database is kept as {done.kept}")
+    if done.in_use:
+        output.tell("processes that use the database go on with the restored content")
 
 
 @command.command()

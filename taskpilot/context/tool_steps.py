@@ -106,7 +106,7 @@ class ToolSteps:
 
     def _replayed(self, recorded: Step) -> Any:
         if recorded.status is StepStatus.SUCCEEDED:
-            return recorded.result
+            return self._session.journal.large.read(recorded.result)
         if recorded.status is StepStatus.DENIED:
             raise self._denied_before(recorded)
         if recorded.status in _UNCERTAIN:

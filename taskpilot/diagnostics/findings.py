@@ -126,7 +126,7 @@ class Code(StrEnum):
         "the write-ahead log of the store has grown to {log}: a reader prevents its checkpoint",
         "`fuser {path!q}` shows which process holds it open; end that process")
     STORE_PARTLY_CHECKED = _row("store.partly-checked", _NOTE, "only a part of its integrity was checked: it is large",
-        "sqlite3 -readonly {path!q} 'PRAGMA quick_check'")
+        "sqlite3 -readonly {path!q} 'PRAGMA integrity_check'")
     STORE_UNCHECKED = _row("store.unchecked", *_UNCHECKED)
 
     MODEL_OK = _row("model.ok", _OK, "{url} answers and lists {models}")

@@ -12,6 +12,7 @@ from taskpilot.domain.chat import ChatReply
 from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import LeaseLost, StoreBusy, StoreError
 from taskpilot.domain.events import EventKind
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import AGENT_DURATION, AGENT_INVOCATIONS, TOOL_CALLS
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Run
@@ -19,6 +20,7 @@ from taskpilot.domain.steps import Step, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.times import BootTime, boot_time, to_micros
 from taskpilot.domain.usage import Reservation, Usage
+from taskpilot.journal.large_values import LargeValues
 from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Record, Store, Transaction
@@ -44,6 +46,7 @@ class Journal:
     ) -> None:
         self._store = store
         self._group = GroupCommit(store)
+        self.large = LargeValues(store.path.parent / "runs", run.id)
         self._run = run
         self._grant = grant
         self._now = now
@@ -68,8 +71,9 @@ class Journal:
             self._by_place.setdefault((step.scope, step.kind, step.ordinal), {})[step.key] = step
 
     def recorded(self, place: StepPlace) -> Step | None:
-        """The newest step that an earlier attempt recorded for this place and input."""
-        return self._by_key.get(place.key)
+        """The newest step that an earlier attempt recorded for this place and input, with its whole result."""
+        step = self._by_key.get(place.key)
+        return None if step is None else replace(step, result=self.large.read(step.result))
 
     def conflicting(self, place: StepPlace) -> Step | None:
         """The step that an earlier attempt recorded at this place for another input, unless a person asked for it to be made again."""
@@ -79,7 +83,7 @@ class Journal:
     def remembered(self, key: str) -> Any:
         """The value that the job's newest succeeded run remembered last under this key; None where there is none."""
         with self._store.read() as connection:
-            return steps.remembered(connection, self._run.job, key)
+            return self.large.read(steps.remembered(connection, self._run.job, key))
 
     def begin(
         self,
@@ -149,10 +153,11 @@ class Journal:
 
         def record(connection: Transaction, _row: Record, now: datetime) -> None:
             text, kind = self._failure(error)
-            step = replace(started.step, status=status, ended_at=now, result=result, error=text, error_type=kind)
+            step = replace(started.step, status=status, ended_at=now, result=kept, error=text, error_type=kind)
             steps.insert_step(connection, step, input_digest=place.input_digest)
 
         with self._loudly():
+            kept = self.large.keep(started.step.id, result)
             self._write(record)
 
     def note(
@@ -172,13 +177,14 @@ class Journal:
 
         `label` is the tool in the metrics where its name is not one of ours.
         """
+        kept = self.large.keep(new_id(), result)
 
         def record(connection: Transaction, _row: Record, now: datetime) -> Step:
             if decision is not None:
                 tasks.insert_decision(connection, decision)
             step = replace(
                 self._step(place, status, value, now),
-                result=result,
+                result=kept,
                 ended_at=now,
                 error=error_text(error, mask=self.mask, limit=None),
                 error_type=None if error is None else type(error).__name__,
@@ -227,10 +233,11 @@ class Journal:
         """Records the end of a tool call."""
 
         def record(connection: Transaction, _row: Record, now: datetime) -> None:
-            self._close(connection, begun.step, status, now, result=result, error=error)
+            self._close(connection, begun.step, status, now, result=kept, error=error)
             totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=begun.step.name, status=status)])
 
         with self._loudly():
+            kept = self.large.keep(begun.step.id, result)
             self._write(record)
 
     def end_ask(
@@ -264,7 +271,7 @@ class Journal:
             values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
 
         def record(connection: Transaction, _row: Record, now: datetime) -> None:
-            self._close(connection, step, status, now, result=result, error=error, **values)
+            self._close(connection, step, status, now, result=self.large.keep(step.id, result), error=error, **values)
             steps.settle(
                 connection,
                 step,

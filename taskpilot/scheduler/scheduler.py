@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from taskpilot.config import reread
 from taskpilot.config.reread import changed, following, needing_restart, signature
@@ -16,6 +16,7 @@ from taskpilot.domain.reasons import Reason
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import BootTime
+from taskpilot.domain.version import version
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.ledger.claims import Definitions
 from taskpilot.messages.reasons import reason_sentence
@@ -26,7 +27,7 @@ from taskpilot.services.jobs import follow_definitions
 from taskpilot.services.preflight import check_jobs
 from taskpilot.store import schedulers
 from taskpilot.store.future import follow_clock_back
-from taskpilot.store.probe import Presence
+from taskpilot.store.probe import Presence, check_room
 from taskpilot.store.schedules import schedules_in_force
 
 REGULAR_EVERY: Final = timedelta(seconds=5)
@@ -174,24 +175,29 @@ class Scheduler:
 
     def _write_row(self, error: str | None) -> None:
         status = self._status
+        now, boot = self._deployment.now(), self._deployment.boot()
+        values: dict[str, Any] = {
+            "state": self.state,
+            "lag": status.lag,
+            "jobs": status.jobs,
+            "broken": (*([status.settings_error] if status.settings_error else ()), *status.broken),
+            "error": error,
+            "restart": status.restart,
+        }
         with self._deployment.store.write() as connection:
-            schedulers.tick(
-                connection,
-                self._id,
-                now=self._deployment.now(),
-                boot=self._deployment.boot(),
-                state=self.state,
-                lag=status.lag,
-                jobs=status.jobs,
-                broken=(*([status.settings_error] if status.settings_error else ()), *status.broken),
-                error=error,
-                restart=status.restart,
-            )
+            if not schedulers.tick(connection, self._id, now=now, boot=boot, **values):
+                # A backup was restored under this server.
+                self._log.warning("the database was restored: scheduled times since the backup are judged anew")
+                self._gap, self._all_due = ClockEventKind.ASLEEP, True
+                schedulers.begin_scheduler(connection, self._id, owner=self._deployment.owner, version=version(), now=now, boot=boot)
+                schedulers.tick(connection, self._id, now=now, boot=boot, **values)
         self._row_written = True
 
     def _tick(self) -> None:
         now = self._deployment.now()
         self._presence.check()
+        if self._regular_due:
+            check_room(self._deployment.settings.state_dir)
         self._check_clock(now)
         regular = self._regular_due or self._asleep_since is not None
         self._regular_due = False

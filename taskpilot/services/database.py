@@ -14,7 +14,7 @@ from uuid import UUID
 from taskpilot.config import Settings
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import NotFound, UsageError
-from taskpilot.store import creation, pruning
+from taskpilot.store import copies, creation, pruning
 from taskpilot.store.connections import FILE
 from taskpilot.store.events import prune_events
 
@@ -33,15 +33,25 @@ def backup_store(settings: Settings, target: Path | None, *, now: datetime) -> P
     if not store.exists():
         raise NotFound(f"there is no store at {store} yet: nothing to back up")
     if target is None:
-        folder = settings.state_dir / "backups"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        target = folder / f"taskpilot-{now:%Y%m%dT%H%M%SZ}.db"
+        target = _backups(settings) / f"taskpilot-{now:%Y%m%dT%H%M%SZ}.db"
     if target.exists() or target.is_symlink():
         raise UsageError(f"{target} exists, and a backup never replaces a file", hint="name another file")
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is not a folder", hint=f"mkdir -p {quote(str(target.parent))}")
-    creation.backup(settings.state_dir, target)
+    copies.backup(settings.state_dir, target)
     return target
+
+
+def restore_store(settings: Settings, source: Path, *, now: datetime) -> copies.Restored:
+    """Gives the store the content of a backup; the former store is kept in the folder `backups`. Raises StoreError or StoreBusy."""
+    return copies.restore(settings.state_dir, source, kept=_backups(settings) / f"replaced-{now:%Y%m%dT%H%M%S%fZ}.db")
+
+
+def _backups(settings: Settings) -> Path:
+    creation.prepare_state_dir(settings.state_dir)
+    folder = settings.state_dir / "backups"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 _FOLDERS_PER_QUERY: Final = 500

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.errors import ConfigurationError, NotFound, UsageError
+from taskpilot.domain.errors import ConfigurationError, NotFound, StoreError, UsageError
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run
@@ -70,6 +70,10 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
 
     What would fail every time is removed from the queue, with the reason. Raises StoreError or StoreBusy.
     """
+    if deployment.store_is_missing:
+        # The order came from a store: a new one in its place would hide that it was moved away.
+        raise StoreError(f"the store in {deployment.settings.state_dir} is gone", hint="put it back, or restore it from a backup")
+    store = deployment.store
     try:
         # The process that was forked for this run is older than the settings may be.
         deployment.follow_settings()
@@ -78,7 +82,7 @@ def start_order(deployment: Deployment, order: StartOrder, run_child: RunChild, 
         reason = Reason(ReasonCode.CONFIGURATION, {"error": error.one_line}) if isinstance(error, NotFound) else configuration_reason(error)
         deployment.queue.close(order, FireOutcome.BLOCKED_CONFIG, reason)
         return None
-    with Interrupts() as interrupts, deployment.store.deferred_changes():
+    with Interrupts() as interrupts, store.deferred_changes():
         try:
             claim = deployment.ledger.claim(plan) if order.run_id is None else deployment.ledger.start_queued(plan)
         except BaseException:

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 
+from taskpilot.store.identity import check_identity
+
 FILE: Final = "taskpilot.db"
 _CHECKPOINT_PAGES: Final = 8000
 """The log is written back into the file where it holds 32 MB, eight times as much as usual: a server does it in a quiet moment, and a
@@ -45,6 +47,7 @@ def make_engine(path: Path, busy_timeout: BusyTimeout) -> Engine:
     def _check(_connection: Any, record: Any, _proxy: Any) -> None:
         # Where another file was put in its place, what is written into ours would be lost. One that only moved away may return.
         if _file_number(path) not in (record.info["file"], None):
+            check_identity(path)
             raise exc.DisconnectionError
 
     @event.listens_for(engine, "begin")

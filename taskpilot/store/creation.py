@@ -1,9 +1,8 @@
-"""Creates, upgrades and copies the store's file; one process at a time, and never over data."""
+"""Creates and upgrades the store's file; one process at a time, and never over data."""
 
 import os
-import sqlite3
 import stat
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -13,8 +12,9 @@ from sqlalchemy import Engine, text
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
 from taskpilot.files import take_lock
 from taskpilot.store import tables
-from taskpilot.store.connections import FILE, BusyTimeout, connect, make_engine
+from taskpilot.store.connections import FILE, BusyTimeout, make_engine
 from taskpilot.store.errors import ANOTHER_STATE_DIR, KEPT, file_errors, store_errors
+from taskpilot.store.identity import check_identity
 
 CREATION_SECONDS: Final = 30.0
 """Creating or upgrading a store takes a second; a process that waits longer for another one raises StoreBusy."""
@@ -49,27 +49,6 @@ def upgrade(state_dir: Path) -> tuple[str | None, str]:
         return create(path, 5.0), tables.HEAD
 
 
-def backup(state_dir: Path, target: Path) -> None:
-    """A consistent copy of the store in a new file (0600), also while runs write. Raises StoreError where the file exists."""
-    path = state_dir / FILE
-    if not path.exists():
-        raise StoreError(f"there is no store at {path} to back up")
-    with file_errors(target):
-        # Not `atomic_write`: SQLite itself fills the file, which must not exist before.
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-        try:
-            with closing(connect(path)) as source, closing(connect(target)) as copy:
-                source.backup(copy)
-                found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(f"it is damaged: {found}")
-        except sqlite3.Error as error:
-            target.unlink()
-            raise StoreError(
-                f"the store {path} could not be copied to {target}: {error}; no copy is left, the store is as it was"
-            ) from error
-
-
 def create(path: Path, busy_seconds: float) -> str | None:
     """Makes or upgrades the schema, one process at a time; a crash in the middle leaves the old schema or a database without tables.
 
@@ -81,6 +60,7 @@ def create(path: Path, busy_seconds: float) -> str | None:
         raise StoreBusy(f"another process makes or upgrades the store {path}", hint=hint)
     try:
         _refuse_lone_log(path)
+        check_identity(path)
         # Only where there is none: to close a file drops the locks that another connection of this process holds on it.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

@@ -18,6 +18,7 @@ from taskpilot.store import tables
 from taskpilot.store.connections import FILE, BusyTimeout, make_engine
 from taskpilot.store.creation import create, other_schema, prepare_state_dir, revision_of
 from taskpilot.store.errors import KEPT, file_errors, store_errors
+from taskpilot.store.identity import check_identity, identity_of, remember
 from taskpilot.store.totals import CHANGES, Change
 
 Transaction: TypeAlias = Connection
@@ -52,6 +53,7 @@ class Store:
             if not path.exists() or path.stat().st_size == 0:
                 create(path, busy_seconds)
             _check_file(path)
+            check_identity(path)
         busy_timeout = BusyTimeout(busy_seconds)
         engine = make_engine(path, busy_timeout)
         try:
@@ -63,6 +65,7 @@ class Store:
                 elif revision != tables.HEAD:
                     raise other_schema(path, revision)
                 store_id, name = _identity(engine, deployment)
+                remember(path, identity_of(path))
         except BaseException:
             engine.dispose()
             raise

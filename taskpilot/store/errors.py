@@ -15,7 +15,7 @@ from taskpilot.domain.errors import StoreBusy, StoreError
 
 KEPT: Final = "Nothing was overwritten."
 ANOTHER_STATE_DIR: Final = "give another state dir by TASKPILOT_HOME or --home"
-RESTORE: Final = "restore it from a backup (`taskpilot db backup` makes one)"
+RESTORE: Final = "restore it from a backup: taskpilot db restore FILE"
 _FREE_SPACE: Final = "free some space and try again"
 _HINTS: Final = {
     sqlite3.SQLITE_FULL: _FREE_SPACE,

@@ -22,6 +22,7 @@ from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
 from taskpilot.store.connections import FILE
 from taskpilot.store.errors import BUSY, sqlite_code
+from taskpilot.store.identity import has_foreign_log
 from taskpilot.store.tables import HEAD
 
 CHECK_SECONDS: Final = 3.0
@@ -106,7 +107,7 @@ class Inspection:
     """Whether it is in write-ahead mode."""
     log_bytes: int = 0
     damage: tuple[str, ...] = ()
-    """What SQLite's quick check found, a few lines of it."""
+    """What SQLite's integrity check found, a few lines of it."""
     check_cut: bool = False
     """The check ran out of time."""
     locked_by: int | None = None
@@ -134,6 +135,8 @@ def _inspect(path: Path) -> Inspection:
         return Inspection(path, Condition.UNREADABLE, "it is not a file")
     if not size:
         return Inspection(path, Condition.HALF_MADE)
+    if has_foreign_log(path):
+        return Inspection(path, Condition.CORRUPT, "another file was put beside the log of the former one", log_bytes=log_bytes or 0)
     with path.open("rb"):
         # Raises the error of the disk; SQLite's message has no cause.
         pass
@@ -207,10 +210,10 @@ def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: i
 
 
 def _damage(connection: sqlite3.Connection) -> tuple[tuple[str, ...], bool]:
-    """What the quick check found, and whether it was cut short."""
+    """What the integrity check found, and whether it was cut short."""
     with _bounded(connection):
         try:
-            found = tuple(one_line(str(line)) for (line,) in connection.execute("PRAGMA quick_check(3)"))
+            found = tuple(one_line(str(line)) for (line,) in connection.execute("PRAGMA integrity_check(3)"))
         except sqlite3.OperationalError as error:
             if sqlite_code(error) != sqlite3.SQLITE_INTERRUPT:
                 raise

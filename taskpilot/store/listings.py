@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, func, or_, select, union_all
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.ids import smallest_id
@@ -17,6 +17,8 @@ from taskpilot.store.ids import find_id
 from taskpilot.store.records import decision_of, owner_of, run_of, step_of, task_of
 from taskpilot.store.tables import agents, decisions, runs, steps, tasks
 
+PREVIEW: Final = 2_000
+"""Characters of a result's JSON in a list; `preview` and `bytes` take the place of a longer one."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
 
 
@@ -46,7 +48,13 @@ class AgentInvocation:
 
 def runs_page(connection: Connection, page: Page, *, job: str | None = None, statuses: Iterable[str] = ()) -> list[Run]:
     """Runs of a job, in some states, or all."""
-    return [run_of(row) for row in connection.execute(_paged(connection, runs, page, job=job, statuses=statuses))]
+    page_of = _paged(connection, runs, page, job=job, statuses=statuses).subquery()
+    # Of a larger result only its begin is read: a page may have a thousand runs.
+    size = func.length(page_of.c.result)
+    note = func.json_object("preview", func.substr(page_of.c.result, 1, PREVIEW), "bytes", size)
+    result = case((size > PREVIEW, note), else_=page_of.c.result).label("result")
+    wanted: Select[Any] = select(*(column for column in page_of.c if column.name != "result"), result).order_by(page_of.c.id.desc())
+    return [run_of(row) for row in connection.execute(wanted)]
 
 
 def tasks_page(

@@ -36,8 +36,8 @@ def tick(
     broken: Sequence[str],
     error: str | None,
     restart: Sequence[str] = (),
-) -> None:
-    """Records that the scheduler is awake, and its state."""
+) -> bool:
+    """Records that the scheduler is awake, and its state; False where it has no row."""
     values = {
         "state": state,
         "last_tick_at": to_micros(now),
@@ -49,7 +49,7 @@ def tick(
         "restart": dumps(list(restart)),
         "stopped_at": to_micros(now) if state is SchedulerState.STOPPED else None,
     }
-    connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values))
+    return connection.execute(update(schedulers).where(schedulers.c.id == scheduler_id).values(**values)).rowcount == 1
 
 
 def last_tick(connection: Connection, *, but: str | None = None) -> datetime | None:

@@ -85,8 +85,11 @@ class _Examination:
         self.findings.append(Finding(status, text))
 
 
-def health(deployment: Deployment) -> Health:
-    """The health of the deployment. Contacts no server and creates no store; errors of the store are part of the answer."""
+def health(deployment: Deployment, *, failure: str | None = None) -> Health:
+    """The health of the deployment. Contacts no server and creates no store; errors of the store are part of the answer.
+
+    `failure`: why the scheduler of this process could not do its work.
+    """
     found = _Examination(deployment, deployment.now(), *_definitions(deployment))
     scheduler: SchedulerHealth | None = None
     unknown = Check(Status.UNKNOWN, "the database cannot be read")
@@ -113,6 +116,8 @@ def health(deployment: Deployment) -> Health:
         checks["store"] = Check(Status.FAIL, error.one_line)
     if scheduler is None:
         scheduler = SchedulerHealth(jobs=len(found.specs), next_fire=soonest_fire(found.specs.values(), found.now))
+    if failure is not None:
+        found.add(Status.FAIL, f"the scheduler cannot do its work: {failure}")
     for line in found.broken[:_NAMED]:
         found.add(Status.WARN, f"cannot be loaded: {line}")
     if len(found.broken) > _NAMED:

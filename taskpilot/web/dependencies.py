@@ -17,5 +17,7 @@ class Services:
     seconds_since_tick: Callable[[], float]
     """Since the scheduler's last tick."""
     state: Callable[[], SchedulerState]
+    failure: Callable[[], str | None]
+    """Why the scheduler's last tick could not do its work; None where it could."""
     wake: Callable[[], None]
     """Makes the scheduler check its queue at once."""

@@ -50,7 +50,7 @@ class Readiness:
         silent = self._services.seconds_since_tick()
         if silent > READY_SECONDS:
             return f"the scheduler's last tick was {silent:.0f} s ago"
-        return await self._of_store()
+        return self._services.failure() or await self._of_store()
 
     async def _of_store(self) -> str | None:
         now = time.monotonic()
@@ -130,7 +130,7 @@ def guarded_routes(services: Services) -> APIRouter:
     @router.get("/health", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
     def health_route() -> Response:
         """Return the health: 200 for pass and warn, 503 for fail."""
-        found: dict[str, Any] = health_json(health(services.deployment))
+        found: dict[str, Any] = health_json(health(services.deployment, failure=services.failure()))
         return JSONResponse(found, 503 if found["status"] == "fail" else 200)
 
     @router.get("/golden-signals", response_model=schemas.GoldenSignals, responses=answers(422, 503))

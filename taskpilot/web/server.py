@@ -16,6 +16,7 @@ from taskpilot.domain.text import one_line
 from taskpilot.domain.version import version
 from taskpilot.web.audit import Audit
 from taskpilot.web.auth import Access, AuthMiddleware, Hosts, in_url
+from taskpilot.web.connections import Places, TimedProtocol
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import Problem, install_error_handlers
 from taskpilot.web.pages import page_routes
@@ -53,7 +54,7 @@ def make_application(services: Services, access: Access) -> ASGIApp:
     app.include_router(run_content_routes(services))
     app.include_router(writing_routes(services))
     _describe_problems(app)
-    return AuthMiddleware(app, access, Audit(services))
+    return Places(AuthMiddleware(app, access, Audit(services)))
 
 
 def _describe_problems(app: FastAPI) -> None:
@@ -65,8 +66,6 @@ def _describe_problems(app: FastAPI) -> None:
 _START_SECONDS: Final = 30.0
 """Enough for a very busy machine; usually it takes a tenth of a second."""
 _BACKLOG: Final = 512
-_CONNECTIONS_MAX: Final = 512
-"""Further connections are answered with 503."""
 
 
 class HttpServer:
@@ -91,7 +90,7 @@ class HttpServer:
         )
         config = uvicorn.Config(
             make_application(self._services, access),
-            http="h11",
+            http=TimedProtocol,
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -101,7 +100,6 @@ class HttpServer:
             server_header=False,
             # X-Forwarded-For is not trusted.
             proxy_headers=False,
-            limit_concurrency=_CONNECTIONS_MAX,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=5,
         )

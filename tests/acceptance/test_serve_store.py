@@ -1,8 +1,11 @@
 """A server whose store is locked, gone or full, or that was not awake: it says so, loses no fire, and heals by itself."""
 
+import http.client
 import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -11,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,11 +209,59 @@ def test_a_full_disk_is_said_and_room_heals_it(taskpilot: TaskPilot, small_disk:
     with serving(taskpilot, TASKPILOT_LEASE_SECONDS="6") as server:
         wait(lambda: runs_of(taskpilot, "ticks"), server.said)
         filler = fill(taskpilot.state_dir)
-        wait(lambda: "the scheduler could not do its work and tries again: the store" in server.said(), server.said, seconds=30)
+        wait(lambda: "the scheduler could not do its work and tries again: the st" in server.said(), server.said, seconds=30)
+        wait(lambda: answer(server, "/readyz")[0] == 503, server.said)
+        code, body = answer(server, "/health")
+        assert (code, body["status"]) == (503, "fail")
+        assert "full" in json.dumps(body["findings"])
         full = now()
         filler.unlink()
         works_again(server, full + 5 * SECOND)
+        wait(lambda: answer(server, "/readyz")[0] == 200, server.said)
         no_second_is_missing(taskpilot)
         assert server.said().endswith("the scheduler works again\n")
         assert server.row()["error"] is None
         assert "Traceback" not in server.said()
+
+
+def test_a_backup_that_is_copied_over_a_running_store_stops_it_and_a_restore_mends_it(taskpilot: TaskPilot) -> None:
+    taskpilot.job(TICKS, name="ticks")
+    copy = taskpilot.root / "copy.db"
+    with serving(taskpilot) as server:
+        wait(lambda: len(runs_of(taskpilot, "ticks")) >= 2, server.said)
+        written = json.loads(taskpilot("db", "backup", str(copy), "--json").out)
+        assert written == {"path": str(copy), "bytes": copy.stat().st_size}
+        # Under the running server: what came after the backup is forgotten, and the server goes on.
+        last = max(run["id"] for run in runs_of(taskpilot, "ticks"))
+        wait(lambda: max(run["id"] for run in runs_of(taskpilot, "ticks")) > last, server.said)
+        done = json.loads(taskpilot("db", "restore", str(copy), "--json").out)
+        assert done["in_use"] is True
+        works_again(server, now())
+        wait(lambda: server.row()["state"] == "running", server.row)
+        assert answer(server, "/readyz")[0] == 200
+        # What must not be done: SQLite would mix the two.
+        shutil.copyfile(copy, taskpilot.state_dir / DB)
+        wait(lambda: "another file was copied over" in server.said(), server.said)
+        code, body = answer(server, "/health")
+        assert (code, body["status"]) == (503, "fail")
+        assert answer(server, "/readyz")[0] == 503
+        assert answer(server, "/livez")[0] == 200
+        server.stop(signal.SIGKILL)
+    restored = json.loads(taskpilot("db", "restore", str(copy), "--json").out)
+    assert (restored["in_use"], Path(restored["kept"]).exists()) == (False, True)
+    with serving(taskpilot) as server:
+        works_again(server, now())
+    assert taskpilot.rows("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+    assert taskpilot("runs", "--json").code == 0
+
+
+def answer(server: Server, path: str) -> tuple[int, Any]:
+    """The status of a request to the server, and its JSON."""
+    port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", server.said())[-1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+    finally:
+        connection.close()

@@ -27,18 +27,18 @@ Statements = list[list[str]]
 
 def bench(rounds: int) -> Iterator[Figure]:
     """A run record, and three steps in one process and with its pair."""
-    with _app() as app:
+    with opened_app() as app:
         yield from _record(app, rounds)
-    with _app() as app:
+    with opened_app() as app:
         yield _in_one_process(app, rounds)
-    with _app() as app:
+    with opened_app() as app:
         # What the child imports is loaded before, as a fork server has it.
-        _three_steps(app)
+        three_steps(app)
         yield _with_its_pair(app, rounds)
 
 
 @contextmanager
-def _app() -> Iterator[App]:
+def opened_app() -> Iterator[App]:
     """The engine over a root of its own: what one benchmark leaves pending is not paid by the next."""
     with place() as here:
         app = App(load(root=here.root, environ={"OTEL_ENABLED": "false", "TASKPILOT_HOUSEKEEPING": "off"}))
@@ -77,7 +77,7 @@ def _in_one_process(app: App, rounds: int) -> Figure:
     """From the claim to the recorded end of three steps, against as many commits of one small row."""
 
     def ours() -> None:
-        _three_steps(app)
+        three_steps(app)
 
     ours()
     commits = len(_told(app, ours)[0])
@@ -87,7 +87,8 @@ def _in_one_process(app: App, rounds: int) -> Figure:
     return ratio_figure("three steps, one process", value, [one / other for one, other in pairs], f"its own {commits} commits", at_most=10)
 
 
-def _three_steps(app: App) -> None:
+def three_steps(app: App) -> None:
+    """One run of the job, from its claim to its recorded end, in this process."""
     spec = app.deployment.catalog.get("three_steps")
     grant = claim(app, spec).grant
     app.deployment.make_run_dir(grant.run_id)

@@ -19,6 +19,7 @@ FIGURES = {
         "a skipped run (fire claimed)",
     ),
     "record": ("run record", "run record", "run record", "three steps, one process", "three steps, with its pair"),
+    "fanout": ("500 calls, 100 at once", "a call's CPU", "500 calls, 8 at once", "1,000 calls, time a call"),
     "telemetry": ("push at run 1,000", "telemetry dead", "telemetry hanging"),
     "scheduler": (
         "1,000 due at once, p50",

@@ -43,6 +43,7 @@ class Stage:
 
     state: SchedulerState = SchedulerState.RUNNING
     silent: float = 0.0
+    failure: str | None = None
     woken: int = 0
 
     def wake(self) -> None:
@@ -118,7 +119,12 @@ def serving(root: Path, *, token: str | None = None, host: str = "127.0.0.1") ->
     deployment = Deployment(load(root=root, environ={} if token is None else {"TASKPILOT_API_TOKEN": token}))
     stage = Stage()
     services = Services(
-        deployment=deployment, now=deployment.now, seconds_since_tick=lambda: stage.silent, state=lambda: stage.state, wake=stage.wake
+        deployment=deployment,
+        now=deployment.now,
+        seconds_since_tick=lambda: stage.silent,
+        state=lambda: stage.state,
+        failure=lambda: stage.failure,
+        wake=stage.wake,
     )
     server = HttpServer(services, host=host, port=0)
     server.start()

@@ -18,7 +18,12 @@ from tests.integration.web.serving import Served, make_root, serving
 
 def server_at(deployment: Deployment, host: str, port: int) -> HttpServer:
     services = Services(
-        deployment=deployment, now=deployment.now, seconds_since_tick=lambda: 0.0, state=lambda: SchedulerState.RUNNING, wake=lambda: None
+        deployment=deployment,
+        now=deployment.now,
+        seconds_since_tick=lambda: 0.0,
+        state=lambda: SchedulerState.RUNNING,
+        failure=lambda: None,
+        wake=lambda: None,
     )
     return HttpServer(services, host=host, port=port)
 

@@ -1,14 +1,16 @@
 """A copy of the store: whole, private, of a sound store only, and never over another file."""
 
+import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
 from taskpilot.domain.errors import StoreError
-from taskpilot.store import tables
+from taskpilot.store import copies, tables
 from taskpilot.store.connections import FILE
-from taskpilot.store.creation import backup
+from taskpilot.store.copies import backup
 from taskpilot.store.database import Store
 from taskpilot.store.totals import Increment, add
 
@@ -72,3 +74,19 @@ def test_a_backup_of_a_damaged_store_is_no_backup(store: Store, state_dir: Path,
     with pytest.raises(StoreError, match="damaged"):
         backup(state_dir, tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_backup_that_is_killed_leaves_no_file_under_its_name(
+    store: Store, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when all is copied, and has no name yet."""
+    monkeypatch.setattr(copies, "_check_sound", lambda _copy: os.kill(os.getpid(), signal.SIGKILL))
+    store.close()
+    if (pid := os.fork()) == 0:
+        backup(state_dir, tmp_path / "copy.db")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert not (tmp_path / "copy.db").exists()
+    monkeypatch.undo()
+    backup(state_dir, tmp_path / "copy.db")
+    assert mode(tmp_path / "copy.db") == 0o600

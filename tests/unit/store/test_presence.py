@@ -1,11 +1,11 @@
 """A file that is moved away, put back or replaced under a store that is held open."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from taskpilot.domain.errors import StoreError
+from taskpilot.store.copies import backup
 from taskpilot.store.database import Store
 from taskpilot.store.probe import Presence
 from tests import records
@@ -48,8 +48,7 @@ def test_a_backup_in_its_place_is_gone_on_with(store: Store, tmp_path: Path) -> 
     presence = Presence(store)
     presence.check()
     records.add_run(store)
-    store.dispose()
-    shutil.copy(store.path, tmp_path / "copy")
+    backup(store.path.parent, tmp_path / "copy")
     records.add_run(store)
     for path in files(store):
         path.unlink()

@@ -17,6 +17,7 @@ OWNERS = {
     "fastapi": ("web/",),
     "genai_prices": ("llm/",),
     "grpc": ("telemetry/",),
+    "h11": ("web/",),
     "httpcore2": ("llm/",),
     "httpx2": ("llm/",),
     "jinja2": ("web/",),
