@@ -1,27 +1,39 @@
 """One project folder with its settings, store, jobs, policy and clock, each opened at its first use."""
 
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from taskpilot.config import Settings, reread
 from taskpilot.config.secrets import secrets_of
+from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import BootTime, boot_time, utc_now
+from taskpilot.domain.version import version
+from taskpilot.files import atomic_write
 from taskpilot.jobs.catalog import JobCatalog
 from taskpilot.jobs.folder import JobFolder
 from taskpilot.ledger.fires import Fires
 from taskpilot.ledger.ledger import Ledger
 from taskpilot.ledger.queue import Queue
-from taskpilot.policy import PolicyReport, RegoPolicy, check_policies
+from taskpilot.policy import PolicyReport, RegoPolicy, check_apart
 from taskpilot.process.owner import current_owner, is_gone
 from taskpilot.store.creation import is_missing
 from taskpilot.store.database import Store
 from taskpilot.store.totals import Change
 from taskpilot.telemetry.gateway import Gateway
 from taskpilot.telemetry.redaction import Redactor
+
+_TRIED_FILE: Final = "policy_tried"
+"""In the state dir: the digest of the policies that were compiled and tried last."""
+_REFUSED_SECONDS: Final = 60.0
+_refused: Final[dict[str, tuple[float, ConfigurationError]]] = {}
+"""The policies that were refused, and when: a server must not try one that never ends at each of its checks."""
 
 _current: "Deployment | None" = None
 
@@ -86,7 +98,7 @@ class Deployment:
             state_dir=settings.state_dir,
             # Not bound now: the settings may change.
             mask=lambda text: self.redactor.masked(text),  # noqa: PLW0108
-            drop_environment=settings.secrets_for_serve_only,
+            drop_environment=settings.withheld,
         )
 
     @cached_property
@@ -147,7 +159,7 @@ class Deployment:
     def gateway(self) -> Gateway | None:
         """The Pushgateway of the settings; None where none is set."""
         url = self.settings.pushgateway_url
-        return None if url is None else Gateway(self.store, url, self.settings.state_dir, self.now)
+        return None if url is None else Gateway(self.store, url, self.settings.state_dir, self.now, self.redactor.masked)
 
     @cached_property
     def redactor(self) -> Redactor:
@@ -181,12 +193,28 @@ class Deployment:
 
 def check_policy(settings: Settings) -> PolicyReport:
     """Evaluates the policies for known calls. Raises ConfigurationError that names file and line where one does not compile."""
-    return check_policies(policy_of(settings))
+    return check_apart(policy_of(settings), settings.root)
 
 
 def compile_policy(settings: Settings) -> None:
-    """Compiles the policies. Raises ConfigurationError that names file and line."""
-    policy_of(settings).compile()
+    """Compiles and tries the policies, unless the same texts were tried before. Raises ConfigurationError that names file and line."""
+    policy = policy_of(settings)
+    known, mark = settings.state_dir / _TRIED_FILE, f"{version()} {policy.fingerprint}"
+    with suppress(OSError, UnicodeDecodeError):
+        if known.read_text("utf-8") == mark:
+            return
+    at, refused = _refused.get(mark, (0.0, None))
+    if refused is not None and time.monotonic() - at < _REFUSED_SECONDS:
+        raise refused
+    try:
+        check_apart(policy, settings.root)
+    except ConfigurationError as error:
+        _refused[mark] = time.monotonic(), error
+        raise
+    # A file may have been changed meanwhile.
+    if settings.state_dir.is_dir() and policy_of(settings).fingerprint == policy.fingerprint:
+        with suppress(OSError):
+            atomic_write(known, mark.encode(), follow=False)
 
 
 def policy_of(settings: Settings) -> RegoPolicy:

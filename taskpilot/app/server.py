@@ -17,8 +17,10 @@ from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.jobs.catalog import catalog_of
 from taskpilot.process.isolated import keep_helper
+from taskpilot.process.linux import erase_environment
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.job_files import JobFiles
+from taskpilot.scheduler.reporter import Reporter
 from taskpilot.scheduler.scheduler import Scheduler
 from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
 from taskpilot.services.maintenance import replay_traces
@@ -36,13 +38,19 @@ _PUSH_SECONDS: Final = 10.0
 
 
 def serve(
-    app: App, *, engine_command: Sequence[str], host: str, port: int | None, echo: Callable[[str], None] = lambda _line: None
+    app: App,
+    *,
+    engine_command: Sequence[str],
+    host: str,
+    port: int | None,
+    echo: Callable[[str], None] = lambda _line: None,
+    quiet: bool = False,
 ) -> None:
     """Runs the scheduler and the HTTP API until SIGTERM or SIGINT, then waits for its runs. Only for the main thread of a process.
 
     `engine_command` starts a fork server (`App.serve_orders`) whose standard input is the connection. `port` None: the one of the settings.
-    `echo` prints when runs can be started, and when the scheduler fails. Raises StoreError, StoreBusy or ConfigurationError
-    before anything runs.
+    `echo` prints when runs can be started, when the scheduler fails, which jobs could not start, and, unless `quiet`, each run. Raises
+    StoreError, StoreBusy or ConfigurationError before anything runs.
     """
     deployment, settings = app.deployment, app.deployment.settings
     scheduler_id = new_id()
@@ -55,6 +63,7 @@ def serve(
     log = run_logger(name="taskpilot.scheduler")
     for warning in settings.warnings:
         log.warning(warning)
+    erase_environment(settings.withheld)
     telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
     loop = current_thread()
 
@@ -85,6 +94,7 @@ def serve(
         job_files=job_files,
         on_settings=write_logs,
         tell=echo,
+        report=None if quiet else Reporter(deployment, echo).report,
     )
     serving = Serving(
         scheduler,
@@ -117,6 +127,8 @@ def serve(
         job_files.start()
         telemetry.start()
         serving.run(ready=lambda: echo(_ready_line(app, http.url)))
+        if not quiet:
+            echo("the server has ended; goodbye")
     finally:
         job_files.stop(1.0)
         engine.stop()

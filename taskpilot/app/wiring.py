@@ -25,7 +25,9 @@ from taskpilot.jobs.loader import load_spec
 from taskpilot.journal.journal import Journal
 from taskpilot.llm.factory import open_model
 from taskpilot.llm.prices import Prices
+from taskpilot.policy import WatchedPolicy
 from taskpilot.process import asked_to_end
+from taskpilot.process.linux import erase_environment
 from taskpilot.runner import Runner
 from taskpilot.services.attempts import Display, NoDisplay
 from taskpilot.services.housekeeping import built_in_jobs
@@ -35,6 +37,7 @@ from taskpilot.services.running import Finished, resume_run, run_job
 from taskpilot.store import runs, totals
 from taskpilot.telemetry.decision_log import DecisionLogSignal
 from taskpilot.telemetry.logs import LogSignal, configure_logs, run_logger
+from taskpilot.telemetry.redaction import PLACEHOLDER
 from taskpilot.tools.builtin import create_task_tool, notify_tool
 from taskpilot.workflow.execution import PendingTasks
 
@@ -70,6 +73,7 @@ class App:
         """Runs a fork server: forks a supervisor for each order, until the server at the other end has ended."""
         from taskpilot.engines.fork_server import serve_orders
 
+        erase_environment(self.deployment.settings.withheld)
         serve_orders(connection, self._start_order)
 
     def _start_order(self, order: StartOrder) -> int:
@@ -141,7 +145,7 @@ class App:
                 run.model or "", lambda name, usage, at: prices.cost_nano(name, usage, at=at, base_url=settings.openai_base_url)
             ),
             open_model=lambda: model or self._open_model(run.model, spec),
-            policy=policy_of(settings),
+            policy=WatchedPolicy(policy_of(settings), deployment.run_dir(run.id), hide=deployment.redactor.hidden_in),
             open_tools=open_tools,
             signals=Signals([LogSignal(), DecisionLogSignal(settings.state_dir, secrets=self.secrets())]),
             now=deployment.now,
@@ -149,6 +153,7 @@ class App:
             log=log,
             run_dir=deployment.run_dir(run.id),
             deadline=time.monotonic() + seconds_left,
+            hide=lambda value: deployment.redactor.hidden_in(value, PLACEHOLDER),
             load_spec=lambda one: load_spec(one, settings.jobs_dir),
             max_output_tokens=settings.openai_max_output_tokens,
             workflow=_workflow,

@@ -2,18 +2,22 @@
 
 import click
 
+from taskpilot.cli import output
 from taskpilot.cli.options import global_options
 
 
 @click.command(name="serve")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on.  [default: PORT, or 8000]")
+@click.option("--quiet", is_flag=True, help="Print no line for each run, only what is wrong.")
 @click.option("--fork-server", is_flag=True, hidden=True)
-def command(*, host: str, port: int | None, fork_server: bool) -> int:
+def command(*, host: str, port: int | None, quiet: bool, fork_server: bool) -> int:
     """Run the scheduler and HTTP API.
 
     SIGTERM or Ctrl-C stops it: it starts no new runs and waits TASKPILOT_DRAIN_TIMEOUT (30 s) for the active ones. A second signal ends the
     wait. Changed job files and settings are read again within seconds, or at once on SIGHUP.
+
+    It prints a line for each run that starts and ends, and for each scheduled time that did not start.
 
     \b
     Examples:
@@ -43,7 +47,8 @@ def command(*, host: str, port: int | None, fork_server: bool) -> int:
             engine_command=fork_server_command(*options),
             host=host,
             port=port,
-            echo=lambda line: click.echo(f"taskpilot: {line}", err=True),
+            echo=lambda line: output.echo_err(f"taskpilot: {line}", wrap=False),
+            quiet=quiet,
         )
     finally:
         app.deployment.close()

@@ -4,10 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from taskpilot.domain.channels import Channel
 
+_WITHHELD: Final = (
+    "TASKPILOT_API_TOKEN",
+    "TASKPILOT_READ_TOKEN",
+    "ALERT_WEBHOOK_URL",
+    "ELASTIC_PASSWORD",
+    "GRAFANA_ADMIN_PASSWORD",
+    "KIBANA_ENCRYPTION_KEY",
+    "KIBANA_SYSTEM_PASSWORD",
+)
+_WITHHELD_TABLES: Final = frozenset({"notify", "web", "models", "mcp"})
 Protocol = Literal["grpc", "http/protobuf"]
 
 
@@ -131,6 +141,7 @@ class Settings:
         return {**named, **given} if self.sources["otel_service_name"] == "default" else {**given, **named}
 
     @property
-    def secrets_for_serve_only(self) -> tuple[str, ...]:
-        """Names of environment variables that are removed from a job's process."""
-        return ("TASKPILOT_API_TOKEN",)
+    def withheld(self) -> tuple[str, ...]:
+        """Names of environment variables that a job's process does not get: secrets of the server, the stack and the channels."""
+        tables = (names for key, names in self.references.items() if key.partition(".")[0] in _WITHHELD_TABLES)
+        return tuple(sorted({*_WITHHELD, *(name for names in tables for name in names)}))

@@ -207,7 +207,7 @@ class LLMSteps:
         cost = session.spending.cost(reply.usage, session.now())
         lost = sum(retry.maybe_billed for retry in reply.retries)
         # The caller gets the recorded form, as in every later attempt.
-        recordable = _recordable(reply)
+        recordable = session.hide(_recordable(reply))
         completed = invocation.end(StepStatus.SUCCEEDED) if invocation.completes(reply) else None
         session.journal.end_ask(
             begun,

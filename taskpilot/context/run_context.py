@@ -15,7 +15,7 @@ from taskpilot.context.llm_steps import LLMSteps
 from taskpilot.context.mapping import map_items
 from taskpilot.context.serialization import digestible, from_json, to_json
 from taskpilot.context.session import Session
-from taskpilot.context.tool_steps import ToolSteps
+from taskpilot.context.tool_steps import JOB_CODE, ToolSteps
 from taskpilot.domain.errors import ItemError, LeaseLost, RequirementNotMet, StoreBusy
 from taskpilot.domain.steps import MEMORY, StepKind, StepPlace, StepStatus
 from taskpilot.domain.tasks import WorkflowResult
@@ -107,6 +107,7 @@ class RunContext:
 
         `allow_partial` takes a text that was cut off or is empty. Raises ModelError.
         """
+        agent = self._session.journal.mask(agent)
         if output is None:
             return self._llm_steps.text(agent, prompt, system=system, allow_partial=allow_partial)
         if allow_partial:
@@ -121,13 +122,15 @@ class RunContext:
         """Calls a tool once, if policy allows it. Raises Denied, ToolFailed, ToolArgumentsInvalid or Waiting."""
         spec = self._session.tools.get(tool) if isinstance(tool, str) else tool_spec(tool)
         if spec is None:
-            raise self._tool_steps.unknown(str(tool), to_json(arguments), agent="job", offered=self._session.tools)
+            raise self._tool_steps.unknown(str(tool), to_json(arguments), agent=JOB_CODE, offered=self._session.tools)
         parsed = parse_arguments(spec, to_json(arguments, by_alias=True))
-        return read_result(spec, self._tool_steps.call(spec, parsed, agent="job"))
+        return read_result(spec, self._tool_steps.call(spec, parsed, agent=JOB_CODE))
 
     def step(self, name: str, function: Callable[..., Result], /, *args: Any) -> Result:
         """Calls a Python function once; its result is recorded as JSON and always read by its return annotation."""
         session = self._session
+        # A name is in the record, in logs and in spans.
+        name = session.journal.mask(name)
         given = digestible(args)
         place = scope.current().place(StepKind.STEP, name, given)
         recorded = session.journal.recorded(place)
@@ -197,7 +200,7 @@ class RunContext:
 
         Use a key for each thing that the job keeps apart, such as each repository.
         """
-        result = to_json(value)
+        result, key = to_json(value), self._session.journal.mask(key)
         self._noted(self._memory.place(StepKind.REMEMBER, key, result), lambda: result)
 
     def recall(self, key: str) -> Any:
@@ -205,6 +208,7 @@ class RunContext:
 
         It has plain JSON types, and is the same in every attempt.
         """
+        key = self._session.journal.mask(key)
         return self._noted(scope.current().place(StepKind.RECALL, key, None), lambda: self._session.journal.remembered(key))
 
     def artifact(self, name: str, data: str | bytes | Any) -> Path:

@@ -88,6 +88,8 @@ class Session:
     run_dir: Path
     deadline: float
     """The end of the run's active seconds, on the monotonic clock."""
+    hide: Callable[[Any], Any] = lambda value: value
+    """Replaces the known secrets in a JSON value by PLACEHOLDER."""
     load_spec: Callable[[JobSpec], JobSpec] = lambda spec: spec
     """Imports the job's file into this process."""
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS

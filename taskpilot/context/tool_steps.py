@@ -17,9 +17,14 @@ from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import Reservation
 from taskpilot.journal.started_step import ERROR_KEPT
 from taskpilot.policy.rego import ENGINE, GUARDS_PATH
+from taskpilot.telemetry.redaction import PLACEHOLDER
 from taskpilot.tools.arguments import read_object
 from taskpilot.tools.invocation import invoke
 
+JOB_CODE: Final = "job"
+"""The agent of the calls that a job's own code makes."""
+_GUARDRAILS: Final = "guardrails"
+"""The engine of a decision about secrets: no rule made it."""
 _NAME_KEPT: Final = 128
 _UNREADABLE_KEPT: Final = 1_000
 """Characters of a call to an unknown tool that are recorded."""
@@ -80,6 +85,8 @@ class ToolSteps:
         Raises Denied, ToolFailed, BudgetExceeded or LeaseLost, or Waiting if a person must answer first.
         """
         session = self._session
+        # The tool alone gets a known secret; policy, record, approvals and telemetry see a placeholder.
+        given, arguments = arguments, session.hide(arguments)
         place = scope.current().place(StepKind.CALL, spec.name, arguments)
         recorded = session.journal.recorded(place)
         if recorded is not None and not self._may_call_again(recorded, spec):
@@ -95,8 +102,11 @@ class ToolSteps:
             elif equal.status is not StepStatus.RETRY_REQUESTED:
                 session.emit("tool-call-kept", f"{spec.name} was called before, and is not again", tool=spec.name, step_id=equal.id)
                 return self._replayed(equal)
+        if agent != JOB_CODE and PLACEHOLDER in json.dumps(arguments):
+            result = PolicyResult(Verdict.DENY, ("a model may not pass a secret of the settings to a tool",), _GUARDRAILS, GUARDS_PATH)
+            raise self._deny(place, self._asked(spec.name, arguments, agent), result)
         decision = self._decide(place, spec, arguments, agent, repeated)
-        return self._execute(place, spec, arguments, agent, decision)
+        return self._execute(place, spec, arguments, agent, decision, given)
 
     def _may_call_again(self, recorded: Step, spec: ToolSpec) -> bool:
         if recorded.status is StepStatus.RETRY_REQUESTED:
@@ -163,6 +173,7 @@ class ToolSteps:
             given = arguments if isinstance(arguments, dict) else read_object(arguments)
         except ValueError:
             given = {"unreadable": one_line(str(arguments), limit=_UNREADABLE_KEPT)}
+        given = self._session.hide(given)
         place = scope.current().place(StepKind.CALL, shown, given)
         recorded = self._session.journal.recorded(place)
         if recorded is not None:
@@ -203,7 +214,10 @@ class ToolSteps:
             input={"tool": question.tool, "agent": question.agent, "job": question.job, "job_tools": list(question.job_tools)},
         )
 
-    def _execute(self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str, decision: Decision) -> Any:
+    def _execute(
+        self, place: StepPlace, spec: ToolSpec, arguments: dict[str, Any], agent: str, decision: Decision, given: dict[str, Any]
+    ) -> Any:
+        """Makes the call with what was `given`, and records it with the `arguments`, which hold no known secret."""
         session = self._session
         session.seconds_left()
         new = decision.status is DecisionStatus.FINAL
@@ -224,7 +238,7 @@ class ToolSteps:
         session.check_lease(begun, f"{spec.name} was called")
         try:
             with scope.entered(scope.current().call_path(place)):
-                result = invoke(spec, arguments)
+                result = invoke(spec, given)
         except Exception as error:
             failed = _as_recorded(error, session.journal.mask)
             session.journal.end(begun, StepStatus.FAILED, error=failed)

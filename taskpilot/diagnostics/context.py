@@ -45,7 +45,7 @@ class CheckContext:
         try:
             settings = self.settings
             mask = Redactor(secrets_of(settings)).masked
-            withheld = settings.secrets_for_serve_only
+            withheld = settings.withheld
             folder = JobFolder(settings.jobs_dir, root=settings.root, state_dir=settings.state_dir, mask=mask, drop_environment=withheld)
             found = folder.read()
         except ConfigurationError as error:

@@ -15,7 +15,7 @@ from taskpilot.domain.errors import StoreBusy, TaskPilotError
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.text import one_line
 from taskpilot.engines.orders import MessageReader, order_of, send
-from taskpilot.process.linux import children, set_subreaper
+from taskpilot.process.linux import children, set_subreaper, set_title
 from taskpilot.process.tree import kill_with_group
 
 PRELOADED: Final = (
@@ -127,6 +127,8 @@ class _ForkServer:
             # A new session: Ctrl-C in the server's terminal is not for a run.
             os.setsid()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OWN_HANDLERS)
+            # The job's own process, which is forked from this one, has the title too.
+            set_title(f"taskpilot {order.job}")
             status = self._start(order)
         except TaskPilotError as error:
             if isinstance(error, StoreBusy):

@@ -1,10 +1,19 @@
-"""`taskpilot policy check`: sample calls with their expected verdicts."""
+"""`taskpilot policy check`: sample calls with their expected verdicts, tried in a process of its own."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from taskpilot.domain.decisions import PolicyInput, Verdict
+from taskpilot.domain.errors import ConfigurationError
 from taskpilot.policy.rego import RegoPolicy
+from taskpilot.process.isolated import Limits, Trouble, call_isolated, note
+
+_MEMORY_BYTES: Final = 3 << 30
+"""The engine reserves a gigabyte of addresses at its start, which counts."""
+CHECK_SECONDS: Final = 5.0
+"""For compiling the policies and all sample calls: a decision takes a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +94,46 @@ class PolicyReport:
         return not (self.default and len(self.files) == 1 and any(result.differs for result in self.fixtures))
 
 
+def check_apart(policy: RegoPolicy, root: Path, *, seconds: float = CHECK_SECONDS) -> PolicyReport:
+    """As `check_policies`, in a process of its own: a policy may run for ever, or end its process.
+
+    Raises ConfigurationError (78) that names file and line.
+    """
+    request = {"files": [str(file) for file in policy.files], "default": policy.has_default}
+    try:
+        ((_, answer),) = list(
+            call_isolated("taskpilot.policy.check:check_here", [request], Limits(seconds=seconds, root=root, memory_bytes=_MEMORY_BYTES))
+        )
+    except OSError as error:
+        raise ConfigurationError(f"no process for checking the policies can be started: {error}") from None
+    if answer.trouble is not None:
+        place = answer.note or "the policies"
+        if answer.trouble is Trouble.TIME:
+            raise ConfigurationError(f"{place} was not evaluated within {seconds:g} s", hint="make it simpler: each tool call waits for it")
+        raise ConfigurationError(
+            f"{place} ended the process that evaluated it ({answer.detail})", hint="make it simpler, without recursion"
+        )
+    found: Mapping[str, Any] = answer.value
+    if "error" in found:
+        raise ConfigurationError(found["error"], hint=found["hint"])
+    fixtures = tuple(
+        FixtureResult(one["name"], Verdict(one["expected"]), Verdict(one["got"]), tuple(one["reasons"]), one["error"])
+        for one in found["fixtures"]
+    )
+    return PolicyReport(tuple(found["files"]), found["default"], fixtures)
+
+
+def check_here(request: Mapping[str, Any]) -> dict[str, Any]:
+    """In the process of the check: the report, or the error, as JSON."""
+    try:
+        return asdict(check_policies(RegoPolicy(files=[Path(file) for file in request["files"]], default=request["default"])))
+    except ConfigurationError as error:
+        return {"error": str(error), "hint": error.hint}
+
+
 def check_policies(policy: RegoPolicy) -> PolicyReport:
     """Compiles the policies, then evaluates them for every sample call. Raises ConfigurationError (78) that names file and line."""
-    policy.compile()
+    policy.compile(note)
     results = []
     for fixture in FIXTURES:
         result = policy.decide(fixture.question)

@@ -23,7 +23,7 @@
 #   input.job_tools   the names of the tools that the job lists
 #
 # Letters of other scripts that only look the same are not replaced, so a list of forbidden words can be evaded.
-# A file that uses `http.send` is refused: the built-in engine would leave its result undefined without an error.
+# A file that holds more than what is evaluated is refused, such as `http.send` or `deny(x) := ...`: it would be undefined without an error.
 
 package taskpilot.tools
 

@@ -3,20 +3,22 @@
 import json
 import re
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from taskpilot.domain.errors import ConfigurationError, Stop
 from taskpilot.domain.text import one_line
+from taskpilot.policy import shapes
 from taskpilot.policy.sources import Policy
 
 PACKAGE: Final = "data.taskpilot.tools"
-ENTRY_POINTS: Final = ("deny", "require_approval", "allow")
+ENTRY_POINTS: Final = shapes.ENTRY_POINTS
 _ENGINES_A_THREAD: Final = 8
 _REASONS: Final = 20
 _LOCATION: Final = re.compile(r"^--> (?P<file>.+):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
 _CAUSE: Final = re.compile(r"^error: (?P<cause>.+)$", re.MULTILINE)
-_NO_RULE: Final = "not a valid rule path"
 
 _local: Final = threading.local()
 """Thread-local for the module, since an engine must be freed in its own thread: it is when the thread ends."""
@@ -38,8 +40,8 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class _Engine:
     rego: Any
-    rules: frozenset[str]
-    """The entry points that the policy defines."""
+    rules: Mapping[str, str]
+    """The entry points that the policy defines, each with its place, like `policy/ours.rego:3`."""
 
 
 def ask(policy: Policy, input_json: str) -> Answer:
@@ -59,13 +61,14 @@ def ask(policy: Policy, input_json: str) -> Answer:
     return Answer(allow is True, _reasons("deny", values["deny"]), _reasons("require_approval", values["require_approval"]))
 
 
-def compile_policy(policy: Policy, probes: list[str]) -> None:
+def compile_policy(policy: Policy, probes: list[str], note: Callable[[str], None] = lambda _place: None) -> None:
     """Evaluates every entry point for every probe. Raises ConfigurationError that names the file and the line."""
     try:
-        engine = _make(policy)
+        engine = _make(policy, note)
         for probe in probes:
             engine.rego.set_input_json(probe)
-            for rule in sorted(engine.rules):
+            for rule, place in sorted(engine.rules.items()):
+                note(f"{place}: {rule}")
                 engine.rego.eval_rule(f"{PACKAGE}.{rule}")
     except (KeyboardInterrupt, SystemExit, Stop):
         raise
@@ -100,28 +103,55 @@ def _engine(policy: Policy) -> _Engine:
     return engine
 
 
-def _make(policy: Policy) -> _Engine:
+def _make(policy: Policy, note: Callable[[str], None] = lambda _place: None) -> _Engine:
     import regorus
 
     rego = regorus.Engine()
     rego.set_gather_prints(True)
     for source in policy.sources:
+        try:
+            shapes.check_nesting(source.name, source.text)
+        except shapes.ShapeRefused as refused:
+            raise PolicyBroken(str(refused)) from None
+        note(f"{source.name}:1: its text")
         rego.add_policy(source.name, source.text)
     rego.set_input_json("{}")
-    rules = frozenset(rule for rule in ENTRY_POINTS if _has(rego, rule))
-    if not rules:
-        # Without this, a file of denials with a misspelt package would silently deny nothing.
+    return _Engine(rego, _rules(policy, rego))
+
+
+def _rules(policy: Policy, rego: Any) -> Mapping[str, str]:
+    """The entry points, after a check of all that the policy says; once for each text in this process."""
+    known = _rules_of.get(policy.fingerprint)
+    if known is None:
+        try:
+            known = shapes.check_shapes(json.loads(rego.get_ast_as_json()), _has_function)
+        except shapes.ShapeRefused as refused:
+            raise PolicyBroken(str(refused)) from None
+        except RecursionError:
+            raise PolicyBroken(f"{policy.sources[0].name}:1: its expressions nest too deep") from None
+        _rules_of[policy.fingerprint] = known
+    if not known:
+        # Without this, a file of denials with a misspelt name would silently deny nothing.
         names = ", ".join(source.name for source in policy.sources)
         raise PolicyBroken(f"{names}: none of the rules {', '.join(sorted(ENTRY_POINTS))} in `package taskpilot.tools`")
-    return _Engine(rego, rules)
+    return known
 
 
-def _has(rego: Any, rule: str) -> bool:
-    """Whether the policy defines the rule. After any other error it counts as defined: the error comes again at a call, and denies it."""
+_rules_of: Final[dict[str, Mapping[str, str]]] = {}
+
+
+@cache
+def _has_function(name: str) -> bool:
+    """Whether the engine has a function, which it says only where it evaluates a call."""
+    import regorus
+
+    rego = regorus.Engine()
+    rego.set_gather_prints(True)
     try:
-        rego.eval_rule(f"{PACKAGE}.{rule}")
+        rego.add_policy("f.rego", f"package f\nx := {name}()")
+        rego.eval_rule("data.f.x")
     except Exception as error:
-        return _NO_RULE not in str(error)
+        return "could not find function" not in str(error)
     return True
 
 

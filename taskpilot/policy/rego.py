@@ -1,8 +1,9 @@
 """Decides tool calls by Rego: both the default and the project's policy are evaluated, and the stricter verdict counts."""
 
+import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,14 @@ _PROBE: Final = json.dumps(
     guards.document(PolicyInput(tool="probe", arguments={}, agent="job", job="probe", run_id="probe", job_tools=())), ensure_ascii=False
 )
 
+_PROBES: Final = tuple(
+    json.dumps(guards.document(PolicyInput(tool=tool, arguments=arguments, agent="executor", job="probe", run_id="probe", job_tools=())))
+    for tool, arguments in (
+        ("create_task", {"title": "a sensitive title", "priority": "high", "description": ""}),
+        ("notify", {"channel": "ops", "message": "a message"}),
+    )
+)
+
 
 class RegoPolicy:
     """The policy engine of a run. Threads may share one: each gets its own engine at its first call."""
@@ -29,6 +38,7 @@ class RegoPolicy:
 
         Raises ConfigurationError if a file cannot be read. The engine is loaded later, in the process and thread that needs it.
         """
+        self.files: Final = tuple(files)
         policies: list[Policy] = []
         if default:
             policies.append(default_policy())
@@ -59,10 +69,18 @@ class RegoPolicy:
             error=error,
         )
 
-    def compile(self) -> None:
-        """Compiles every policy and evaluates its entry points once. Raises ConfigurationError that names the file and the line."""
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all texts."""
+        return hashlib.sha256("".join(policy.fingerprint for policy in self.policies).encode()).hexdigest()
+
+    def compile(self, note: Callable[[str], None] = lambda _place: None) -> None:
+        """Compiles every policy and evaluates its entry points once. Raises ConfigurationError that names the file and the line.
+
+        `note` is told the place before each step, for the case that it does not return.
+        """
         for policy in self.policies:
-            engines.compile_policy(policy, [_PROBE])
+            engines.compile_policy(policy, [_PROBE, *_PROBES], note)
 
     def _decide(self, question: PolicyInput) -> tuple[Verdict, tuple[str, ...]]:
         asked = json.dumps(guards.document(question), ensure_ascii=False, allow_nan=False)

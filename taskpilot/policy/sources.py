@@ -1,7 +1,6 @@
 """Reads the texts of policies once, so that a later change of a file does not affect a run."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,6 @@ from typing import Final
 from taskpilot.domain.errors import ConfigurationError
 
 MAX_FILE_BYTES: Final = 1024 * 1024
-_STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*')
-_HTTP_SEND: Final = re.compile(r"\bhttp\s*\.\s*send\b")
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,4 @@ def _read(file: Path) -> Source:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the policy file {file} is not UTF-8 (byte {error.start})") from None
-    _refuse_http_send(file, text)
     return Source(str(file), text)
-
-
-def _refuse_http_send(file: Path, text: str) -> None:
-    """The engine leaves `http.send` undefined without an error, so a denial that relies on it would never happen."""
-    blank = _STRING_OR_COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
-    found = _HTTP_SEND.search(blank)
-    if found:
-        line = blank.count("\n", 0, found.start()) + 1
-        raise ConfigurationError(f"{file}:{line}: http.send is not available to policies, which judge the call's arguments")

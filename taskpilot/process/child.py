@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from taskpilot.domain.errors import Terminated
 from taskpilot.process.interrupts import Interrupts
-from taskpilot.process.linux import die_with_parent
+from taskpilot.process.linux import die_with_parent, erase_environment
 from taskpilot.process.plan import ChildPlan
 
 SOFTWARE_STATUS: Final = 70
@@ -29,6 +29,7 @@ def start(plan: ChildPlan, interrupts: Interrupts) -> int:
     """Forks; the parent gets the child's pid, the child never returns. Raises OSError where the output cannot be opened."""
     parent = os.getpid()
     output = _open_output(plan.output)
+    erase_environment(plan.drop_environment)
     _flush()
     # Between the fork and the child's own handlers a signal would run the parent's handlers in the child.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

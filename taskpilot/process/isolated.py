@@ -26,7 +26,7 @@ from taskpilot.process.plan import Cause, ChildPlan, Ending, Watch
 from taskpilot.process.tree import kill_with_group
 from taskpilot.process.watch import supervise
 
-MEMORY_BYTES: Final = 1 << 30
+MEMORY_BYTES: Final = 2 << 30
 """What a call may allocate."""
 ANSWER_BYTES: Final = 4 << 20
 _WRITTEN_BYTES: Final = 16 << 20
@@ -414,7 +414,8 @@ def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> i
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for limit, value in ((resource.RLIMIT_DATA, request["limits"]["memory_bytes"]), (resource.RLIMIT_FSIZE, _WRITTEN_BYTES)):
+    memory = _data_bytes() + request["limits"]["memory_bytes"]
+    for limit, value in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, _WRITTEN_BYTES)):
         hard = resource.getrlimit(limit)[1]
         resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard),) * 2)
     target = os.open(returned, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -432,6 +433,14 @@ def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> i
     sys.stdout.flush()
     # No atexit function and no thread of the code holds this up.
     os._exit(0)
+
+
+def _data_bytes() -> int:
+    """What this process has of its parent's memory, which counts too."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _beginning(path: Path, size: int) -> bytes:

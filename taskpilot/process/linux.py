@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -50,7 +50,35 @@ def _children_by_scan() -> frozenset[int] | None:
     return frozenset(pid for pid in pids if (stat := stat_of(pid)) is not None and stat.parent == myself)
 
 
+def erase_environment(names: Collection[str]) -> None:
+    """Overwrites these variables where the kernel shows them (/proc/PID/environ), which no change of the environment does.
+
+    A child that is forked afterwards has the overwritten block too. Programs that this process starts still get the variables.
+    """
+    if sys.platform != "linux" or not any(name in os.environ for name in names):
+        return
+    try:
+        fields = (_PROC / "self" / "stat").read_bytes().rpartition(b")")[2].split()
+        begin, end = int(fields[47]), int(fields[48])
+        block = (_PROC / "self" / "environ").read_bytes()
+    except (OSError, IndexError, ValueError):
+        return
+    import ctypes
+
+    if end - begin < len(block) or begin == 0:
+        return
+    place = 0
+    for entry in block.split(b"\0"):
+        name = os.fsdecode(entry.partition(b"=")[0])
+        if name in names and name in os.environ:
+            # The C library gets a copy of its own first: it still points to this block.
+            os.putenv(name, os.environ[name])
+            ctypes.memset(begin + place, 0, len(entry))
+        place += len(entry) + 1
+
+
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_GET_CHILD_SUBREAPER: Final = 37
 
@@ -93,3 +121,29 @@ def die_with_parent() -> bool:
     """SIGKILL for this process when its parent ends; the parent may have ended already. False where the system cannot."""
     prctl = _prctl()
     return prctl is not None and prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+
+
+def set_title(title: str) -> bool:
+    """What `ps` shows of this process and of what it forks from now on. False where the system cannot.
+
+    The title takes the place of the command line, in the memory that the kernel shows, and is cut to its length.
+    """
+    prctl = _prctl()
+    if prctl is None:
+        return False
+    import ctypes
+
+    name = ctypes.create_string_buffer(title.encode("ascii", "replace")[:15])
+    prctl(_PR_SET_NAME, ctypes.addressof(name), 0, 0, 0)
+    try:
+        # Fields 48 and 49 of proc(5), counted from the third, which follows the name.
+        fields = (_PROC / "self" / "stat").read_bytes().rpartition(b")")[2].split()
+        start, end = int(fields[45]), int(fields[46])
+    except (OSError, IndexError, ValueError):
+        return False
+    if not 0 < start < end:
+        # The kernel hides the addresses.
+        return False
+    text = title.encode("ascii", "replace")[: end - start - 1]
+    ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+    return True

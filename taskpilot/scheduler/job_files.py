@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
-from taskpilot.deployment import Deployment
+from taskpilot.deployment import Deployment, compile_policy
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.jobs.catalog import JobCatalog
 
@@ -55,6 +56,10 @@ class JobFiles:
 
     def _read(self) -> None:
         again, self._again = self._again, False
+        # Here and not in the loop, which then finds it tried or refused; it tells why.
+        with suppress(ConfigurationError):
+            if self._thread is not None and self._deployment.settings.policy_files:
+                compile_policy(self._deployment.settings)
         try:
             self._tell(self._deployment.job_folder.read(again=again, progress=self._tell, stop=self._stopping.is_set))
         except ConfigurationError as error:

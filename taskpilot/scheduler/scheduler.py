@@ -108,6 +108,7 @@ class Scheduler:
         job_files: JobFiles | None = None,
         on_settings: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda _line: None,
+        report: Callable[[Collection[str], datetime], None] | None = None,
     ) -> None:
         self._deployment = deployment
         self._presence = Presence(deployment.store)
@@ -122,6 +123,9 @@ class Scheduler:
         """None until the job files were read for the first time: nothing is claimed and nothing started before."""
         self._tell = tell
         """Prints a line that a person should see."""
+        self._report = report
+        """Prints what happened since the last tick, with the jobs of which fires were decided in this one."""
+        self._decided: frozenset[str] = frozenset()
         self._blocked: dict[str, Reason] = {}
         """The jobs that could not start, and why."""
         self._on_settings = on_settings
@@ -217,6 +221,9 @@ class Scheduler:
                 self._reap(self._jobs)
             if self.state is SchedulerState.RUNNING:
                 self._dispatch(self._jobs)
+        if self._report is not None:
+            self._report(self._decided, now)
+            self._decided = frozenset()
         if regular:
             # A tick that came this far has not failed.
             self._write_row(None)
@@ -346,6 +353,7 @@ class Scheduler:
             return False
         claimed = self._deployment.fires.claim_due(jobs, only=only, asleep_since=self._asleep_since, failing=self._status.failing)
         self._all_due, self._asleep_since = False, None
+        self._decided = claimed.jobs
         if claimed.outcomes:
             counts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(claimed.outcomes.items()) if number)
             self._log.info(f"claimed what was due: {counts}", **{str(outcome): number for outcome, number in claimed.outcomes.items()})

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from taskpilot.deployment import Deployment
+from taskpilot.domain.decisions import Decision, DecisionStatus
 from taskpilot.domain.errors import ConfigurationError, LeaseLost, StoreBusy, TaskPilotError
 from taskpilot.domain.events import RunIdentity
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import LeaseGrant, Outcome, Run, RunStatus
@@ -21,8 +23,9 @@ from taskpilot.domain.times import utc_iso
 from taskpilot.ledger.claims import Claim
 from taskpilot.ledger.due_policy import GRACE
 from taskpilot.ledger.finish_attempt import backoff, cancelled_outcome, overtaken_by
+from taskpilot.policy import undecided
 from taskpilot.process import Cause, ChildPlan, Ending, Interrupts, Watch, supervise
-from taskpilot.store import runs, totals
+from taskpilot.store import runs, tasks, totals
 from taskpilot.telemetry.ecs import EcsLines
 from taskpilot.telemetry.job_output import JobOutput
 from taskpilot.telemetry.log_files import Rotation, SharedLogFile
@@ -109,7 +112,7 @@ class Attempts:
             root=deployment.settings.root,
             output=run_dir / OUTPUT_LOG,
             add_environment=deployment.settings.dotenv,
-            drop_environment=deployment.settings.secrets_for_serve_only,
+            drop_environment=deployment.settings.withheld,
         )
         started = False
 
@@ -164,6 +167,7 @@ class Attempts:
 
     def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
         """Records the attempt's end where the job's process did not; returns the run's state."""
+        self._record_denials(grant.run_id)
         outcome = outcome_of(ending, self._run(grant.run_id))
         keep = ending.cause not in _GIVEN_UP
         try:
@@ -175,6 +179,29 @@ class Attempts:
                 self._release(grant, outcome)
                 status = self._run(grant.run_id).status
         return status
+
+    def _record_denials(self, run_id: str) -> None:
+        """A call whose decision the job's process did not survive is a recorded denial; an error here does not matter to the attempt."""
+        with suppress(TaskPilotError, OSError):
+            for question, result in undecided(self._deployment.run_dir(run_id)):
+                decision = Decision(
+                    id=new_id(),
+                    run_id=run_id,
+                    job=self._spec.name,
+                    step_key="",
+                    agent=question.agent,
+                    tool=question.tool,
+                    arguments=question.arguments,
+                    engine=result.engine,
+                    path=result.path,
+                    verdict=result.verdict,
+                    status=DecisionStatus.FINAL,
+                    reasons=result.reasons,
+                    decided_at=self._deployment.now(),
+                    input={"tool": question.tool, "agent": question.agent, "job": self._spec.name, "job_tools": list(question.job_tools)},
+                )
+                with self._deployment.store.write() as connection:
+                    tasks.insert_decision(connection, decision)
 
     def _pause(self, grant: LeaseGrant, interrupts: Interrupts) -> bool:
         """Waits before the attempt after a failed one; False where a signal or a person ended the run meanwhile."""

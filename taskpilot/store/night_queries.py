@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Column, Connection, Table, case, func, literal_column, select, union
+from sqlalchemy import Column, ColumnElement, Connection, Table, case, func, literal_column, select, union
 
 from taskpilot.domain.fires import ClockEvent, ClockEventKind, Fire, Gap
 from taskpilot.domain.reasons import ReasonCode
@@ -48,7 +48,9 @@ def run_totals(connection: Connection, since: datetime) -> RunTotals:
 
 def bad_runs(connection: Connection, since: datetime, statuses: Collection[RunStatus]) -> list[Run]:
     """The runs that ended since in one of these states, the newest first."""
-    wanted = select(runs).where(runs.c.ended_at >= to_micros(since), runs.c.status.in_(sorted(statuses)))
+    # The plus keeps SQLite from reading every run of these states: those that ended since are few.
+    status: ColumnElement[str] = literal_column("+runs.status")
+    wanted = select(runs).where(runs.c.ended_at >= to_micros(since), status.in_(sorted(statuses)))
     return [run_of(row) for row in connection.execute(wanted.order_by(runs.c.ended_at.desc()).limit(ROWS_MAX))]
 
 

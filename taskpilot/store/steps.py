@@ -39,7 +39,9 @@ def effects_below(connection: Connection, run_id: str, scope: str) -> list[Step]
         steps.c.status.in_(happened),
         (steps.c.scope == scope) | steps.c.scope.startswith(f"{scope}/", autoescape=True),
     )
-    return [step_of(row) for row in connection.execute(wanted, {"the_run": run_id})]
+    # Of a call that a person had made again, only the last make counts.
+    newest = {step.key: step for step in (step_of(row) for row in connection.execute(wanted, {"the_run": run_id}))}
+    return list(newest.values())
 
 
 def begun_steps(connection: Connection, run_id: str) -> list[Step]:

@@ -20,6 +20,7 @@ from taskpilot.store.database import Store
 from taskpilot.store.metrics_queries import pending_jobs, record_delivered, record_failed, record_removed
 from taskpilot.store.schedulers import awake_schedulers
 from taskpilot.telemetry.metrics import JobFacts, SchedulerCollector, StoreCollector, registry_of, snapshot_of
+from taskpilot.telemetry.redaction import Redactor
 
 JOB: Final = "taskpilot"
 """The label `job` of every group; our job is `job_name`."""
@@ -62,6 +63,8 @@ class Gateway:
     url: str
     state_dir: Path
     now: Callable[[], datetime] = utc_now
+    mask: Callable[[str], str] = Redactor().masked
+    """Removes secrets from what the gateway answers: it may repeat the header that it refused."""
 
     def push(self, facts: JobFacts, *, seconds: float, only_if_pending: bool = False) -> PushResult:
         """Pushes one job's group within `seconds`, waiting for its lock included, and records the result.
@@ -79,7 +82,7 @@ class Gateway:
             if only_if_pending and not snapshot.pending(facts.name):
                 return PushResult(delivered=True, pending=False)
             registry = registry_of(StoreCollector(snapshot, [facts], unknown_as_nan=True))
-            error, late = _push(self.url, _group(store.deployment, facts.name), registry, deadline)
+            error, late = _push(self.url, _group(store.deployment, facts.name), registry, deadline, self.mask)
             with store.write() as connection:
                 if error is None:
                     return PushResult(delivered=True, pending=record_delivered(connection, facts.name, version, self.now()))
@@ -121,7 +124,7 @@ class Gateway:
                 if not got:
                     return PushResult(delivered=False, pending=True, error="another scheduler holds the lock of this group")
                 registry = registry_of(SchedulerCollector.of(self.store))
-                error, _ = _push(self.url, _scheduler_group(self.store.deployment), registry, deadline)
+                error, _ = _push(self.url, _scheduler_group(self.store.deployment), registry, deadline, self.mask)
         except TaskPilotError as refusal:
             error = str(refusal)
         return PushResult(delivered=error is None, pending=error is not None, error=error)
@@ -135,7 +138,7 @@ class Gateway:
         with self._lock(job, seconds) as got:
             if not got:
                 raise GatewayUnreachable(self.url, f"another process holds the lock of {one_line(job)}'s group")
-            _delete(self.url, _group(self.store.deployment, job), deadline)
+            _delete(self.url, _group(self.store.deployment, job), deadline, self.mask)
             with self.store.write() as connection:
                 record_removed(connection, job)
 
@@ -147,7 +150,7 @@ class Gateway:
         deadline = Deadline(seconds)
         with file_lock(self.state_dir / "locks" / _SCHEDULER_LOCK, WaitBudget(seconds)) as got, self.store.read() as connection:
             if got and not awake_schedulers(connection, boot_time()):
-                _delete(self.url, _scheduler_group(self.store.deployment), deadline)
+                _delete(self.url, _scheduler_group(self.store.deployment), deadline, self.mask)
 
     def _lock(self, job: str, seconds: float) -> AbstractContextManager[bool]:
         return file_lock(self.state_dir / "locks" / f"{job}.gateway.lock", WaitBudget(seconds))
@@ -192,7 +195,7 @@ def groups_of_jobs(url: str, deployment: str, *, seconds: float = 5.0) -> dict[s
     return {job: group for job, group in found if job and group.labels == {**ours, "job_name": job}}
 
 
-def _delete(url: str, group: dict[str, str], deadline: Deadline) -> None:
+def _delete(url: str, group: dict[str, str], deadline: Deadline, mask: Callable[[str], str]) -> None:
     from prometheus_client import delete_from_gateway
 
     answers: list[Answer] = []
@@ -201,10 +204,10 @@ def _delete(url: str, group: dict[str, str], deadline: Deadline) -> None:
     except (Unanswered, ValueError) as error:
         raise GatewayUnreachable(url, str(error)) from error
     if not answers[0].success:
-        raise GatewayUnreachable(url, _refusal(answers[0]))
+        raise GatewayUnreachable(url, _refusal(answers[0], mask))
 
 
-def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline) -> tuple[str | None, bool]:
+def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline, mask: Callable[[str], str]) -> tuple[str | None, bool]:
     """The error, if any, and whether the push may still arrive."""
     from prometheus_client import pushadd_to_gateway
 
@@ -217,7 +220,7 @@ def _push(url: str, group: dict[str, str], registry: Any, deadline: Deadline) ->
         return one_line(str(error)), False
     if answers[0].success:
         return None, False
-    return _refusal(answers[0]), answers[0].late
+    return _refusal(answers[0], mask), answers[0].late
 
 
 def _handler(answers: list[Answer], deadline: Deadline) -> Callable[..., Callable[[], None]]:
@@ -253,6 +256,6 @@ def _store_ids(group: dict[str, Any]) -> list[str]:
     return [one for one in found if isinstance(one, str)]
 
 
-def _refusal(answer: Answer) -> str:
-    text = one_line(answer.body.decode("utf-8", "replace"))
+def _refusal(answer: Answer, mask: Callable[[str], str]) -> str:
+    text = one_line(mask(answer.body.decode("utf-8", "replace")))
     return f"it answered {answer.status}" + (f": {text}" if text else "")

@@ -20,6 +20,7 @@ from taskpilot.store.database import Store
 from taskpilot.telemetry.gateway import Gateway
 from taskpilot.telemetry.metrics import JobFacts
 from taskpilot.telemetry.metrics_file import write_metrics_file
+from taskpilot.telemetry.redaction import Redactor
 from taskpilot.telemetry.traces.collector import PROBE_SECONDS, Collector, ExportResult, Reply, Send, is_there, sender
 from taskpilot.telemetry.traces.content import Content
 from taskpilot.telemetry.traces.delivery import CLAIM, record_export
@@ -46,6 +47,8 @@ class Targets:
     """Further attributes of the spans' resource: service.name and others."""
     content: Content | None = None
     """None: no prompt, reply, argument or result is in the spans."""
+    mask: Callable[[str], str] = Redactor().masked
+    """Removes secrets from what the gateway answers."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -58,6 +61,7 @@ class Targets:
             collector if settings.otel_enabled else None,
             settings.otel_resource,
             Content(secrets_of(settings)) if settings.otel_content else None,
+            Redactor(secrets_of(settings)).masked,
         )
 
 
@@ -110,7 +114,9 @@ def _publish(
         export = TimedCall(partial(send, written.spans, deadline.left))
     if targets.gateway_url is not None:
         with suppress(Exception):
-            Gateway(store, targets.gateway_url, targets.state_dir, now).push_pending(describe, seconds=deadline.left, first=facts)
+            Gateway(store, targets.gateway_url, targets.state_dir, now, targets.mask).push_pending(
+                describe, seconds=deadline.left, first=facts
+            )
     reply = None
     if export is not None:
         reply = (export.wait(deadline.left) and export.value) or Reply(ExportResult.UNKNOWN)

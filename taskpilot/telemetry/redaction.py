@@ -3,28 +3,43 @@
 import json
 import math
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 _MASK: Final = "***"
+PLACEHOLDER: Final = "***secret***"
+"""In the place of a known secret in a reply or in the arguments of a call, so that a later check still sees that there was one."""
 _SECRET_MIN: Final = 8
 """A shorter one is not masked: the key of a local server is often `test`, `none` or `ollama`, which are ordinary words elsewhere."""
 _TEXT_MAX: Final = 8_192
 _ITEMS_MAX: Final = 256
 _DEPTH_MAX: Final = 8
 
+_NAMED: Final = (
+    r"(?:(?:api|access|secret|private|encryption|signing)[_-]?key(?:[_-]?id)?|(?:api|access|auth|refresh|bearer|bot|session)[_-]?token"
+    r"|password|passwd|passphrase|pwd|secret)"
+)
+_QUOTE: Final = r"(?:\\?['\"])?"
 _PATTERNS: Final = (
     # Each with lower-case texts of which one must occur: searching for those is a hundred times faster.
+    (("private key",), r"(?s)-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", _MASK),
     (("sk-",), r"\bsk-[A-Za-z0-9_-]{16,}", _MASK),
+    (("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_"), r"\b(?:gh[opsur]_|github_pat_)[A-Za-z0-9_]{16,}", _MASK),
+    (("akia", "asia"), r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", _MASK),
+    (("eyj",), r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", _MASK),
+    (("xox", "glpat-", "aiza", "_live_", "hf_"), r"\b(?:xox[abeprs]-|glpat-|AIza|(?:sk|rk)_live_|hf_)[A-Za-z0-9_-]{16,}", _MASK),
     (("://",), r"://[^\s/@:?#]{0,128}:[^\s/@]{1,256}@", f"://{_MASK}@"),
-    (("authorization",), r"(?i)(authorization['\"]?\s?[:=]\s?['\"]?)(?:[a-z]{1,16} +)?[^\s'\",;]{4,}", rf"\1{_MASK}"),
+    (("authorization",), rf"(?i)(authorization{_QUOTE}\s?[:=]\s?{_QUOTE})(?:[a-z]{{1,16}} +)?[^\s'\",;\\]{{4,}}", rf"\1{_MASK}"),
     (("bearer",), r"(?i)(\bbearer +)[A-Za-z0-9._~+/=-]{8,}", rf"\1{_MASK}"),
     (
-        ("api", "access", "passw", "secret"),
-        r"(?i)((?:api[_-]?key|api[_-]?token|access[_-]?token|password|passwd|secret)['\"]?\s?[:=]\s?['\"]?)[^\s'\",;&]{4,}",
+        ("key", "token", "passw", "passphrase", "pwd", "secret"),
+        rf"(?i)({_NAMED}{_QUOTE}\s?[:=]\s?{_QUOTE})[^\s'\",;&\\]{{4,}}",
         rf"\1{_MASK}",
     ),
+    # A line of a PEM file alone, as a job prints it; a digest in hexadecimal is none.
+    (("",), r"(?m)^(?=[0-9A-Fa-f]{0,63}[G-Zg-z+/])[A-Za-z0-9+/]{64}$", _MASK),
 )
 """Patterns of unknown secrets. Every repetition is bounded or cannot overlap, so that a hostile text costs linear time.
 They are compiled at first use: 3 ms that most commands save."""
@@ -37,25 +52,25 @@ class Redactor:
     """Converts any value to JSON types, with secrets masked and long texts cut."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {form for one in secrets if len(one) >= _SECRET_MIN for form in (one, json.dumps(one)[1:-1], quote(one, safe=""))}
+        known = {form for one in secrets if len(one) >= _SECRET_MIN for form in _forms(one)}
         self._secrets = sorted(known, key=len, reverse=True)
 
-    def hidden(self, text: str) -> str:
-        """The text with each known secret as `***` and nothing else changed: for a job's results."""
+    def hidden(self, text: str, mask: str = _MASK) -> str:
+        """The text with each known secret as the mask and nothing else changed: for a job's results."""
         for secret in self._secrets:
-            text = text.replace(secret, _MASK)
+            text = text.replace(secret, mask)
         return text
 
-    def hidden_in(self, value: Any) -> Any:
-        """A JSON value with each known secret as `***`, in names too."""
+    def hidden_in(self, value: Any, mask: str = _MASK) -> Any:
+        """A JSON value with each known secret as the mask, in names too."""
         if not self._secrets:
             return value
         if isinstance(value, str):
-            return self.hidden(value)
+            return self.hidden(value, mask)
         if isinstance(value, list):
-            return [self.hidden_in(one) for one in value]
+            return [self.hidden_in(one, mask) for one in value]
         if isinstance(value, dict):
-            return {self.hidden(key): self.hidden_in(one) for key, one in value.items()}
+            return {self.hidden(key, mask): self.hidden_in(one, mask) for key, one in value.items()}
         return value
 
     def masked(self, text: str) -> str:
@@ -117,6 +132,12 @@ class Redactor:
         if masked != text:
             changed(place)
         return masked
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """The secret, and as JSON, URLs and basic authentication write it."""
+    encoded = b64encode(secret.encode("utf-8", "replace")).decode().rstrip("=")
+    return secret, json.dumps(secret)[1:-1], quote(secret, safe=""), encoded
 
 
 def as_text(value: object) -> str:

@@ -1,12 +1,15 @@
 """Secrets that everything of a job says back, and every place where people and machines read what was said."""
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any, Final
 
 import pytest
 
 from tests.command import TaskPilot
+from tests.servers.bad_gateway import answering
 from tests.servers.openai_answers import error
 from tests.servers.openai_server import OpenAIServer
 
@@ -16,9 +19,14 @@ CANARIES: Final = {
     "base URL": "canary-base-91ab44e2",
     "gateway": "canary-gateway-7d10c5f3",
     "collector": "canary-collector-2ee8b6a9",
+    "collector query": "canary-query-66b0d1e4",
     "webhook path": "canary-path-c4f7131d",
     "webhook header": "canary-header-ae90d257",
+    "gateway header": b64encode(b"user:canary-gateway-7d10c5f3").decode(),
     "looks like a key": "sk-proj-Zx81QmLv7TnR4cWb2Kd9",
+    "of GitHub": "ghp_7Tq0ZxV4mR2bKc9YwLs1NfGh5JdPe8UaXo3D",
+    "of AWS": "AKIAQ7ZX4MLV2TNR9CWB",
+    "JWT": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ",
     "bearer": "canaryBearer8Hs7Kq2Lm5",
 }
 SAID: Final = " ".join(value for name, value in CANARIES.items() if name != "bearer") + f" Authorization: Bearer {CANARIES['bearer']}"
@@ -50,7 +58,8 @@ def careless(ctx: RunContext, end: str = "raise") -> str:
     subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('a child says ' + sys.argv[1] + chr(10))", SAID])
     ctx.log.warning("logged " + SAID, header=SAID, password="hunter2!")
     logging.getLogger("a.library").error("a library says %s", SAID)
-    for attempt in (lambda: ctx.step("fails", fails), lambda: ctx.call(leaks), lambda: ctx.ask("planner", "hello"),
+    for attempt in (lambda: ctx.step("named " + SAID, str), lambda: ctx.ask("agent " + SAID, "hello"),
+                    lambda: ctx.step("fails", fails), lambda: ctx.call(leaks), lambda: ctx.ask("planner", "hello"),
                     lambda: ctx.call("notify", channel="team", message="hello")):
         try:
             attempt()
@@ -64,15 +73,20 @@ def careless(ctx: RunContext, end: str = "raise") -> str:
 
 @pytest.fixture
 def careless(taskpilot: TaskPilot) -> Iterator[TaskPilot]:
-    with OpenAIServer(lambda _body: error(401, f"Incorrect API key provided: {SAID}")) as server:
+    statuses = cycle([401, 400])
+    with (
+        OpenAIServer(lambda _body: error(next(statuses), f"Incorrect API key provided: {SAID}")) as server,
+        answering(401, f"not you: {SAID}".encode()) as gateway,
+    ):
         host = server.url.partition("://")[2]
         taskpilot.environment |= {
             "OPENAI_API_KEY": CANARIES["OPENAI_API_KEY"],
             "TASKPILOT_API_TOKEN": CANARIES["TASKPILOT_API_TOKEN"],
             "OPENAI_BASE_URL": f"http://user:{CANARIES['base URL']}@{host}",
-            "TASKPILOT_PUSHGATEWAY_URL": f"http://user:{CANARIES['gateway']}@127.0.0.1:9",
+            "TASKPILOT_PUSHGATEWAY_URL": f"http://user:{CANARIES['gateway']}@127.0.0.1:{gateway.port}",
             "OTEL_ENABLED": "true",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:9/v1/traces?token={CANARIES['collector query']}",
             "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={CANARIES['collector']}",
         }
         taskpilot.settings(f"""[notify.channels.team]
@@ -91,7 +105,8 @@ def record(taskpilot: TaskPilot) -> str:
     """What the store says of ends: of runs, attempts and steps."""
     found: list[Any] = taskpilot.rows("SELECT reason_facts, result FROM runs")
     found += taskpilot.rows("SELECT reason_facts FROM attempts")
-    found += taskpilot.rows("SELECT error, error_type FROM steps")
+    found += taskpilot.rows("SELECT error, error_type, name, scope FROM steps")
+    found += taskpilot.rows("SELECT push_error FROM job_state")
     return json.dumps(found)
 
 
@@ -118,6 +133,9 @@ def test_no_secret_is_in_a_log_a_span_a_metric_a_decision_a_result_or_an_error(c
         careless("metrics", "show"),
     ]
     assert [(leaked(page.out), leaked(page.err), page.code) for page in pages[1:]] == [([], [], 0)] * 7
+    if end == "raise":
+        others = [careless("metrics", "push"), careless("health"), careless("doctor"), careless("traces", "replay")]
+        assert [(leaked(page.out), leaked(page.err)) for page in others] == [([], [])] * 4
     assert leaked(said.out + said.err) == []
     written = files(careless)
     assert {"logs/taskpilot.log", "traces.jsonl", "decision_logs.jsonl", "metrics.json", f"runs/{run_id}/run.log"} <= set(written)

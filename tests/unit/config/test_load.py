@@ -130,6 +130,12 @@ def test_a_wrong_settings_file_is_refused_by_name(root: Path, text: str, said: s
     assert message.isprintable()
 
 
+def test_a_job_does_not_get_the_variables_that_channels_are_configured_by(root: Path) -> None:
+    write(root, '[openai]\nbase_url = "http://${HOST}/v1"\n[notify.channels.ops]\nurl = "https://x/${HOOK}"\nheaders = {a = "${HEAD}"}')
+    withheld = load(cwd=root, environ={"HOST": "h", "HOOK": "a", "HEAD": "b"}).withheld
+    assert ({"HOOK", "HEAD"} <= set(withheld), "HOST" in withheld, "OPENAI_API_KEY" in withheld) == (True, False, False)
+
+
 FOREIGN = {
     "OTEL_EXPORTER_OTLP_HEADERS": "novalue",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
@@ -198,7 +204,7 @@ def test_secrets_are_in_no_repr(root: Path) -> None:
     assert settings.openai_api_key == Secret("sk-hunter2")
     assert settings.otel_headers == {"authorization": "Bearer hunter2"}
     assert settings.notify_channels["ops"].headers == {"Authorization": "Bearer hunter2"}
-    assert settings.secrets_for_serve_only == ("TASKPILOT_API_TOKEN",)
+    assert {"TASKPILOT_API_TOKEN", "GRAFANA_ADMIN_PASSWORD"} <= set(settings.withheld)
 
 
 def test_durations_may_be_numbers_or_words(root: Path) -> None:

@@ -51,13 +51,15 @@ def test_the_project_asks_for_approval(tmp_path: Path) -> None:
 
 
 def test_a_projects_rules_cannot_redefine_the_defaults(tmp_path: Path) -> None:
-    engine = policy(tmp_path, "valid_title := true\nvalid_priority := true\nbuilt_in := set()\nmay_file_tasks := true\nallow := false")
+    rules = ["valid_title := true", "valid_priority := true", "built_in := set()", "may_file_tasks := true"]
+    used = "allow if { valid_title; valid_priority; may_file_tasks; 1 in built_in }"
+    engine = policy(tmp_path, "\n".join([*rules, used]))
     assert ask(engine, "create_task", {"title": "", "priority": "x"}).verdict is DENY
     assert ask(engine).verdict is ALLOW
 
 
-def test_several_files_are_one_policy_and_may_use_packages_of_their_own(tmp_path: Path) -> None:
-    engine = policy(tmp_path, "allow if data.company.open", "package company\nopen if input.agent == `planner`", default=False)
+def test_several_files_are_one_policy(tmp_path: Path) -> None:
+    engine = policy(tmp_path, "allow if open", "open if input.agent == `planner`", default=False)
     assert ask(engine, agent="planner").verdict is ALLOW
     assert ask(engine, agent="executor").verdict is DENY
 
@@ -151,8 +153,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 def test_http_send_is_refused_by_line_where_it_is_called(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"p0\.rego:3: http\.send is not available"):
-        policy(tmp_path, '# http.send\ndeny contains "x" if http.send({"url": "http://x"}).status_code != 200')
+    for call in ("http.send", 'http["send"]'):
+        with pytest.raises(ConfigurationError, match=r"p0\.rego:3: http\.send is not available"):
+            policy(tmp_path, f'# http.send\ndeny contains "x" if {call}({{"url": "http://x"}}).status_code != 200').compile()
     assert ask(policy(tmp_path, '# http.send\ndeny contains "no http.send" if input.tool == "x"')).verdict is ALLOW
 
 

@@ -69,7 +69,7 @@ def test_a_key_that_comes_later_clears_it_and_a_removed_job_is_forgotten(deploym
     (tmp_path / ".env").chmod(0o600)
     deployment.settings = load(root=tmp_path, environ={})
     (tmp_path / "jobs" / "all.py").write_text(JOBS.partition("@job(schedule=EACH)\ndef needs")[0])
-    found = check_jobs(deployment, read_definitions(deployment, again=True))
+    found = check_jobs(deployment, read_definitions(deployment, deployment.reread_jobs()))
     assert [(check.job, bool(check.reason)) for check in found] == [("asks", False), ("fine", False)]
 
 

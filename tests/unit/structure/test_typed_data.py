@@ -19,7 +19,7 @@ KEEPERS: Final = frozenset({"as_text", "one_line", "printable", "repr", "said", 
 """Functions whose result is the same text, or the text of the same error."""
 EXCEPTIONS: Final = {
     # The Rego engine and pydantic have no field to ask instead.
-    "policy/engines.py": {"explain", "_has"},
+    "policy/engines.py": {"explain", "_has_function"},
     "tools/signature.py": {"describe_error"},
     # Schema 0002 stored sentences; this migration finds their codes.
     "store/migrations/versions/r0003_reasons.py": {"_code_of_run", "_code_of_fire"},

@@ -1,6 +1,7 @@
 """What is masked because we know it, and what because of its looks."""
 
 import time
+from base64 import b64encode
 
 import pytest
 
@@ -23,6 +24,23 @@ UNKNOWN = Redactor()
         ("the bearer of news", "the bearer of news"),
         ("OPENAI_API_KEY=abcd1234 and password: 'hunter2'", "OPENAI_API_KEY=*** and password: '***'"),
         ("no secrets, 30 tokens", "no secrets, 30 tokens"),
+        (
+            "password=hunter2secret9 token ghp_0123456789abcdefABCDEF0123456789abcd aws AKIAIOSFODNN7EXAMPLE",
+            "password=*** token *** aws ***",
+        ),
+        ("github_pat_11ABCDEFG0123456789_abcdef", "***"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "aws_secret_access_key = ***"),
+        ('{\\"api_key\\": \\"abcd1234\\"}', '{\\"api_key\\": \\"***\\"}'),
+        ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmN-_x end", "jwt *** end"),
+        ("xoxb-123456789012-abcdefgh AIzaSyA1234567890abcdefghijkl glpat-abcdefgh12345678 sk_live_abcdefgh12345678", "*** *** *** ***"),
+        ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nb", "a\n***\nb"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEcut", "***"),
+        ("MIIEpAIBAAKCAQEA7bq98x4KZk2v5m1Yc0JwQnB3tRfUuVqYp8s6LhXg9dTe2WzA", "***"),
+        (
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ),
+        ("the highest ghost asian keyboard: fine, key: 5", "the highest ghost asian keyboard: fine, key: 5"),
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
@@ -32,6 +50,7 @@ def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
 def test_a_known_secret_is_masked_as_json_and_urls_write_it_too() -> None:
     redactor = Redactor(['p"a/ss\\word'])
     assert redactor.masked(r'p"a/ss\word {"x": "p\"a/ss\\word"} p%22a%2Fss%5Cword') == '*** {"x": "***"} ***'
+    assert redactor.masked("basic " + b64encode(b'p"a/ss\\word').decode()).rstrip("=") == "basic ***"
 
 
 def test_a_short_secret_is_an_ordinary_word() -> None:
@@ -52,7 +71,27 @@ def test_a_field_whose_name_is_that_of_a_secret_keeps_no_value() -> None:
     assert UNKNOWN.named("db_password", "abc") == "***"
 
 
-@pytest.mark.parametrize("piece", ["a", "://", "://a:", "sk-", "authorization:", "bearer ", "secret=", "a.a-", "password "])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        "://",
+        "://a:",
+        "sk-",
+        "authorization:",
+        "bearer ",
+        "secret=",
+        "a.a-",
+        "password ",
+        "eyJ-",
+        "eyJa.",
+        "ghp_",
+        "-----BEGIN PRIVATE KEY-----",
+        "AKIA",
+        "x" * 63 + "\n",
+        "api_key",
+    ],
+)
 def test_a_hostile_text_costs_linear_time(piece: str) -> None:
     text = piece * (400_000 // len(piece))
     began = time.thread_time()

@@ -188,3 +188,21 @@ def test_only_a_failed_task_has_something_to_repeat(spine: Spine) -> None:
     first = spine.run(flow, ScriptedModel([PLAN, {"verdict": "REVIEW", "reason": "who asked?"}]))
     with pytest.raises(TransitionRefused, match="has not failed"):
         approve_task(spine.deployment, spine.tasks(first.run.id)[0].id, by="ada", note="", repeat=True)
+
+
+def test_a_call_that_a_person_had_made_again_counts_once(spine: Spine) -> None:
+    outbox = Outbox()
+    run_id = spine.killed(outbox.posts, ScriptedModel([PLAN, APPROVE, sends("lost")]))
+    spine.resume(outbox.posts, run_id, ScriptedModel([]))
+    (step,) = spine.steps(run_id, StepKind.CALL)
+    answer_step(spine.deployment, spine.run_of(run_id), StepAnswer(step.id, "again"))
+    grant = spine.ledger.resume(spine.plan(outbox.posts, run_id=run_id)).grant
+    spine.killed(outbox.posts, ScriptedModel([]), grant=grant)
+    again = spine.steps(run_id, StepKind.CALL)[-1]
+    answer_step(spine.deployment, spine.run_of(run_id), StepAnswer(again.id, "done", result="sent lost"))
+    with spine.store.write() as connection:
+        tasks.move_task(connection, spine.tasks(run_id)[0].id, TaskStatus.FAILED, reason="by hand", now=spine.clock())
+    said = approve_task(spine.deployment, spine.tasks(run_id)[0].id, by="ada", note="")
+    assert [one.id for one in said.effects] == [again.id]
+    spine.resume(outbox.posts, run_id, ScriptedModel([sends("lost") + FILED, "Done."]))
+    assert outbox.sent == ["lost", "lost"]
