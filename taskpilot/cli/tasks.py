@@ -142,25 +142,24 @@ def reject(task_ids: tuple[str, ...], *, everything: bool, by: str | None, note:
 
 
 @command.command()
-@click.option(
-    "--output",
-    "target",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="File to write.  [default: .tasks.json in the state folder]",
-)
-def export(*, target: Path | None) -> None:
-    """Write all tasks to a JSON file.
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--output", "target", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The same as FILE.")
+def export(file: Path | None, *, target: Path | None) -> None:
+    """Write all tasks to FILE as JSON.
+
+    Without FILE, to .tasks.json in the state folder.
 
     \b
     Examples:
-      taskpilot tasks export --output tasks.json
+      taskpilot tasks export tasks.json
     """
     from taskpilot.cli import bootstrap
     from taskpilot.views.tasks import export_tasks
 
+    if file is not None and target is not None:
+        raise click.UsageError("give the file once")
     with bootstrap.deployment() as deployment:
-        path, number = export_tasks(deployment, target)
+        path, number = export_tasks(deployment, file or target)
     output.say(f"wrote {formatting.count(number, 'task')} to {path}")
 
 

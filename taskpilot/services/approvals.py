@@ -103,14 +103,14 @@ def give_feedback(deployment: Deployment, run_id: str, verdict: FeedbackVerdict,
     """Records whether a run's result was right, in place of an earlier rating.
 
     The counter never goes down: a changed rating is counted as another one, a repeated rating is not. The golden signal reads the newest
-    rating of each run. Raises UsageError, NotFound, or TransitionRefused where the run has not ended.
+    rating of each run. Raises UsageError, NotFound, or TransitionRefused where the run did not succeed.
     """
     run = find_run(deployment, run_id)
     given = Feedback(run.id, verdict, by, deployment.now(), note)
     with deployment.store.write() as connection:
         earlier = runs.feedback_on(connection, run.id)
-        if earlier is None and run.status in OPEN:
-            raise TransitionRefused(f"run {run.id} is {run.status}: there is no result yet that could be {verdict}")
+        if earlier is None and run.status is not RunStatus.SUCCEEDED:
+            raise TransitionRefused(f"run {run.id} is {run.status}: only the result of a run that succeeded can be rated")
         runs.record_feedback(connection, given)
         if earlier is None or earlier.verdict is not verdict:
             totals.add(connection, run.job, [totals.count(FEEDBACK, verdict=verdict)])

@@ -72,7 +72,7 @@ RestartSec=5
 # A restart does not fix a wrong command line or configuration.
 RestartPreventExitStatus=2 78
 SuccessExitStatus=143
-KillMode=mixed
+KillMode=process
 # TASKPILOT_DRAIN_TIMEOUT is {places.drain_timeout:g} s, and then come the grace and the record.
 TimeoutStopSec={stop}
 

@@ -1,5 +1,6 @@
 """Options of lists: by time, by several states, in UTC or local time; and answers to several questions at once."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -146,3 +147,10 @@ def test_all_asks_first_and_only_on_a_terminal(cli: Callable[..., Any], store: S
     assert all(f"{one[-8:]}  create_task" in said.out for one in asked)
     assert len(cli("decisions", "--status", "rejected", "--json").json) == 3
     assert "no decision waits for you" in cli("decisions", "reject", "--all").err
+
+
+def test_tasks_are_exported_to_the_named_file(cli: Callable[..., Any], store: Store, root: Path) -> None:
+    task = records.add_task(store, records.add_run(store))
+    assert cli("tasks", "export", "out.json").code == 0
+    assert [one["task_id"] for one in json.loads((root / "out.json").read_text())] == [task]
+    assert cli("tasks", "export", "out.json", "--output", "other.json").code == 2

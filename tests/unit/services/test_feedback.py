@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
-from taskpilot.domain.runs import OPEN, Feedback, FeedbackVerdict, RunStatus
+from taskpilot.domain.runs import Feedback, FeedbackVerdict, RunStatus
 from taskpilot.messages.actions import rated
 from taskpilot.services.approvals import give_feedback
 from taskpilot.services.metrics import show_metrics
@@ -74,10 +74,10 @@ def test_a_change_of_mind_is_counted_as_the_new_word_too_and_the_same_word_again
     assert (found.verdict, found.given_by, found.note) == (WRONG, "cy", "")
 
 
-@pytest.mark.parametrize("status", sorted(OPEN))
-def test_a_run_that_has_not_ended_has_no_result_to_judge(spine: Spine, status: RunStatus) -> None:
+@pytest.mark.parametrize("status", sorted(set(RunStatus) - {RunStatus.SUCCEEDED}))
+def test_only_the_result_of_a_run_that_succeeded_is_rated(spine: Spine, status: RunStatus) -> None:
     run_id = add_run(spine.store, status=status, ended_at=None)
-    with pytest.raises(TransitionRefused, match=f"is {status}: there is no result yet"):
+    with pytest.raises(TransitionRefused, match=f"is {status}: only the result of a run that succeeded"):
         give_feedback(spine.deployment, run_id, CORRECT, by="ada", note="")
     assert (show_run(spine.deployment, run_id).feedback, counted(spine)) == (None, (0, 0))
 

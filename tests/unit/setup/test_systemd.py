@@ -66,7 +66,7 @@ def test_a_server_is_a_service_that_is_watched_and_drained(places: Places) -> No
         "WatchdogSec=60",
         "TimeoutStopSec=66",
         "Restart=on-failure",
-        "KillMode=mixed",
+        "KillMode=process",
         "WantedBy=multi-user.target",
         run,
     }
