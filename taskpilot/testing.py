@@ -169,6 +169,8 @@ def _run(
 ) -> JobResult:
     deployment = app.deployment
     spec = job_spec(job)
+    # The last attempt ends the run: nothing of it is in the way of a later one.
+    spec = replace(spec, retry=replace(spec.retry, attempts=min(spec.retry.attempts, attempts)))
     plan = RunPlan(
         run_id=new_id(),
         spec=spec,
@@ -188,7 +190,7 @@ def _run(
         with deployment.store.read() as connection:
             run = runs.get_run(connection, plan.run_id)
         assert run is not None
-        if run.status is not RunStatus.QUEUED or run.attempts >= attempts:
+        if run.status is not RunStatus.QUEUED:
             break
         grant = deployment.ledger.next_attempt(grant, spec)
     with deployment.store.read() as connection:

@@ -79,6 +79,13 @@ class StoreBusy(TaskPilotError):
     permanent = False
 
 
+class JobLoading(TaskPilotError):
+    """The job's file is being loaded for the first time."""
+
+    exit_code = ExitCode.TEMPORARY
+    permanent = False
+
+
 class TransitionRefused(TaskPilotError):
     """A record cannot go from its state to the one asked for."""
 

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from taskpilot.domain.errors import ConfigurationError, TaskPilotError, UsageError
+from taskpilot.domain.errors import ConfigurationError, JobLoading, UsageError
 from taskpilot.domain.specs import FileProblem, JobSpec
 from taskpilot.domain.text import one_line
 
@@ -48,7 +48,7 @@ class JobCatalog:
             return self.jobs[name]
         broken_files = [broken for broken in self.broken if name in broken.names]
         if name in self.loading:
-            raise TaskPilotError(f"the file of job '{one_line(name)}' is being loaded", hint="try again in a few seconds")
+            raise JobLoading(f"the file of job '{one_line(name)}' is being loaded", hint="try again in a few seconds")
         if broken_files:
             raise ConfigurationError(
                 problems=[ConfigurationError(f"job '{one_line(name)}' cannot be loaded: {broken}") for broken in broken_files]

@@ -10,7 +10,16 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from taskpilot.domain.errors import ConfigurationError, NotFound, StoreBusy, StoreError, TaskPilotError, TransitionRefused, UsageError
+from taskpilot.domain.errors import (
+    ConfigurationError,
+    JobLoading,
+    NotFound,
+    StoreBusy,
+    StoreError,
+    TaskPilotError,
+    TransitionRefused,
+    UsageError,
+)
 from taskpilot.domain.text import one_line, printable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -21,6 +30,7 @@ _STATUSES: Final = (
     (TransitionRefused, 409),
     (ConfigurationError, 409),
     (StoreBusy, 503),
+    (JobLoading, 503),
     (StoreError, 503),
 )
 _RETRY_SECONDS: Final = 5
@@ -36,7 +46,7 @@ _MEANINGS: Final = {
     415: "The Content-Type of the body is not JSON.",
     421: "The Host header does not name this server.",
     422: "A parameter or the body is invalid.",
-    503: "The store cannot be used at the moment.",
+    503: "The store cannot be used at the moment, or the job's file is being loaded.",
 }
 
 

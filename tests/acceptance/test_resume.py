@@ -29,7 +29,7 @@ def test_four_equal_prompts_are_not_asked_again_where_they_are_recorded(asking: 
 
     model_server.handler = two_of_four
     with job.started() as command:
-        query = "SELECT count(*) AS n FROM steps WHERE status = 'succeeded'"
+        query = "SELECT count(*) AS n FROM steps WHERE kind = 'ask' AND status = 'succeeded'"
         assert eventually(lambda: len(model_server.requests) == 4 and asking.rows(query)[0]["n"] == 2)
         model_server.handler = lambda body: text("late answer")
         for pid in children(command.pid):

@@ -103,7 +103,7 @@ def elapses(analyze: str, schedule: Schedule, after: datetime, count: int) -> li
     return sorted(found)[:count]
 
 
-PLACES = Places(("/bin/true",), Path("/srv"), Path("/srv/s"), False, Path("/srv/j"), False, "root", Path("/root"), "UTC", 30, ())
+PLACES = Places(("/bin/true",), Path("/srv"), Path("/srv/s"), False, Path("/srv/j"), False, "root", "UTC", 30, ())
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,8 @@ def awake(deployment: Deployment) -> None:
 def serving(root: Path, *, token: str | None = None, host: str = "127.0.0.1") -> Iterator[Served]:
     """Serves a root until the block ends."""
     deployment = Deployment(load(root=root, environ={} if token is None else {"TASKPILOT_API_TOKEN": token}))
+    # As in `serve`, where the job files are loaded before the first request.
+    assert deployment.catalog
     stage = Stage()
     services = Services(
         deployment=deployment,

@@ -155,6 +155,8 @@ def test_what_is_not_there_is_not_found(guarded: Served, path: str) -> None:
 def test_a_job_whose_file_is_broken_is_a_conflict_with_its_reason(guarded: Served) -> None:
     (guarded.deployment.settings.jobs_dir / "late.py").write_text("def late(ctx):\n    return (\n")
     guarded.deployment.__dict__.pop("catalog", None)
+    # The server loads changed files beside its requests.
+    assert guarded.deployment.catalog.broken
     refused = guarded.post("/api/v1/jobs/late/run")
     assert refused.status == 409
     assert "late.py:2" in refused.json()["detail"]

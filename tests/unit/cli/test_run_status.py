@@ -14,7 +14,7 @@ from tests import records
 
 def test_health_without_a_store_says_so_and_makes_none(cli: Callable[..., Any], root: Path) -> None:
     said = cli("health")
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.err) == (1, "")
     assert said.out.splitlines()[0].split() == ["health", "warn"]
     assert "yet: no job has run" in said.out
     assert cli("health", "--json").json["checks"]["store"]["status"] == "unknown"
@@ -35,10 +35,10 @@ def test_health_of_a_damaged_store_is_1_with_the_reason_and_no_traceback(cli: Ca
     assert (found.code, found.json["status"], found.json["checks"]["store"]["status"]) == (1, "fail", "fail")
 
 
-def test_health_names_a_broken_file_and_is_0(cli: Callable[..., Any], store: Store, root: Path) -> None:
+def test_health_names_a_broken_file_and_is_1(cli: Callable[..., Any], store: Store, root: Path) -> None:
     (root / "jobs" / "bad.py").write_text("def bad(:\n")
     said = cli("health")
-    assert said.code == 0
+    assert said.code == 1
     assert said.out.splitlines()[1].split(maxsplit=1) == [
         "scheduler",
         "not running (cron or people start the jobs); 1 job, 0 paused, 0 running, 0 queued",

@@ -46,7 +46,7 @@ def test_without_a_store_nothing_is_claimed_and_nothing_is_made(timeline: Timeli
     assert {one["status"] for one in found["checks"].values()} == {"unknown"}
     assert found["scheduler"] == {
         "state": "unknown", "jobs": 1, "paused": None, "running": None, "queued": None,
-        "last_tick": None, "lag_seconds": None, "next_fire": "2026-11-24T06:00:00.000000Z",
+        "last_tick": None, "lag_seconds": None, "next_fire": "2026-11-24T06:00:00.000000Z", "restart": (),
     }  # fmt: skip
     assert not timeline.deployment.settings.state_dir.exists()
 
