@@ -46,7 +46,9 @@ class CheckContext:
             settings = self.settings
             mask = Redactor(secrets_of(settings)).masked
             withheld = settings.withheld
-            folder = JobFolder(settings.jobs_dir, root=settings.root, state_dir=settings.state_dir, mask=mask, drop_environment=withheld)
+            folder = JobFolder(
+                settings.jobs_dir, root=settings.root, state_dir=settings.state_dir, mask=mask, drop_environment=withheld, saves=False
+            )
             found = folder.read()
         except ConfigurationError as error:
             return error

@@ -70,7 +70,10 @@ class JobFolder:
         mask: Callable[[str], str] = str,
         drop_environment: tuple[str, ...] = (),
         seconds: float = LOAD_SECONDS,
+        saves: bool = True,
     ) -> None:
+        """`saves`: whether what was loaded is kept in the state dir."""
+        self._saves = saves
         self._directory = directory.absolute()
         self._root = root
         self._cache = state_dir / CACHE_FILE
@@ -174,7 +177,7 @@ class JobFolder:
     def save(self) -> None:
         """Writes the cache where the state dir exists; a read-only one is no error."""
         with self._lock:
-            if not self._unsaved or self._kept is None or not self._cache.parent.is_dir():
+            if not (self._saves and self._unsaved) or self._kept is None or not self._cache.parent.is_dir():
                 return
             entries = {str(path): asdict(entry) for path, entry in self._kept.items()}
             self._unsaved, surroundings = False, self._kept_for
