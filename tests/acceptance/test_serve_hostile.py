@@ -60,7 +60,7 @@ class Stormed:
         self.taskpilot.job(PUNCTUAL, name="beats")
         server.reload()
         wait(lambda: len(runs_of(self.taskpilot, "beats")) >= 2, server.said)
-        when = soon(1.5)
+        when = soon(6)
         self.taskpilot.job(hostile(when), name="hostile")
         self.taskpilot.job(UNSTARTABLE.replace("SCHEDULE", when), name="unstartable")
         server.reload()

@@ -141,7 +141,7 @@ class TestOverlap:
 class TestLimits:
     def test_no_more_runs_than_places_and_the_rest_in_order(self, server: Server) -> None:
         names = [f"place_{letter}" for letter in "fedcba"]
-        when = soon(1.5)
+        when = soon(6)
         for name in names:
             text = JOB.replace("BODY", "time.sleep(0.3)").replace("NAME", name).replace("ARGUMENTS", "").replace("SCHEDULE", when)
             server.taskpilot.job(text, name=name)
