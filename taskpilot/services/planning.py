@@ -107,7 +107,7 @@ def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None
 
 
 def check_model_access(deployment: Deployment, spec: JobSpec, model: str | None, *, asked: bool) -> None:
-    """Raises ConfigurationError where there is no way to the model, or no price for a budget in USD.
+    """Raises ConfigurationError where there is no way to the model, no price for a budget in USD, or an error in the list of prices.
 
     A job that names no model may be one that asks none: its model is checked at its first call.
     """
@@ -115,8 +115,9 @@ def check_model_access(deployment: Deployment, spec: JobSpec, model: str | None,
     if model is not None and (asked or spec.model is not None):
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         check_model(model, key, settings.openai_base_url, settings.openai_proxy)
+    prices = Prices(settings.prices_file)
     if spec.ceilings.usd is not None and spec.ceilings.unpriced == "refuse" and model is not None:
-        _check_price(deployment, spec, model, Prices(settings.prices_file))
+        _check_price(deployment, spec, model, prices)
 
 
 def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Prices) -> None:

@@ -71,7 +71,7 @@ def test_one_invalid_setting_hides_no_other_and_no_other_subject(deployment: Pat
         ("TASKPILOT_LOG_LEVEL: must be one of", "correct TASKPILOT_LOG_LEVEL"),
         ("TASKPILOT_PUSHGATEWAY_URL: must be a URL", "correct TASKPILOT_PUSHGATEWAY_URL"),
         ("PostgreSQL is not implemented", "unset TASKPILOT_DATABASE_URL"),
-        ("secrets are not read from a file", "set the environment variable TASKPILOT_API_TOKEN"),
+        ("secrets are not read from a file", "set TASKPILOT_API_TOKEN in the environment or in .env"),
         ("gone.rego, which is not a file", "correct policy.files in taskpilot.toml"),
         ("taskpilot.toml: lease_seconds: must be", "correct lease_seconds in taskpilot.toml"),
     ):
