@@ -35,8 +35,10 @@ from taskpilot.store.schedulers import awake_schedulers
 def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -> list[str]:
     """Records new, changed and removed schedules; returns the jobs that are gone from the folder.
 
-    A new job is due from now on. A changed schedule never catches up: the open fires of the old one are missed.
+    A new job is due from the time at which its file was written, where that is not longer ago than a fire may be late: to load a file
+    takes a moment. A changed schedule never catches up: the open fires of the old one are missed.
     """
+    begin = max(now - PUNCTUAL, min(jobs.changed_at or now, now))
     with store.read() as connection:
         known = schedules.schedules_in_force(connection)
     texts = {job: spec.schedule.describe() for job, spec in jobs.specs.items() if spec.schedule is not None}
@@ -51,7 +53,7 @@ def begin_and_end_schedules(store: Store, jobs: Definitions, *, now: datetime) -
                 if current.get(job) == known[job]:
                     end_schedule(connection, known[job], jobs.changed_at, now)
                     del current[job]
-            schedules.begin_schedules(connection, {job: text for job, text in new.items() if job not in current}, now)
+            schedules.begin_schedules(connection, {job: text for job, text in new.items() if job not in current}, begin)
     return [job for job in known if not jobs.knows(job) and job not in jobs.loading]
 
 
