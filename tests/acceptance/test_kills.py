@@ -68,7 +68,9 @@ def _check_what_the_server_saw(storm: Storm, offset: int) -> None:
     whole = [seen for seen in storm.server.requests if seen.body]
     storm.hits["requests cut in half"] = len(storm.server.requests) - len(whole)
     requests = [Event(content_of(seen.body["messages"]), int(seen.at * 1_000_000) + offset) for seen in whole]
-    assert unexplained(requests, asked) == []
+    # The server may read the request of a killed process after the step was recorded as unknown.
+    open_ended = [(content, {**step, "ended_at": None} if step["status"] == "unknown" else step) for content, step in asked]
+    assert unexplained(requests, open_ended) == []
     assert all(step["retries"] is None for _, step in asked)
     sent = Counter(event.key for event in requests)
     recorded = Counter(content for content, step in asked if step["status"] == "succeeded")
@@ -90,8 +92,13 @@ def _check_what_the_tools_did(storm: Storm, finished: list[str]) -> None:
     assert len(charges) == (ORDERS + TASKS) * len(finished)
     assert len({event.key for event in done if event.key[0] == "stamp"}) == (ORDERS + TASKS) * len(finished)
     named = storm.taskpilot.rows("SELECT * FROM steps WHERE kind = 'step'")
-    reads = [Event(line["key"], line["at"]) for line in lines if line["tool"] == "read_orders"]
-    assert unexplained(reads, [(step["run_id"], step) for step in named]) == []
+    assert Counter(step["run_id"] for step in named) == Counter(finished)
+    attempts = {row["id"]: row["attempts"] for row in storm.taskpilot.rows("SELECT id, attempts FROM runs")}
+    for step in named:
+        # A plain step is recorded with its result: an attempt that is killed before that makes it again, and none after that.
+        reads = [line["at"] for line in lines if line["tool"] == "read_orders" and line["key"] == step["run_id"]]
+        assert 1 <= len(reads) <= attempts[step["run_id"]]
+        assert max(reads) <= step["ended_at"]
     tasks = storm.taskpilot.rows("SELECT status, count(*) AS n FROM tasks GROUP BY status")
     assert tasks == [{"status": "executed", "n": TASKS * len(finished)}]
 

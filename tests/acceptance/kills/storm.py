@@ -1,6 +1,7 @@
 """A job that does everything that a run can do, a server for it, and kills that hit it anywhere."""
 
 import json
+import os
 import random
 import sqlite3
 import subprocess
@@ -21,9 +22,10 @@ Victim = Literal["job", "supervisor", "both"]
 
 ORDERS: Final = 6
 TASKS: Final = 2
-EQUAL: Final = 4
+EQUAL: Final = int(os.environ.get("TASKPILOT_KILLS_AT_ONCE", "4"))
+"""Questions that are asked at once, each by a thread of its own."""
 ASKS: Final = EQUAL + ORDERS + 1 + TASKS * 4
-"""Of a run that nobody kills: the four equal ones, one an order, one plan, and a review and three executor turns a task."""
+"""Of a run that nobody kills: the equal ones, one an order, one plan, and a review and three executor turns a task."""
 CALLS: Final = ORDERS * 2 + TASKS * 3
 """Tool calls of such a run: charge and stamp for each order; create_task, charge and stamp for each task."""
 CODES: Final = {"succeeded": 0, "waiting": 13}
