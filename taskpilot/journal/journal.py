@@ -46,7 +46,7 @@ class Journal:
         """Why an effect that happened could not be recorded: the run then fails, even where its job catches the error."""
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
-        # Taken within a write transaction, so in the order in which the steps are recorded.
+        # A step takes its position when it starts: a plain step is recorded after the steps inside of it.
         self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
         self._by_place: dict[tuple[str, StepKind, int], dict[str, Step]] = {}
