@@ -60,7 +60,7 @@ class Journal:
         with store.read() as connection:
             recorded = steps.steps_of(connection, run.id)
             self._asked = {(one.tool, dumps(one.arguments)) for one in tasks.asked_of(connection, run.id)}
-        # Taken within a write transaction, so in the order in which the steps are recorded.
+        # A step takes its position when it starts: a plain step is recorded after the steps inside of it.
         self._positions = itertools.count(max((step.position for step in recorded), default=-1) + 1)
         self._by_key = {step.key: step for step in sorted(recorded, key=lambda step: step.make)}
         given = (step for step in recorded if step.kind is StepKind.GIVEN and step.status is StepStatus.SUCCEEDED)
