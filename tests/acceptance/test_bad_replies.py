@@ -256,7 +256,7 @@ def test_a_server_that_asks_to_come_back_soon_is_asked_again_then(command: TaskP
 def test_a_call_whose_answer_was_lost_is_recorded_as_unknown_at_its_worst_case(command: TaskPilot, model_server: OpenAIServer) -> None:
     model_server.handler = answering("planner", wire.hang())
     said = hurried(command, 4)("run", "one", "--json")
-    (step,) = command.rows("SELECT * FROM steps")
+    (step,) = command.rows("SELECT * FROM steps WHERE kind = 'ask'")
     assert (step["status"], step["cost_nano"]) == ("unknown", step["reserved_nano"])
     assert round(said.json["cost_usd"] * 1e9) == step["reserved_nano"] > 0
     assert command.totals("taskpilot_llm_calls_total") == {'{"model":"gpt-4o-mini","status":"unknown"}': 1}

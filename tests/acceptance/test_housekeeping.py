@@ -169,7 +169,7 @@ def test_a_nightly_fire_that_nobody_claimed_is_missed_counted_and_explained(kept
         moved = "UPDATE schedules SET since = since - ?, cursor = cursor - ? WHERE job = 'nightly'"
         connection.execute(moved, (three_days_micros, three_days_micros))
     before = kept("health", "--json")
-    assert (before.code, before.json["status"], before.json["scheduler"]["state"]) == (0, "warn", "absent")
+    assert (before.code, before.json["status"], before.json["scheduler"]["state"]) == (1, "warn", "absent")
     assert "nightly did not start at" in before.json["findings"][0]["text"]
     result = kept("run", "housekeeping", "--json").json["result"]
     fires = [row for row in kept.rows("SELECT * FROM fires WHERE job = 'nightly'") if row["outcome"] == "missed"]

@@ -153,7 +153,8 @@ def _told(app: App, work: Callable[[], T]) -> tuple[Statements, T]:
     for statement in seen:
         if statement == "BEGIN IMMEDIATE":
             transactions.append([])
-        elif statement.startswith(("INSERT", "UPDATE")):
+        # SQLite reports a statement again for each trigger that it runs.
+        elif statement.startswith(("INSERT", "UPDATE")) and transactions[-1][-1:] != [statement]:
             transactions[-1].append(statement)
     return transactions, given
 
