@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from taskpilot.domain.attention import AttentionKind
 from taskpilot.domain.decisions import DecisionStatus, Verdict
@@ -324,7 +324,7 @@ class Answer(BaseModel):
 class TaskAnswer(Answer):
     """Who approves a task, and whether a failed one may make its calls again."""
 
-    repeat: bool = False
+    repeat: StrictBool = False
 
 
 class FeedbackAnswer(Answer):

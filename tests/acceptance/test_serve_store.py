@@ -160,8 +160,7 @@ def test_a_store_that_is_moved_away_is_said_and_taken_up_again_when_it_is_back(s
 def test_a_server_that_stood_still_records_it_and_catches_up(server: Server) -> None:
     taskpilot = server.taskpilot
     started = len(taskpilot.rows("SELECT 1 FROM clock_events"))
-    due = time.monotonic() + 20
-    when = soon(20)
+    when = soon(10)
     for policy in ("last", "skip"):
         taskpilot.job(ONCE.replace("NAME", f"once_{policy}").replace("POLICY", policy).replace("SCHEDULE", when), name=f"once_{policy}")
     server.reload()
@@ -171,14 +170,14 @@ def test_a_server_that_stood_still_records_it_and_catches_up(server: Server) -> 
     stopped = time.monotonic()
     try:
         # After 30 s, no scheduler has seen a fire. There is no quicker way to be asleep.
-        time.sleep(max(41, due + 31 - time.monotonic()))
+        time.sleep(41)
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    assert time.monotonic() - stopped < 85
+    assert time.monotonic() - stopped < 55
     wait(lambda: ended(taskpilot, "once_last"), server.said)
     [event] = taskpilot.rows("SELECT * FROM clock_events")[started:]
     assert event["kind"] == "asleep"
-    assert 30 * SECOND < event["to_at"] - event["from_at"] < 90 * SECOND
+    assert 30 * SECOND < event["to_at"] - event["from_at"] < 60 * SECOND
     [skipped] = fires_of(taskpilot, "once_skip")
     assert (skipped["outcome"], json.loads(skipped["reason_facts"])["unseen"]) == ("missed", "asleep")
     assert skipped["reason_code"] == "catch_up_off"
