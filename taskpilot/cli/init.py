@@ -19,8 +19,8 @@ from taskpilot.setup.first_job import FIRST_JOB, JOBS, REPO_DIGEST, TRIAGE, Star
 def command(folder: Path, *, jobs: tuple[str, ...], stack: bool) -> None:
     """Create a folder with settings and a first job.
 
-    Writes taskpilot.toml, .gitignore and a job, and prints what to type
-    next. Existing files are not changed. The jobs: hello is a short one;
+    Writes taskpilot.toml, .gitignore, the state folder and a job, and prints
+    what to type next. Existing files are not changed. The jobs: hello is a short one;
     triage turns an inbox into tasks; repo_digest reports what changed in a
     git repository.
 

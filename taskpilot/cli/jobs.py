@@ -6,7 +6,7 @@ import click
 
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option, person_options
+from taskpilot.cli.options import json_option, person_options, utc_option
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import format_duration
@@ -24,6 +24,7 @@ def command() -> None:
 
 
 @command.command(name="list")
+@utc_option
 @json_option
 def list_(*, as_json: bool) -> None:
     """List the jobs with their schedules and last results.
@@ -58,8 +59,9 @@ def list_(*, as_json: bool) -> None:
                     line.attention.kind.value if line.attention else "",
                 )
             )
-        headings = ("job", "schedule", "next run", "in utc", "last run", "paused", "needs you")
-        output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}", spare=("in utc",))
+        zone = formatting.zone_heading()
+        headings = ("job", "schedule", "next run", zone, "last run", "paused", "needs you")
+        output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}", spare=(zone,))
         if any(line.attention for line in lines):
             output.echo_err("taskpilot status says why, and what to type")
     for file in catalog.broken:
@@ -68,6 +70,7 @@ def list_(*, as_json: bool) -> None:
 
 @command.command()
 @click.argument("job", shell_complete=completion.jobs)
+@utc_option
 @json_option
 def show(job: str, *, as_json: bool) -> None:
     """Show a job's parameters, limits and tools.
@@ -168,9 +171,10 @@ def validate(job: str | None, *, as_json: bool) -> int:
 @command.command(name="next")
 @click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many times to show.")
+@utc_option
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:
-    """Show when one job, or every job, runs next, in the job's time zone and in UTC.
+    """Show when one job, or every job, runs next, in the job's time zone and in that of this machine.
 
     Warns of times that a change of daylight saving time skips or repeats within 400 days, and says what happens then. A warning does not
     change the exit code.
@@ -195,9 +199,8 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
         for spec, fire in fires
         if spec.schedule
     ]
-    output.print_table(
-        ("job", "next run", "zone", "in utc"), cells, empty="no run is scheduled: there is no schedule, or its last time has passed"
-    )
+    headings = ("job", "next run", "zone", formatting.zone_heading())
+    output.print_table(headings, cells, empty="no run is scheduled: there is no schedule, or its last time has passed")
     for warning in warnings:
         output.echo_err(f"warning: {warning}")
 

@@ -12,7 +12,7 @@ from taskpilot.domain.text import one_line, printable
 CELL_LIMIT: Final = 200
 """Maximum characters of a cell: a long title or a traceback would hide the rest of the table."""
 LINE_LIMIT: Final = 2000
-_FOLDED: Final = frozenset({"title", "task", "why", "meaning", "call", "schedule", "next run", "in utc", "default", "job"})
+_FOLDED: Final = frozenset({"title", "task", "why", "meaning", "call", "schedule", "next run", "in utc", "here", "default", "job"})
 """Columns whose cells may take several lines; ids and single words stay on one line, so that they can be copied."""
 _FOLDED_MIN: Final = 12
 """Minimum width of such a column: a date, or the beginning of a title."""

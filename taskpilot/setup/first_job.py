@@ -9,6 +9,7 @@ from taskpilot.config import SETTINGS_FILE, check_trusted, find_root, load
 from taskpilot.domain.errors import UsageError
 from taskpilot.files import write_new
 from taskpilot.setup.shipped import shipped
+from taskpilot.store.creation import prepare_state_dir
 
 _SETTINGS: Final = """\
 # TaskPilot works in this folder and all below it. The environment wins over
@@ -92,7 +93,8 @@ class StartingPoint:
 def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoint:
     """Makes a folder a root with the jobs that are wanted, else with a first one; what is there stays as it is.
 
-    Raises UsageError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings are broken.
+    Raises UsageError or StoreError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings
+    are broken.
     """
     wrote: list[str] = []
     kept: list[str] = []
@@ -105,7 +107,14 @@ def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoi
         else:
             kept.append(SETTINGS_FILE if (folder / SETTINGS_FILE).is_file() else "pyproject.toml")
         _write(folder, ".gitignore", _GITIGNORE, wrote, kept)
-        jobs = _jobs_folder(folder)
+        settings = load(root=folder)
+        jobs = _jobs_folder(folder, settings.jobs_dir)
+        if settings.state_dir.is_relative_to(folder.resolve()):
+            ignore = settings.state_dir / ".gitignore"
+            new = not ignore.exists()
+            prepare_state_dir(settings.state_dir)
+            if new:
+                wrote.append(str(ignore.relative_to(folder.resolve())))
         (folder / jobs).mkdir(mode=0o755, parents=True, exist_ok=True)
         first = f"{jobs}/{FIRST_JOB}.py"
         if FIRST_JOB in wanted or (not wanted and ((folder / first).exists() or not any((folder / jobs).glob("*.py")))):
@@ -122,9 +131,8 @@ def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoi
     return StartingPoint(tuple(wrote), tuple(kept), jobs, there, missing)
 
 
-def _jobs_folder(folder: Path) -> str:
+def _jobs_folder(folder: Path, jobs: Path) -> str:
     """The folder of the jobs, relative to this one. Raises UsageError where it is outside of this folder."""
-    jobs = load(root=folder).jobs_dir
     try:
         return str(jobs.relative_to(folder.resolve()))
     except ValueError:

@@ -52,6 +52,8 @@ class Finding:
 
     status: Status
     text: str
+    of_job: bool = False
+    """It is one of `Health.jobs`, which `status` lists too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ class _Examination:
     findings: list[Finding] = field(default_factory=list)
     jobs: tuple[Attention, ...] = ()
 
-    def add(self, status: Status, text: str) -> None:
-        self.findings.append(Finding(status, text))
+    def add(self, status: Status, text: str, *, of_job: bool = False) -> None:
+        self.findings.append(Finding(status, text, of_job))
 
 
 def health(deployment: Deployment, *, failure: str | None = None) -> Health:
@@ -100,9 +102,8 @@ def health(deployment: Deployment, *, failure: str | None = None) -> Health:
             # SQLite would continue to write to the deleted file.
             checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} was deleted: restore it from a backup")
         elif missing:
-            text = f"there is no database in {deployment.settings.state_dir} yet: no job has run"
-            checks["store"] = Check(Status.UNKNOWN, text)
-            found.add(Status.WARN, text)
+            checks = dict.fromkeys(checks, Check(Status.UNKNOWN, "nothing is recorded yet"))
+            checks["store"] = Check(Status.UNKNOWN, f"there is no database in {deployment.settings.state_dir} yet: no job has run")
         else:
             with deployment.store.read() as connection:
                 scheduler = _read(connection, found)
@@ -180,9 +181,9 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     attention = find_attention(connection, since=since, now=now, server=state, plans=specs.values())
     found.jobs = tuple(open_by_job(attention).values())
     for one in found.jobs[:_NAMED]:
-        found.add(Status.WARN, f"{one.job} {attention_words(one)}; `{commanded(attention_command(one))}`")
+        found.add(Status.WARN, f"{one.job} {attention_words(one)}; `{commanded(attention_command(one))}`", of_job=True)
     if len(found.jobs) > _NAMED:
-        found.add(Status.WARN, f"{_number(len(found.jobs) - _NAMED, 'more job')}: `taskpilot status` lists them")
+        found.add(Status.WARN, f"{_number(len(found.jobs) - _NAMED, 'more job')}: `taskpilot status` lists them", of_job=True)
     return SchedulerHealth(
         state=state,
         jobs=row.jobs if row is not None and awake else len(specs),

@@ -17,7 +17,6 @@ from taskpilot.jobs.catalog import BrokenFile
 from taskpilot.jobs.parameters import check_parameters, describe_parameters
 from taskpilot.messages.shapes import iso
 from taskpilot.schedules.clock_changes import ClockWarning, clock_warnings
-from taskpilot.store.connections import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
 from taskpilot.store.schedules import pauses_in_force
@@ -208,7 +207,7 @@ def _line(deployment: Deployment, spec: JobSpec, found: _Recorded) -> JobLine:
 
 
 def _recorded(deployment: Deployment, names: list[str]) -> _Recorded:
-    if not (deployment.settings.state_dir / FILE).exists():
+    if deployment.store_is_missing:
         return _Recorded()
     now = deployment.now()
     with deployment.store.read() as connection:

@@ -94,7 +94,9 @@ def added(folder: Path) -> set[str]:
 def test_the_settings_of_a_pyproject_stay_the_only_ones(taskpilot: Command) -> None:
     (taskpilot.folder / "pyproject.toml").write_text('[tool.taskpilot]\njobs = "nights/jobs"\n')
     made = taskpilot("init")
-    assert made.out.startswith("wrote .gitignore\nwrote nights/jobs/hello.py\nkept  pyproject.toml (unchanged)\n")
+    assert made.out.startswith(
+        "wrote .gitignore\nwrote .taskpilot/.gitignore\nwrote nights/jobs/hello.py\nkept  pyproject.toml (unchanged)\n"
+    )
     assert not (taskpilot.folder / "taskpilot.toml").exists()
     assert typed(taskpilot, next_commands(made.out)).code == 0
 
