@@ -72,8 +72,11 @@ class Night:
             self._fire(name, FireOutcome.MISSED, Reason(ReasonCode.CATCH_UP_WINDOW_PASSED, facts))
         elif state == "paused":
             self.pause(name, by="anna", note="the tracker moves")
+        elif state == "never_succeeded":
+            success = None
+            self._state(name, last_completion=to_micros(self.fired), last_status=RunStatus.CANCELLED.value)
         else:
-            success = None if state == "never_succeeded" else past
+            success = past
         if success is not None:
             self._state(name, last_success=to_micros(success), last_status=_RUNS.get(state, (RunStatus.SUCCEEDED,))[0].value)
         elif state in _RUNS:

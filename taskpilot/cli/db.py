@@ -41,7 +41,7 @@ def upgrade() -> None:
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def backup(*, file: Path | None, as_json: bool) -> None:
-    """Copy the database to a new file. Runs may go on meanwhile.
+    """Copy the database to a new file. Jobs may run meanwhile.
 
     Without FILE, the copy goes to the folder `backups` in the state folder. The file appears when it is complete. `taskpilot db restore`
     puts it back; do not copy it over the database, whose log (-wal) would damage it.

@@ -6,7 +6,7 @@ import click
 
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option, person_options, utc_option
+from taskpilot.cli.options import global_options, json_option, person_options, utc_option
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import format_duration
@@ -37,31 +37,36 @@ def list_(*, as_json: bool) -> None:
       taskpilot jobs list --json
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.cli.pasting import pasted
+    from taskpilot.domain.times import utc_now
     from taskpilot.views.jobs import line_json, list_jobs
 
     with bootstrap.deployment() as deployment:
         lines = list_jobs(deployment)
-        catalog = deployment.catalog
+        catalog, settings = deployment.catalog, deployment.settings
     if as_json:
-        output.print_json([line_json(line) for line in lines])
+        given = global_options()
+        output.print_json([line_json(line, lambda words: pasted(words, settings, given)) for line in lines])
     else:
+        # A terminal of 80 columns has room for one time.
+        brief, now = output.on_terminal(), utc_now()
         cells = []
         for line in lines:
-            schedule = line.spec.schedule
+            schedule, fire = line.spec.schedule, line.next_fire
+            in_zone = formatting.local(fire, schedule.zone) if schedule else formatting.NONE
             cells.append(
                 (
                     line.spec.name,
                     schedule.describe() if schedule else "none",
-                    formatting.local(line.next_fire, schedule.zone) if schedule else formatting.NONE,
-                    formatting.instant(line.next_fire),
+                    *((formatting.listed(fire, now),) if brief else (in_zone, formatting.instant(fire))),
                     line.last_run.status.value if line.last_run else "never ran",
                     f"by {line.pause.paused_by}" if line.pause else "",
                     line.attention.kind.value if line.attention else "",
                 )
             )
-        zone = formatting.zone_heading()
-        headings = ("job", "schedule", "next run", zone, "last run", "paused", "needs you")
-        output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}", spare=(zone,))
+        times = ("next",) if brief else ("next run", "in utc")
+        headings = ("job", "schedule", *times, "last run", "paused", "needs you")
+        output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}")
         if any(line.attention for line in lines):
             output.echo_err("taskpilot status says why, and what to type")
     for file in catalog.broken:

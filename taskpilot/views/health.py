@@ -1,6 +1,6 @@
 """Health, read from the store: the same answer for the page, the API and the command."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -131,8 +131,8 @@ def health(deployment: Deployment, *, failure: str | None = None) -> Health:
     return Health(worst, version(), scheduler, checks, found.broken, tuple(findings), found.jobs)
 
 
-def health_json(health: Health) -> dict[str, Any]:
-    """Health as a JSON value."""
+def health_json(health: Health, command: Callable[[Sequence[str]], str] = commanded) -> dict[str, Any]:
+    """Health as a JSON value; `command` makes a line to paste from the words after `taskpilot`."""
     scheduler = health.scheduler
     return {
         "status": health.status.value,
@@ -145,7 +145,7 @@ def health_json(health: Health) -> dict[str, Any]:
         },
         "checks": {name: {"status": one.status.value, "detail": one.detail} for name, one in health.checks.items()},
         "broken": list(health.broken),
-        "jobs": [attention_json(one) for one in health.jobs],
+        "jobs": [attention_json(one, command) for one in health.jobs],
         "findings": [{"status": one.status.value, "text": one.text} for one in health.findings],
     }
 

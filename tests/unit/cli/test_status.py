@@ -95,6 +95,16 @@ def test_every_command_of_the_json_works_as_pasted_from_a_folder_outside(night: 
         assert "Traceback" not in done.stderr
 
 
+def test_the_commands_of_health_and_jobs_work_from_a_folder_outside_too(
+    night: Night, root: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    health, jobs = (cli("--root", str(root), command, "--json").json for command in ("health", "jobs"))
+    commands = [one["command"] for one in health["jobs"]] + [one["attention"]["command"] for one in jobs if one["attention"]]
+    assert len(commands) == 2 * len(TOLD)
+    assert all(shlex.split(line)[:3] == ["taskpilot", "--root", str(root)] for line in commands)
+
+
 def test_the_json_says_what_every_state_is(root: Path, store: Store, cli: Callable[..., Any]) -> None:
     planted = Night(store, utc_now())
     for state in STATES:
