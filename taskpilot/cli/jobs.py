@@ -85,17 +85,19 @@ def show(job: str, *, as_json: bool) -> None:
       taskpilot jobs show triage
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.cli.pasting import pasted
     from taskpilot.jobs.parameters import describe_parameters
     from taskpilot.messages import budgets, times
     from taskpilot.messages.attention import attention_words
     from taskpilot.views.jobs import line_json, parameters_json, show_job, type_words
 
     with bootstrap.deployment() as deployment:
-        line = show_job(deployment, job)
-        model = line.spec.model or deployment.settings.model
+        line, settings = show_job(deployment, job), deployment.settings
+    model = line.spec.model or settings.model
     spec = line.spec
     if as_json:
-        output.print_json(line_json(line) | {"parameters": parameters_json(line.spec)})
+        given = global_options()
+        output.print_json(line_json(line, lambda words: pasted(words, settings, given)) | {"parameters": parameters_json(line.spec)})
         return
     schedule, last, retry = spec.schedule, line.last_run, spec.retry
     output.print_fields(
