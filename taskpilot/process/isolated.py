@@ -30,7 +30,7 @@ MEMORY_BYTES: Final = 2 << 30
 """What a call may allocate."""
 ANSWER_BYTES: Final = 4 << 20
 _WRITTEN_BYTES: Final = 16 << 20
-"""A larger file cannot be written by a call: its output must not fill the disk."""
+"""No call writes a larger file. The helper's pid is added: what comes of its calls inherits the limit, and is found by it later."""
 _PRINTED: Final = 200
 _GRACE_SECONDS: Final = 0.2
 _NICE: Final = 5
@@ -72,6 +72,8 @@ class Limits:
     together: int = 4
     """Calls at one time: more than one, so that a few that hang do not hold up the others."""
     memory_bytes: int = MEMORY_BYTES
+    cpu_seconds: int | None = None
+    """Of processor time, for work that waits for nothing: a busy machine does not make it fail."""
 
 
 class HelperEnded(OSError):
@@ -146,6 +148,12 @@ class _Helper:
             return self.pid == os.getpid() and os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         return False
 
+    @property
+    def _is_stopped(self) -> bool:
+        with suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return False
+
     def ask(self, request: dict[str, Any], number: int, stop: Callable[[], bool]) -> Iterator[tuple[int, Answer]]:
         data = json.dumps(request).encode() + b"\n"
         try:
@@ -167,6 +175,10 @@ class _Helper:
         while b"\n" not in self._left:
             if stop():
                 return None
+            if self._is_stopped:
+                # A call has sent it SIGSTOP.
+                os.kill(self.child, signal.SIGKILL)
+                raise HelperEnded(_ENDED)
             if select.select([self._read], [], [], 0.2)[0]:
                 data = os.read(self._read, 1 << 20)
                 if not data:
@@ -183,12 +195,14 @@ class _Helper:
             return
         until = time.monotonic() + _CLOSE_SECONDS
         with suppress(ChildProcessError):
-            while os.waitpid(self.child, os.WNOHANG)[0] == 0:
+            # It stays a zombie until its calls are gone, so that no other helper gets its pid.
+            while (ended := os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
                 if time.monotonic() > until:
                     os.kill(self.child, signal.SIGKILL)
-                    os.waitpid(self.child, 0)
-                    return
                 time.sleep(0.002)
+            if ended.si_code != os.CLD_EXITED:
+                _kill_calls_of(self.child)
+            os.waitpid(self.child, 0)
 
 
 _CLOSE_SECONDS: Final = 5.0
@@ -226,6 +240,21 @@ def _fork(requests: int, answers: int) -> int:
         main()
     finally:
         os._exit(1)
+
+
+def _kill_calls_of(helper: int) -> None:
+    """Kills what a killed helper left: its calls, and the processes that they have started."""
+    until = time.monotonic() + _CLOSE_SECONDS
+    wanted = str(_WRITTEN_BYTES + helper).encode()
+    found = True
+    while found and time.monotonic() < until:
+        found = False
+        for limits in Path("/proc").glob("[0-9]*/limits"):
+            with suppress(OSError, StopIteration):
+                line = next(line for line in limits.read_bytes().splitlines() if line.startswith(b"Max file size"))
+                if wanted in line.split():
+                    os.kill(int(limits.parent.name), signal.SIGKILL)
+                    found = True
 
 
 _kept: list[_Helper] = []
@@ -319,19 +348,24 @@ class _Calls:
             self._waiting += [(request, index) for index in range(len(request["arguments"]))]
 
     def _start(self, request: dict[str, Any], index: int) -> None:
+        helper = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _guard(request, index)
+            _guard(request, index, helper)
         self._running[pid] = (request, index)
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):
+                # A guard that its call has stopped would watch nothing.
+                os.kill(pid, signal.SIGKILL)
+                continue
             # Another one is a process that a killed guard left behind.
             if pid in self._running:
                 request, index = self._running.pop(pid)
@@ -350,7 +384,7 @@ class _Calls:
             data = data[os.write(self._answers, data) :]
 
 
-def _guard(request: dict[str, Any], index: int) -> NoReturn:
+def _guard(request: dict[str, Any], index: int, helper: int) -> NoReturn:
     """The process between the helper and a call: it alone is the parent of what the call leaves behind."""
     try:
         die_with_parent()
@@ -360,7 +394,7 @@ def _guard(request: dict[str, Any], index: int) -> NoReturn:
         limits, folder = request["limits"], Path(request["folder"])
         output, returned, noted = folder / f"{index}.output", folder / f"{index}.value", folder / f"{index}.note"
         plan = ChildPlan(
-            main=lambda: _call(request, index, returned, noted),
+            main=lambda: _call(request, index, helper, returned, noted),
             root=Path(limits["root"]),
             output=output,
         )
@@ -384,6 +418,8 @@ def _guard(request: dict[str, Any], index: int) -> NoReturn:
 def _answer_of(ending: Ending, returned: Path, printed: str, noted: str) -> Answer:
     if ending.cause is Cause.DEADLINE:
         return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
+    if ending.signal == signal.SIGXCPU:
+        return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
     if ending.signal is not None:
         name = signal.Signals(ending.signal).name if ending.signal in set(signal.Signals) else str(ending.signal)
         return Answer(trouble=Trouble.SIGNAL, detail=name, printed=printed, note=noted)
@@ -400,7 +436,7 @@ def _answer_of(ending: Ending, returned: Path, printed: str, noted: str) -> Answ
     return Answer(trouble=Trouble.EXITED, detail=str(ending.exit_status), printed=printed, note=noted)
 
 
-def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> int:
+def _call(request: dict[str, Any], index: int, helper: int, returned: Path, noted: Path) -> int:
     """In the process of the call."""
     global _note_fd  # noqa: PLW0603 - of this process alone
     # Standard error is for warnings and logs, which nobody reads; standard output is read and told.
@@ -415,7 +451,9 @@ def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> i
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     memory = _data_bytes() + request["limits"]["memory_bytes"]
-    for limit, value in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, _WRITTEN_BYTES)):
+    if (seconds := request["limits"]["cpu_seconds"]) is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    for limit, value in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, _WRITTEN_BYTES + helper)):
         hard = resource.getrlimit(limit)[1]
         resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard),) * 2)
     target = os.open(returned, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
