@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from taskpilot.process.linux import children, die_with_parent, set_subreaper
+from taskpilot.process.linux import children, die_with_parent, erase_environment, set_subreaper
 from taskpilot.process.plan import Cause, ChildPlan, Ending, Watch
 from taskpilot.process.tree import kill_with_group
 from taskpilot.process.watch import supervise
@@ -97,7 +97,7 @@ def call_isolated(
         return
     folder = tempfile.mkdtemp(prefix="taskpilot-")
     try:
-        with _helper() as helper:
+        with _helper(limits.drop_environment) as helper:
             request = {
                 "function": function,
                 "arguments": list(arguments),
@@ -125,12 +125,12 @@ _note_fd = -1
 class _Helper:
     """The helper process, as its parent sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, drop_environment: tuple[str, ...]) -> None:
         requests, self._write = os.pipe()
         self._read, answers = os.pipe()
         try:
             # A fork shares what is imported, but copies no thread and the locks that they hold.
-            self.child = _fork(requests, answers) if threading.active_count() == 1 else _spawn(requests, answers)
+            self.child = (_fork if threading.active_count() == 1 else _spawn)(requests, answers, drop_environment)
         except OSError:
             os.close(self._write)
             os.close(self._read)
@@ -162,8 +162,7 @@ class _Helper:
         except BrokenPipeError:
             raise HelperEnded(_ENDED) from None
         for _ in range(number):
-            line = self._line(stop)
-            if line is None:
+            if (line := self._line(stop)) is None:
                 self.close()
                 return
             message = json.loads(line)
@@ -209,7 +208,7 @@ _CLOSE_SECONDS: Final = 5.0
 _ENDED: Final = "the process that loads job files and checks policies has ended"
 
 
-def _spawn(requests: int, answers: int) -> int:
+def _spawn(requests: int, answers: int, drop_environment: tuple[str, ...]) -> int:
     place = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.append({place!r}); from {__name__} import main; main()"
     nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -218,14 +217,14 @@ def _spawn(requests: int, answers: int) -> int:
         return os.posix_spawn(
             sys.executable,
             (sys.executable, "-P", "-c", code),
-            os.environ,
+            {name: value for name, value in os.environ.items() if name not in drop_environment},
             file_actions=[(os.POSIX_SPAWN_DUP2, one, to) for one, to in ((requests, 0), (answers, 1), (nothing, 2))],
         )
     finally:
         os.close(nothing)
 
 
-def _fork(requests: int, answers: int) -> int:
+def _fork(requests: int, answers: int, drop_environment: tuple[str, ...]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -235,6 +234,7 @@ def _fork(requests: int, answers: int) -> int:
         os.dup2(requests, 0)
         os.dup2(answers, 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        erase_environment(drop_environment)
         # Handles of the store among them; nothing of the store's own is called here.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         main()
@@ -273,12 +273,12 @@ def keep_helper(*, on: bool) -> None:
 
 
 @contextmanager
-def _helper() -> Iterator[_Helper]:
+def _helper(drop_environment: tuple[str, ...]) -> Iterator[_Helper]:
     with _lock:
         found = [_kept.pop() for _ in range(len(_kept))]
     # After a fork, a helper belongs to the parent.
     usable = [one for one in found if one.lives]
-    helper = usable[0] if usable else _Helper()
+    helper = usable[0] if usable else _Helper(drop_environment)
     whole = False
     try:
         yield helper
@@ -303,10 +303,9 @@ def main() -> None:
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     # A call gets neither of these: descriptors 0 and 1 are /dev/null for whatever is forked.
-    requests, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
+    requests, answers, nothing = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(nothing, descriptor)
     try:
         _Calls(requests, answers, read_fd).serve()
     finally:
