@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import dropwhile
 from typing import Final
 
 import click
@@ -21,10 +22,9 @@ def typed_in(text: str) -> list[list[str]]:
             # Not of a shell: a part of a file, or a sentence with an apostrophe.
             continue
         for part in words:
-            while part and _ASSIGNMENT.fullmatch(part[0]):
-                part = part[1:]
-            if part and re.fullmatch(r"(\S*/)?taskpilot", part[0]) and not part[0].startswith("--"):
-                commands.append(part[1:])
+            program, *arguments = [*dropwhile(_ASSIGNMENT.fullmatch, part), ""]
+            if re.fullmatch(r"(\S*/)?taskpilot", program):
+                commands.append(arguments[:-1])
     return commands
 
 
@@ -48,11 +48,19 @@ def _words(line: str) -> list[list[str]]:
 
 
 def parse(typed: list[str]) -> None:
-    """Lets click read a command line down to the last command's options, and calls nothing. Raises click.UsageError."""
+    """Lets click read a command line down to the last command's options, and calls nothing. Raises click.UsageError.
+
+    A file that it names need not exist here.
+    """
     command: click.Command = program
     context = command.make_context("taskpilot", list(typed))
     while isinstance(command, click.Group):
         name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         assert found is not None
         command = found
-        context = command.make_context(name, rest, parent=context)
+        try:
+            context = command.make_context(name, rest, parent=context)
+        except click.BadParameter as error:
+            if isinstance(error, click.MissingParameter) or not (error.param and isinstance(error.param.type, click.Path)):
+                raise
+            return

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "exit-codes": ("taskpilot.cli.exit_codes", "List the exit codes and their meanings."),
     "init": ("taskpilot.cli.init", "Create a folder with settings and a first job."),
     "docs": ("taskpilot.cli.docs", "Show the documentation."),
-    "db": ("taskpilot.cli.db", "Upgrade, back up or prune the database."),
+    "db": ("taskpilot.cli.db", "Upgrade, back up, restore or prune the database."),
 }
 """In the order of the help. The help lines are repeated here so that `--help` imports no module; a test compares them."""
 

@@ -13,8 +13,9 @@ from taskpilot.cli.options import json_option
 def command(job: str, *, at: str | None, as_json: bool) -> None:
     """Explain why a job did or did not run at a given time.
 
-    A TIME without an offset is local time in the job's time zone; one without a date is the latest before now. If daylight saving time repeats it, the first one is meant; if it is
-    skipped, the first moment after the gap. If the job was not scheduled at that TIME, the scheduled times around it are shown.
+    A TIME without an offset is local time in the job's time zone; one without a date is the latest before now. If daylight saving time
+    repeats it, the first one is meant; if it is skipped, the first moment after the gap. If the job was not scheduled at that TIME, the
+    scheduled times around it are shown.
 
     \b
     Examples:

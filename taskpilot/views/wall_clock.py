@@ -22,8 +22,8 @@ _CLOCK: Final = re.compile(r"\d?\d:\d\d")
 def asked_moment(text: str, zone: str, now: datetime) -> tuple[datetime, str]:
     """The instant of a typed time, and a sentence that says how a time without an offset was read.
 
-    A time without an offset is local time in `zone`; one without a date is the latest before `now`. If the clock repeats it, the first one is meant; if the clock skips it, the first
-    instant after the gap, as for a schedule. Raises UsageError.
+    A time without an offset is local time in `zone`; one without a date is the latest before `now`. If the clock repeats it, the first one
+    is meant; if the clock skips it, the first instant after the gap, as for a schedule. Raises UsageError.
     """
     try:
         if _CLOCK.fullmatch(text):

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,15 +44,15 @@ def tells(ctx: RunContext) -> str:
     """Send a message that the default rules deny."""
     return str(ctx.call("notify", channel="ops", message="delete it"))
 '''
-NAMES = {"JOB": "fails", "RUN": "tickets:last", "triage": "report", "tidy_up": "report", "night_shift": "report"}
+NAMES = {"JOB": "fails", "RUN": "tickets:last", "triage": "report", "tidy_up": "report", "night_shift": "report", "hello": "report"}
 SERVERS = {"serve", "metrics push", "traces replay", "doctor --stack", "export"}
 ANSWERS = {"approve", "reject", "resume", "cancel", "feedback", "upgrade", "restore", "init"}
 """They change what the others read; the test of the README and others type them."""
-CHANGING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8}\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.Z]*|\d{8}T\d+Z?|\d+\.\d+s|\d+")
+CHANGING = re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b[0-9a-f]{8}\b|\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.Z]*|\d{8}T\d+Z?|\d+\.\d+s|\d+")
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskPilot]:
+def shell(tmp_path_factory: pytest.TempPathFactory) -> TaskPilot:
     """A root in which each of the jobs ran once."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "root" / "jobs").mkdir(parents=True)
@@ -63,7 +62,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskPilot]:
     made.job(JOBS, name="fails")
     for job, code in (("report", 0), ("tickets", 13), ("spends", 12), ("fails", 1), ("tells", 14)):
         assert made("run", job, "--model", "offline").code == code
-    yield made
+    return made
 
 
 def runnable(words: list[str]) -> bool:
@@ -82,7 +81,7 @@ TYPED = sorted(
 
 
 def test_what_the_blocks_tell_to_type_can_be_typed(shell: TaskPilot) -> None:
-    assert len(TYPED) > 25
+    assert len(TYPED) > 20
     for words in TYPED:
         said = shell(*words)
         # 1: something needs a person, or the job fails; a typed `run` may have each end of a run.

@@ -51,11 +51,13 @@ def test_a_block_of_commands_has_one_of_ours_or_sets_something(block: Block) -> 
 
 
 def test_each_command_in_the_text_of_a_page_is_one_that_click_accepts() -> None:
-    lines = [line for line in re.findall(r"`((?:[A-Z_]+=\S+ )?taskpilot [a-z][^`]*)`", without_blocks(all_text()))]
+    lines = re.findall(r"`((?:[A-Z_]+=\S+ )?taskpilot [a-z][^`]*)`", without_blocks(all_text()))
     assert len(lines) > 50
     for line in lines:
         for typed in typed_in(line):
-            parse(typed)
+            # `taskpilot run` alone is the command's name.
+            if typed != ["run"]:
+                parse(typed)
 
 
 def without_blocks(text: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 import taskpilot
 from taskpilot import Budget, Retry, RunContext, job
+from taskpilot.cli.program import COMMANDS, TOPICS
 from taskpilot.config.load import OPTIONS
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.instruments import COUNTERS, DEPLOYMENT_GAUGES, GAUGES, HISTOGRAMS
@@ -70,8 +71,8 @@ def test_each_variable_of_ours_on_any_page_exists() -> None:
 
 
 def test_each_exit_code_is_explained_and_no_other() -> None:
-    listed = {row[0]: row[1] for row in rows_of(text_of("troubleshooting")) if len(row) == 2 and row[0].isdigit()}
-    assert set(map(int, listed)) == {int(code) for code in ExitCode}
+    table = text_of("troubleshooting").partition("| code | meaning |")[2].partition("\n\n")[0]
+    assert [row[0] for row in rows_of(table)] == [str(int(code)) for code in ExitCode]
 
 
 def test_each_metric_is_explained_with_its_labels_and_its_question_and_no_other() -> None:
@@ -125,6 +126,15 @@ def test_the_topics_are_those_that_were_promised() -> None:
         "approvals", "architecture", "backup", "budgets", "deployment", "http", "jobs", "models", "observability", "policy", "reference",
         "schedules", "start", "testing", "troubleshooting",
     }  # fmt: skip
+
+
+def test_each_topic_that_a_hint_or_a_help_page_names_exists() -> None:
+    known = {topic.name for topic in topics()}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "taskpilot").rglob("*.py"))
+    named = {name for name in re.findall(r"taskpilot docs ([a-z_]+)", code) if name != "topic"}
+    assert {"models", "policy", "deployment", "budgets"} <= named <= known
+    assert set(TOPICS.values()) <= known
+    assert set(TOPICS) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
