@@ -78,8 +78,10 @@ class Redactor:
         text = self.hidden(text)
         small = text.lower()
         for hints, pattern, replacement in _PATTERNS:
-            if any(hint in small for hint in hints):
-                text = re.sub(pattern, replacement, text)
+            for hint in hints:
+                if hint in small:
+                    text = re.sub(pattern, replacement, text)
+                    break
         return text
 
     def named(self, name: str, text: str) -> str:
