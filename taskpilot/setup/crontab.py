@@ -100,4 +100,4 @@ def _described(spec: JobSpec) -> str:
 
 
 def _refusal(spec: JobSpec, why: str, instead: str) -> UsageError:
-    return UsageError(f"job {spec.name}: {why}", hint=f"use {instead}")
+    return UsageError(f"job {spec.name}: {why}", hint=f"use {instead}; more: taskpilot docs deployment")

@@ -109,6 +109,8 @@ LINKS: Final = {
 }
 _HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
+_PAGE_OR_PICTURE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"image/png": {}, "image/svg+xml": {}}}}
+
 
 def page_routes(services: Services, version: str) -> APIRouter:
     """The pages, and the service info as JSON at the same path."""
@@ -128,9 +130,11 @@ def page_routes(services: Services, version: str) -> APIRouter:
         """The API's description as a page, with links to the documentation."""
         return HTMLResponse(render("docs.html", **for_people(request.app.openapi()), topics=documentation.topics()))
 
-    @router.get("/docs/{topic}", response_class=HTMLResponse, responses=answers(404))
+    @router.get("/docs/{topic}", response_class=HTMLResponse, responses=_PAGE_OR_PICTURE | answers(404))
     def topic(topic: str) -> Response:
-        """A page of the documentation."""
+        """A page of the documentation, or one of its pictures."""
+        if found := documentation.picture(topic):
+            return Response(found[0], media_type=found[1])
         try:
             page = documentation.topic(topic)
         except UsageError:

@@ -13,7 +13,10 @@ SHELL_PATH = os.defpath
 
 
 def next_commands(said: str) -> list[str]:
-    return [line.strip() for line in said.partition("in this order:\n")[2].splitlines() if line.startswith("  ")]
+    """Those of the list that end by themselves."""
+    lines = [line.strip() for line in said.partition("in this order:\n")[2].splitlines() if line.startswith("  ")]
+    assert lines.pop().endswith("taskpilot serve")
+    return lines
 
 
 def typed(taskpilot: Command, lines: list[str]) -> Done:
