@@ -60,7 +60,7 @@ def tasks_page(
     description = page_of.c.description
     shown = case((func.length(description) > PREVIEW, func.substr(description, 1, PREVIEW - 1).concat("…")), else_=description)
     others = (column for column in page_of.c if column.name != "description")
-    wanted = select(*others, shown.label("description")).order_by(page_of.c.id.desc())
+    wanted: Select[Any] = select(*others, shown.label("description")).order_by(page_of.c.id.desc())
     return [task_of(row) for row in connection.execute(wanted)]
 
 
