@@ -109,11 +109,15 @@ def test_each_page_of_the_documentation_is_there_with_links_that_lead_somewhere(
     for topic in topics():
         found = page(served, f"/docs/{topic.name}")
         assert topic.title in found.text
-        assert not found.names() & {"script", "link", "img", "iframe", "form", "object"}
+        assert not found.names() & {"script", "link", "iframe", "form", "object"}
+        for source in {attributes["src"] for tag, attributes in found.tags if tag == "img"}:
+            assert source is not None
+            shown = served.get(f"/docs/{source}")
+            assert (shown.status, shown.headers["content-type"].partition("/")[0]) == (200, "image")
         for link in {attributes["href"] for tag, attributes in found.tags if tag == "a"}:
             assert link is not None
             assert link.startswith("https://") or served.get(link.partition("#")[0]).status == 200, link
-    for wrong in ("/docs/nothing", "/docs/..%2Fhttp", "/docs/jobs.md"):
+    for wrong in ("/docs/nothing", "/docs/..%2Fhttp", "/docs/jobs.md", "/docs/nothing.png", "/docs/..%2Fpolicy%2Fdefault.rego"):
         assert served.get(wrong).status == 404
 
 
