@@ -1,6 +1,7 @@
 """The two pages for browsers, rendered on the server: jobs and runs, and the description of the API."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -8,12 +9,16 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from taskpilot.domain.attention import Attention
 from taskpilot.domain.errors import TaskPilotError, UsageError
+from taskpilot.messages.attention import attention_command
+from taskpilot.setup.places import is_elsewhere
 from taskpilot.store.listings import Page
 from taskpilot.views import documentation
 from taskpilot.views.health import health
 from taskpilot.views.jobs import list_jobs
 from taskpilot.views.runs import list_runs
+from taskpilot.views.status import status
 from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
@@ -186,11 +191,20 @@ def _quality(parameters: str) -> float:
 
 
 def _history(services: Services, version: str) -> str:
-    """The page of jobs and runs; where the store or the jobs cannot be read, the error and the rest."""
-    deployment = services.deployment
-    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "error": "", "deployment": ""}
+    """The page of status, jobs and runs; where the store or the jobs cannot be read, the error and the rest."""
+    deployment, settings = services.deployment, services.deployment.settings
+    folders = ["--root", str(settings.root)]
+    if is_elsewhere(settings.sources["state_dir"]):
+        folders += ["--home", str(settings.state_dir)]
+
+    def command(one: Attention) -> str:
+        """As pasted into a terminal in any folder."""
+        return shlex.join(("taskpilot", *folders, *attention_command(one)))
+
+    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "error": "", "deployment": "", "night": None, "command": command}
     try:
         values["deployment"] = deployment.store.deployment
+        values["night"] = status(deployment)
         values["runs"] = list_runs(deployment, Page(RUNS))
         lines = list_jobs(deployment, limit=JOBS + 1)
         values |= {"jobs": lines[:JOBS], "more_jobs": len(lines) > JOBS}
