@@ -19,10 +19,10 @@ from taskpilot.setup.first_job import FIRST_JOB, REPO_DIGEST, TRIAGE, StartingPo
 def command(folder: Path, *, jobs: tuple[str, ...], stack: bool) -> None:
     """Create a folder with settings and a first job.
 
-    Writes taskpilot.toml, .gitignore and a job, and prints what to type
-    next. Existing files are not changed. The jobs: triage turns an inbox
-    into tasks; repo_digest reports what changed in a git repository; any
-    other NAME is a job of your own, short and to be changed.
+    Writes taskpilot.toml, .gitignore, the state folder and a job, and prints
+    what to type next. Existing files are not changed. The jobs: triage turns
+    an inbox into tasks; repo_digest reports what changed in a git repository;
+    any other NAME is a job of your own, short and to be changed.
 
     With --stack it creates no job. For the project in DIR it writes
     docker-compose.observability.yml, observability/, the state folder, and

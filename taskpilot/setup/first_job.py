@@ -12,6 +12,7 @@ from taskpilot.domain.specs import is_job_name
 from taskpilot.domain.text import one_line
 from taskpilot.files import write_new
 from taskpilot.setup.shipped import shipped
+from taskpilot.store.creation import prepare_state_dir
 
 _SETTINGS: Final = """\
 # TaskPilot works in this folder and all below it. The environment wins over
@@ -106,7 +107,8 @@ class StartingPoint:
 def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoint:
     """Makes a folder a root with the jobs that are wanted, else with a first one; what is there stays as it is.
 
-    Raises UsageError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings are broken.
+    Raises UsageError or StoreError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings
+    are broken.
     """
     wrote: list[str] = []
     kept: list[str] = []
@@ -119,7 +121,14 @@ def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoi
         else:
             kept.append(SETTINGS_FILE if (folder / SETTINGS_FILE).is_file() else "pyproject.toml")
         _write(folder, ".gitignore", _GITIGNORE, wrote, kept)
-        jobs = _jobs_folder(folder)
+        settings = load(root=folder)
+        jobs = _jobs_folder(folder, settings.jobs_dir)
+        if settings.state_dir.is_relative_to(folder.resolve()):
+            ignore = settings.state_dir / ".gitignore"
+            new = not ignore.exists()
+            prepare_state_dir(settings.state_dir)
+            if new:
+                wrote.append(str(ignore.relative_to(folder.resolve())))
         (folder / jobs).mkdir(mode=0o755, parents=True, exist_ok=True)
         own = [job for job in wanted if job not in _FILES]
         if not wanted and ((folder / jobs / f"{FIRST_JOB}.py").exists() or not any((folder / jobs).glob("*.py"))):
@@ -138,9 +147,8 @@ def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoi
     return StartingPoint(tuple(wrote), tuple(kept), jobs, there, missing)
 
 
-def _jobs_folder(folder: Path) -> str:
+def _jobs_folder(folder: Path, jobs: Path) -> str:
     """The folder of the jobs, relative to this one. Raises UsageError where it is outside of this folder."""
-    jobs = load(root=folder).jobs_dir
     try:
         return str(jobs.relative_to(folder.resolve()))
     except ValueError:

@@ -12,13 +12,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from taskpilot.domain.runs import Run, RunStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import nano_to_usd
+from taskpilot.messages.attention import attention_sentence
 from taskpilot.messages.reasons import reason_line
 from taskpilot.messages.times import paused
 
 _TONES: Final = {
     "good": ("pass", "succeeded"),
-    "bad": ("fail", "failed", "timed_out", "denied", "budget_exceeded", "lost"),
-    "mind": ("warn", "waiting", "cancelled"),
+    "bad": (
+        *("fail", "failed", "timed_out", "denied", "budget_exceeded", "lost", "outcome_failed"),
+        *("blocked", "missed", "broken", "never_succeeded", "success_too_old"),
+    ),
+    "mind": ("warn", "waiting", "cancelled", "uncertain", "paused", "clock"),
 }
 
 
@@ -41,6 +45,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "line": one_line,
         "why": _why,
+        "sentence": attention_sentence,
         "paused": paused,
         "instant": _instant,
         "duration": _duration,

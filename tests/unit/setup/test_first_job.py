@@ -13,7 +13,9 @@ from tests.loading import read_folder
 def test_a_first_folder_loads_and_is_never_written_twice(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "place"
     made = make_starting_point(folder)
-    assert made == StartingPoint(("taskpilot.toml", ".gitignore", "jobs/hello.py"), (), jobs_folder="jobs", jobs=("hello",), not_ignored=())
+    assert made == StartingPoint(
+        ("taskpilot.toml", ".gitignore", ".taskpilot/.gitignore", "jobs/hello.py"), (), jobs_folder="jobs", jobs=("hello",), not_ignored=()
+    )
     catalog = read_folder(folder / "jobs")
     assert (list(catalog.jobs), catalog.broken) == (["hello"], ())
     assert load(root=folder).root == folder
