@@ -137,7 +137,7 @@ def dashboards(folder: Path) -> None:
     from tests.integration.grafana.pictures import draw
     from tests.integration.grafana.story import told
 
-    with tempfile.TemporaryDirectory() as name, told(Path(name, "night")) as story:
+    with tempfile.TemporaryDirectory() as name, told(Path(name)) as story:
         draw(story.prometheus.url, Path(name, "drawn"), start=story.began, end=story.ended)
         for file in ("run_history", "tokens_and_cost"):
             shot(Path(name, "drawn", f"{file}.html").as_uri(), folder / f"{file}.png", width=1_680, height=1_000, scale=0.6)

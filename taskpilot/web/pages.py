@@ -25,6 +25,7 @@ from taskpilot.web.errors import answers
 from taskpilot.web.templating import render
 
 _BETWEEN_PAGES: Final = re.compile(r'href="(\w+)\.md(#[^"]*)?"')
+_TITLE: Final = re.compile(r"<h([1-6])>(.*?)</h\1>")
 _METHODS: Final = ("get", "post")
 _Shapes = Mapping[str, Mapping[str, Any]]
 
@@ -159,7 +160,13 @@ def _as_html(text: str) -> str:
     from markdown_it import MarkdownIt
 
     html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    return _BETWEEN_PAGES.sub(r'href="/docs/\1\2"', html)
+    return _TITLE.sub(_with_id, _BETWEEN_PAGES.sub(r'href="/docs/\1\2"', html))
+
+
+def _with_id(heading: re.Match[str]) -> str:
+    """The heading with the id that links to it name, as on GitHub."""
+    name = re.sub(r"<[^>]+>|&\w+;|[^\w -]", "", heading[2]).lower().replace(" ", "-")
+    return f'<h{heading[1]} id="{name}">{heading[2]}</h{heading[1]}>'
 
 
 def prefers_html(accept: str) -> bool:

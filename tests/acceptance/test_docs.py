@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from taskpilot.cli.program import main
 from tests.command import Said, TaskPilot
 from tests.typed_commands import typed_in
 from tests.unit.docs.pages import blocks
@@ -44,6 +45,7 @@ def tells(ctx: RunContext) -> str:
     """Send a message that the default rules deny."""
     return str(ctx.call("notify", channel="ops", message="delete it"))
 '''
+pytestmark = pytest.mark.timeout(900)
 NAMES = {"JOB": "fails", "RUN": "tickets:last", "triage": "report", "tidy_up": "report", "night_shift": "report", "hello": "report"}
 SERVERS = {"serve", "metrics push", "traces replay", "doctor --stack", "export"}
 ANSWERS = {"approve", "reject", "resume", "cancel", "feedback", "upgrade", "restore", "init"}
@@ -80,16 +82,22 @@ TYPED = sorted(
 )
 
 
-def test_what_the_blocks_tell_to_type_can_be_typed(shell: TaskPilot) -> None:
+def test_what_the_blocks_tell_to_type_can_be_typed(
+    shell: TaskPilot, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shell.root)
+    for name, value in shell.environment.items():
+        monkeypatch.setenv(name, value)
     assert len(TYPED) > 20
     for words in TYPED:
-        said = shell(*words)
-        # 1: something needs a person, or the job fails; a typed `run` may have each end of a run.
-        wanted = {0, 1} if words[0] != "run" else {0, 1, 12, 13, 78}
-        assert said.code in wanted, (words, said)
+        # A run needs processes of its own; the others are read in this one, which takes a tenth of the time.
+        code = shell(*words).code if words[0] == "run" else main(words)
+        said = capfd.readouterr()
+        # 1: something needs a person. A run of a model that nobody can reach here is refused.
+        assert code in ({0, 1} if words[0] != "run" else {0, 78}), (words, said)
         assert "Traceback" not in said.err, words
-        if words[0] == "jobs" and words[1:2] == ("pause",):
-            assert shell("jobs", "resume", words[2]).code == 0
+        if words[:2] == ("jobs", "pause"):
+            assert main(["jobs", "resume", words[2]]) == 0
 
 
 SHOWN = [block for block in blocks("console") if "taskpilot why" not in block.text]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from taskpilot.jobs.loader import load_spec
 from taskpilot.testing import ScriptedModel, run_job, tool_call
-from tests.loading import read_folder
+from tests.loading import job_with_functions
 
 REPOSITORY = Path(__file__).parents[2]
 README = "README.md"
@@ -32,8 +31,7 @@ def test_the_job_of_the_page_runs(tmp_path: Path, name: str) -> None:
     jobs = tmp_path / "jobs"
     jobs.mkdir()
     (jobs / "night_shift.py").write_text(block_with("def night_shift", name), encoding="utf-8")
-    catalog = read_folder(jobs)
-    assert catalog.broken == ()
+    spec = job_with_functions(jobs, "night_shift")
     inbox = tmp_path / "inbox.txt"
     inbox.write_text("The printer on floor 2 is out of paper\n", encoding="utf-8")
     model = ScriptedModel(
@@ -44,8 +42,7 @@ def test_the_job_of_the_page_runs(tmp_path: Path, name: str) -> None:
             "a ticket is open",
         ]
     )
-    function = load_spec(catalog.get("night_shift"), jobs).function
-    result = run_job(function, model=model, parameters={"inbox": str(inbox)})
+    result = run_job(spec.function, model=model, parameters={"inbox": str(inbox)})
     assert (result.status, result.result, result.reason) == ("succeeded", "1 requests handled", "")
     assert [task.status for task in result.tasks] == ["executed"]
 
@@ -84,7 +81,7 @@ def test_the_steps_of_the_readme_can_be_typed_in_their_order(tmp_path: Path) -> 
     assert "night_shift succeeded" in answered
     schedule = block_with("taskpilot jobs next", README, "sh")
     assert "Europe/Berlin" in typed(schedule.replace("taskpilot serve\n", ""), folder)
-    assert "night_shift" in typed("taskpilot runs && taskpilot export crontab night_shift || test $? = 2", folder)
+    assert "night_shift" in typed("taskpilot runs && taskpilot export crontab night_shift || test $? = 1", folder)
 
 
 def test_the_readme_is_short() -> None:

@@ -153,8 +153,8 @@ def _told(app: App, work: Callable[[], T]) -> tuple[Statements, T]:
     for statement in seen:
         if statement == "BEGIN IMMEDIATE":
             transactions.append([])
-        # SQLite reports a statement again for each trigger that it runs.
-        elif statement.startswith(("INSERT", "UPDATE")) and transactions[-1][-1:] != [statement]:
+        elif statement.startswith(("INSERT", "UPDATE")) and statement not in transactions[-1][-1:]:
+            # SQLite shows a statement once more for each trigger that it fires.
             transactions[-1].append(statement)
     return transactions, given
 
