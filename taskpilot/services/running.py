@@ -141,7 +141,7 @@ def supervised(
     try:
         Attempts(deployment, spec, run_child, display, push_start).run(claim, interrupts)
     finally:
-        display.close()
+        display.close(claim.run)
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
     with deployment.store.deferred_changes() as changes:
         changes.clear()
