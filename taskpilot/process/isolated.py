@@ -140,7 +140,6 @@ class _Helper:
             os.close(answers)
         self.pid = os.getpid()
         self.dropped = frozenset(drop_environment)
-        """Variables that its processes do not show."""
         self._left = b""
 
     @property
@@ -280,9 +279,8 @@ def _helper(drop_environment: tuple[str, ...]) -> Iterator[_Helper]:
         found = [_kept.pop() for _ in range(len(_kept))]
     # After a fork, a helper belongs to the parent. One that shows more of the environment than is wanted is for policies alone.
     usable = [one for one in found if one.lives and one.dropped >= set(drop_environment)]
-    for other in found:
-        if other not in usable:
-            other.close()
+    for other in set(found) - set(usable):
+        other.close()
     helper = usable[0] if usable else _Helper(drop_environment)
     whole = False
     try:
