@@ -418,9 +418,7 @@ def _guard(request: dict[str, Any], index: int, helper: int) -> NoReturn:
 
 
 def _answer_of(ending: Ending, returned: Path, printed: str, noted: str) -> Answer:
-    if ending.cause is Cause.DEADLINE:
-        return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
-    if ending.signal == signal.SIGXCPU:
+    if ending.cause is Cause.DEADLINE or ending.signal == signal.SIGXCPU:
         return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
     if ending.signal is not None:
         name = signal.Signals(ending.signal).name if ending.signal in set(signal.Signals) else str(ending.signal)
