@@ -210,8 +210,9 @@ jobs: dict[str, Callable[[], int]] = {
     **{
         job.__name__: job
         for job in (
-            sleep, sys_exit, raise_error, os_exit, segfault, hang_in_c, ignore_sigterm, note_sigterm, clean_up, clean_up_slowly, fork_children,
-            fork_bomb, daemon, daemon_and_sleep, short_orphans, come_back_twice, forked_and_terminated, print_binary, look_around,
+            sleep, sys_exit, raise_error, os_exit, segfault, hang_in_c, ignore_sigterm, note_sigterm, clean_up, clean_up_slowly,
+            fork_children, fork_bomb, daemon, daemon_and_sleep, short_orphans, come_back_twice, forked_and_terminated,
+            print_binary, look_around,
         )
     },
 }  # fmt: skip
