@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from taskpilot.process.isolated import keep_helper
 from taskpilot.store import database
-from tests.templates import write_store
+from tests.templates import quick_engine, write_store
 
 # A shared two-core machine makes single examples slow now and then; that is no finding.
 settings.register_profile("deployment", deadline=None, print_blob=True)
@@ -81,6 +81,10 @@ def _no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _stores_are_copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that is made in the test's own process is a copy of a migrated one; tests of the creation itself are `real_creation`."""
+    """A store that is made in the test's own process is a copy of a migrated one, and does not wait for the disk: no power is cut here.
+
+    Tests of the creation itself, and of what is written when, are `real_creation`.
+    """
     if request.node.get_closest_marker("real_creation") is None:
         monkeypatch.setattr(database, "create", write_store)
+        monkeypatch.setattr(database, "make_engine", quick_engine)

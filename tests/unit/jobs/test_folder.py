@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -212,6 +214,22 @@ def test_what_is_known_is_told_without_loading(folder: Path, counted: Counted) -
     with pytest.raises(TaskPilotError, check=saying("is being loaded; try again")):
         known.get("fresh")
     assert counted.take() == []
+
+
+def test_a_process_with_more_than_1024_descriptors_loads_files(folder: Path) -> None:
+    """So has a server with as many clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip("this user may not open so many files")
+    (folder / "triage.py").write_text(GOOD.format(name="triage"))
+    isolated.keep_helper(on=False)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200) if soft != resource.RLIM_INFINITY else soft, hard))
+    with ExitStack() as opened:
+        opened.callback(isolated.keep_helper, on=True)
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while opened.enter_context(Path(os.devnull).open()).fileno() < 1024:
+            pass
+        assert list(read_folder(folder).jobs) == ["triage"]
 
 
 def test_progress_is_told_while_files_are_loaded_and_a_changed_file_counts_as_it_was(folder: Path) -> None:

@@ -67,8 +67,8 @@ def test_a_lease_is_renewed_by_its_third(play: Start) -> None:
     ending = play("sleep", deadline=4.5, lease=3.0).ending()
     assert ending["cause"] == "deadline"
     assert len(ending["renewals"]) >= 3
-    # One that a busy machine holds up may have the next one close behind it.
-    assert all(at >= 1.0 * number - 0.01 for number, at in enumerate(ending["renewals"], start=1))
+    # Not more often. A busy machine may hold up the process between the grant and the first, and between a renewal and its time.
+    assert all(at >= 1.0 * (number - 1) - 0.01 for number, at in enumerate(ending["renewals"], start=1))
 
 
 def test_a_refused_lease_kills_at_once_without_grace(play: Start) -> None:
