@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from random import Random
 
@@ -12,6 +13,9 @@ from hypothesis import settings
 from taskpilot.process.isolated import keep_helper
 from taskpilot.store import database
 from tests.templates import quick_engine, write_store
+
+# To rewrite the assertions of three hundred files anew in each worker takes longer than most tests together.
+sys.dont_write_bytecode = False
 
 # A shared two-core machine makes single examples slow now and then; that is no finding.
 settings.register_profile("deployment", deadline=None, print_blob=True)
@@ -75,6 +79,7 @@ def _no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("TASKPILOT_", "OPENAI_", "OTEL_")) and name not in _KEPT:
             monkeypatch.delenv(name)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # A root has the jobs that its test writes.
     monkeypatch.setenv("TASKPILOT_HOUSEKEEPING", "off")
 
