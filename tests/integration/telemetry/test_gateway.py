@@ -138,7 +138,7 @@ def test_a_dead_gateway_is_pending_but_nothing_can_land_late(home: Path, store: 
     finished_run(store)
     version = job_state(store).version
     with dead() as server:
-        assert not Gateway(store, server.url, home).push(TRIAGE, seconds=1).delivered
+        assert not Gateway(store, server.url, home).push(TRIAGE, seconds=10).delivered
     state = job_state(store)
     assert state.push_timed_out_at is None
     assert "refused" in state.push_error
