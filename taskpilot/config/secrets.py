@@ -7,8 +7,11 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from taskpilot.config.model import Settings
+from taskpilot.domain.channels import Channel
 
 _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password|signature|credential", re.IGNORECASE)
+_TOKEN: Final = 8
+"""A part of a service's URL with at least this many characters may be a token; a shorter one is a room or a port."""
 _LONG: Final = 16
 """A header's value with at least this many characters counts as a secret, whatever the header's name."""
 
@@ -33,10 +36,33 @@ def _all(settings: Settings) -> Iterator[str]:
             yield from _in_url(address)
     yield from _in_headers(settings.otel_headers)
     for channel in settings.notify_channels.values():
-        yield from _in_url(channel.url)
-        # The path of a webhook's URL is its password.
-        yield urlsplit(channel.url).path.strip("/")
-        yield from _in_headers(channel.headers)
+        yield from secrets_in_channel(channel)
+    if settings.notify_ping_url is not None:
+        yield from secrets_in_ping(settings.notify_ping_url)
+
+
+def secrets_in_channel(channel: Channel) -> Iterator[str]:
+    """The parts of a channel that may be secrets."""
+    yield from _in_url(channel.url)
+    parts = urlsplit(channel.url)
+    # The path of a webhook's URL is its password.
+    yield parts.path.strip("/")
+    yield from _in_headers(channel.headers)
+    if channel.secret is not None:
+        yield channel.secret
+    if not channel.is_webhook:
+        # A service's token may be the host, a part of the path, or a name before an @.
+        place = parts.netloc.rpartition("@")
+        for word in (*parts.path.split("/"), *place[0].split(":"), place[2] if "." not in place[2] else ""):
+            if len(word) >= _TOKEN:
+                yield word
+                yield unquote(word)
+
+
+def secrets_in_ping(url: str) -> Iterator[str]:
+    """The parts of a ping URL that may be secrets: whoever knows its path may ping it."""
+    yield from _in_url(url)
+    yield urlsplit(url).path.strip("/")
 
 
 def _in_url(address: str) -> Iterator[str]:

@@ -59,7 +59,9 @@ def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, di
             return skipped(plan.spec, claim)
         if claim.run.id != plan.run_id:
             forget_run_dir(deployment.run_dir(plan.run_id))
-        return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        finished = supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        _send_notices(deployment, interrupts)
+        return finished
 
 
 def resume_run(
@@ -75,7 +77,9 @@ def resume_run(
         answer_step(deployment, run, answer)
     with Interrupts() as interrupts, deployment.store.deferred_changes():
         claim = deployment.ledger.resume(plan)
-        return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        finished = supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        _send_notices(deployment, interrupts)
+        return finished
 
 
 def cancel_run(deployment: Deployment, run_id: str) -> Cancelled:
@@ -130,8 +134,9 @@ def supervised(
     """
     seconds = TOTAL_SECONDS
 
-    def push_start() -> None:
+    def on_start() -> None:
         nonlocal seconds
+        _ping_start(deployment, spec, claim)
         gateway = deployment.gateway
         if gateway is not None:
             began = time.monotonic()
@@ -139,7 +144,7 @@ def supervised(
             seconds -= min(_START_SHARE, time.monotonic() - began)
 
     try:
-        Attempts(deployment, spec, run_child, display, push_start).run(claim, interrupts)
+        Attempts(deployment, spec, run_child, display, on_start).run(claim, interrupts)
     finally:
         display.close()
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
@@ -147,6 +152,22 @@ def supervised(
         changes.clear()
     run = find_run(deployment, claim.run.id)
     return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason.cause))
+
+
+def _ping_start(deployment: Deployment, spec: JobSpec, claim: Claim) -> None:
+    if spec.ping_url or deployment.settings.notify_ping_url:
+        from taskpilot.notices.work import ping_start
+
+        ping_start(deployment, spec, claim)
+
+
+def _send_notices(deployment: Deployment, interrupts: Interrupts) -> None:
+    """Within the signals' handlers: one that arrives now ends the sending, and the command ends as the run did."""
+    # Late: a run that is skipped or refused does not import it.
+    from taskpilot.notices.work import send_after_run
+
+    before = len(interrupts.arrived)
+    send_after_run(deployment, stop=lambda: len(interrupts.arrived) > before)
 
 
 def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:
