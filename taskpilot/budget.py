@@ -37,10 +37,11 @@ class Spending:
         if request.output is not None:
             prompt += len(json.dumps(request.output.schema)) + _SHAPE_PROMPT
         worst = Usage(input=prompt, output=request.max_output_tokens)
-        # Some models' price for cached tokens is the higher one.
-        cached = replace(worst, cached_input=prompt)
-        costs = [cost for usage in (worst, cached) if (cost := self._price(self._model, usage, at)) is not None]
-        return Reservation(cost_nano=max(costs, default=None), tokens=worst.total, llm_calls=1)
+        cost = self._price(self._model, worst, at)
+        if cost is not None:
+            # Some models' price for cached tokens is the higher one.
+            cost = max(cost, self._price(self._model, replace(worst, cached_input=prompt), at) or 0)
+        return Reservation(cost_nano=cost, tokens=worst.total, llm_calls=1)
 
     def cost(self, usage: Usage | None, at: datetime) -> int | None:
         """Nano-USD of a call that was answered; None where the server gave no usage or the model has no price."""

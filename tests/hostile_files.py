@@ -23,6 +23,12 @@ from tests.command import TaskPilot
 GOOD: Final = ("good_a", "good_b", "good_c")
 _JOB: Final = "from taskpilot import job, RunContext\n@job\ndef {name}(ctx: RunContext) -> str:\n    return 'x'\n"
 
+_GRANDPARENT: Final = (
+    "import os, signal\ngrandparent = int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1])\n"
+    # By its title: never anything but the process that loads files.
+    "assert b'taskpilot' in open(f'/proc/{grandparent}/cmdline', 'rb').read()\n"
+)
+
 JOB_FILES: Final = {
     "raises": "raise ValueError('no')\n",
     "base": "class Odd(BaseException): ...\nraise Odd\n",
@@ -64,6 +70,27 @@ JOB_FILES: Final = {
     "chdir": "import os\nos.chdir('/')\nos.umask(0)\n1/0\n",
     "writes": "open('/proc/self/comm', 'w').write('taskpilot')\n1/0\n",
     "environment": "import os\nos.environ.clear()\n1/0\n",
+    "stops_parent": "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n" + _JOB,
+    "stops_helper": _GRANDPARENT + "os.kill(grandparent, signal.SIGSTOP)\n" + _JOB,
+    "kills_helper": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(3600)\n"
+    + _GRANDPARENT
+    + "os.kill(grandparent, signal.SIGKILL)\n",
+    "other_answer": "import os\nfor number in range(3, 32):\n    try: os.write(number, b'[{\"jobs\": [7]}]\\n')\n"
+    "    except OSError: pass\nos._exit(0)\n",
+    "changes_us": "import taskpilot.jobs.loader as loader\nloader.definition_json = lambda spec: []\n" + _JOB,
+    "locks_store": "import sqlite3, time\nsqlite3.connect('.taskpilot/taskpilot.db').execute('BEGIN EXCLUSIVE')\ntime.sleep(3600)\n",
+    "overwrites_store": "open('.taskpilot/taskpilot.db', 'r+b').write(b'x' * 8192)\n" + _JOB,
+    "removes_state": "import shutil\nshutil.rmtree('.taskpilot')\n" + _JOB,
+    "nests_deep": "x = " + "-" * 100_000 + "1\n",
+    "recursion_in_c": "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n"
+    "    def __getattr__(self, n): return getattr(self, n + 'x')\nA().x\n",
+    "masks_signals": "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))\nwhile True: time.sleep(1)\n",
+    "cpu_limit": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass\n",
+    "file_limit": "files = [open('/dev/null') for _ in range(1 << 20)]\n",
+    "large_file": "import tempfile\nf = tempfile.TemporaryFile()\nwhile True: f.write(bytes(1 << 20))\n",
+    "large_docstring": "from taskpilot import job\ndef {name}(ctx): ...\n{name}.__doc__ = 'x' * (5 << 20)\n{name} = job({name})\n",
+    "returns_in_fork": "import os\nif os.fork(): os._exit(0)\n" + _JOB,
+    "link_loop": "",
 }
 """The text of each kind; none of them defines a job that can be used."""
 
@@ -100,6 +127,8 @@ def write_hostile(folder: Path, number: int, *, seed: int = 1) -> dict[str, str]
             os.mkfifo(path)
         elif kind == "zero":
             path.symlink_to("/dev/zero")
+        elif kind == "link_loop":
+            path.symlink_to(path.name)
         else:
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
         written[path.name] = kind
@@ -142,6 +171,24 @@ def figures(store: Path, *, since: float) -> Figures:
         return Figures(outcomes, [row[0] for row in late])
 
 
+def integrity(store: Path) -> str:
+    """What SQLite says of the store: "ok" where nothing is wrong."""
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
+        return "; ".join(row[0] for row in connection.execute("PRAGMA integrity_check"))
+
+
+def left(root: Path) -> list[str]:
+    """The command lines of processes whose working folder is the root."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == root:
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+        except OSError:
+            continue
+    return found
+
+
 def unnamed(taskpilot: TaskPilot, written: Sequence[str]) -> list[str]:
     """The hostile files that `jobs validate` does not name with a reason."""
     said = json.loads(taskpilot("jobs", "list", "--json", seconds=600).out)
@@ -182,7 +229,9 @@ def main() -> int:
             half = found.lateness[len(found.lateness) // 2]
             _say(f"lateness of {len(found.lateness)} starts: p50 {half:.2f} s, p99 {found.p99:.2f} s, most {found.lateness[-1]:.2f} s")
             _say(f"not named: {unnamed(taskpilot, list(written))}")
+            _say(f"integrity_check of the store: {integrity(taskpilot.state_dir / 'taskpilot.db')}")
             _say(f"health: {taskpilot('health').out.splitlines()[:1]}; the server's pid {server.pid} lives")
+        _say(f"processes left: {left(root)}")
         for name, text in POLICIES.items():
             (root / "policy.rego").write_text(text)
             (root / "taskpilot.toml").write_text('[policy]\nfiles = ["policy.rego"]\n')

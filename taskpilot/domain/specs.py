@@ -165,6 +165,8 @@ class FileProblem(StrEnum):
     EXITED = "exited"
     FORKED = "forked"
     PRINTED = "printed"
+    NO_DEFINITION = "no_definition"
+    """Its process gave something else than definitions of jobs."""
 
 
 def not_loaded(*_arguments: Any, **_named: Any) -> Any:

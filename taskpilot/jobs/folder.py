@@ -16,7 +16,7 @@ from typing import Any, Final
 from taskpilot.config.caller import process_variables
 from taskpilot.config.root import check_trusted
 from taskpilot.domain.errors import ConfigurationError, UsageError
-from taskpilot.domain.specs import FileProblem, JobSpec
+from taskpilot.domain.specs import FileProblem, JobSpec, is_job_name
 from taskpilot.domain.text import one_line
 from taskpilot.domain.version import version
 from taskpilot.files import atomic_write
@@ -158,7 +158,7 @@ class JobFolder:
             return parse_parameters(spec, pairs, extra)
         request = {
             "path": str(spec.file),
-            "directory": str(self._directory),
+            **self._places(),
             "job": spec.name,
             "pairs": [list(pair) for pair in pairs],
             "extra": None if extra is None else dict(extra),
@@ -183,6 +183,9 @@ class JobFolder:
             self._unsaved, surroundings = False, self._kept_for
         with suppress(OSError):
             atomic_write(self._cache, json.dumps({"for": surroundings, "entries": entries}).encode(), follow=False)
+
+    def _places(self) -> dict[str, str]:
+        return {"directory": str(self._directory), "state_dir": str(self._cache.parent.absolute())}
 
     def _paths(self) -> list[Path]:
         if not self._directory.is_dir():
@@ -220,46 +223,62 @@ class JobFolder:
 
     def _load(self, sources: Mapping[Path, bytes], stop: Callable[[], bool]) -> Iterator[tuple[Path, _Entry]]:
         paths = list(sources)
-        requests = [{"path": str(path), "directory": str(self._directory)} for path in paths]
+        requests = [{"path": str(path), **self._places()} for path in paths]
         beside, at = self._beside(), time.time()
         try:
             for index, answer in self._answers(requests, stop):
                 path = paths[index]
                 names = tuple(sorted(names_in(path, sources[path])))
-                yield path, self._entry(answer, sources[path], names, at, beside)
+                yield path, self._entry(path, answer, sources[path], names, at, beside)
         except OSError as error:
             raise ConfigurationError(f"no process for loading job files can be started: {error}") from None
 
     def _answers(self, requests: Sequence[dict[str, str]], stop: Callable[[], bool]) -> Iterator[tuple[int, Answer]]:
-        """What became of each; where one ended the helper process of all, each of the others is loaded alone."""
-        left = dict(enumerate(requests))
-        try:
-            for index, answer in isolated.call_isolated(_DESCRIBE, requests, self._limits, preload=_PRELOADED, stop=stop):
-                del left[index]
-                yield index, answer
-        except HelperEnded:
-            for index, request in left.items():
+        """What became of each; where one ended the helper process of all, those that ran at that time are loaded alone."""
+        left = list(range(len(requests)))
+        while left and not stop():
+            asked = list(left)
+            try:
+                for place, answer in self._describe([requests[index] for index in asked], stop):
+                    left.remove(asked[place])
+                    yield asked[place], answer
+                return
+            except HelperEnded:
+                # They are started in their order.
+                running, left = left[: self._limits.together], left[self._limits.together :]
+            for index in running:
                 try:
-                    for _, answer in isolated.call_isolated(_DESCRIBE, [request], self._limits, preload=_PRELOADED, stop=stop):
+                    for _, answer in self._describe([requests[index]], stop):
                         yield index, answer
                 except HelperEnded:
                     yield index, Answer(trouble=Trouble.SIGNAL, detail="SIGKILL, with the process that started it")
 
-    def _entry(self, answer: Answer, source: bytes, names: tuple[str, ...], at: float, beside: str) -> _Entry:
-        found = answer.value if isinstance(answer.value, dict) else {}
-        digest = found.get("digest", hashlib.sha256(source).hexdigest())
+    def _describe(self, requests: Sequence[dict[str, str]], stop: Callable[[], bool]) -> Iterator[tuple[int, Answer]]:
+        return isolated.call_isolated(_DESCRIBE, requests, self._limits, preload=_PRELOADED, stop=stop)
+
+    def _entry(self, path: Path, answer: Answer, source: bytes, names: tuple[str, ...], at: float, beside: str) -> _Entry:
+        digest = hashlib.sha256(source).hexdigest()
+
+        def broken(problem: FileProblem, cause: str, **more: Any) -> _Entry:
+            return _Entry(**{"digest": digest, **more}, problem=problem, cause=cause, names=names, at=at, beside=beside)
+
         if answer.trouble is not None:
-            problem, cause = self._troubled(answer)
-            return _Entry(digest, problem=problem, cause=cause, names=names, at=at, beside=beside)
-        reads = {"files": found["files"], "environment": found["environment"]}
-        if "problem" in found:
-            cause = one_line(self._mask(found["cause"]), limit=500)
-            problem, line = found["problem"], found["line"]
-            return _Entry(digest, **reads, problem=problem, cause=cause, line=line, names=names, at=at, beside=beside)
-        if answer.printed:
-            cause = file_problem(FileProblem.PRINTED, one_line(self._mask(answer.printed), limit=80))
-            return _Entry(digest, **reads, problem=FileProblem.PRINTED, cause=cause, names=names, at=at, beside=beside)
-        return _Entry(digest, **reads, jobs=tuple(found["jobs"]), names=names, at=at)
+            return broken(*self._troubled(answer))
+        try:
+            found = answer.value
+            if "problem" in found:
+                cause = one_line(self._mask(found["cause"]), limit=500)
+                return broken(FileProblem(found["problem"]), cause, line=found["line"], **_read_by(found, digest))
+            if answer.printed:
+                cause = file_problem(FileProblem.PRINTED, one_line(self._mask(answer.printed), limit=80))
+                return broken(FileProblem.PRINTED, cause, **_read_by(found, digest))
+            jobs = tuple(found["jobs"])
+            if not all(is_job_name(definition_of(data, file=path, digest=digest).name) for data in jobs):
+                raise ValueError(jobs)
+            return _Entry(**_read_by(found, digest), jobs=jobs, names=names, at=at)
+        except Exception:
+            # The file's own code wrote the answer, or changed what writes it.
+            return broken(FileProblem.NO_DEFINITION, file_problem(FileProblem.NO_DEFINITION))
 
     def _troubled(self, answer: Answer) -> tuple[FileProblem, str]:
         match answer.trouble:
@@ -319,3 +338,8 @@ class JobFolder:
         """A digest of the names of the Python files in the folder and in its parent."""
         names = [str(path) for folder in (self._directory, self._directory.parent) for path in sorted(folder.glob("*.py"))]
         return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _read_by(found: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """What the import of a file read, of a loader process's answer."""
+    return {"digest": found.get("digest", digest), "files": dict(found["files"]), "environment": dict(found["environment"])}

@@ -93,6 +93,7 @@ def describe_file(request: dict[str, Any]) -> dict[str, Any]:
     forks: list[bool] = []
     os.register_at_fork(after_in_parent=lambda: forks.append(True))
     sys.dont_write_bytecode = True
+    _protect(request["state_dir"])
     reads = _Reads()
     found: dict[str, Any] = {}
     try:
@@ -113,6 +114,7 @@ def describe_file(request: dict[str, Any]) -> dict[str, Any]:
 def parse_given(request: dict[str, Any]) -> dict[str, Any]:
     """In a loader process: the values of a run's parameters, by the annotations in the job's file."""
     path = Path(request["path"])
+    _protect(request["state_dir"])
     try:
         specs = _load_file(path, read_source(path), Path(request["directory"]))
         spec = next(one for one in specs if one.name == request["job"])
@@ -146,6 +148,30 @@ def digest_of(path: str) -> str | None:
 def text_digest(value: str | None) -> str | None:
     """A variable's value, which may be a secret, by its digest."""
     return None if value is None else hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+_CHANGES: Final = frozenset(
+    ("open", "os.remove", "os.rename", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree", "sqlite3.connect")
+)
+_WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+def _protect(state_dir: str) -> None:
+    """Lets no code of this process change the state dir or open the database: a lock there would hold up all runs."""
+    below = os.path.realpath(state_dir) + os.sep
+
+    def check(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _CHANGES or (event == "open" and not (isinstance(arguments[2], int) and arguments[2] & _WRITES)):
+            return
+        for path in arguments[:2]:
+            if isinstance(path, str | bytes):
+                place = os.path.realpath(os.fsdecode(path).removeprefix("file:").partition("?")[0])
+                if (place + os.sep).startswith(below):
+                    raise PermissionError(
+                        "a job file may not change the state folder when it is loaded: work belongs into the job's function"
+                    )
+
+    sys.addaudithook(check)
 
 
 class _Reads:

@@ -23,10 +23,11 @@ from taskpilot.domain.usage import Reservation, Usage
 from taskpilot.journal.large_values import LargeValues
 from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_totals, check_budget, error_text, micros, new_step
 from taskpilot.store import runs, steps, tasks, totals
-from taskpilot.store.database import Record, Store, Transaction
+from taskpilot.store.database import Store, Transaction
 from taskpilot.store.events import record_event
 from taskpilot.store.group_commit import GroupCommit
 from taskpilot.store.records import dumps
+from taskpilot.store.runs import HeldRun
 
 Recorded = TypeVar("Recorded")
 
@@ -103,8 +104,8 @@ class Journal:
         Raises LeaseLost or BudgetExceeded; nothing is recorded then.
         """
 
-        def record(connection: Transaction, row: Record, now: datetime) -> StartedStep:
-            check_budget(row, reservation)
+        def record(connection: Transaction, held: HeldRun, now: datetime) -> StartedStep:
+            check_budget(held, reservation)
             if decision is not None:
                 tasks.insert_decision(connection, decision)
             step = replace(
@@ -119,7 +120,7 @@ class Journal:
             )
             steps.insert_step(connection, step, input_digest=place.input_digest)
             self._reserve(connection, reservation)
-            return StartedStep(step=step, lease_until=row.lease_expires_at, reservation=reservation)
+            return StartedStep(step=step, lease_until=held.lease_expires_at or 0, reservation=reservation)
 
         return self._write(record, effect=True)
 
@@ -129,8 +130,8 @@ class Journal:
         total_nano = None if step.reserved_nano is None else step.reserved_nano + (more.cost_nano or 0)
         retried = replace(step, reserved_nano=total_nano, reserved_tokens=step.reserved_tokens + more.tokens)
 
-        def record(connection: Transaction, row: Record, _now: datetime) -> None:
-            check_budget(row, more)
+        def record(connection: Transaction, held: HeldRun, _now: datetime) -> None:
+            check_budget(held, more)
             steps.reserve_retry(connection, retried)
             self._reserve(connection, more)
 
@@ -143,15 +144,15 @@ class Journal:
         Raises LeaseLost.
         """
         with self._store.read() as connection:
-            row, now = self._checked(connection, effect=True)
-            return StartedStep(step=self._step(place, StepStatus.BEGUN, value, now), lease_until=row.lease_expires_at)
+            held, now = self._checked(connection, effect=True)
+            return StartedStep(step=self._step(place, StepStatus.BEGUN, value, now), lease_until=held.lease_expires_at or 0)
 
     def record(
         self, started: StartedStep, place: StepPlace, status: StepStatus, *, result: Any = None, error: BaseException | None = None
     ) -> None:
         """Records a step of `start` with its end."""
 
-        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> None:
             text, kind = self._failure(error)
             step = replace(started.step, status=status, ended_at=now, result=kept, error=text, error_type=kind)
             steps.insert_step(connection, step, input_digest=place.input_digest)
@@ -179,7 +180,7 @@ class Journal:
         """
         kept = self.large.keep(new_id(), result)
 
-        def record(connection: Transaction, _row: Record, now: datetime) -> Step:
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> Step:
             if decision is not None:
                 tasks.insert_decision(connection, decision)
             step = replace(
@@ -205,7 +206,7 @@ class Journal:
 
     def ask_person(self, decision: Decision) -> None:
         """Records a question to a person."""
-        self._write(lambda connection, _row, _now: tasks.insert_decision(connection, decision), effect=True)
+        self._write(lambda connection, _held, _now: tasks.insert_decision(connection, decision), effect=True)
         self._asked.add((decision.tool, dumps(decision.arguments)))
 
     def answer(self, place: StepPlace, arguments: dict[str, Any]) -> Decision | None:
@@ -232,7 +233,7 @@ class Journal:
     def end(self, begun: StartedStep, status: StepStatus, *, result: Any = None, error: BaseException | None = None) -> None:
         """Records the end of a tool call."""
 
-        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> None:
             self._close(connection, begun.step, status, now, result=kept, error=error)
             totals.add(connection, self._run.job, [totals.count(TOOL_CALLS, tool=begun.step.name, status=status)])
 
@@ -270,7 +271,7 @@ class Journal:
         if usage is not None:
             values |= {"input_tokens": usage.input, "cached_input_tokens": usage.cached_input, "output_tokens": usage.output}
 
-        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> None:
             self._close(connection, step, status, now, result=self.large.keep(step.id, result), error=error, **values)
             steps.settle(
                 connection,
@@ -293,7 +294,7 @@ class Journal:
     def record_agent(self, end: AgentEnd) -> None:
         """Records one invocation of an agent in this attempt."""
 
-        def record(connection: Transaction, _row: Record, now: datetime) -> None:
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> None:
             totals.add(connection, self._run.job, self._record_agent(connection, end, now))
 
         self._write(record)
@@ -305,15 +306,15 @@ class Journal:
 
     def propose(self, task: Task) -> None:
         """Records a proposed task."""
-        self._write(lambda connection, _row, _now: tasks.insert_task(connection, task), effect=True)
+        self._write(lambda connection, _held, _now: tasks.insert_task(connection, task), effect=True)
 
     def move_task(self, task_id: str, after: TaskStatus, reason: str | None = None) -> Task:
         """Changes a task's state; without a `reason` it keeps the one that it has. Raises TransitionRefused."""
-        return self._write(lambda connection, _row, now: tasks.move_task(connection, task_id, after, reason=reason, now=now), effect=True)
+        return self._write(lambda connection, _held, now: tasks.move_task(connection, task_id, after, reason=reason, now=now), effect=True)
 
     def progress(self, done: int, total: int | None) -> None:
         """Records the progress that the job reports."""
-        self._write(lambda connection, _row, _now: runs.update_run(connection, self._run.id, progress_done=done, progress_total=total))
+        self._write(lambda connection, _held, _now: runs.update_run(connection, self._run.id, progress_done=done, progress_total=total))
 
     @contextmanager
     def _loudly(self) -> Iterator[None]:
@@ -324,24 +325,24 @@ class Journal:
             self.unrecorded = error
             raise
 
-    def _write(self, record: Callable[[Transaction, Record, datetime], Recorded], *, effect: bool = False) -> Recorded:
+    def _write(self, record: Callable[[Transaction, HeldRun, datetime], Recorded], *, effect: bool = False) -> Recorded:
         """What `record` gives, once its rows are durable. Raises LeaseLost as `_checked` does."""
 
         def write(connection: Transaction) -> Recorded:
-            row, now = self._checked(connection, effect=effect)
-            return record(connection, row, now)
+            held, now = self._checked(connection, effect=effect)
+            return record(connection, held, now)
 
         return self._group.write(write)
 
-    def _checked(self, connection: Transaction, *, effect: bool) -> tuple[Record, datetime]:
-        """The run's row and the time. Raises LeaseLost where another process holds the run; with `effect` also after the lease's end."""
-        row = runs.run_row(connection, self._run.id)
+    def _checked(self, connection: Transaction, *, effect: bool) -> tuple[HeldRun, datetime]:
+        """The run's lease and budget, and the time. Raises LeaseLost where another process has it; with `effect` also after its end."""
+        held = runs.held_run(connection, self._run.id)
         now = self._now()
-        if row is None or row.lease_token != self._grant.token:
+        if held is None or held.lease_token != self._grant.token:
             raise LeaseLost(f"attempt {self._grant.attempt} no longer holds run {self._run.id}")
-        if effect and row.lease_expires_at <= self._boot().micros:
+        if effect and (held.lease_expires_at or 0) <= self._boot().micros:
             raise LeaseLost(f"the lease of run {self._run.id} has ended")
-        return row, now
+        return held, now
 
     def _step(self, place: StepPlace, status: StepStatus, value: Any, now: datetime) -> Step:
         before = self._by_key.get(place.key)

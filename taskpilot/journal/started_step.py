@@ -13,8 +13,8 @@ from taskpilot.domain.steps import Step, StepPlace, StepStatus
 from taskpilot.domain.text import storable
 from taskpilot.domain.usage import Reservation, Usage, nano_to_usd
 from taskpilot.store import totals
-from taskpilot.store.database import Record
 from taskpilot.store.records import dumps
+from taskpilot.store.runs import HeldRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +106,13 @@ def error_text(error: BaseException | None, *, mask: Callable[[str], str] = str,
     return None if error is None else storable(mask(str(error))[:limit])
 
 
-def check_budget(row: Record, wanted: Reservation) -> None:
+def check_budget(run: HeldRun, wanted: Reservation) -> None:
     """Raises BudgetExceeded where the call could exceed a ceiling."""
     limits = (
-        ("usd", row.ceiling_nano, row.spent_nano, row.reserved_nano, wanted.cost_nano),
-        ("tokens", row.ceiling_tokens, row.spent_tokens, row.reserved_tokens, wanted.tokens),
-        ("llm_calls", row.ceiling_llm_calls, row.llm_calls, 0, wanted.llm_calls),
-        ("tool_calls", row.ceiling_tool_calls, row.tool_calls, 0, wanted.tool_calls),
+        ("usd", run.ceiling_nano, run.spent_nano, run.reserved_nano, wanted.cost_nano),
+        ("tokens", run.ceiling_tokens, run.spent_tokens, run.reserved_tokens, wanted.tokens),
+        ("llm_calls", run.ceiling_llm_calls, run.llm_calls, 0, wanted.llm_calls),
+        ("tool_calls", run.ceiling_tool_calls, run.tool_calls, 0, wanted.tool_calls),
     )
     for limit, ceiling, settled, reserved, more in limits:
         used = settled + reserved

@@ -20,5 +20,7 @@ def file_problem(problem: FileProblem, detail: str = "") -> str:
             return "it forks a process when it is loaded: work belongs into the job's function"
         case FileProblem.PRINTED:
             return f"it prints when it is loaded ({detail}): use ctx.log in the job's function"
+        case FileProblem.NO_DEFINITION:
+            return "the process that loaded it gave no definition of a job that can be read"
         case _:
             return f"it cannot be used ({problem}{f': {detail}' if detail else ''})"

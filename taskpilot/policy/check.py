@@ -12,8 +12,10 @@ from taskpilot.process.isolated import Limits, Trouble, call_isolated, note
 
 _MEMORY_BYTES: Final = 3 << 30
 """The engine reserves a gigabyte of addresses at its start, which counts."""
-CHECK_SECONDS: Final = 5.0
-"""For compiling the policies and all sample calls: a decision takes a millisecond."""
+CHECK_SECONDS: Final = 5
+"""Of processor time, for compiling the policies and all sample calls: a decision takes a millisecond."""
+_WAIT_SECONDS: Final = 60.0
+"""Until a busy machine has given the process this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +96,15 @@ class PolicyReport:
         return not (self.default and len(self.files) == 1 and any(result.differs for result in self.fixtures))
 
 
-def check_apart(policy: RegoPolicy, root: Path, *, seconds: float = CHECK_SECONDS) -> PolicyReport:
+def check_apart(policy: RegoPolicy, root: Path, *, seconds: int = CHECK_SECONDS) -> PolicyReport:
     """As `check_policies`, in a process of its own: a policy may run for ever, or end its process.
 
     Raises ConfigurationError (78) that names file and line.
     """
     request = {"files": [str(file) for file in policy.files], "default": policy.has_default}
+    limits = Limits(seconds=_WAIT_SECONDS, cpu_seconds=seconds, root=root, memory_bytes=_MEMORY_BYTES)
     try:
-        ((_, answer),) = list(
-            call_isolated("taskpilot.policy.check:check_here", [request], Limits(seconds=seconds, root=root, memory_bytes=_MEMORY_BYTES))
-        )
+        ((_, answer),) = list(call_isolated("taskpilot.policy.check:check_here", [request], limits))
     except OSError as error:
         raise ConfigurationError(f"no process for checking the policies can be started: {error}") from None
     if answer.trouble is not None:

@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from taskpilot.process.linux import children, die_with_parent, set_subreaper
+from taskpilot.process.linux import children, die_with_parent, erase_environment, set_subreaper
 from taskpilot.process.plan import Cause, ChildPlan, Ending, Watch
 from taskpilot.process.tree import kill_with_group
 from taskpilot.process.watch import supervise
@@ -30,7 +30,7 @@ MEMORY_BYTES: Final = 2 << 30
 """What a call may allocate."""
 ANSWER_BYTES: Final = 4 << 20
 _WRITTEN_BYTES: Final = 16 << 20
-"""A larger file cannot be written by a call: its output must not fill the disk."""
+"""No call writes a larger file. The helper's pid is added: what comes of its calls inherits the limit, and is found by it later."""
 _PRINTED: Final = 200
 _GRACE_SECONDS: Final = 0.2
 _NICE: Final = 5
@@ -72,6 +72,8 @@ class Limits:
     together: int = 4
     """Calls at one time: more than one, so that a few that hang do not hold up the others."""
     memory_bytes: int = MEMORY_BYTES
+    cpu_seconds: int | None = None
+    """Of processor time, for work that waits for nothing: a busy machine does not make it fail."""
 
 
 class HelperEnded(OSError):
@@ -95,7 +97,7 @@ def call_isolated(
         return
     folder = tempfile.mkdtemp(prefix="taskpilot-")
     try:
-        with _helper() as helper:
+        with _helper(limits.drop_environment) as helper:
             request = {
                 "function": function,
                 "arguments": list(arguments),
@@ -123,12 +125,12 @@ _note_fd = -1
 class _Helper:
     """The helper process, as its parent sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, drop_environment: tuple[str, ...]) -> None:
         requests, self._write = os.pipe()
         self._read, answers = os.pipe()
         try:
             # A fork shares what is imported, but copies no thread and the locks that they hold.
-            self.child = _fork(requests, answers) if threading.active_count() == 1 else _spawn(requests, answers)
+            self.child = (_fork if threading.active_count() == 1 else _spawn)(requests, answers, drop_environment)
         except OSError:
             os.close(self._write)
             os.close(self._read)
@@ -146,6 +148,12 @@ class _Helper:
             return self.pid == os.getpid() and os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         return False
 
+    @property
+    def _is_stopped(self) -> bool:
+        with suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return False
+
     def ask(self, request: dict[str, Any], number: int, stop: Callable[[], bool]) -> Iterator[tuple[int, Answer]]:
         data = json.dumps(request).encode() + b"\n"
         try:
@@ -154,8 +162,7 @@ class _Helper:
         except BrokenPipeError:
             raise HelperEnded(_ENDED) from None
         for _ in range(number):
-            line = self._line(stop)
-            if line is None:
+            if (line := self._line(stop)) is None:
                 self.close()
                 return
             message = json.loads(line)
@@ -167,6 +174,10 @@ class _Helper:
         while b"\n" not in self._left:
             if stop():
                 return None
+            if self._is_stopped:
+                # A call has sent it SIGSTOP.
+                os.kill(self.child, signal.SIGKILL)
+                raise HelperEnded(_ENDED)
             if select.select([self._read], [], [], 0.2)[0]:
                 data = os.read(self._read, 1 << 20)
                 if not data:
@@ -183,19 +194,21 @@ class _Helper:
             return
         until = time.monotonic() + _CLOSE_SECONDS
         with suppress(ChildProcessError):
-            while os.waitpid(self.child, os.WNOHANG)[0] == 0:
+            # It stays a zombie until its calls are gone, so that no other helper gets its pid.
+            while (ended := os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
                 if time.monotonic() > until:
                     os.kill(self.child, signal.SIGKILL)
-                    os.waitpid(self.child, 0)
-                    return
                 time.sleep(0.002)
+            if ended.si_code != os.CLD_EXITED:
+                _kill_calls_of(self.child)
+            os.waitpid(self.child, 0)
 
 
 _CLOSE_SECONDS: Final = 5.0
 _ENDED: Final = "the process that loads job files and checks policies has ended"
 
 
-def _spawn(requests: int, answers: int) -> int:
+def _spawn(requests: int, answers: int, drop_environment: tuple[str, ...]) -> int:
     place = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.append({place!r}); from {__name__} import main; main()"
     nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -204,14 +217,14 @@ def _spawn(requests: int, answers: int) -> int:
         return os.posix_spawn(
             sys.executable,
             (sys.executable, "-P", "-c", code),
-            os.environ,
+            {name: value for name, value in os.environ.items() if name not in drop_environment},
             file_actions=[(os.POSIX_SPAWN_DUP2, one, to) for one, to in ((requests, 0), (answers, 1), (nothing, 2))],
         )
     finally:
         os.close(nothing)
 
 
-def _fork(requests: int, answers: int) -> int:
+def _fork(requests: int, answers: int, drop_environment: tuple[str, ...]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -221,11 +234,27 @@ def _fork(requests: int, answers: int) -> int:
         os.dup2(requests, 0)
         os.dup2(answers, 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        erase_environment(drop_environment)
         # Handles of the store among them; nothing of the store's own is called here.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         main()
     finally:
         os._exit(1)
+
+
+def _kill_calls_of(helper: int) -> None:
+    """Kills what a killed helper left: its calls, and the processes that they have started."""
+    until = time.monotonic() + _CLOSE_SECONDS
+    wanted = str(_WRITTEN_BYTES + helper).encode()
+    found = True
+    while found and time.monotonic() < until:
+        found = False
+        for limits in Path("/proc").glob("[0-9]*/limits"):
+            with suppress(OSError, StopIteration):
+                line = next(line for line in limits.read_bytes().splitlines() if line.startswith(b"Max file size"))
+                if wanted in line.split():
+                    os.kill(int(limits.parent.name), signal.SIGKILL)
+                    found = True
 
 
 _kept: list[_Helper] = []
@@ -244,12 +273,12 @@ def keep_helper(*, on: bool) -> None:
 
 
 @contextmanager
-def _helper() -> Iterator[_Helper]:
+def _helper(drop_environment: tuple[str, ...]) -> Iterator[_Helper]:
     with _lock:
         found = [_kept.pop() for _ in range(len(_kept))]
     # After a fork, a helper belongs to the parent.
     usable = [one for one in found if one.lives]
-    helper = usable[0] if usable else _Helper()
+    helper = usable[0] if usable else _Helper(drop_environment)
     whole = False
     try:
         yield helper
@@ -274,10 +303,9 @@ def main() -> None:
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     # A call gets neither of these: descriptors 0 and 1 are /dev/null for whatever is forked.
-    requests, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
+    requests, answers, nothing = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(nothing, descriptor)
     try:
         _Calls(requests, answers, read_fd).serve()
     finally:
@@ -319,19 +347,24 @@ class _Calls:
             self._waiting += [(request, index) for index in range(len(request["arguments"]))]
 
     def _start(self, request: dict[str, Any], index: int) -> None:
+        helper = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _guard(request, index)
+            _guard(request, index, helper)
         self._running[pid] = (request, index)
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):
+                # A guard that its call has stopped would watch nothing.
+                os.kill(pid, signal.SIGKILL)
+                continue
             # Another one is a process that a killed guard left behind.
             if pid in self._running:
                 request, index = self._running.pop(pid)
@@ -350,7 +383,7 @@ class _Calls:
             data = data[os.write(self._answers, data) :]
 
 
-def _guard(request: dict[str, Any], index: int) -> NoReturn:
+def _guard(request: dict[str, Any], index: int, helper: int) -> NoReturn:
     """The process between the helper and a call: it alone is the parent of what the call leaves behind."""
     try:
         die_with_parent()
@@ -360,7 +393,7 @@ def _guard(request: dict[str, Any], index: int) -> NoReturn:
         limits, folder = request["limits"], Path(request["folder"])
         output, returned, noted = folder / f"{index}.output", folder / f"{index}.value", folder / f"{index}.note"
         plan = ChildPlan(
-            main=lambda: _call(request, index, returned, noted),
+            main=lambda: _call(request, index, helper, returned, noted),
             root=Path(limits["root"]),
             output=output,
         )
@@ -384,6 +417,8 @@ def _guard(request: dict[str, Any], index: int) -> NoReturn:
 def _answer_of(ending: Ending, returned: Path, printed: str, noted: str) -> Answer:
     if ending.cause is Cause.DEADLINE:
         return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
+    if ending.signal == signal.SIGXCPU:
+        return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
     if ending.signal is not None:
         name = signal.Signals(ending.signal).name if ending.signal in set(signal.Signals) else str(ending.signal)
         return Answer(trouble=Trouble.SIGNAL, detail=name, printed=printed, note=noted)
@@ -400,7 +435,7 @@ def _answer_of(ending: Ending, returned: Path, printed: str, noted: str) -> Answ
     return Answer(trouble=Trouble.EXITED, detail=str(ending.exit_status), printed=printed, note=noted)
 
 
-def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> int:
+def _call(request: dict[str, Any], index: int, helper: int, returned: Path, noted: Path) -> int:
     """In the process of the call."""
     global _note_fd  # noqa: PLW0603 - of this process alone
     # Standard error is for warnings and logs, which nobody reads; standard output is read and told.
@@ -415,7 +450,9 @@ def _call(request: dict[str, Any], index: int, returned: Path, noted: Path) -> i
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     memory = _data_bytes() + request["limits"]["memory_bytes"]
-    for limit, value in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, _WRITTEN_BYTES)):
+    if (seconds := request["limits"]["cpu_seconds"]) is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    for limit, value in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, _WRITTEN_BYTES + helper)):
         hard = resource.getrlimit(limit)[1]
         resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard),) * 2)
     target = os.open(returned, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

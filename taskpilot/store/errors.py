@@ -54,7 +54,7 @@ def store_errors(path: Path) -> Iterator[None]:
         if sqlite_code(cause) in BUSY:
             hint = f"try again; `fuser {quote(str(path))}` shows who holds it"
             raise StoreBusy(f"the store {path} is locked by another process", hint=hint) from error
-        if isinstance(error, exc.IntegrityError):
+        if isinstance(error, exc.IntegrityError | sqlite3.IntegrityError):
             raise
         what, hint = _cause_and_hint(cause, path)
         raise StoreError(f"the store {path} cannot be used: {what}. {KEPT}", hint=hint) from error

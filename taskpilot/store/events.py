@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.reasons import NO_REASON, Reason
 from taskpilot.domain.times import to_micros
+from taskpilot.store import prepared
 from taskpilot.store.records import reason_columns
 from taskpilot.store.tables import events
 
@@ -39,7 +40,7 @@ def record_event(
         "number": number,
         "subject": subject,
     }
-    connection.execute(_INSERT, row | reason_columns(reason))
+    prepared.execute(connection, _INSERT, row | reason_columns(reason))
 
 
 def prune_events(connection: Connection, before: datetime, *, limit: int) -> int:

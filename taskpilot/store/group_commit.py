@@ -1,5 +1,6 @@
 """Writes of several threads that share transactions: a commit costs a disk flush, however many writes it holds."""
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -9,10 +10,15 @@ from sqlalchemy.exc import DBAPIError
 
 from taskpilot.domain.errors import Stop, StoreBusy, StoreError, Terminated
 from taskpilot.store.database import Store
+from taskpilot.store.prepared import rows_changed
 
 Result = TypeVar("Result")
 _MOST: Final = 128
 """Writes in one transaction; other processes wait until it has been committed."""
+
+
+class _HalfDone(Exception):
+    """A write changed rows, then raised: the whole transaction is undone."""
 
 
 class _Write:
@@ -48,7 +54,8 @@ class GroupCommit:
         """What the function gave, after the transaction with its writes was committed.
 
         Where the function raises, nothing of it is recorded, and the error reaches its own caller alone. It may be called a second time:
-        after an error of the database the writes of one transaction are repeated one by one. Raises StoreError or StoreBusy.
+        after an error of the database, or of a write that had changed rows, the writes of one transaction are repeated one by one.
+        Raises StoreError or StoreBusy.
         """
         mine = _Write(function)
         with self._lock:
@@ -110,7 +117,7 @@ class GroupCommit:
             # Each has waited as long as a write may.
             for write in group:
                 write.error = error
-        except (StoreError, DBAPIError):
+        except (_HalfDone, StoreError, DBAPIError, sqlite3.Error):
             for write in group:
                 self._commit_one(write)
 
@@ -123,14 +130,16 @@ class GroupCommit:
 
     def _commit_together(self, group: list[_Write]) -> None:
         with self._store.write() as connection:
+            changes = rows_changed(connection)
             for write in group:
-                connection.exec_driver_sql("SAVEPOINT one_write")
                 try:
                     write.run(connection)
-                except (DBAPIError, StoreError, StoreBusy, Terminated):
+                except (DBAPIError, sqlite3.Error, StoreError, StoreBusy, Terminated):
                     # SQLite may have ended the transaction with its error; a signal is for this thread, not for the write.
                     raise
                 except (Exception, Stop) as error:
+                    if rows_changed(connection) != changes:
+                        raise _HalfDone from error
+                    # A refusal comes before the first change, as a rule: nothing is to be undone.
                     write.error = error
-                    connection.exec_driver_sql("ROLLBACK TO one_write")
-                connection.exec_driver_sql("RELEASE one_write")
+                changes = rows_changed(connection)

@@ -1,7 +1,7 @@
 """Queries over runs, attempts and ratings."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert
 from taskpilot.domain.runs import Attempt, Feedback, FeedbackVerdict, LeaseGrant, Owner, Run, RunStatus
 from taskpilot.domain.text import storable
 from taskpilot.domain.times import BootTime, from_micros, to_micros
+from taskpilot.store import prepared
 from taskpilot.store.records import attempt_of, dumps, run_of
 from taskpilot.store.tables import attempts, feedback, fires, job_state, runs
 
@@ -44,6 +45,32 @@ _SUM_ACTIVE: Final = _UPDATE_RUN.values(
 def run_row(connection: Connection, run_id: str) -> Row[Any] | None:
     """The row of a run, lease and reservations included."""
     return connection.execute(_SELECT_RUN, {"the_run": run_id}).first()
+
+
+class HeldRun(NamedTuple):
+    """A run's lease and budget, which are checked before each of its writes."""
+
+    lease_token: str | None
+    lease_expires_at: int | None
+    ceiling_nano: int | None
+    ceiling_tokens: int | None
+    ceiling_llm_calls: int | None
+    ceiling_tool_calls: int | None
+    spent_nano: int
+    spent_tokens: int
+    reserved_nano: int
+    reserved_tokens: int
+    llm_calls: int
+    tool_calls: int
+
+
+_SELECT_HELD: Final = select(*(runs.c[name] for name in HeldRun._fields)).where(_THE_RUN)
+
+
+def held_run(connection: Connection, run_id: str) -> HeldRun | None:
+    """What one run may do now."""
+    row = prepared.first(connection, _SELECT_HELD, {"the_run": run_id})
+    return None if row is None else HeldRun(*row)
 
 
 def get_run(connection: Connection, run_id: str) -> Run | None:
@@ -90,12 +117,12 @@ def last_endings(connection: Connection, job: str, limit: int, *, since: datetim
 
 def insert_run(connection: Connection, values: dict[str, Any]) -> None:
     """Records a new run."""
-    connection.execute(_INSERT_RUN, values)
+    prepared.execute(connection, _INSERT_RUN, values)
 
 
 def update_run(connection: Connection, run_id: str, **values: Any) -> None:
     """Sets columns of a run."""
-    connection.execute(_UPDATE_RUN, {"the_run": run_id, **values})
+    prepared.execute(connection, _UPDATE_RUN, {"the_run": run_id, **values})
 
 
 def grant_lease(connection: Connection, grant: LeaseGrant, owner: Owner, **state: Any) -> None:
@@ -117,13 +144,14 @@ def renew_lease(connection: Connection, grant: LeaseGrant, *, expires_at: BootTi
 
 def set_active(connection: Connection, run_id: str, attempt_id: str, active_micros: int) -> None:
     """Sets an attempt's active time, and the run's as the sum over its attempts."""
-    connection.execute(_SET_ATTEMPT_ACTIVE, {"the_attempt": attempt_id, "so_far": active_micros})
-    connection.execute(_SUM_ACTIVE, {"the_run": run_id})
+    prepared.execute(connection, _SET_ATTEMPT_ACTIVE, {"the_attempt": attempt_id, "so_far": active_micros})
+    prepared.execute(connection, _SUM_ACTIVE, {"the_run": run_id})
 
 
 def insert_attempt(connection: Connection, grant: LeaseGrant, *, started_at: datetime, file_digest: str) -> None:
     """Records the start of an attempt."""
-    connection.execute(
+    prepared.execute(
+        connection,
         _INSERT_ATTEMPT,
         {
             "id": grant.attempt_id,
@@ -138,7 +166,7 @@ def insert_attempt(connection: Connection, grant: LeaseGrant, *, started_at: dat
 
 def close_attempt(connection: Connection, attempt_id: str, **values: Any) -> bool:
     """Sets an attempt's end where it has none yet; False where it had one."""
-    return connection.execute(_CLOSE_ATTEMPT, {"the_attempt": attempt_id, **values}).rowcount == 1
+    return prepared.execute(connection, _CLOSE_ATTEMPT, {"the_attempt": attempt_id, **values}) == 1
 
 
 def open_attempt(connection: Connection, run_id: str) -> Attempt | None:
@@ -155,8 +183,8 @@ def attempts_of(connection: Connection, run_id: str) -> list[Attempt]:
 def previous_fire(connection: Connection, job: str, before: datetime | None) -> datetime | None:
     """The latest claimed fire of the job before an instant; None where there is none."""
     limit = _LAST_MICROSECOND if before is None else to_micros(before)
-    micros = connection.execute(_SELECT_PREVIOUS_FIRE, {"the_job": job, "before": limit}).scalar()
-    return None if micros is None else from_micros(micros)
+    found = prepared.first(connection, _SELECT_PREVIOUS_FIRE, {"the_job": job, "before": limit})
+    return None if found is None or found[0] is None else from_micros(found[0])
 
 
 def job_state_row(connection: Connection, job: str) -> Row[Any] | None:

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import MEMORY, Step, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
+from taskpilot.store import prepared
 from taskpilot.store.records import dumps, loads, step_of
 from taskpilot.store.tables import agents, runs, steps
 
@@ -94,17 +95,18 @@ def insert_step(connection: Connection, step: Step, *, input_digest: str) -> Non
         "idempotent": int(step.idempotent),
         "position": step.position,
     }
-    connection.execute(_INSERT_STEP, row)
+    prepared.execute(connection, _INSERT_STEP, row)
 
 
 def end_step(connection: Connection, step_id: str, **values: Any) -> bool:
     """Sets the end of a step that was begun; False where it had one already."""
-    return connection.execute(_END_STEP, {"the_step": step_id, **values}).rowcount == 1
+    return prepared.execute(connection, _END_STEP, {"the_step": step_id, **values}) == 1
 
 
 def reserve_retry(connection: Connection, step: Step) -> None:
     """Sets the reservation of a step that was begun, all its tries together."""
-    connection.execute(_END_STEP, {"the_step": step.id, "reserved_nano": step.reserved_nano, "reserved_tokens": step.reserved_tokens})
+    reserved = {"reserved_nano": step.reserved_nano, "reserved_tokens": step.reserved_tokens}
+    prepared.execute(connection, _END_STEP, {"the_step": step.id, **reserved})
 
 
 def answer_step(connection: Connection, step_id: str, **values: Any) -> None:
@@ -138,7 +140,7 @@ _SETTLE: Final = _adding(_SETTLED)
 def reserve(connection: Connection, run_id: str, *, cost_nano: int, tokens: int, llm_calls: int, tool_calls: int) -> None:
     """Reserves the most that one call may use in the run's budget."""
     amounts = (cost_nano, tokens, llm_calls, tool_calls)
-    connection.execute(_RESERVE, {"the_run": run_id, **_added(_RESERVED, amounts)})
+    prepared.execute(connection, _RESERVE, {"the_run": run_id, **_added(_RESERVED, amounts)})
 
 
 def settle(connection: Connection, step: Step, *, cost_nano: int | None, unpriced: bool, tokens: int, usage: tuple[int, int, int]) -> None:
@@ -146,7 +148,7 @@ def settle(connection: Connection, step: Step, *, cost_nano: int | None, unprice
     reserved_nano = step.reserved_nano or 0
     spent_nano = reserved_nano if cost_nano is None else cost_nano
     amounts = (-reserved_nano, -step.reserved_tokens, spent_nano, tokens, cost_nano or 0, int(unpriced), *usage)
-    connection.execute(_SETTLE, {"the_run": step.run_id, **_added(_SETTLED, amounts)})
+    prepared.execute(connection, _SETTLE, {"the_run": step.run_id, **_added(_SETTLED, amounts)})
 
 
 def _added(names: tuple[str, ...], amounts: tuple[int, ...]) -> dict[str, int]:
@@ -169,4 +171,4 @@ def record_agent(
         "started_at": to_micros(started_at),
         "ended_at": to_micros(ended_at),
     }
-    connection.execute(_RECORD_AGENT, row)
+    prepared.execute(connection, _RECORD_AGENT, row)

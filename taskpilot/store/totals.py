@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from taskpilot.domain.instruments import Instrument
+from taskpilot.store import prepared
 from taskpilot.store.tables import job_state, totals
 
 AGENTS_MAX: Final = 20
@@ -53,7 +54,7 @@ def add(connection: Connection, job: str, increments: Iterable[Increment]) -> No
     """Adds to the job's totals."""
     rows = [{"job": job, "metric": one.metric, "labels": one.labels, "value": one.amount} for one in increments if one.amount]
     if rows:
-        connection.execute(_addition(), rows)
+        prepared.execute_many(connection, _addition(), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def mark_dirty(connection: Connection, job: str, *, announce: bool = True) -> No
 
 def set_state(connection: Connection, job: str, *, ended_run: str | None = None, announce: bool = True, **values: object) -> None:
     """Sets the job's last values, and marks it as changed."""
-    connection.execute(_state_change(tuple(values)), {"job": job, "version": 1, **values})
+    prepared.execute(connection, _state_change(tuple(values)), {"job": job, "version": 1, **values})
     if announce:
         connection.get_execution_options().get(CHANGES, set()).add(Change(job, ended_run))
 

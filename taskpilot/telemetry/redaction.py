@@ -29,14 +29,21 @@ _PATTERNS: Final = (
     (("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_"), r"\b(?:gh[opsur]_|github_pat_)[A-Za-z0-9_]{16,}", _MASK),
     (("akia", "asia"), r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", _MASK),
     (("eyj",), r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", _MASK),
-    (("xox", "glpat-", "aiza", "_live_", "hf_"), r"\b(?:xox[abeprs]-|glpat-|AIza|(?:sk|rk)_live_|hf_)[A-Za-z0-9_-]{16,}", _MASK),
-    (("://",), r"://[^\s/@:?#]{0,128}:[^\s/@]{1,256}@", f"://{_MASK}@"),
+    (
+        ("xox", "glpat-", "aiza", "_live_", "hf_", "npm_"),
+        r"\b(?:xox[abeprs]-|glpat-|AIza|(?:sk|rk)_live_|hf_|npm_)[A-Za-z0-9_-]{16,}",
+        _MASK,
+    ),
+    # A long name alone is a token in the place of a user.
+    (("://",), r"://(?:[^\s/@:?#]{0,128}:[^\s/@]{1,256}|[^\s/@:?#]{12,256})@", f"://{_MASK}@"),
+    (("token=",), r"(?i)([?&]token=)[^\s'\"&#]{4,}", rf"\1{_MASK}"),
     (("authorization",), rf"(?i)(authorization{_QUOTE}\s?[:=]\s?{_QUOTE})(?:[a-z]{{1,16}} +)?[^\s'\",;\\]{{4,}}", rf"\1{_MASK}"),
     (("bearer",), r"(?i)(\bbearer +)[A-Za-z0-9._~+/=-]{8,}", rf"\1{_MASK}"),
     (
         ("key", "token", "passw", "passphrase", "pwd", "secret"),
-        rf"(?i)({_NAMED}{_QUOTE}\s?[:=]\s?{_QUOTE})[^\s'\",;&\\]{{4,}}",
-        rf"\1{_MASK}",
+        # In quotation marks it may have blanks.
+        rf"(?i)({_NAMED}{_QUOTE}\s?[:=]\s?)(?:(\\?['\"])[^'\"\\\n]{{4,256}}(?=['\"\\])|({_QUOTE})[^\s'\",;&\\]{{4,}})",
+        rf"\1\2\3{_MASK}",
     ),
     # A line of a PEM file alone, as a job prints it; a digest in hexadecimal is none.
     (("",), r"(?m)^(?=[0-9A-Fa-f]{0,63}[G-Zg-z+/])[A-Za-z0-9+/]{64}$", _MASK),
@@ -78,8 +85,10 @@ class Redactor:
         text = self.hidden(text)
         small = text.lower()
         for hints, pattern, replacement in _PATTERNS:
-            if any(hint in small for hint in hints):
-                text = re.sub(pattern, replacement, text)
+            for hint in hints:
+                if hint in small:
+                    text = re.sub(pattern, replacement, text)
+                    break
         return text
 
     def named(self, name: str, text: str) -> str:

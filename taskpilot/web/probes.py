@@ -7,6 +7,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
@@ -32,6 +33,8 @@ _BUSY_SECONDS: Final = 0.5
 """A writer may hold the store for this long before it counts as locked."""
 _WAIT_SECONDS: Final = 2.0
 """A disk may hang forever: after this the store counts as not usable."""
+_THREADS: Final = 2
+"""For /metrics and /health alone: requests to the API may take all of the others."""
 
 
 class Readiness:
@@ -94,6 +97,7 @@ def open_routes(services: Services) -> APIRouter:
     """The routes that need no token on any address."""
     router = APIRouter(tags=["monitoring"], responses=answers(421))
     readiness = Readiness(services)
+    threads = CapacityLimiter(_THREADS)
 
     # The event loop itself answers both, so they work when every thread is busy or a disk hangs.
     @router.get("/livez", response_model=schemas.Liveness, responses={503: {"model": schemas.Liveness}})
@@ -110,7 +114,7 @@ def open_routes(services: Services) -> APIRouter:
         return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
 
     @router.get("/metrics", response_class=Exposition, responses=answers(422, 503))
-    def metrics(collect: Annotated[list[Collected] | None, Query(alias="collect[]")] = None) -> Response:
+    async def metrics(collect: Annotated[list[Collected] | None, Query(alias="collect[]")] = None) -> Response:
         """Return the metrics in the text format of Prometheus.
 
         With a Pushgateway, only those of the scheduler and the process: the jobs' metrics are pushed and would be counted twice.
@@ -118,7 +122,7 @@ def open_routes(services: Services) -> APIRouter:
         """
         pushed = services.deployment.settings.pushgateway_url is not None
         everything = Collected.ALL in collect if collect else not pushed
-        return Exposition(scrape(services.deployment, everything=everything))
+        return Exposition(await to_thread.run_sync(lambda: scrape(services.deployment, everything=everything), limiter=threads))
 
     return router
 
@@ -126,11 +130,13 @@ def open_routes(services: Services) -> APIRouter:
 def guarded_routes(services: Services) -> APIRouter:
     """The routes that need the token where reading does."""
     router = APIRouter(tags=["monitoring"], responses=answers(401, 403, 421))
+    threads = CapacityLimiter(_THREADS)
 
     @router.get("/health", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
-    def health_route() -> Response:
+    async def health_route() -> Response:
         """Return the health: 200 for pass and warn, 503 for fail."""
-        found: dict[str, Any] = health_json(health(services.deployment, failure=services.failure()))
+        asked = to_thread.run_sync(lambda: health_json(health(services.deployment, failure=services.failure())), limiter=threads)
+        found: dict[str, Any] = await asked
         return JSONResponse(found, 503 if found["status"] == "fail" else 200)
 
     @router.get("/golden-signals", response_model=schemas.GoldenSignals, responses=answers(422, 503))

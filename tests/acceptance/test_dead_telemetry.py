@@ -209,9 +209,9 @@ def test_the_next_run_of_another_job_delivers_what_a_dead_gateway_left_pending(t
     assert (done.code, done.out, done.err) == (0, "", "")
     assert pending(telling) == ["one"]
     assert pushed(gateway, telling, "one") is None
-    # A busy machine may have no time left for other jobs' groups; then the run after it has.
+    # On a busy machine half a second may be too short for a push; then the run after it delivers it.
     delivered = [
-        telling("run", "two", "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url}).code for _ in range(3) if pending(telling)
+        telling("run", "two", "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url}).code for _ in range(20) if pending(telling)
     ]
     assert set(delivered) == {0}
     assert pending(telling) == []

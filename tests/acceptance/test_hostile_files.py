@@ -1,14 +1,13 @@
 """Hostile job files beside good jobs under one server: each harms itself alone."""
 
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.acceptance.kills.processes import eventually
 from tests.acceptance.serving.server import Server
 from tests.command import TaskPilot
-from tests.hostile_files import JOB_FILES, figures, unnamed, write_good, write_hostile
+from tests.hostile_files import JOB_FILES, figures, integrity, left, unnamed, write_good, write_hostile
 
 
 @pytest.mark.slow
@@ -33,16 +32,5 @@ def test_every_kind_of_hostile_file_is_named_and_the_good_jobs_run_at_their_time
         time.sleep(6)
         server.send(15)
         assert server.wait() == 0
-    assert eventually(lambda: not _left(taskpilot.root), every=0.1)
-
-
-def _left(root: Path) -> list[Path]:
-    """Processes whose working folder is the root."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == root:
-                found.append(process)
-        except OSError:
-            continue
-    return found
+    assert eventually(lambda: not left(taskpilot.root), every=0.1), left(taskpilot.root)
+    assert integrity(taskpilot.state_dir / "taskpilot.db") == "ok"

@@ -103,10 +103,13 @@ def test_lost_runs_are_ended_and_one_with_an_attempt_left_may_go_on(kept: TaskPi
     assert standing(kept, once) == ("lost", "lease")
     assert standing(kept, twice) == ("queued", "lease")
     assert [row["status"] for row in kept.rows("SELECT status FROM attempts WHERE run_id IN (?, ?)", once, twice)] == ["lost", "lost"]
+    for _ in range(20):  # half a second may be too short for all pushes on a busy machine
+        assert kept("run", "housekeeping", "--json").json["result"].startswith("0 lost runs ended")
+        if pending(kept) in OWN:
+            break
     assert pushed(gateway, kept, "once", "lost") == 1
     assert pushed(gateway, kept, "twice", "lost") == 0
     assert pending(kept) in OWN
-    assert kept("run", "housekeeping", "--json").json["result"].startswith("0 lost runs ended")
     assert kept("runs", "resume", twice).code == 0
     assert standing(kept, twice) == ("succeeded", "")
 
@@ -129,9 +132,13 @@ def test_pending_metrics_of_every_job_are_delivered(kept: TaskPilot, gateway: Pu
         for name in ("once", "twice"):
             assert kept("run", name, "--quiet", environment={"TASKPILOT_PUSHGATEWAY_URL": server.url}).code == 0
     assert pending(kept) == ["once", "twice"]
-    said = kept("run", "housekeeping", "--json", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url})
-    assert said.json["result"].startswith("0 lost runs ended, ")
-    assert "delivered, 0 still pending, traces of 0 runs delivered, of 0 still pending, " in said.json["result"]
+    # A run has half a second for all groups; on a busy machine another run delivers the rest.
+    for _ in range(20):
+        said = kept("run", "housekeeping", "--json", environment={"TASKPILOT_PUSHGATEWAY_URL": gateway.url})
+        assert said.json["result"].startswith("0 lost runs ended, ")
+        assert "traces of 0 runs delivered, of 0 still pending, " in said.json["result"]
+        if pending(kept) in OWN:
+            break
     assert pushed(gateway, kept, "once", "succeeded") == pushed(gateway, kept, "twice", "succeeded") == 1
     assert pending(kept) in OWN
 

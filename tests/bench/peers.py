@@ -117,6 +117,11 @@ def _prefect(interpreter: Path, folder: Path, rounds: int) -> Figure:
             assert taken.code == 0
             return taken.wall_seconds
 
+        # Prefect starts a server of its own for a flow and gives up where that takes too long.
+        began = subprocess.run([interpreter, folder / "flow.py"], cwd=folder, env=environment, capture_output=True, text=True)
+        if began.returncode:
+            reason = (began.stderr.strip().splitlines() or [f"exit {began.returncode}"])[-1]
+            return Figure("`taskpilot run`, three steps", "-", f"Prefect: {reason[:100]}", "", None)
         pairs = in_turn(rounds, ours, theirs)
     value = f"{median(one for one, _ in pairs):.2f} s"
     peer = f"a Prefect flow ({median(other for _, other in pairs):.1f} s)"

@@ -1,13 +1,16 @@
 """Clients that send half a request, slowly or never: they end in bounded time, and probes are answered meanwhile."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from taskpilot.views import tasks
 from taskpilot.web import connections
 from tests.integration.web.serving import Served, make_root, serving
 
@@ -36,6 +39,13 @@ def ended(client: socket.socket) -> bool:
     return True
 
 
+def assert_probes_answer(served: Served) -> None:
+    for path in PROBES:
+        # On a busy machine the store may take longer than a probe of it waits.
+        answers = (served.get(path) for _ in range(5))
+        assert any(reply.status == 200 for reply in answers), path
+
+
 def test_half_open_connections_leave_a_place_for_probes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "CONNECTIONS_MAX", 20)
     with ExitStack() as stack:
@@ -47,6 +57,31 @@ def test_half_open_connections_leave_a_place_for_probes(served: Served, monkeypa
                 assert served.get(path).status == 200, path
         # Those that have waited the longest made room.
         assert ended(clients[0])
+
+
+def test_600_half_open_connections_leave_a_place_for_probes(served: Served) -> None:
+    with ExitStack() as stack:
+        for number in range(600):
+            stack.enter_context(opened(served)).sendall((b"", HALF_A_HEAD, HALF_A_BODY)[number % 3])
+        assert_probes_answer(served)
+
+
+def test_requests_that_hang_leave_threads_for_probes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, free = threading.Semaphore(0), threading.Event()
+
+    def hangs(*_: object, **_named: object) -> list[object]:
+        entered.release()
+        free.wait(60)
+        return []
+
+    monkeypatch.setattr(tasks, "list_tasks", hangs)
+    with ThreadPoolExecutor(60) as pool:
+        for _ in range(60):
+            pool.submit(served.get, "/api/v1/tasks")
+        # As many as the server has threads for requests.
+        assert all(entered.acquire(timeout=60) for _ in range(40))
+        assert_probes_answer(served)
+        free.set()
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEAD])

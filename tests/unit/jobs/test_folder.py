@@ -18,16 +18,27 @@ WriteJob = Callable[[str, str], Path]
 
 GOOD = "from taskpilot.jobs.decorator import job\n@job\ndef {name}(ctx): ...\n"
 
+_GRANDPARENT = "import os, signal\ngrandparent = int(open(f'/proc/{os.getppid()}/stat').read().split()[3])\n"
+_DAEMON = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)\n"
+_ANSWERS = "import os\nfor number in range(3, 32):\n    try: os.write(number, %r)\n    except OSError: pass\nos._exit(0)\n"
 HOSTILE = {
     "exits.py": (FileProblem.EXITED, "import os\nos._exit(0)\n"),
     "leaves.py": (FileProblem.EXITED, "import sys\nsys.exit(3)\n"),
     "segfault.py": (FileProblem.SIGNAL, "import ctypes\nctypes.string_at(0)\n"),
     "kills.py": (FileProblem.SIGNAL, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"),
     "kills_its_parent.py": (FileProblem.SIGNAL, "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n"),
-    "kills_its_grandparent.py": (
-        FileProblem.SIGNAL,
-        "import os, signal\nfields = open(f'/proc/{os.getppid()}/stat').read().split()\nos.kill(int(fields[3]), signal.SIGKILL)\n",
+    "kills_its_grandparent.py": (FileProblem.SIGNAL, _DAEMON + _GRANDPARENT + "os.kill(grandparent, signal.SIGKILL)\n"),
+    "stops_its_parent.py": (FileProblem.SIGNAL, "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n"),
+    "stops_its_grandparent.py": (FileProblem.SIGNAL, _GRANDPARENT + "os.kill(grandparent, signal.SIGSTOP)\n"),
+    "other_answer.py": (FileProblem.NO_DEFINITION, _ANSWERS % b'[{"jobs": [{"name": 7}], "files": {}, "environment": {}}]\n'),
+    "half_answer.py": (FileProblem.NO_DEFINITION, _ANSWERS % b'[{"problem": "none"}]\n'),
+    "changes_us.py": (
+        FileProblem.NO_DEFINITION,
+        "import taskpilot.jobs.loader as loader\nloader.definition_json = lambda spec: []\n" + GOOD.format(name="changes_us"),
     ),
+    "locks.py": (FileProblem.ERROR, "import sqlite3\nsqlite3.connect('file:no_state/taskpilot.db?mode=rw', uri=True)\n"),
+    "overwrites.py": (FileProblem.ERROR, "open('no_state/taskpilot.db', 'r+b')\n"),
+    "removes.py": (FileProblem.ERROR, "import shutil\nshutil.rmtree('no_state')\n"),
     "stops.py": (FileProblem.TIME, "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n"),
     "sleeps.py": (FileProblem.TIME, "import time\ntime.sleep(600)\n"),
     "deaf.py": (FileProblem.TIME, "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass\n"),
@@ -58,8 +69,12 @@ def test_each_hostile_file_is_one_broken_file_with_its_reason(folder: Path, writ
     os.mkfifo(folder / "fifo.py")
     (folder / "zero.py").symlink_to("/dev/zero")
     (folder / "triage.py").write_text(GOOD.format(name="triage"))
+    store = folder.parent / "no_state" / "taskpilot.db"
+    store.parent.mkdir()
+    store.write_text("the store")
     catalog = job_folder(folder, seconds=3).read()
     assert list(catalog.jobs) == ["triage"]
+    assert store.read_text() == "the store"
     expected = {name: problem for name, (problem, _) in HOSTILE.items()} | {
         "fifo.py": FileProblem.NOT_A_FILE,
         "zero.py": FileProblem.NOT_A_FILE,
@@ -67,7 +82,7 @@ def test_each_hostile_file_is_one_broken_file_with_its_reason(folder: Path, writ
     assert {file.path.name: file.problem for file in catalog.broken} == expected
     assert all(file.cause and file.cause.isprintable() for file in catalog.broken)
     # Nothing of them is left, and nothing is left in the temporary folder.
-    assert [path for path in Path("/proc").glob("[0-9]*") if str(folder) in _working_folder(path)] == []
+    assert [path for path in Path("/proc").glob("[0-9]*") if _working_folder(path) == str(folder.parent)] == []
 
 
 def _working_folder(process: Path) -> str:

@@ -85,6 +85,16 @@ def test_an_error_undoes_its_own_write_alone(group: Group) -> None:
     with pytest.raises(LeaseLost, match="another process"):
         error.result()
     assert names(group.store) == {"first", "last"}
+
+
+def test_a_write_that_is_refused_before_its_first_change_costs_no_further_commit(group: Group) -> None:
+    def refused(_connection: Connection) -> None:
+        raise LeaseLost("another process has the run")
+
+    first, error, last = group.together(adding("first"), refused, adding("last"))
+    assert (first.result(), last.result()) == ("first", "last")
+    assert isinstance(error.exception(), LeaseLost)
+    assert names(group.store) == {"first", "last"}
     assert group.commits == 2
 
 

@@ -10,6 +10,7 @@ import pytest
 
 OWNERS = {
     "alembic": ("store/",),
+    "anyio": ("web/",),
     "apscheduler": ("scheduler",),
     "click": ("cli/", "__main__.py"),
     "cronsim": ("schedules/",),

@@ -23,6 +23,11 @@ UNKNOWN = Redactor()
         ("sent bearer abcdef0123456789", "sent bearer ***"),
         ("the bearer of news", "the bearer of news"),
         ("OPENAI_API_KEY=abcd1234 and password: 'hunter2'", "OPENAI_API_KEY=*** and password: '***'"),
+        ('PASSWORD="my secret pass phrase" and more', 'PASSWORD="***" and more'),
+        (r"{\"password\": \"hunter2 secret9\", \"b\": 1}", r"{\"password\": \"***\", \"b\": 1}"),
+        ("https://0123456789abcdef@host/ ssh://git@host/", "https://***@host/ ssh://git@host/"),
+        ("https://host/v1?a=b&token=hunter2secret9#c", "https://host/v1?a=b&token=***#c"),
+        ("npm_0123456789abcdefABCDEF", "***"),
         ("no secrets, 30 tokens", "no secrets, 30 tokens"),
         (
             "password=hunter2secret9 token ghp_0123456789abcdefABCDEF0123456789abcd aws AKIAIOSFODNN7EXAMPLE",

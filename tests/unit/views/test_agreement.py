@@ -63,7 +63,7 @@ def test_all_views_agree(deployment: Deployment, state: str) -> None:
         assert rate.verdict in (Verdict.DEGRADED, Verdict.UNHEALTHY)
         assert f"no success of {state}" in rate.detail
 
-    services = Services(deployment, deployment.now, lambda: 0.0, lambda: SchedulerState.RUNNING, lambda: None)
+    services = Services(deployment, deployment.now, lambda: 0.0, lambda: SchedulerState.RUNNING, lambda: None, lambda: None)
     page = pages._history(services, "1")
     assert (f">{state}</strong>" in page) is not fine
     assert (f"{state} {state.replace('_', ' ')}" in page) is not fine, "the finding of health is on the page too"
