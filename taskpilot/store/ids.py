@@ -7,7 +7,8 @@ from sqlalchemy import Connection, Table, literal_column, select
 
 from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.ids import SHORT, parse_id
-from taskpilot.store.tables import decisions, incidents, notices, runs, steps, tasks
+from taskpilot.store.notice_tables import incidents, notices
+from taskpilot.store.tables import decisions, runs, steps, tasks
 
 _TABLES: Final[dict[str, Table]] = {
     "run": runs,

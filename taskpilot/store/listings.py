@@ -15,9 +15,10 @@ from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
 from taskpilot.domain.times import BootTime, from_micros, to_micros
 from taskpilot.store.ids import find_id
+from taskpilot.store.notice_tables import incidents, notices
 from taskpilot.store.notices import incident_of, notice_of
 from taskpilot.store.records import decision_of, owner_of, run_of, step_of, task_of
-from taskpilot.store.tables import agents, decisions, incidents, notices, runs, steps, tasks
+from taskpilot.store.tables import agents, decisions, runs, steps, tasks
 
 PREVIEW: Final = 2_000
 """Characters of a result's JSON in a list; `preview` and `bytes` take the place of a longer one."""

@@ -13,8 +13,8 @@ from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.text import storable
 from taskpilot.domain.times import BootTime, from_micros, to_micros
+from taskpilot.store.notice_tables import incidents, notice_state, notices
 from taskpilot.store.records import dumps, loads, moment, owner_of, reason_columns, reason_of
-from taskpilot.store.tables import incidents, notice_state, notices
 
 BATCH: Final = 100
 """Notices of the quiet hours that one digest holds."""

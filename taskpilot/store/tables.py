@@ -24,7 +24,7 @@ from sqlalchemy import (
 metadata: Final = MetaData()
 
 
-def _reason() -> tuple[Column[str], Column[str]]:
+def reason_pair() -> tuple[Column[str], Column[str]]:
     """The columns of a reason: a code, and its facts as JSON."""
     return Column("reason_code", Text, nullable=False, server_default=""), Column("reason_facts", Text, nullable=False, server_default="{}")
 
@@ -38,7 +38,7 @@ fires = Table(
     Column("key", Text, nullable=False, server_default=""),
     Column("outcome", Text, nullable=False),
     Column("run_id", Text),
-    *_reason(),
+    *reason_pair(),
     Column("recorded_at", BigInteger, nullable=False),
     # Of a buffered fire: its earliest start (jitter, stagger), and which scheduler took it out of the queue to start it, and when.
     Column("start_after", BigInteger),
@@ -60,7 +60,7 @@ fire_gaps = Table(
     Column("to_at", BigInteger, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("outcome", Text, nullable=False),
-    *_reason(),
+    *reason_pair(),
     Column("schedule", Text, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
     Index("fire_gaps_by_job", "job", "to_at"),
@@ -132,7 +132,7 @@ job_checks = Table(
     Column("job", Text, primary_key=True),
     Column("deadline_micros", BigInteger),
     Column("catch_up_micros", BigInteger),
-    *_reason(),
+    *reason_pair(),
     Column("checked_at", BigInteger, nullable=False),
 )
 """One row for each job that the server knows: why it could not start, as checked at the server's start and after each change of a file."""
@@ -162,77 +162,10 @@ events = Table(
     Column("number", BigInteger, nullable=False, server_default="1"),
     # The id of the decision, task, step or pause.
     Column("subject", Text),
-    *_reason(),
+    *reason_pair(),
     sqlite_autoincrement=True,
 )
 """Changes that a notice may be sent for, written in the transaction of the change; `id` only grows, so a reader can keep a cursor."""
-
-incidents = Table(
-    "incidents",
-    metadata,
-    Column("id", Text, primary_key=True),
-    # Empty: about no job.
-    Column("job", Text, nullable=False),
-    Column("cause", Text, nullable=False),
-    # The run that asks a person; empty for the other causes.
-    Column("subject", Text, nullable=False, server_default=""),
-    Column("opened_at", BigInteger, nullable=False),
-    Column("last_at", BigInteger, nullable=False),
-    Column("events", Integer, nullable=False, server_default="1"),
-    Column("notices", Integer, nullable=False, server_default="0"),
-    Column("told_at", BigInteger),
-    Column("closed_at", BigInteger),
-    Column("acknowledged_at", BigInteger),
-    Column("acknowledged_by", Text),
-    Column("note", Text, nullable=False, server_default=""),
-    Column("run_id", Text),
-    Column("fire", BigInteger),
-    *_reason(),
-    Index("incidents_open", "job", "cause", "subject", unique=True, sqlite_where=text("closed_at IS NULL")),
-    Index("incidents_by_ending", text("substr(id, 29)")),
-)
-"""One row for each time that something was wrong with a job; of one job, cause and subject at most one is open."""
-
-notices = Table(
-    "notices",
-    metadata,
-    # The order in which a channel gets them.
-    Column("position", Integer, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("incident_id", Text),
-    Column("event", Text, nullable=False),
-    Column("channel", Text, nullable=False),
-    Column("job", Text, nullable=False, server_default=""),
-    Column("run_id", Text),
-    Column("facts", Text, nullable=False, server_default="{}"),
-    Column("created_at", BigInteger, nullable=False),
-    Column("held_until", BigInteger),
-    # NULL: nothing is left to do.
-    Column("due_at", BigInteger),
-    Column("result", Text, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("delivered_at", BigInteger),
-    Column("error", Text),
-    Index("notices_due", "channel", "position", sqlite_where=text("due_at IS NOT NULL")),
-    Index("notices_of_incident", "incident_id", "channel"),
-    Index("notices_by_ending", text("substr(id, 29)")),
-    sqlite_autoincrement=True,
-)
-"""One row for each message and channel; written with the incident, so that a kill loses none. A delivered ping is deleted."""
-
-notice_state = Table(
-    "notice_state",
-    metadata,
-    Column("only", Integer, primary_key=True),
-    # The last row of `events` that incidents were made of.
-    Column("cursor", BigInteger, nullable=False),
-    # The time for which the last report was written.
-    Column("reported_at", BigInteger),
-    # The process that sends, until when by the boot clock of its boot.
-    Column("lease_token", Text),
-    Column("lease_owner", Text),
-    Column("lease_expires_at", BigInteger),
-)
 
 audit = Table(
     "audit",
@@ -275,7 +208,7 @@ runs = Table(
     Column("id", Text, primary_key=True),
     Column("job", Text, nullable=False),
     Column("status", Text, nullable=False),
-    *_reason(),
+    *reason_pair(),
     Column("trigger", Text, nullable=False),
     Column("scheduled_for", BigInteger),
     Column("previous_fire", BigInteger),
@@ -338,7 +271,7 @@ attempts = Table(
     Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("status", Text, nullable=False),
-    *_reason(),
+    *reason_pair(),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("active_micros", BigInteger, nullable=False, server_default="0"),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from taskpilot.domain.attention import BAD, Attention, AttentionKind, kind_of_run
 from taskpilot.domain.fires import ClockEventKind, Fire, Gap, Pause, ScheduleInForce, SchedulerStatus
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run, RunStatus
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import utc_iso
@@ -160,7 +160,7 @@ def _pause(pause: Pause) -> Attention:
 
 
 def _notices(failing: FailingChannel) -> Attention:
-    facts = {"channel": failing.channel, "notices": failing.notices, "error": failing.error}
+    facts: dict[str, Fact] = {"channel": failing.channel, "notices": failing.notices, "error": failing.error}
     return Attention(AttentionKind.NOTICE_FAILED, None, failing.since, Reason(ReasonCode.NOTICE_FAILED, facts))
 
 

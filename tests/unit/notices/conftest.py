@@ -13,7 +13,8 @@ from taskpilot.domain.reasons import NO_REASON, Reason
 from taskpilot.notices.incidents import Incidents
 from taskpilot.notices.report import write_report
 from taskpilot.notices.routes import Routes
-from taskpilot.store import notices, tables
+from taskpilot.store import notice_tables as tables
+from taskpilot.store import notices
 from taskpilot.store.events import record_event
 from tests.spine import Spine
 

@@ -9,7 +9,7 @@ from taskpilot.domain.events import EventKind
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.notices import IncidentState, NoticeEvent
 from taskpilot.domain.reasons import Reason, ReasonCode
-from taskpilot.store import tables
+from taskpilot.store import notice_tables as tables
 from taskpilot.store.notices import update_incident
 from tests.unit.notices.conftest import Desk
 
