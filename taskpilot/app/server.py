@@ -16,6 +16,7 @@ from taskpilot.domain.ids import new_id
 from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.jobs.catalog import catalog_of
+from taskpilot.notices.routes import unusable_channels
 from taskpilot.notices.work import NoticeWork
 from taskpilot.process.isolated import keep_helper
 from taskpilot.process.linux import erase_environment
@@ -68,7 +69,7 @@ def serve(
         log.warning(warning)
     erase_environment(settings.withheld)
     telemetry = DeliveryThread(lambda: _push(app), name="telemetry", first=lambda: _push_zeros(app))
-    notices = DeliveryThread(NoticeWork(deployment), name="notices")
+    notices = DeliveryThread(NoticeWork(deployment), name="notices", first=lambda: _check_channels(app, echo))
     loop = current_thread()
 
     def publish(changes: frozenset[Change]) -> None:
@@ -151,6 +152,12 @@ def serve(
 def _ready_line(app: App, url: str) -> str:
     jobs = len(app.deployment.catalog.jobs)
     return f"scheduler running: {jobs} job{'' if jobs == 1 else 's'}, {url} (pid {os.getpid()}); press Ctrl-C to stop"
+
+
+def _check_channels(app: App, echo: Callable[[str], None]) -> None:
+    """Prints which channels cannot be used."""
+    for name, error in unusable_channels(app.deployment.settings).items():
+        echo(f"nothing can be sent to the channel {name}: {error.one_line}")
 
 
 def _push(app: App) -> None:

@@ -12,6 +12,10 @@ TIMEOUT_SECONDS: Final = 10.0
 class OpenChannel(Protocol):
     """A channel that is checked and ready."""
 
+    def check(self) -> None:
+        """Raises ConfigurationError where nothing can be sent; sends nothing."""
+        ...
+
     def deliver(self, message: Message) -> str:
         """Sends the message; gives what the channel answered. Raises NotDelivered, whose text says whether it can have arrived."""
         ...

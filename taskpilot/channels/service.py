@@ -30,6 +30,10 @@ class Service:
         self._channel = channel
         self._seconds = seconds
 
+    def check(self) -> None:
+        """Raises ConfigurationError where apprise does not understand the URL; imports it."""
+        _opened(self._name, self._channel)
+
     def deliver(self, message: Message) -> str:
         """Sends the message; gives the service's name. Raises NotDelivered, whose text says whether the message can have arrived."""
         name = f"the channel {self._name!r}"
@@ -50,7 +54,7 @@ class Service:
 
     def _send(self, message: Message, sending: threading.Event) -> tuple[str, str | None]:
         """The service's name, and why it did not take the message; None where it did."""
-        service = open_service(self._name, self._channel)
+        service = _opened(self._name, self._channel)
         from apprise import NotifyFormat
 
         html = bool(message.html) and self._channel.scheme in _MAIL
@@ -66,7 +70,7 @@ class Service:
         return one_line(text)
 
 
-def open_service(name: str, channel: Channel) -> Any:
+def _opened(name: str, channel: Channel) -> Any:
     """Apprise's object of the channel. Raises ConfigurationError that names the channel and not its URL."""
     from apprise import Apprise, AppriseAsset
 

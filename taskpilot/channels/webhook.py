@@ -37,6 +37,9 @@ class Webhook:
         self._seconds = seconds
         self._now = now
 
+    def check(self) -> None:
+        """Nothing more than at its making can be checked."""
+
     def deliver(self, message: Message) -> str:
         """Sends the message; gives its HTTP status, a 2xx. Raises NotDelivered, whose text says whether the message can have arrived."""
         value = {"channel": self._name, "message": message.text} if message.data is None else dict(message.data)

@@ -10,8 +10,8 @@ from taskpilot.config.model import Settings
 from taskpilot.domain.channels import Channel
 
 _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password|signature|credential", re.IGNORECASE)
-_TOKEN: Final = 8
-"""A part of a service's URL with at least this many characters may be a token; a shorter one is a room or a port."""
+_TOKEN: Final = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_:+/=-]{8,}|[A-Za-z0-9_:+/=-]{20,}")
+"""A part of a service's URL that may be a token: what has no digit and is shorter is a word, which jobs may use too."""
 _LONG: Final = 16
 """A header's value with at least this many characters counts as a secret, whatever the header's name."""
 
@@ -37,26 +37,31 @@ def _all(settings: Settings) -> Iterator[str]:
     yield from _in_headers(settings.otel_headers)
     for channel in settings.notify_channels.values():
         yield from secrets_in_channel(channel)
+    for key, names in settings.references.items():
+        if key.startswith("notify."):
+            yield from (settings.dotenv.get(name, "") for name in sorted(names))
     if settings.notify_ping_url is not None:
         yield from secrets_in_ping(settings.notify_ping_url)
 
 
 def secrets_in_channel(channel: Channel) -> Iterator[str]:
     """The parts of a channel that may be secrets."""
-    yield from _in_url(channel.url)
     parts = urlsplit(channel.url)
-    # The path of a webhook's URL is its password.
-    yield parts.path.strip("/")
-    yield from _in_headers(channel.headers)
-    if channel.secret is not None:
-        yield channel.secret
-    if not channel.is_webhook:
-        # A service's token may be the host, a part of the path, or a name before an @.
-        place = parts.netloc.rpartition("@")
-        for word in (*parts.path.split("/"), *place[0].split(":"), place[2] if "." not in place[2] else ""):
-            if len(word) >= _TOKEN:
-                yield word
-                yield unquote(word)
+    if channel.is_webhook:
+        yield from _in_url(channel.url)
+        # The path of a webhook's URL is its password.
+        yield parts.path.strip("/")
+        yield from _in_headers(channel.headers)
+        if channel.secret is not None:
+            yield channel.secret
+        return
+    # A service's token may be any part of its URL, as may be the name of a room or a person.
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    yield from (password, unquote(password))
+    words = (user, parts.netloc.rpartition("@")[2], *parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)))
+    for word in map(unquote, words):
+        if _TOKEN.fullmatch(word):
+            yield word
 
 
 def secrets_in_ping(url: str) -> Iterator[str]:

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 
-from taskpilot.channels import open_channel
-from taskpilot.channels.service import open_service
 from taskpilot.diagnostics.context import CheckContext
 from taskpilot.diagnostics.findings import Code, Finding, found, unchecked
-from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 from taskpilot.jobs.catalog import JobCatalog
+from taskpilot.notices.routes import unusable_channels
 
 
 def examine_notices(context: CheckContext) -> Iterator[Finding]:
@@ -22,16 +20,12 @@ def examine_notices(context: CheckContext) -> Iterator[Finding]:
     if not settings.notify_channels:
         yield found(Code.NOTICES_NONE)
         return
-    usable = []
-    for name, channel in settings.notify_channels.items():
-        try:
-            open_channel(name, channel)
-            if not channel.is_webhook:
-                open_service(name, channel)
-        except ConfigurationError as error:
-            yield found(Code.NOTICES_UNUSABLE, error=str(error), fix=error.hint or f"correct notify.channels.{name}")
-            continue
-        usable.append(name)
+    unusable = unusable_channels(settings)
+    for name, error in unusable.items():
+        yield found(Code.NOTICES_UNUSABLE, error=str(error), fix=error.hint or f"correct notify.channels.{name}")
+    usable = [name for name in settings.notify_channels if name not in unusable]
+    for name in usable:
+        channel = settings.notify_channels[name]
         if channel.is_webhook and channel.secret is None:
             yield found(Code.NOTICES_UNSIGNED, channel=name)
     jobs = context.catalog.jobs if isinstance(context.catalog, JobCatalog) else {}

@@ -63,6 +63,8 @@ def begin_drill(deployment: Deployment, channel: str | None = None) -> Incident:
         facts = drill_facts(incident, deployment=deployment.store.deployment, root=str(deployment.settings.root), at=now)
         for name in names:
             notices.insert_notice(connection, NoticeEvent.DRILL, name, notice_id=new_id(), at=now, incident=incident, facts=facts)
+        # What waits on these channels comes before it: a person watches, so all of it is tried now.
+        notices.hurry(connection, names, now)
         notices.update_incident(connection, incident.id, told_at=now, notices=1)
     return incident
 

@@ -33,6 +33,8 @@ _AT_ONCE: Final = 16
 """Channels that are tried at the same time."""
 _LEAST_SECONDS: Final = 0.5
 """With less time left no try is begun."""
+_LOOK_SECONDS: Final = 0.1
+"""Between two looks whether the sending is to end."""
 _RECORD_SECONDS: Final = 1.0
 """For writing the result after the last try."""
 
@@ -68,7 +70,8 @@ class Sender:
                 some, due = due[:_AT_ONCE], due[_AT_ONCE:]
                 calls = [TimedCall(partial(self._send_all, channel, token, end)) for channel in some]
                 for call in calls:
-                    call.wait(end.left + _RECORD_SECONDS)
+                    while not call.wait(_LOOK_SECONDS) and end.left + _RECORD_SECONDS > 0 and not self._stop():
+                        pass
         finally:
             with deployment.store.write() as connection:
                 notices.release_lease(connection, token)

@@ -204,7 +204,8 @@ class Incidents:
     def _is_reminded(self, incident: Incident, now: datetime) -> bool:
         if incident.told_at is None or incident.acknowledged_at is not None:
             return False
-        return now - incident.told_at >= self._routes.settings.notify_cooldown and incident.cause is not NoticeEvent.DRILL
+        # Of both signs: it may have been told while the clock was ahead.
+        return abs(now - incident.told_at) >= self._routes.settings.notify_cooldown and incident.cause is not NoticeEvent.DRILL
 
     def _is_moot(self, connection: Transaction, incident: Incident) -> bool:
         """Whether a person answered what was asked, or the job is gone, or is not expected to run any more."""

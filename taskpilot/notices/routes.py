@@ -58,3 +58,14 @@ class Routes:
         if channel not in self.settings.notify_channels:
             raise ConfigurationError(f"the channel {channel!r} is not in the settings any more")
         return open_channel(channel, self.settings.notify_channels[channel], seconds=seconds)
+
+
+def unusable_channels(settings: Settings) -> dict[str, ConfigurationError]:
+    """The channels to which nothing can be sent, by name, with the reason; nothing is sent."""
+    found = {}
+    for name, channel in settings.notify_channels.items():
+        try:
+            open_channel(name, channel).check()
+        except ConfigurationError as error:
+            found[name] = error
+    return found

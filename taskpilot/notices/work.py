@@ -17,8 +17,8 @@ from taskpilot.notices.routes import Routes
 from taskpilot.store import notices, serving_queries
 from taskpilot.store.schedulers import living_schedulers
 
-AFTER_RUN_SECONDS: Final = 10.0
-"""How long a command may take for its notices, after its run is recorded."""
+AFTER_RUN_SECONDS: Final = 9.0
+"""How long a command tries to send its notices, after its run is recorded; with the record of the last try 10 s."""
 _WAIT_SECONDS: Final = 0.2
 """Between two looks whether another process has ended its sending."""
 _LOOK_SECONDS: Final = 30.0
@@ -40,17 +40,15 @@ def send_after_run(deployment: Deployment, *, stop: Callable[[], bool], seconds:
             time.sleep(min(_WAIT_SECONDS, max(end.left, 0)))
 
 
-def ping_start(deployment: Deployment, spec: JobSpec, claim: Claim) -> None:
-    """Tells the ping URLs of a job that a run starts, beside the run: nobody waits for the answer, and it is not sent again.
-
-    Only of a run's first attempt.
-    """
+def ping_start(deployment: Deployment, spec: JobSpec, claim: Claim) -> list[TimedCall[None]]:
+    """Tells the ping URLs of a job that a run starts, beside the run and not again where it fails; only of a run's first attempt."""
     from taskpilot.channels.ping import ping
 
-    if claim.grant.attempt == 1:
-        for url in dict.fromkeys(filter(None, (spec.ping_url, deployment.settings.notify_ping_url))):
-            # What it raises is kept in the call: nobody asks.
-            TimedCall(partial(ping, url, "start", claim.run.id, seconds=TIMEOUT_SECONDS))
+    if claim.grant.attempt > 1:
+        return []
+    urls = dict.fromkeys(filter(None, (spec.ping_url, deployment.settings.notify_ping_url)))
+    # What it raises is kept in the call: nobody asks.
+    return [TimedCall(partial(ping, url, "start", claim.run.id, seconds=TIMEOUT_SECONDS)) for url in urls]
 
 
 class NoticeWork:

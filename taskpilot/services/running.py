@@ -13,6 +13,7 @@ from taskpilot.domain.runs import RESUMABLE, FireOutcome, Run, RunStatus, RunSum
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
+from taskpilot.http import TimedCall
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.messages.actions import Cancelled
 from taskpilot.process import Interrupts
@@ -29,6 +30,8 @@ from taskpilot.views.runs import no_run, summarize
 
 _HOLD_SECONDS: Final = 0.5
 """Between two checks whether the active run has ended."""
+_PING_SHARE: Final = 1.0
+"""Seconds that the ping of a run's start may still take after the run's end."""
 _START_SHARE: Final = 0.2
 """Seconds of the half second that a push at a run's start may take; the job runs meanwhile."""
 
@@ -134,9 +137,17 @@ def supervised(
     """
     seconds = TOTAL_SECONDS
 
-    def on_start() -> None:
+    pings: list[TimedCall[None]] = []
+
+    def on_fork() -> None:
+        if not pings and (spec.ping_url or deployment.settings.notify_ping_url):
+            # Late: most runs ping nobody.
+            from taskpilot.notices.work import ping_start
+
+            pings.extend(ping_start(deployment, spec, claim))
+
+    def push_start() -> None:
         nonlocal seconds
-        _ping_start(deployment, spec, claim)
         gateway = deployment.gateway
         if gateway is not None:
             began = time.monotonic()
@@ -144,21 +155,17 @@ def supervised(
             seconds -= min(_START_SHARE, time.monotonic() - began)
 
     try:
-        Attempts(deployment, spec, run_child, display, on_start).run(claim, interrupts)
+        Attempts(deployment, spec, run_child, display, push_start, on_fork).run(claim, interrupts)
     finally:
         display.close()
+    for call in pings:
+        # So that the ping of its end, which is sent later, is not overtaken.
+        call.wait(_PING_SHARE)
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
     with deployment.store.deferred_changes() as changes:
         changes.clear()
     run = find_run(deployment, claim.run.id)
     return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason.cause))
-
-
-def _ping_start(deployment: Deployment, spec: JobSpec, claim: Claim) -> None:
-    if spec.ping_url or deployment.settings.notify_ping_url:
-        from taskpilot.notices.work import ping_start
-
-        ping_start(deployment, spec, claim)
 
 
 def _send_notices(deployment: Deployment, interrupts: Interrupts) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, union_all, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, func, insert, select, union_all, update
 
 from taskpilot.domain.ids import new_id, smallest_id
 from taskpilot.domain.notices import Incident, Notice, NoticeEvent, NoticeResult
@@ -18,6 +18,9 @@ from taskpilot.store.records import dumps, loads, moment, owner_of, reason_colum
 
 BATCH: Final = 100
 """Notices of the quiet hours that one digest holds."""
+_WAIT_MAX: Final = timedelta(hours=1)
+_HELD_MAX: Final = timedelta(days=2)
+"""Longer than a notice waits for its next try, and for the end of the quiet hours."""
 _OPEN: Final = incidents.c.closed_at.is_(None)
 _DUE: Final = notices.c.due_at.is_not(None)
 
@@ -142,10 +145,18 @@ def has_waiting_notice(connection: Connection, incident_id: str) -> bool:
     return bool(connection.execute(select(exists().where(notices.c.incident_id == incident_id, _DUE))).scalar())
 
 
+def _ripe(column: Column[int], now: datetime, longest: timedelta) -> ColumnElement[bool]:
+    """Whether an instant is over; one that lies too far ahead was written while the clock was wrong."""
+    return (column <= to_micros(now)) | (column > to_micros(now + longest))
+
+
+def _not_held(now: datetime) -> ColumnElement[bool]:
+    return notices.c.held_until.is_(None) | _ripe(notices.c.held_until, now, _HELD_MAX)
+
+
 def channels_due(connection: Connection, now: datetime) -> list[str]:
     """The channels that have a notice to be sent now, those first that wait longest."""
-    at = to_micros(now)
-    ripe = _DUE & (notices.c.due_at <= at) & or_(notices.c.held_until.is_(None), notices.c.held_until <= at)
+    ripe = _DUE & _ripe(notices.c.due_at, now, _WAIT_MAX) & _not_held(now)
     wanted = select(notices.c.channel).where(ripe).group_by(notices.c.channel).order_by(func.min(notices.c.position))
     return list(connection.execute(wanted).scalars())
 
@@ -177,25 +188,35 @@ def begin_sending(connection: Connection, channel: str, token: str, *, now: date
     that waits to be tried again holds up those behind it, one that is held for the quiet hours does not. Extends the sender's lease; none
     where that was lost.
     """
-    at = to_micros(now)
     kept = connection.execute(update(notice_state).where(notice_state.c.lease_token == token).values(lease_expires_at=until.micros))
     if kept.rowcount != 1:
         return ()
-    free = or_(notices.c.held_until.is_(None), notices.c.held_until <= at)
-    wanted = select(notices).where(notices.c.channel == channel, _DUE, free).order_by(notices.c.position).limit(BATCH if digest else 1)
+    ready = _ripe(notices.c.due_at, now, _WAIT_MAX).label("ready")
+    wanted = (
+        select(notices, ready)
+        .where(notices.c.channel == channel, _DUE, _not_held(now))
+        .order_by(notices.c.position)
+        .limit(BATCH if digest else 1)
+    )
     rows = list(connection.execute(wanted))
-    if not rows or rows[0].due_at > at:
+    if not rows or not rows[0].ready:
         return ()
     if rows[0].held_until is None:
         rows = rows[:1]
     found: list[Notice] = []
     for row in rows:
-        if found and (row.held_until is None or row.due_at > at):
+        if found and (row.held_until is None or not row.ready):
             break
         found.append(notice_of(row))
     begun = {"attempts": notices.c.attempts + 1, "result": NoticeResult.UNKNOWN}
     connection.execute(update(notices).where(notices.c.id.in_([one.id for one in found])).values(**begun))
     return tuple(found)
+
+
+def hurry(connection: Connection, channels: Collection[str], now: datetime) -> None:
+    """Lets what waits to be tried again on these channels be tried now."""
+    at = to_micros(now)
+    connection.execute(update(notices).where(notices.c.channel.in_(list(channels)), _DUE, notices.c.due_at > at).values(due_at=at))
 
 
 def end_sending(

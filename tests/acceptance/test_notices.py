@@ -84,16 +84,17 @@ def test_a_hanging_receiver_holds_a_run_for_ten_seconds_and_changes_nothing_of_i
     assert said.seconds < 60
     ops.hang = 0
     assert taskpilot("notify", "drill", "--wait", "0").code == 1
-    eventually(lambda: [body["event"] for body in ops.once] == ["outcome_failed", "drill"])
+    assert [body["event"] for body in ops.once] == ["outcome_failed", "drill"]
 
 
 def test_a_signal_while_notices_are_sent_ends_the_sending_and_not_the_result(taskpilot: TaskPilot, ops: Receiver) -> None:
     ops.hang = 120
     (taskpilot.root / "broken").touch()
     process = taskpilot.start("run", "night", "--quiet")
-    eventually(lambda: (taskpilot.state_dir / "taskpilot.db").exists() and _sending(taskpilot))
+    assert eventually(lambda: (taskpilot.state_dir / "taskpilot.db").exists() and _sending(taskpilot))
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 15
+    process.communicate(timeout=60)
+    assert process.returncode == 15
 
 
 def _sending(taskpilot: TaskPilot) -> bool:
@@ -114,11 +115,9 @@ def test_commands_that_are_killed_at_random_moments_lose_no_notice_and_none_come
         time.sleep(random.uniform(0.5, 1.2) * usual)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout and process.stdout.close()
-        process.stderr and process.stderr.close()
+        process.communicate()
     (taskpilot.root / "broken").unlink(missing_ok=True)
-    eventually(lambda: taskpilot("run", "night", "--quiet").code == 0)
+    assert eventually(lambda: taskpilot("run", "night", "--quiet").code == 0)
     taskpilot("run", "night", "--quiet")
     rows = taskpilot.rows("SELECT id, incident_id, event, result FROM notices WHERE event <> 'ping' ORDER BY position")
     assert {row["result"] for row in rows} <= {"delivered"}, rows
@@ -144,4 +143,8 @@ def test_a_server_tells_within_seconds_and_goes_on_after_a_kill(tmp_path: Path, 
     ops.status = 200
     (taskpilot.root / "broken").unlink()
     with serving(taskpilot) as server:
-        wait(lambda: [body["event"] for body in ops.once][:2] == ["outcome_failed", "recovered"], server.said)
+        # What the kill did to the run that was under way is told too.
+        wait(lambda: ("outcome_failed", "recovered") in {(body["cause"], body["event"]) for body in ops.once}, server.said)
+    first, *_ = ops.once
+    assert (first["event"], first["reminder"]) == ("outcome_failed", 0)
+    assert len({(body["incident"], body["event"]) for body in ops.once}) == len(ops.once)

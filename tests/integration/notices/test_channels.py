@@ -22,7 +22,7 @@ from tests.servers.receiver import Receiver, receiver
 from tests.unit.notices.conftest import Desk
 from tests.unit.notices.test_delivery import send
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.slow
 
 
 class Mailbox:
