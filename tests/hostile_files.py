@@ -111,6 +111,11 @@ POLICIES: Final = {
     "data": _RULES + 'deny contains "no" if data.company.closed\n',
     "with": _RULES + 'deny contains "no" if { y with input.tool as "x" }\ny if input.tool\n',
     "syntax": _RULES + "allow if {\n",
+    "marked_package": '\ufeffpackage taskpilot.tool\ndeny contains "no" if true\n',
+    "chain": _RULES + "".join(f"r{n} if r{n + 1}\n" for n in range(3000)) + "r3000 if true\nallow if r0\n",
+    "memory": _RULES + "allow if count(numbers.range(1, 100000000000)) == 0\n",
+    "else": _RULES + 'deny := true if { input.tool == "x" } else := false\n',
+    "default": _RULES + 'default deny := {"no"}\n',
     "builtin": _RULES + 'deny contains "no" if net.lookup_ip_addr("x")\n',
 }
 

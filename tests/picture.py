@@ -1,4 +1,8 @@
-"""Makes the README's picture of a terminal from a real run: `python -m tests.picture`."""
+"""Makes the pictures of README and docs from real runs: `python -m tests.picture [terminal] [page] [dashboards]`; without a name, all.
+
+The page and the dashboards need chromium. No Grafana can be started here: the dashboards are drawn from their own JSON and from what their
+queries find in a real Prometheus after real runs (`tests/integration/grafana`).
+"""
 
 import fcntl
 import os
@@ -16,6 +20,8 @@ from typing import Final
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
+
+from tests.servers.debian import require
 
 REPOSITORY: Final = Path(__file__).parents[1]
 PICTURE: Final = REPOSITORY / "taskpilot/docs/terminal.svg"
@@ -77,5 +83,83 @@ def picture() -> str:
     return screen.export_svg(title="night-shift", theme=MONOKAI, code_format=FRAME, unique_id="terminal")
 
 
+NIGHT: Final = '''\
+from taskpilot import Budget, RunContext, cron, every, job
+
+
+@job(schedule=cron("0 7 * * mon-fri", timezone="Europe/Berlin"), model="offline")
+def inbox(ctx: RunContext) -> str:
+    """Sort the inbox."""
+    ctx.workflow("The printer on floor 2 is out of paper")
+    return "1 request handled"
+
+
+@job(schedule=cron("30 6 * * *", timezone="Europe/Berlin"), model="offline")
+def refunds(ctx: RunContext) -> str:
+    """Prepare refunds."""
+    ctx.workflow("Refund 2,000 EUR to customer 4711")
+    return "1 refund prepared"
+
+
+@job(schedule=cron("0 2 * * *", timezone="Europe/Berlin"))
+def export(ctx: RunContext) -> str:
+    """Export the tickets."""
+    raise RuntimeError("no route to the tracker")
+
+
+@job(schedule=every("6h"), budget=Budget(llm_calls=1), model="offline")
+def digest(ctx: RunContext) -> str:
+    """Write the digest."""
+    return ctx.ask("writer", "one") + ctx.ask("writer", "two")
+'''
+
+
+def page(target: Path) -> None:
+    """The page of a server after some runs."""
+    from tests.acceptance.serving.server import Server
+    from tests.command import TaskPilot
+
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name, "my-jobs")
+        (root / "jobs").mkdir(parents=True)
+        command = TaskPilot(root, Path(name), TASKPILOT_DEPLOYMENT="office", LANG="C.UTF-8")
+        command.settings("")
+        command.job(NIGHT, name="night")
+        with Server(command) as server:
+            for job in ("inbox", "inbox", "refunds", "export", "digest", "inbox"):
+                command("run", job)
+            (address,) = set(re.findall(r"http://127\.0\.0\.1:\d+", server.said()))
+            shot(address, target, width=1_200, height=760)
+
+
+def dashboards(folder: Path) -> None:
+    """The first screens of two dashboards."""
+    from tests.integration.grafana.pictures import draw
+    from tests.integration.grafana.story import told
+
+    with tempfile.TemporaryDirectory() as name, told(Path(name)) as story:
+        draw(story.prometheus.url, Path(name, "drawn"), start=story.began, end=story.ended)
+        for file in ("run_history", "tokens_and_cost"):
+            shot(Path(name, "drawn", f"{file}.html").as_uri(), folder / f"{file}.png", width=1_680, height=1_000, scale=0.6)
+
+
+def shot(address: str, target: Path, *, width: int, height: int, scale: float = 1.0) -> None:
+    """What Chromium shows, as PNG."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--force-device-scale-factor={scale}"]
+    line = [require("chromium", "chromium"), *options, f"--window-size={width},{height}", f"--screenshot={target}", address]
+    subprocess.run(line, check=True, capture_output=True, timeout=300)
+
+
+def main() -> None:
+    """The command."""
+    wanted = sys.argv[1:] or ["terminal", "page", "dashboards"]
+    if "terminal" in wanted:
+        PICTURE.write_text("\n".join(line.rstrip() for line in picture().splitlines()) + "\n", encoding="utf-8")
+    if "page" in wanted:
+        page(PICTURE.with_name("page.png"))
+    if "dashboards" in wanted:
+        dashboards(PICTURE.parent)
+
+
 if __name__ == "__main__":
-    PICTURE.write_text("\n".join(line.rstrip() for line in picture().splitlines()) + "\n", encoding="utf-8")
+    main()

@@ -1,18 +1,22 @@
 """A night that was: jobs in every state, put into a store without running anything."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
+from taskpilot.config import load
+from taskpilot.deployment import Deployment
+from taskpilot.domain import instruments
 from taskpilot.domain.fires import ClockEvent, ClockEventKind, Fire, Gap, SchedulerState
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
-from taskpilot.domain.times import boot_time, to_micros
+from taskpilot.domain.times import boot_time, to_micros, utc_now
 from taskpilot.process.owner import current_owner
 from taskpilot.schedules.schedule import every
-from taskpilot.store import fires, schedulers, schedules
+from taskpilot.store import fires, schedulers, schedules, totals
 from taskpilot.store.database import Store
 from taskpilot.store.job_checks import JobCheck, replace_job_checks
-from taskpilot.store.tables import job_state
 from tests import records
 
 DAY: Final = timedelta(days=1)
@@ -67,10 +71,12 @@ class Night:
             facts = {"window_seconds": 7200.0, "unseen": "nobody"}
             self._fire(name, FireOutcome.MISSED, Reason(ReasonCode.CATCH_UP_WINDOW_PASSED, facts))
         elif state == "paused":
-            with self.store.write() as connection:
-                schedules.begin_pause(connection, name, by="anna", note="the tracker moves", now=self.fired - DAY)
+            self.pause(name, by="anna", note="the tracker moves")
+        elif state == "never_succeeded":
+            success = None
+            self._state(name, last_completion=to_micros(self.fired), last_status=RunStatus.CANCELLED.value)
         else:
-            success = None if state == "never_succeeded" else past
+            success = past
         if success is not None:
             self._state(name, last_success=to_micros(success), last_status=_RUNS.get(state, (RunStatus.SUCCEEDED,))[0].value)
         elif state in _RUNS:
@@ -80,15 +86,21 @@ class Night:
             replace_job_checks(connection, self._checks)
         return run_id
 
-    def server(self, *, asleep: bool = True) -> None:
-        """A server that runs now; none was running for an hour of the night."""
+    def pause(self, job: str, *, by: str, note: str) -> None:
+        """A pause that is in force."""
         with self.store.write() as connection:
-            schedulers.begin_scheduler(connection, "one", owner=current_owner(), version="0", now=self.now, boot=boot_time())
+            schedules.begin_pause(connection, job, by=by, note=note, now=self.fired - DAY)
+
+    def server(self, *, asleep: bool = True, silent: timedelta = timedelta(0)) -> None:
+        """A server that runs now, or gave its last sign of life a while ago; none was running for an hour of the night."""
+        now, boot = self.now - silent, boot_time() + -silent
+        with self.store.write() as connection:
+            schedulers.begin_scheduler(connection, "one", owner=current_owner(), version="0", now=now, boot=boot)
             schedulers.tick(
                 connection,
                 "one",
-                boot=boot_time(),
-                now=self.now,
+                boot=boot,
+                now=now,
                 state=SchedulerState.RUNNING,
                 lag=timedelta(0),
                 jobs=len(self._checks),
@@ -112,13 +124,80 @@ class Night:
         due = to_micros(self.fired)
         times = {"scheduled_for": due, "created_at": due, "started_at": due, "ended_at": ended}
         run_id = records.add_run(self.store, job=job, status=status, reason=reason, result=None, model="offline", **times)
+        self._state(job, last_start=due, last_completion=ended)
+        if status is RunStatus.WAITING:
+            records.add_decision(self.store, run_id, job=job, tool="send_mail")
         self._fire(job, FireOutcome.STARTED, NO_REASON, run_id)
         return run_id, self.fired + timedelta(minutes=5) if status is RunStatus.SUCCEEDED else self.fired - DAY
 
     def _fire(self, job: str, outcome: FireOutcome, reason: Reason, run_id: str | None = None) -> None:
         with self.store.write() as connection:
             fires.insert_fires(connection, [Fire(job, self.fired, outcome, run_id, reason, self.fired + timedelta(seconds=1))])
+            totals.add(connection, job, [totals.count(instruments.FIRES, outcome=outcome.value)])
 
     def _state(self, job: str, **values: object) -> None:
         with self.store.write() as connection:
-            connection.execute(job_state.insert().values(job=job, version=1, pushed_version=1, **values))
+            totals.set_state(connection, job, **values)
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What every view says of one state."""
+
+    health: str
+    """pass and warn are answered with 200, fail with 503; the command exits with 1 for the last two."""
+    told: tuple[str, ...]
+    """The kinds that `status` lists."""
+    needs: str = ""
+    """The kind that `health`, `jobs` and the page mark the job with."""
+    fails: bool = False
+    """Whether the success rate of the golden signals names the job."""
+    alerts: frozenset[str] = frozenset()
+    """At least these fire, and with none of them none at all."""
+
+
+FAILED: Final = frozenset({"TaskPilotLastRunFailed"})
+MISSED: Final = frozenset({"TaskPilotFiresMissed"})
+AGREED: Final = {
+    "failed": Agreed("warn", ("failed",), "failed", True, FAILED),
+    "lost": Agreed("warn", ("lost",), "lost", True, FAILED),
+    "timed_out": Agreed("warn", ("timed_out",), "timed_out", True, FAILED),
+    "waiting": Agreed("warn", ("waiting",), "waiting", False, frozenset({"TaskPilotApprovalsWaiting"})),
+    "blocked": Agreed("warn", ("blocked",), "blocked", True, MISSED),
+    "missed": Agreed("warn", ("missed",), "missed", True, MISSED),
+    "paused": Agreed("pass", ("paused",)),
+    "paused_after_failures": Agreed("warn", ("failed", "paused"), "failed", True, FAILED),
+    "broken": Agreed("warn", ("broken",), "broken", True, MISSED),
+    "server_down": Agreed("fail", (), alerts=frozenset({"TaskPilotSchedulerTickOld"})),
+    "fresh": Agreed("pass", ()),
+    "succeeded": Agreed("pass", ()),
+    # Not in the closing note's table, and no less true.
+    "denied": Agreed("warn", ("denied",), "denied", True, FAILED),
+    "budget_exceeded": Agreed("warn", ("budget_exceeded",), "budget_exceeded", True, FAILED),
+    "outcome_failed": Agreed("warn", ("outcome_failed",), "outcome_failed", True, FAILED),
+    "never_succeeded": Agreed("warn", ("never_succeeded",), "never_succeeded", True, frozenset({"TaskPilotNeverSucceeded"})),
+    "success_too_old": Agreed("warn", ("success_too_old",), "success_too_old", True, frozenset({"TaskPilotSuccessTooOld"})),
+}
+"""By state: what health, status, jobs, the page, the golden signals and the alerts say of it."""
+
+
+def plant_agreed(root: Path, state: str) -> Deployment:
+    """A root with one job, named after its state, and a server."""
+    (root / "jobs").mkdir(parents=True)
+    (root / "taskpilot.toml").write_text("")
+    job = f"from taskpilot import every, job\n\n\n@job(schedule=every('24h'))\ndef {state}(ctx) -> None:\n    pass\n"
+    (root / "jobs" / "one.py").write_text(job)
+    opened = Deployment(load(root=root, environ={}))
+    if state == "fresh":
+        return opened
+    night = Night(opened.store, utc_now())
+    match state:
+        case "paused_after_failures":
+            night.plant("failed", job=state)
+            night.pause(state, by="taskpilot", note="3 runs failed in a row")
+        case "server_down":
+            night.plant("succeeded", job=state)
+        case _:
+            night.plant(state)
+    night.server(asleep=False, silent=timedelta(minutes=20) if state == "server_down" else timedelta(0))
+    return opened

@@ -123,30 +123,31 @@ def serve(
     )
     http = HttpServer(services, host=host, port=settings.port if port is None else port)
     # First of all: a server whose port is taken leaves no row.
-    http.start()
-    try:
-        with deployment.store.write() as connection:
-            schedulers.begin_scheduler(
-                connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot()
-            )
-        engine.start()
-        job_files.start()
-        telemetry.start()
-        notices.start()
-        serving.run(ready=lambda: echo(_ready_line(app, http.url)))
-        if not quiet:
-            echo("the server has ended; goodbye")
-    finally:
-        job_files.stop(1.0)
-        engine.stop()
-        clock.stop()
-        http.stop(1.0)
-        notices.stop(2.0)
-        telemetry.stop(2.0)
-        if (gateway := deployment.gateway) is not None:
-            with suppress(TaskPilotError):
-                gateway.delete_scheduler(seconds=2.0)
-        keep_helper(on=False)
+    with serving.signals():
+        http.start()
+        try:
+            with deployment.store.write() as connection:
+                schedulers.begin_scheduler(
+                    connection, scheduler_id, owner=deployment.owner, version=version(), now=deployment.now(), boot=deployment.boot()
+                )
+            engine.start()
+            job_files.start()
+            telemetry.start()
+            notices.start()
+            serving.run(ready=lambda: echo(_ready_line(app, http.url)))
+            if not quiet:
+                echo("the server has ended; goodbye")
+        finally:
+            job_files.stop(1.0)
+            engine.stop()
+            clock.stop()
+            http.stop(1.0)
+            notices.stop(2.0)
+            telemetry.stop(2.0)
+            if (gateway := deployment.gateway) is not None:
+                with suppress(TaskPilotError):
+                    gateway.delete_scheduler(seconds=2.0)
+            keep_helper(on=False)
 
 
 def _ready_line(app: App, url: str) -> str:

@@ -41,7 +41,7 @@ def upgrade() -> None:
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def backup(*, file: Path | None, as_json: bool) -> None:
-    """Copy the database to a new file. Runs may go on meanwhile.
+    """Copy the database to a new file. Jobs may run meanwhile.
 
     Without FILE, the copy goes to the folder `backups` in the state folder. The file appears when it is complete. `taskpilot db restore`
     puts it back; do not copy it over the database, whose log (-wal) would damage it.
@@ -63,15 +63,18 @@ def backup(*, file: Path | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def restore(*, file: Path, as_json: bool) -> None:
     """Put a backup back, with or without a running server.
 
-    The database gets the content of FILE, upgraded to this version. The former database is kept in the folder `backups` of the state
-    folder. A running server goes on with the restored content: runs that the backup does not know are ended, and scheduled times since
-    the backup are treated as missed, so that a job may run again for them. Pause jobs whose effects must not be repeated before you
-    restore. A damaged database, or one that a file was copied over, is put away as a whole; no server and no run may be active then.
+    FILE is a backup, made by `taskpilot db backup`. The database gets its content, upgraded to this version. What the database held
+    before is kept as a file in the folder `backups` of the state folder.
+
+    A server that is running goes on with the restored content. It ends runs that the backup does not know. Scheduled times since the
+    backup count as missed, so a job may run for them again: if its effects must not be repeated, pause the job first.
+
+    If the database is damaged, or a file was copied over it, stop the server and all runs first: it is moved away then.
 
     \b
     Examples:
@@ -81,6 +84,8 @@ def restore(*, file: Path, as_json: bool) -> None:
     from taskpilot.domain.times import utc_now
     from taskpilot.services.database import restore_store
 
+    if not file.exists():
+        raise click.UsageError(f"there is no file {file}")
     done = restore_store(bootstrap.settings(), file, now=utc_now())
     if as_json:
         kept = None if done.kept is None else str(done.kept.absolute())

@@ -34,6 +34,7 @@ def command(topic: str | None, *, word: str | None) -> None:
     else:
         rows = [(page.name, page.title) for page in documentation.topics()]
         output.print_table(("topic", "what"), rows, empty="there is no page")
+        output.echo_err("begin with `taskpilot docs start`; if something is wrong: `taskpilot docs troubleshooting`")
 
 
 def _show(text: str) -> None:

@@ -90,7 +90,7 @@ def command(*, stack: bool, as_json: bool) -> int:
 
     Checks the settings, job files, rules for tool calls, database, model, prices, Pushgateway, trace collector and crontab. Prints each
     setting with its source and a fix for each problem. It contacts the servers, but pushes nothing and spends no tokens. With --stack it
-    also checks Prometheus, Alertmanager, Jaeger, Elasticsearch and Grafana, and what of our telemetry is not delivered.
+    also checks Prometheus, Alertmanager, Jaeger, Elasticsearch and Grafana, and names the metrics and traces that are not delivered yet.
 
     Exit code: 0 no errors, also with warnings; 1 an error; 78 the configuration is invalid.
 

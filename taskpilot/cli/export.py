@@ -10,6 +10,7 @@ import click
 from taskpilot.cli import output
 from taskpilot.cli.groups import Noun
 from taskpilot.domain.errors import UsageError
+from taskpilot.domain.exits import ExitCode
 
 
 @click.group(name="export", cls=Noun)
@@ -25,11 +26,12 @@ def command() -> None:
 
 @command.command()
 @click.argument("jobs", metavar="[JOB]...", nargs=-1)
-def crontab(jobs: tuple[str, ...]) -> None:
+def crontab(jobs: tuple[str, ...]) -> int:
     """Print crontab lines for jobs.
 
-    Without JOB, prints a line for each job that has a schedule. If cron cannot do what a job
-    asks for, prints no lines and exits with 2.
+    Without JOB, prints a line for each job that has a schedule. If cron
+    cannot do what a job asks for, names that job, prints the lines of the
+    others, and exits with 1.
 
     \b
     Examples:
@@ -45,8 +47,13 @@ def crontab(jobs: tuple[str, ...]) -> None:
         known = [catalog.get(name) for name in jobs] or list(catalog.jobs.values())
     for file in catalog.broken:
         output.echo_err(f"broken: {file}")
-    output.say(lines_of(exported(known, jobs), places, now=utc_now()).rstrip("\n"))
-    _warn_of_environment(places.environment, places.root)
+    text, refused = lines_of(exported(known, jobs), places, now=utc_now())
+    if text:
+        output.say(text)
+        _warn_of_environment(places.environment, places.root)
+    for error in refused:
+        output.echo_err(f"not exported: {error}", command=error.hint)
+    return ExitCode.FAILED if refused else ExitCode.SUCCEEDED
 
 
 @command.command()

@@ -112,6 +112,11 @@ def listed(moment: datetime | None, now: datetime) -> str:
     return f"{here:%H:%M}, {since}" if (width_of(sys.stdout) or USUAL_WIDTH) >= WIDE else since
 
 
+def zone_heading() -> str:
+    """The heading of a column of instants: "in utc", or "here" for times in the zone of this machine."""
+    return "in utc" if _in_utc() else "here"
+
+
 def _in_utc() -> bool:
     return sys.stdout is None or not sys.stdout.isatty() or _given().utc
 

@@ -10,10 +10,12 @@ import click
 class Program(click.Group):
     """Has each command's help line without its module, so that `--help` is fast."""
 
-    def __init__(self, *arguments: Any, modules: Mapping[str, tuple[str, str]], **options: Any) -> None:
+    def __init__(self, *arguments: Any, modules: Mapping[str, tuple[str, str]], topics: Mapping[str, str], **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.modules = modules
         """By command name: the module that has it as `command`, and its help line."""
+        self.topics = topics
+        """By command name: the page of the documentation."""
 
     def answer_shell(self) -> None:
         """Answers Tab completion (`_TASKPILOT_COMPLETE`) and ends the process; prints no error."""
@@ -33,6 +35,9 @@ class Program(click.Group):
         found = import_module(self.modules[cmd_name][0]).command
         if not isinstance(found, click.Command):
             raise TypeError(f"{self.modules[cmd_name][0]}.command is not a click command")
+        if topic := self.topics.get(cmd_name):
+            for one in (found, *(found.commands.values() if isinstance(found, click.Group) else ())):
+                one.epilog = f"More: taskpilot docs {topic}"
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

@@ -3,13 +3,14 @@
 import click
 
 from taskpilot.cli import formatting, output
-from taskpilot.cli.options import global_options, json_option
+from taskpilot.cli.options import global_options, json_option, utc_option
 from taskpilot.domain.exits import ExitCode
 
 _STATES = {"absent": "not running (cron or people start the jobs)", "dead": "not running, although it was not stopped"}
 
 
 @click.command(name="health")
+@utc_option
 @json_option
 def command(*, as_json: bool) -> int:
     """Show health from the database; needs no server.
@@ -22,15 +23,17 @@ def command(*, as_json: bool) -> int:
       taskpilot health --json
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.cli.pasting import pasted
     from taskpilot.views.checks import Status
     from taskpilot.views.health import health, health_json
 
+    given = global_options()
     with bootstrap.deployment() as deployment:
-        found = health(deployment)
+        found, settings = health(deployment), deployment.settings
     code = ExitCode.SUCCEEDED if found.status is Status.PASS else ExitCode.FAILED
-    global_options().exit_code = code
+    given.exit_code = code
     if as_json:
-        output.print_json(health_json(found))
+        output.print_json(health_json(found, lambda words: pasted(words, settings, given)))
         return code
     scheduler = found.scheduler
     counts = [] if scheduler.jobs is None else [formatting.count(scheduler.jobs, "job")]

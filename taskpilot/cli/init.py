@@ -9,20 +9,20 @@ import click
 
 from taskpilot.cli import output
 from taskpilot.domain.errors import UsageError
-from taskpilot.setup.first_job import FIRST_JOB, JOBS, REPO_DIGEST, TRIAGE, StartingPoint, make_starting_point
+from taskpilot.setup.first_job import FIRST_JOB, REPO_DIGEST, TRIAGE, StartingPoint, check_job_name, make_starting_point
 
 
 @click.command(name="init")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--job", "jobs", multiple=True, type=click.Choice(JOBS), help="Write this job; may be given several times.  [default: hello]")
+@click.option("--job", "jobs", multiple=True, metavar="NAME", help="Write this job; may be given several times.  [default: hello]")
 @click.option("--stack", is_flag=True, help="Write the files of the monitoring containers instead of a job.")
 def command(folder: Path, *, jobs: tuple[str, ...], stack: bool) -> None:
     """Create a folder with settings and a first job.
 
-    Writes taskpilot.toml, .gitignore and a job, and prints what to type
-    next. Existing files are not changed. The jobs: hello is a short one;
-    triage turns an inbox into tasks; repo_digest reports what changed in a
-    git repository.
+    Writes taskpilot.toml, .gitignore, the state folder and a job, and prints
+    what to type next. Existing files are not changed. The jobs: triage turns
+    an inbox into tasks; repo_digest reports what changed in a git repository;
+    any other NAME is a job of your own, short and to be changed.
 
     With --stack it creates no job. For the project in DIR it writes
     docker-compose.observability.yml, observability/, the state folder, and
@@ -31,6 +31,7 @@ def command(folder: Path, *, jobs: tuple[str, ...], stack: bool) -> None:
     \b
     Examples:
       taskpilot init night-shift
+      taskpilot init night-shift --job tidy_up
       taskpilot init --job triage --job repo_digest
       taskpilot init --stack
     """
@@ -39,6 +40,8 @@ def command(folder: Path, *, jobs: tuple[str, ...], stack: bool) -> None:
     if stack:
         _stack(folder)
         return
+    for job in jobs:
+        check_job_name(job)
     made = make_starting_point(folder, jobs)
     for name in made.wrote:
         output.say_line(f"wrote {os.path.normpath(folder / name)}")
@@ -50,13 +53,15 @@ def command(folder: Path, *, jobs: tuple[str, ...], stack: bool) -> None:
         commands.append(f"printf '{lines}\\n' >> .gitignore")
     commands += _runs_of(folder, made) or ["taskpilot jobs"]
     output.say("\nType next, in this order:\n")
-    for line in [*commands, "taskpilot runs", "taskpilot jobs next"]:
+    # The shipped jobs name a model of their own.
+    model = "" if {REPO_DIGEST, TRIAGE} & set(made.jobs) else "TASKPILOT_MODEL=offline "
+    for line in [*commands, "taskpilot jobs next", f"{model}taskpilot serve"]:
         output.say_line(f"  {line}")
     output.say()
     if REPO_DIGEST in made.jobs and not _in_git(folder):
         output.say("For a git repository: `taskpilot run repo_digest --model offline -p repository=FOLDER`.")
-    output.say("`taskpilot serve` runs the jobs at their times, with OPENAI_API_KEY set, or OPENAI_BASE_URL for a server of your own;")
-    output.say("hello also without: `TASKPILOT_MODEL=offline taskpilot serve`. `taskpilot jobs validate` checks a job that you write.")
+    output.say("`serve` runs the jobs at their times until Ctrl-C. For a real model put OPENAI_API_KEY, or OPENAI_BASE_URL for a server of")
+    output.say("your own, into .env. `taskpilot jobs validate` checks a job that you write; `taskpilot docs start` explains all this.")
 
 
 def _runs_of(folder: Path, made: StartingPoint) -> list[str]:
@@ -64,11 +69,11 @@ def _runs_of(folder: Path, made: StartingPoint) -> list[str]:
     lines = []
     for job in made.jobs:
         line = f"taskpilot run {job} --model offline"
-        if job == FIRST_JOB:
-            lines += [line, f"{line} -p wish='Water the plants'"]
-        elif job == TRIAGE:
+        if job == TRIAGE:
             inbox = f"{made.jobs_folder}/inbox.jsonl"
             lines.append(line if inbox == "jobs/inbox.jsonl" else f"{line} -p inbox={shlex.quote(inbox)}")
+        elif job == FIRST_JOB:
+            lines += [line, f"{line} -p wish='Water the plants'"]
         elif job != REPO_DIGEST or _in_git(folder):
             lines.append(line)
     return lines

@@ -6,7 +6,7 @@ import click
 
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option, person_options
+from taskpilot.cli.options import global_options, json_option, person_options, utc_option
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import format_duration
@@ -24,6 +24,7 @@ def command() -> None:
 
 
 @command.command(name="list")
+@utc_option
 @json_option
 def list_(*, as_json: bool) -> None:
     """List the jobs with their schedules and last results.
@@ -36,30 +37,36 @@ def list_(*, as_json: bool) -> None:
       taskpilot jobs list --json
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.cli.pasting import pasted
+    from taskpilot.domain.times import utc_now
     from taskpilot.views.jobs import line_json, list_jobs
 
     with bootstrap.deployment() as deployment:
         lines = list_jobs(deployment)
-        catalog = deployment.catalog
+        catalog, settings = deployment.catalog, deployment.settings
     if as_json:
-        output.print_json([line_json(line) for line in lines])
+        given = global_options()
+        output.print_json([line_json(line, lambda words: pasted(words, settings, given)) for line in lines])
     else:
+        # A terminal of 80 columns has room for one time.
+        brief, now = output.on_terminal(), utc_now()
         cells = []
         for line in lines:
-            schedule = line.spec.schedule
+            schedule, fire = line.spec.schedule, line.next_fire
+            in_zone = formatting.local(fire, schedule.zone) if schedule else formatting.NONE
             cells.append(
                 (
                     line.spec.name,
                     schedule.describe() if schedule else "none",
-                    formatting.local(line.next_fire, schedule.zone) if schedule else formatting.NONE,
-                    formatting.instant(line.next_fire),
+                    *((formatting.listed(fire, now),) if brief else (in_zone, formatting.instant(fire))),
                     line.last_run.status.value if line.last_run else "never ran",
                     f"by {line.pause.paused_by}" if line.pause else "",
                     line.attention.kind.value if line.attention else "",
                 )
             )
-        headings = ("job", "schedule", "next run", "in utc", "last run", "paused", "needs you")
-        output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}", spare=("in utc",))
+        times = ("next",) if brief else ("next run", "in utc")
+        headings = ("job", "schedule", *times, "last run", "paused", "needs you")
+        output.print_table(headings, cells, empty=f"there is no job in {catalog.directory}")
         if any(line.attention for line in lines):
             output.echo_err("taskpilot status says why, and what to type")
     for file in catalog.broken:
@@ -68,6 +75,7 @@ def list_(*, as_json: bool) -> None:
 
 @command.command()
 @click.argument("job", shell_complete=completion.jobs)
+@utc_option
 @json_option
 def show(job: str, *, as_json: bool) -> None:
     """Show a job's parameters, limits and tools.
@@ -77,17 +85,19 @@ def show(job: str, *, as_json: bool) -> None:
       taskpilot jobs show triage
     """
     from taskpilot.cli import bootstrap
+    from taskpilot.cli.pasting import pasted
     from taskpilot.jobs.parameters import describe_parameters
     from taskpilot.messages import budgets, times
     from taskpilot.messages.attention import attention_words
     from taskpilot.views.jobs import line_json, parameters_json, show_job, type_words
 
     with bootstrap.deployment() as deployment:
-        line = show_job(deployment, job)
-        model = line.spec.model or deployment.settings.model
+        line, settings = show_job(deployment, job), deployment.settings
+    model = line.spec.model or settings.model
     spec = line.spec
     if as_json:
-        output.print_json(line_json(line) | {"parameters": parameters_json(line.spec)})
+        given = global_options()
+        output.print_json(line_json(line, lambda words: pasted(words, settings, given)) | {"parameters": parameters_json(line.spec)})
         return
     schedule, last, retry = spec.schedule, line.last_run, spec.retry
     output.print_fields(
@@ -168,9 +178,10 @@ def validate(job: str | None, *, as_json: bool) -> int:
 @command.command(name="next")
 @click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many times to show.")
+@utc_option
 @json_option
 def next_(job: str | None, *, count: int, as_json: bool) -> None:
-    """Show when one job, or every job, runs next, in the job's time zone and in UTC.
+    """Show when one job, or every job, runs next, in the job's time zone and in that of this machine.
 
     Warns of times that a change of daylight saving time skips or repeats within 400 days, and says what happens then. A warning does not
     change the exit code.
@@ -195,9 +206,8 @@ def next_(job: str | None, *, count: int, as_json: bool) -> None:
         for spec, fire in fires
         if spec.schedule
     ]
-    output.print_table(
-        ("job", "next run", "zone", "in utc"), cells, empty="no run is scheduled: there is no schedule, or its last time has passed"
-    )
+    headings = ("job", "next run", "zone", formatting.zone_heading())
+    output.print_table(headings, cells, empty="no run is scheduled: there is no schedule, or its last time has passed")
     for warning in warnings:
         output.echo_err(f"warning: {warning}")
 

@@ -12,10 +12,10 @@ from taskpilot.domain.text import one_line, printable
 CELL_LIMIT: Final = 200
 """Maximum characters of a cell: a long title or a traceback would hide the rest of the table."""
 LINE_LIMIT: Final = 2000
-_FOLDED: Final = frozenset({"title", "task", "why", "meaning", "call", "schedule", "next run", "in utc", "default", "job"})
+_FOLDED: Final = frozenset({"title", "task", "why", "meaning", "call", "schedule", "next run", "in utc", "here", "default", "job"})
 """Columns whose cells may take several lines; ids and single words stay on one line, so that they can be copied."""
-_FOLDED_MIN: Final = 12
-"""Minimum width of such a column: a date, or the beginning of a title."""
+_FOLDED_MIN: Final = 10
+"""Minimum width of such a column: a date, or the beginning of a title. With it, a run with the longest status fits 80 columns."""
 _FOLDED_GOOD: Final = 28
 """Width that such a column should have before an optional column is shown: a title in two lines."""
 _GAP: Final = 2
@@ -108,9 +108,11 @@ def print_fields(fields: Mapping[str, str]) -> None:
     width = max(map(len, shown), default=0)
     columns = formatting.width_of(sys.stdout)
     for name, value in shown.items():
-        shown_value = formatting.with_folders(value) if name in _COMMANDS else value
-        line = f"{name:<{width}}  {one_line(shown_value, limit=2000)}"
-        _write(line if name in _COPIED else formatting.wrapped(line, columns, indent=width + 2))
+        text = one_line(formatting.with_folders(value) if name in _COMMANDS else value, limit=2000)
+        room = None if columns is None or name in _COPIED else columns - width - 2
+        first, *rest = formatting.wrapped(text, room, indent=0).split("\n")
+        for line in (f"{name:<{width}}  {first}", *(" " * (width + 2) + line for line in rest)):
+            _write(line)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

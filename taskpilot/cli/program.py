@@ -33,9 +33,32 @@ COMMANDS: Final = {
     "exit-codes": ("taskpilot.cli.exit_codes", "List the exit codes and their meanings."),
     "init": ("taskpilot.cli.init", "Create a folder with settings and a first job."),
     "docs": ("taskpilot.cli.docs", "Show the documentation."),
-    "db": ("taskpilot.cli.db", "Upgrade, back up or prune the database."),
+    "db": ("taskpilot.cli.db", "Upgrade, back up, restore or prune the database."),
 }
 """In the order of the help. The help lines are repeated here so that `--help` imports no module; a test compares them."""
+
+TOPICS: Final = {
+    "status": "troubleshooting",
+    "run": "start",
+    "serve": "deployment",
+    "jobs": "jobs",
+    "runs": "troubleshooting",
+    "fires": "schedules",
+    "why": "troubleshooting",
+    "tasks": "approvals",
+    "decisions": "approvals",
+    "policy": "policy",
+    "health": "observability",
+    "golden-signals": "observability",
+    "metrics": "observability",
+    "traces": "observability",
+    "doctor": "troubleshooting",
+    "export": "deployment",
+    "exit-codes": "troubleshooting",
+    "init": "start",
+    "db": "backup",
+}
+"""The page of the documentation that the `--help` of a command ends with."""
 
 _EPILOG: Final = """\b
 Examples:
@@ -62,6 +85,7 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
 @click.command(
     cls=Program,
     modules=COMMANDS,
+    topics=TOPICS,
     name="taskpilot",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EPILOG,

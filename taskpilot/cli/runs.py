@@ -219,7 +219,7 @@ def artifacts(run_id: str, name: str | None, *, target: Path | None, as_json: bo
 def rerun(run_id: str, *, model: str | None, as_json: bool, quiet: bool) -> int:
     """Start a new run with the same parameters and input files.
 
-    It begins anew: nothing of the old run's record is used. `taskpilot runs resume` continues a run instead.
+    It starts from the beginning and uses nothing of the old run's record. `taskpilot runs resume` continues a run instead.
 
     \b
     Examples:

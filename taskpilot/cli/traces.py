@@ -9,7 +9,7 @@ import click
 
 from taskpilot.cli import completion, formatting, output
 from taskpilot.cli.groups import Noun
-from taskpilot.cli.options import json_option
+from taskpilot.cli.options import json_option, utc_option
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.text import one_line
 
@@ -30,20 +30,21 @@ def command() -> None:
 
     \b
     Examples:
-      taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot traces show 7f732632
       taskpilot traces replay
     """
 
 
 @command.command()
 @click.argument("run_id", metavar="RUN", shell_complete=completion.ids("run"))
+@utc_option
 @json_option
 def show(run_id: str, *, as_json: bool) -> None:
     """Draw the attempts, model calls, steps and decisions of a run as a timeline.
 
     \b
     Examples:
-      taskpilot traces show 01a214c3-89db-74c5-a15f-6e1a7f732632
+      taskpilot traces show 7f732632
     """
     from taskpilot.cli import bootstrap
     from taskpilot.messages.shapes import iso
@@ -66,7 +67,7 @@ def show(run_id: str, *, as_json: bool) -> None:
         ]
         output.print_json({"run_id": run.id, "job": run.job, "trace_id": run.trace_id, "spans": spans})
         return
-    output.say(f"run {run.id} of {run.job}\ntrace {run.trace_id}")
+    output.say(f"run {run.id} of {run.job}, started {formatting.instant(run.started_at)}\ntrace {run.trace_id}")
     if not lines:
         output.echo_err("no attempt has started yet")
         return

@@ -80,6 +80,7 @@ class Code(StrEnum):
     JOBS_NONE = _row("jobs.none", _NOTE, "{path} defines no job", "`taskpilot init DIR` makes a first one to copy")
     JOBS_NO_FOLDER = _row("jobs.no-folder", _INVALID, "{error}", "{fix}")
     JOBS_BROKEN = _row("jobs.broken", _INVALID, "{error}", "correct the file, then `taskpilot jobs validate`; the other jobs run meanwhile")
+    JOBS_BLOCKED = _row("jobs.blocked", _INVALID, "`taskpilot serve` cannot start {job}, as it found at {at}: {error}", "{fix}")
     JOBS_UNCHECKED = _row("jobs.unchecked", *_UNCHECKED)
 
     POLICY_OK = _row("policy.ok", _OK, "compiled: {files}")

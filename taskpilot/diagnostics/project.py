@@ -12,6 +12,7 @@ from taskpilot.diagnostics.context import CheckContext
 from taskpilot.diagnostics.findings import Code, Finding, found, unchecked
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
+from taskpilot.domain.times import utc_iso
 from taskpilot.jobs.catalog import BrokenFile, JobCatalog
 from taskpilot.jobs.parameters import check_parameters
 from taskpilot.llm.prices import Prices
@@ -65,7 +66,10 @@ def invalid(problem: ConfigurationError) -> Finding:
 
 
 def examine_jobs(context: CheckContext) -> Iterator[Finding]:
-    """What is broken, one finding a file or job."""
+    """What is broken, one finding a file or job; and what a server found, whose environment may differ from this one."""
+    for one in context.inspection.blocked:
+        at, fix = utc_iso(one.checked_at, timespec="seconds"), one.hint or f"taskpilot why {one.job}"
+        yield found(Code.JOBS_BLOCKED, job=one.job, at=at, error=one_line(one.error.rstrip("."), limit=500), fix=one_line(fix, limit=500))
     if why := context.unsound("jobs_dir"):
         yield unchecked("jobs", why)
         return

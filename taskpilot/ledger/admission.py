@@ -61,7 +61,9 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
     """
     spec = plan.spec
     when = plan.scheduled_for
-    gap = None if when is None else fires.gap_at(connection, spec.name, when)
+    # A fire in the queue has no outcome yet. A gap may surround it where the clock was set back and forward again.
+    queued = when is not None and fires.fire_row(connection, spec.name, when) is not None
+    gap = None if when is None or queued else fires.gap_at(connection, spec.name, when)
     if gap is not None and when is not None and schedule_of(gap.schedule).is_fire(when):
         reason = gap.reason.as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=utc_iso(when), outcome=gap.outcome.value)
         return Admission(Skip(gap.outcome, reason))
@@ -78,7 +80,7 @@ def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datet
         return Admission(_skip(connection, plan, FireOutcome.SKIPPED_OVERLAP, refusal, now), dead)
     if busy is None or OVERLAP[spec.overlap].concurrent:
         return Admission(None, dead)
-    return Admission(_behind(connection, plan, busy, now), dead)
+    return Admission(_behind(connection, plan, busy, now, queued=queued), dead)
 
 
 def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, boot: BootTime) -> None:
@@ -92,9 +94,8 @@ def check_free(connection: Transaction, spec: JobSpec, *, is_gone: IsGone, boot:
         raise TransitionRefused(f"run {busy.id} of {spec.name} is {busy.status}, and no other may run at the same time", hint=hint)
 
 
-def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime) -> Skip | Hold:
+def _behind(connection: Transaction, plan: RunPlan, busy: Record, now: datetime, *, queued: bool) -> Skip | Hold:
     spec, when, policy = plan.spec, plan.scheduled_for, OVERLAP[plan.spec.overlap]
-    queued = when is not None and fires.fire_row(connection, spec.name, when) is not None
     waiting = fires.waiting_fires(connection, [spec.name]).get(spec.name, [])
     if not queued:
         # A run without a fire does not join the queue, so the queue does not count.

@@ -11,7 +11,8 @@ from taskpilot.http import shown
 
 _THREE_WAYS: Final = (
     "use `--model offline` (embedded rules: no key, no network, no cost), or set OPENAI_API_KEY=sk-... "
-    "(OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any compatible server, such as llama.cpp or vLLM)"
+    "(OpenAI), or OPENAI_BASE_URL=http://localhost:8080/v1 (any compatible server, such as llama.cpp or vLLM); "
+    "more: `taskpilot docs models`"
 )
 
 

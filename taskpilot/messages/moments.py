@@ -1,7 +1,7 @@
 """The answer of `taskpilot why`: a sentence on one moment of a job, the facts that belong to it, and the next command."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -87,6 +87,8 @@ class Moment:
     """The end of the time in which the fire may be started late."""
     maybe_pruned: bool = False
     """Whether it is old enough for its record to be deleted."""
+    time: Callable[[datetime], str] = utc_iso
+    """How the facts show an instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Explanation:
 
     sentence: str
     facts: Mapping[str, str]
-    """By name; times in UTC. Empty ones are left out."""
+    """By name. Empty ones are left out."""
     next: str
     """The command that shows more or solves the problem."""
 
@@ -114,11 +116,12 @@ _RUN_WORDS: Final = {
 }
 
 
-def explain(moment: Moment) -> Explanation:
-    """The answer for a moment."""
+def explain(moment: Moment, *, time: Callable[[datetime], str] = utc_iso, zone: str = "in utc") -> Explanation:
+    """The answer for a moment. `time` writes the instants of the facts, and `zone` names its time zone."""
+    moment = replace(moment, time=time)
     found = _explain(moment)
-    when = {"in utc": "" if moment.at is None else utc_iso(moment.at), "time": moment.read_as}
-    steps = "; ".join(times.clock_event(event) for event in moment.record.clock if event.kind is not ClockEventKind.ASLEEP)
+    when = {zone: "" if moment.at is None else time(moment.at), "time": moment.read_as}
+    steps = "; ".join(times.clock_event(event, time) for event in moment.record.clock if event.kind is not ClockEventKind.ASLEEP)
     facts = {**when, **found.facts, "clock set": steps, "clock": moment.zone_change}
     return Explanation(found.sentence, {name: text for name, text in facts.items() if text}, found.next)
 
@@ -156,8 +159,8 @@ def _started(moment: Moment) -> Explanation:
     facts = {
         "run": run.id,
         "status": status_sentence(run.status, run.reason),
-        "started": f"{utc_iso(fire.recorded_at)}, {late} after its time",
-        "ended": "" if run.ended_at is None else utc_iso(run.ended_at),
+        "started": f"{moment.time(fire.recorded_at)}, {late} after its time",
+        "ended": "" if run.ended_at is None else moment.time(run.ended_at),
     }
     return Explanation(f"{moment.job} started for {_when(moment)}; {_RUN_WORDS[run.status]}.", facts, f"taskpilot runs show {run.id}")
 
@@ -165,13 +168,13 @@ def _started(moment: Moment) -> Explanation:
 def _waits(moment: Moment) -> Explanation:
     found = moment.record
     start = found.fire.start_after if found.fire is not None else None
-    later = utc_iso(start) if start is not None and start > moment.now else ""
+    later = moment.time(start) if start is not None and start > moment.now else ""
     reason = reason_sentence(found.reason, now=True) or (f"it may start at {later}" if later else "it is in the queue")
     facts = {
         "not before": later,
-        "other run": _run(found.other_run),
+        "other run": _run(moment, found.other_run),
         "scheduler": "running" if found.scheduler_runs else "not running: start it with `taskpilot serve`",
-        "paused": "" if moment.paused is None else times.paused(moment.paused),
+        "paused": "" if moment.paused is None else times.paused(moment.paused, moment.time),
     }
     following = _why(moment, _at(moment)) if found.other_run is None else f"taskpilot runs show {found.other_run.id}"
     return Explanation(f"{moment.job} waits to start for {_when(moment)}: {reason}.", facts, following)
@@ -180,22 +183,22 @@ def _waits(moment: Moment) -> Explanation:
 def _did_not_start(moment: Moment) -> Explanation:
     name, found, outcome = moment.job, moment.record, moment.outcome
     assert isinstance(outcome, FireOutcome)
-    facts = {"one of": _gap(found.gap), "outcome": outcome.value}
+    facts = {"one of": _gap(moment, found.gap), "outcome": outcome.value}
     following = f"taskpilot jobs show {name}"
     if outcome is FireOutcome.PAUSED:
-        facts["pause"] = "" if found.pause is None else times.pause_end(found.pause)
+        facts["pause"] = "" if found.pause is None else times.pause_end(found.pause, moment.time)
         following = f"taskpilot jobs resume {name}" if moment.paused is not None else following
     elif outcome is FireOutcome.BLOCKED_CONFIG:
         facts["now"] = moment.broken and f"it still cannot be loaded: {moment.broken}"
         following = "taskpilot jobs validate" if found.reason.code is ReasonCode.JOB_BROKEN else "taskpilot doctor"
     if found.other_run is not None:
-        facts["other run"] = _run(found.other_run)
+        facts["other run"] = _run(moment, found.other_run)
         following = f"taskpilot runs show {found.other_run.id}"
     if found.other_fire is not None:
         label = "other fire" if found.reason.code is ReasonCode.FIRE_WAITING else "instead"
-        facts[label] = f"{utc_iso(found.other_fire.scheduled_for)}: {found.other_fire.outcome}"
+        facts[label] = f"{moment.time(found.other_fire.scheduled_for)}: {found.other_fire.outcome}"
         following = _why(moment, found.other_fire.scheduled_for)
-    facts["asleep"] = "; ".join(times.clock_event(event) for event in found.clock if event.kind is ClockEventKind.ASLEEP)
+    facts["asleep"] = "; ".join(times.clock_event(event, moment.time) for event in found.clock if event.kind is ClockEventKind.ASLEEP)
     facts["schedule"] = "" if found.gap is None else found.gap.schedule
     because = reason_sentence(found.reason) or f"it was {OUTCOMES[outcome]}"
     return Explanation(f"{name} did not start for {_when(moment)}: {because}.", facts, following)
@@ -204,14 +207,16 @@ def _did_not_start(moment: Moment) -> Explanation:
 def _no_outcome_yet(moment: Moment) -> Explanation:
     name, found, now = moment.job, moment.record, moment.now
     if moment.at is None:
-        since = f" since {utc_iso(moment.schedules[0].since)}, when it was first seen" if moment.schedules else ""
+        since = f" since {moment.time(moment.schedules[0].since)}, when it was first seen" if moment.schedules else ""
         assert moment.after is not None
         return Explanation(
             f"{name} has not been due yet{since}; it is due at {local(moment.after, moment.zone)}.", {}, f"taskpilot jobs next {name}"
         )
     when, due = _when(moment), "is due" if moment.at > now else "was due"
     if moment.paused is not None:
-        return Explanation(f"{name} {due} at {when}, but it is {times.paused(moment.paused)}.", {}, f"taskpilot jobs resume {name}")
+        return Explanation(
+            f"{name} {due} at {when}, but it is {times.paused(moment.paused, moment.time)}.", {}, f"taskpilot jobs resume {name}"
+        )
     if not moment.defined:
         return Explanation(
             f"{name} cannot start for {when}: its job file cannot be loaded.", {"file": moment.broken}, "taskpilot jobs validate"
@@ -222,10 +227,10 @@ def _no_outcome_yet(moment: Moment) -> Explanation:
         return Explanation(f"{name} is due at {when}, in {wait}.", {"scheduler": scheduler}, f"taskpilot jobs next {name}")
     if found.scheduler_runs:
         return Explanation(f"{name} was due at {when}: the scheduler checks within 15 s.", {}, _why(moment, moment.at))
-    facts = {"last scheduler": "never ran" if found.last_tick is None else f"last active at {utc_iso(found.last_tick)}"}
+    facts = {"last scheduler": "never ran" if found.last_tick is None else f"last active at {moment.time(found.last_tick)}"}
     until = moment.startable_until
     if until is not None and now <= until:
-        facts["can start"] = f"until {utc_iso(until)}, the end of its catch-up window"
+        facts["can start"] = f"until {moment.time(until)}, the end of its catch-up window"
         sentence = f"Nothing has started {name} for {when} yet: no scheduler is running, and no command started it."
         return Explanation(sentence, facts, f"taskpilot run {name} --scheduled-for {utc_iso(moment.at)}")
     facts["recorded"] = "not yet: `taskpilot run housekeeping` or the next start of `taskpilot serve` records it as missed"
@@ -244,10 +249,10 @@ def _no_schedule(moment: Moment) -> Explanation:
     facts = {"after": _fire(moment, moment.after), "before": _fire(moment, moment.before)}
     if at <= first.since:
         return Explanation(
-            f"{name} had no schedule at {_when(moment)}: the job was first seen at {utc_iso(first.since)}.", facts, _nearest(moment)
+            f"{name} had no schedule at {_when(moment)}: the job was first seen at {moment.time(first.since)}.", facts, _nearest(moment)
         )
     ended = "was removed" if moment.defined or moment.broken else "ended when the job was deleted"
-    until = f" at {utc_iso(last.until)}" if last.until else ""
+    until = f" at {moment.time(last.until)}" if last.until else ""
     verb = "has" if at >= moment.now else "had"
     return Explanation(f"{name} {verb} no schedule at {_when(moment)}: its schedule {ended}{until}.", facts, _nearest(moment))
 
@@ -265,19 +270,19 @@ def _around(moment: Moment) -> dict[str, str]:
 
 
 def _fire(moment: Moment, fire: datetime | None) -> str:
-    return "" if fire is None else f"{utc_iso(fire)} = {local(fire, moment.zone)}"
+    return "" if fire is None else f"{moment.time(fire)} = {local(fire, moment.zone)}"
 
 
-def _run(run: Run | None) -> str:
+def _run(moment: Moment, run: Run | None) -> str:
     if run is None:
         return ""
-    return f"{run.id}, {run.status}" + ("" if run.ended_at is None else f", ended {utc_iso(run.ended_at)}")
+    return f"{run.id}, {run.status}" + ("" if run.ended_at is None else f", ended {moment.time(run.ended_at)}")
 
 
-def _gap(gap: Gap | None) -> str:
+def _gap(moment: Moment, gap: Gap | None) -> str:
     if gap is None or gap.count == 1:
         return ""
-    return f"{gap.count:,} fires from {utc_iso(gap.first)} to {utc_iso(gap.last)} with this outcome"
+    return f"{gap.count:,} fires from {moment.time(gap.first)} to {moment.time(gap.last)} with this outcome"
 
 
 def _why(moment: Moment, fire: datetime) -> str:

@@ -122,7 +122,7 @@ def _item(facts: _Facts, sentence: str) -> str:
 
 
 def _configuration(facts: _Facts) -> str:
-    return _item(facts, _with(facts["error"] or "the job cannot run as configured", facts["hint"], "; fix: "))
+    return _item(facts, _with(facts["error"].rstrip(".") or "the job cannot run as configured", facts["hint"], "; fix: "))
 
 
 def _approval(facts: _Facts) -> str:

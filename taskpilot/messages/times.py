@@ -1,11 +1,17 @@
 """Instants, time zones and pauses in words."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from taskpilot.domain.fires import ClockEvent, ClockEventKind, Pause
 from taskpilot.domain.times import utc_iso
 
+Time = Callable[[datetime], str]
+"""Writes an instant."""
+_SECONDS: Final[Time] = partial(utc_iso, timespec="seconds")
 _CLOCK_EVENTS = {
     ClockEventKind.ASLEEP: "no scheduler was running from {} to {}",
     ClockEventKind.FORWARD: "the clock was set forward from {} to {}",
@@ -41,25 +47,23 @@ def read_as(zone: str, *, skipped: bool = False, second: datetime | None = None)
     return f"read in {zone}"
 
 
-def clock_event(event: ClockEvent) -> str:
+def clock_event(event: ClockEvent, time: Time = utc_iso) -> str:
     """Like `no scheduler was running from 2026-11-24T06:00:00Z to 2026-11-24T08:00:00Z`."""
-    return _CLOCK_EVENTS[event.kind].format(utc_iso(event.start), utc_iso(event.end))
+    return _CLOCK_EVENTS[event.kind].format(time(event.start), time(event.end))
 
 
-def paused(pause: Pause) -> str:
+def paused(pause: Pause, time: Time = _SECONDS) -> str:
     """Like `paused since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-    return f"paused {pause_words(pause)}"
+    return f"paused {pause_words(pause, time)}"
 
 
-def pause_words(pause: Pause) -> str:
+def pause_words(pause: Pause, time: Time = _SECONDS) -> str:
     """Like `since 2026-11-25T20:00:00Z by anna: the tracker moves`."""
-    return f"since {utc_iso(pause.paused_at, timespec='seconds')} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
+    return f"since {time(pause.paused_at)} by {pause.paused_by}" + (f": {pause.note}" if pause.note else "")
 
 
-def pause_end(pause: Pause) -> str:
+def pause_end(pause: Pause, time: Time = _SECONDS) -> str:
     """Like `ended 2026-11-26T08:00:00Z by bob: moved`, or that it is still in force."""
     if pause.resumed_at is None:
         return "still in force"
-    return f"ended {utc_iso(pause.resumed_at, timespec='seconds')} by {pause.resumed_by}" + (
-        f": {pause.resume_note}" if pause.resume_note else ""
-    )
+    return f"ended {time(pause.resumed_at)} by {pause.resumed_by}" + (f": {pause.resume_note}" if pause.resume_note else "")

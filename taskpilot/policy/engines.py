@@ -73,7 +73,9 @@ def compile_policy(policy: Policy, probes: list[str], note: Callable[[str], None
     except (KeyboardInterrupt, SystemExit, Stop):
         raise
     except BaseException as error:
-        raise ConfigurationError(f"{policy.label} does not compile: {explain(error)}") from None
+        raise ConfigurationError(
+            f"{policy.label} does not compile: {explain(error)}", hint="how to write it: taskpilot docs policy"
+        ) from None
 
 
 def forget(policy: Policy) -> None:

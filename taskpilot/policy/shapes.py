@@ -13,7 +13,9 @@ _OPERATORS: Final = "+-*/%|&=!<>."
 _PACKAGE: Final = ("taskpilot", "tools")
 _OURS: Final = ("data", *_PACKAGE)
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*')
-_NOT_EVALUATED: Final = {"http.send": "http.send is not available to policies, which judge the call's arguments"}
+_NOT_EVALUATED: Final = {
+    name: f"{name} is not available to policies, which judge the call's arguments" for name in ("http.send", "opa.runtime")
+}
 
 _NO_BOOLEANS: Final = frozenset(
     ("String", "RawString", "Number", "Null", "Array", "Object", "Set", "ArrayCompr", "SetCompr", "ObjectCompr", "ArithExpr", "BinExpr")

@@ -215,6 +215,9 @@ class Scheduler:
             self._used = found
         claimed = False
         if self._jobs is not None:
+            if (later := self._deployment.now()) - now >= PUNCTUAL:
+                # The process stood still in the middle of this tick.
+                self._check_clock(later)
             due = self._take_due()
             claimed = self.state in (SchedulerState.STARTING, SchedulerState.RUNNING) and self._claim(self._jobs, due, now)
             if regular:

@@ -4,8 +4,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, Protocol
 
@@ -130,10 +130,19 @@ class Serving:
         """How long ago the last tick ended."""
         return time.monotonic() - self._ticked_at
 
-    def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
-        """Returns when the drain is over. Only for the main thread. `ready` is called when runs can be started."""
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Remembers SIGTERM, SIGINT and SIGHUP for `run`; entered before HTTP answers, since a client that has an answer may stop us."""
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
+        """Returns when the drain is over. Only for the main thread. `ready` is called when runs can be started."""
+        with self.signals():
             # First: what becomes due while the first tick reads the job files is a wake-up, or in that tick's claim.
             self._clock.start()
             while not self._stop_signals and not self._engine.wait_ready(0.1):
@@ -148,9 +157,6 @@ class Serving:
                 self._wake_event.wait()
                 self._tick()
             self._drain()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _wait_for_job_files(self) -> None:
         """So that who waits for the server finds its jobs. Runs start meanwhile, and a file that hangs does not hold this up for long."""

@@ -180,17 +180,18 @@ class Attempts:
     def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
         """Records the attempt's end where the job's process did not; returns the run's state."""
         self._record_denials(grant.run_id)
-        outcome = outcome_of(ending, self._run(grant.run_id))
+        run = self._run(grant.run_id)
+        outcome = outcome_of(ending, run)
         keep = ending.cause not in _GIVEN_UP
-        try:
-            status = self._deployment.ledger.end(grant, outcome, active_seconds=ending.active_seconds, keep_lease=keep)
-        except LeaseLost:
-            status = self._run(grant.run_id).status
-            if status is RunStatus.QUEUED and not keep:
-                # The child left the run for another attempt, but a signal ended this command.
-                self._release(grant, outcome)
-                status = self._run(grant.run_id).status
-        return status
+        if run.status is RunStatus.RUNNING:
+            with suppress(LeaseLost):
+                return self._deployment.ledger.end(grant, outcome, active_seconds=ending.active_seconds, keep_lease=keep)
+            run = self._run(grant.run_id)
+        if run.status is RunStatus.QUEUED and not keep:
+            # The child left the run for another attempt, but a signal ended this command.
+            self._release(grant, outcome)
+            run = self._run(grant.run_id)
+        return run.status
 
     def _record_denials(self, run_id: str) -> None:
         """A call whose decision the job's process did not survive is a recorded denial; an error here does not matter to the attempt."""

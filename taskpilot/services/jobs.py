@@ -22,7 +22,7 @@ def pause_job(deployment: Deployment, job: str, *, by: str, note: str) -> None:
     with deployment.store.write() as connection:
         pause = schedules.pauses_in_force(connection).get(name)
         if pause is not None:
-            raise TransitionRefused(f"job {name} is {paused(pause)} already", hint=f"taskpilot jobs resume {name}")
+            raise TransitionRefused(f"job {name} is already {paused(pause)}", hint=f"taskpilot jobs resume {name}")
         schedules.begin_pause(connection, name, by=by, note=note, now=deployment.now())
         totals.mark_dirty(connection, name)
 

@@ -135,7 +135,8 @@ def _check_price(deployment: Deployment, spec: JobSpec, model: str, prices: Pric
         raise ConfigurationError(
             f"job {spec.name} has a budget of {spec.ceilings.usd} USD, but the price of {one_line(model)} is not known. "
             "No token was spent.",
-            hint=f"add it to {deployment.settings.root / 'prices.toml'}, or give the budget in tokens or calls",
+            hint=f"add it to {deployment.settings.root / 'prices.toml'}, or give the budget in tokens or calls; "
+            "more: `taskpilot docs budgets`",
         )
 
 

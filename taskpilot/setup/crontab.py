@@ -1,4 +1,4 @@
-"""Writes jobs as lines of a user's crontab for Debian's cron; refuses what cron cannot express, with a hint."""
+"""Writes jobs as lines of a user's crontab for Debian's cron; names what cron cannot express, with a hint."""
 
 import shlex
 from collections.abc import Sequence
@@ -25,17 +25,16 @@ _HEADER: Final = """\
 # The times are those of the host's clock. Keys belong into .env beside taskpilot.toml (chmod 600), settings into taskpilot.toml."""
 
 
-def crontab(jobs: Sequence[JobSpec], places: Places, *, now: datetime) -> str:
-    """The lines of all jobs. Raises UsageError that names each job that cron cannot run, and a command that can; then there is no line."""
-    lines, refused = [], []
+def crontab(jobs: Sequence[JobSpec], places: Places, *, now: datetime) -> tuple[str, list[UsageError]]:
+    """The lines of the jobs that cron can run, and for each other job the reason, with a command that can; no text without any line."""
+    lines: list[str] = []
+    refused: list[UsageError] = []
     for spec in jobs:
         try:
             lines += [f"# {spec.name}: {_described(spec)}", *crontab_lines(spec, places, now=now)]
         except UsageError as error:
             refused.append(error)
-    if refused:
-        raise UsageError(problems=refused)
-    return "\n".join([_HEADER, *lines]) + "\n"
+    return ("\n".join([_HEADER, *lines]) if lines else ""), refused
 
 
 def crontab_lines(spec: JobSpec, places: Places, *, now: datetime) -> list[str]:
@@ -100,4 +99,4 @@ def _described(spec: JobSpec) -> str:
 
 
 def _refusal(spec: JobSpec, why: str, instead: str) -> UsageError:
-    return UsageError(f"job {spec.name}: {why}", hint=f"use {instead}")
+    return UsageError(f"job {spec.name}: {why}", hint=f"use {instead}; more: taskpilot docs deployment")

@@ -1,5 +1,6 @@
 """First jobs, settings and .gitignore in a folder: something that runs at once and is a model to copy."""
 
+import keyword
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Final
 
 from taskpilot.config import SETTINGS_FILE, check_trusted, find_root, load
 from taskpilot.domain.errors import UsageError
+from taskpilot.domain.specs import is_job_name
+from taskpilot.domain.text import one_line
 from taskpilot.files import write_new
 from taskpilot.setup.shipped import shipped
+from taskpilot.store.creation import prepare_state_dir
 
 _SETTINGS: Final = """\
 # TaskPilot works in this folder and all below it. The environment wins over
@@ -73,7 +77,18 @@ TRIAGE: Final = "triage"
 REPO_DIGEST: Final = "repo_digest"
 _FILES: Final = {TRIAGE: ("triage.py", "inbox.jsonl"), REPO_DIGEST: ("repo_digest.py", "_repository.py")}
 JOBS: Final = (FIRST_JOB, *_FILES)
-"""The jobs that are offered."""
+"""The jobs that are offered; any other name is a job of the user's own, which begins as the first one does."""
+
+
+BUILT_IN: Final = "housekeeping"
+
+
+def check_job_name(name: str) -> None:
+    """Raises UsageError for what cannot be the name of a new job."""
+    if not is_job_name(name) or keyword.iskeyword(name):
+        raise UsageError(f"'{one_line(name, limit=80)}' cannot name a job: a to z, 0 to 9 and _, a letter first, no word of Python")
+    if name == BUILT_IN:
+        raise UsageError(f"{name} is a built-in job, which every installation has", hint="choose another name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,8 @@ class StartingPoint:
 def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoint:
     """Makes a folder a root with the jobs that are wanted, else with a first one; what is there stays as it is.
 
-    Raises UsageError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings are broken.
+    Raises UsageError or StoreError where a file cannot be written, ConfigurationError where the folder is not a safe root or its settings
+    are broken.
     """
     wrote: list[str] = []
     kept: list[str] = []
@@ -105,11 +121,20 @@ def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoi
         else:
             kept.append(SETTINGS_FILE if (folder / SETTINGS_FILE).is_file() else "pyproject.toml")
         _write(folder, ".gitignore", _GITIGNORE, wrote, kept)
-        jobs = _jobs_folder(folder)
+        settings = load(root=folder)
+        jobs = _jobs_folder(folder, settings.jobs_dir)
+        if settings.state_dir.is_relative_to(folder.resolve()):
+            ignore = settings.state_dir / ".gitignore"
+            new = not ignore.exists()
+            prepare_state_dir(settings.state_dir)
+            if new:
+                wrote.append(str(ignore.relative_to(folder.resolve())))
         (folder / jobs).mkdir(mode=0o755, parents=True, exist_ok=True)
-        first = f"{jobs}/{FIRST_JOB}.py"
-        if FIRST_JOB in wanted or (not wanted and ((folder / first).exists() or not any((folder / jobs).glob("*.py")))):
-            _write(folder, first, _JOB, wrote, kept)
+        own = [job for job in wanted if job not in _FILES]
+        if not wanted and ((folder / jobs / f"{FIRST_JOB}.py").exists() or not any((folder / jobs).glob("*.py"))):
+            own = [FIRST_JOB]
+        for job in own:
+            _write(folder, f"{jobs}/{job}.py", _JOB.replace(FIRST_JOB, job), wrote, kept)
         for name in (file for job in wanted for file in _FILES.get(job, ())):
             _write(folder, f"{jobs}/{name}", shipped(f"jobs/{name}").read_text(encoding="utf-8"), wrote, kept)
         there = tuple(name for name in dict.fromkeys(wanted or JOBS[:1]) if (folder / jobs / f"{name}.py").exists())
@@ -122,9 +147,8 @@ def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoi
     return StartingPoint(tuple(wrote), tuple(kept), jobs, there, missing)
 
 
-def _jobs_folder(folder: Path) -> str:
+def _jobs_folder(folder: Path, jobs: Path) -> str:
     """The folder of the jobs, relative to this one. Raises UsageError where it is outside of this folder."""
-    jobs = load(root=folder).jobs_dir
     try:
         return str(jobs.relative_to(folder.resolve()))
     except ValueError:

@@ -61,9 +61,9 @@ def places_of(settings: Settings) -> Places:
         program=_program(),
         root=settings.root,
         state_dir=settings.state_dir,
-        names_state_dir=_is_elsewhere(sources["state_dir"]),
+        names_state_dir=is_elsewhere(sources["state_dir"]),
         jobs_dir=settings.jobs_dir,
-        names_jobs_dir=_is_elsewhere(sources["jobs_dir"]),
+        names_jobs_dir=is_elsewhere(sources["jobs_dir"]),
         user=account.pw_name,
         host_zone=host_zone(),
         drain_timeout=settings.drain_timeout,
@@ -136,7 +136,8 @@ def _program() -> tuple[str, ...]:
     return (str(own),) if own.is_file() else (sys.executable, "-m", "taskpilot")
 
 
-def _is_elsewhere(source: str) -> bool:
+def is_elsewhere(source: str) -> bool:
+    """Whether a setting has this source only here, so that a command of another process must name it."""
     return source not in ("default", SETTINGS_FILE, PROJECT_FILE)
 
 

@@ -55,7 +55,7 @@ def job_units(jobs: Sequence[JobSpec], places: Places, *, name: str, now: dateti
 def serve_unit(places: Places, *, name: str, host: str, port: int) -> dict[str, str]:
     """File name and text of the service for `taskpilot serve`."""
     stop = ceil(places.drain_timeout) + DRAIN_EXTRA_SECONDS
-    # The runs live in the service's control group: if the server dies, systemd ends them too, and the next server continues them.
+    # KillMode=process: a crash or a restart of the server does not end its runs; at a stop, the server's own drain ends them.
     text = f"""\
 [Unit]
 Description=TaskPilot: scheduler, runs and HTTP

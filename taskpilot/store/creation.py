@@ -1,5 +1,6 @@
 """Creates and upgrades the store's file; one process at a time, and never over data."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Final
 from sqlalchemy import Engine, text
 
 from taskpilot.domain.errors import ConfigurationError, StoreBusy, StoreError
-from taskpilot.files import take_lock
+from taskpilot.files import take_lock, write_new
 from taskpilot.store import tables
 from taskpilot.store.connections import FILE, BusyTimeout, make_engine
 from taskpilot.store.errors import ANOTHER_STATE_DIR, KEPT, file_errors, store_errors
@@ -21,17 +22,26 @@ CREATION_SECONDS: Final = 30.0
 
 
 def is_missing(state_dir: Path) -> bool:
-    """True where there is no store yet, or the empty file of one. Raises StoreError where it is gone but its log is there."""
+    """True where there is no store yet, or the empty file of one.
+
+    Raises StoreError where it is gone but its log is there, and where there can be none: below a file.
+    """
     path = state_dir / FILE
     with file_errors(path):
         if path.exists() and path.stat().st_size > 0:
             return False
         _refuse_lone_log(path)
+        nearest = next(folder for folder in path.parents if os.path.lexists(folder))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
         return True
 
 
 def prepare_state_dir(state_dir: Path) -> None:
-    """Makes the state dir (0700) where it is missing. Raises StoreError where that fails, or another user owns it."""
+    """Makes the state dir (0700) where it is missing. Raises StoreError where that fails, or another user owns it.
+
+    It keeps itself out of git, also where the project's .gitignore does not name it.
+    """
     with file_errors(state_dir):
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = state_dir.stat()
@@ -39,6 +49,8 @@ def prepare_state_dir(state_dir: Path) -> None:
             state_dir.chmod(0o700)
     if info.st_uid not in (os.geteuid(), 0):
         raise StoreError(f"the state dir {state_dir} belongs to uid {info.st_uid}, not to us", hint=ANOTHER_STATE_DIR)
+    with suppress(OSError):
+        write_new(state_dir / ".gitignore", "*\n")
 
 
 def upgrade(state_dir: Path) -> tuple[str | None, str]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from urllib.parse import quote
 
 from taskpilot.domain.instruments import TELEMETRY_FAILURES
 from taskpilot.domain.text import one_line
+from taskpilot.domain.times import from_micros
 from taskpilot.store.connections import FILE
 from taskpilot.store.errors import BUSY, sqlite_code
 from taskpilot.store.identity import has_foreign_log
@@ -44,6 +46,12 @@ _FAILURES: Final = "SELECT json_extract(labels, '$.sink'), sum(value) FROM total
 _NOTICES: Final = """
     SELECT channel, count(*), max(error) FROM notices
     WHERE due_at IS NOT NULL AND attempts > 0 AND result IN ('failed', 'unknown') GROUP BY channel ORDER BY channel
+"""
+_BLOCKED: Final = """
+    SELECT job, checked_at, json_extract(reason_facts, '$.error'), json_extract(reason_facts, '$.hint') FROM job_checks
+    WHERE reason_code = 'configuration'
+    AND (SELECT state FROM schedulers ORDER BY last_tick_at DESC LIMIT 1) != 'stopped'
+    ORDER BY job
 """
 _FLOCK: Final = "hhqqi"
 """Linux's struct flock on 64-bit machines."""
@@ -97,6 +105,16 @@ class Undelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """A job that a server found unable to start, in the server's environment."""
+
+    job: str
+    checked_at: datetime
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """The result of an inspection."""
 
@@ -110,6 +128,8 @@ class Inspection:
     deployment: str | None = None
     runs: int = 0
     pending: tuple[Pending, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    """By the newest check of a server that was not stopped."""
     unwritten_traces: int = 0
     """Attempts that are over and whose spans are in no file yet."""
     undelivered_traces: int = 0
@@ -212,6 +232,9 @@ def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: i
         deployment=identity[1],
         runs=connection.execute("SELECT count(*) FROM runs").fetchone()[0],
         pending=tuple(Pending(str(job), one_line(str(error or ""))) for job, error in pending),
+        blocked=tuple(
+            Blocked(str(job), from_micros(at), str(error or ""), str(hint or "")) for job, at, error, hint in connection.execute(_BLOCKED)
+        ),
         unwritten_traces=connection.execute(_UNWRITTEN).fetchone()[0],
         undelivered_traces=connection.execute(_UNDELIVERED).fetchone()[0],
         telemetry_failures={str(sink): number for sink, number in connection.execute(_FAILURES, (TELEMETRY_FAILURES.name,))},

@@ -21,7 +21,7 @@ from taskpilot.store.records import decision_of, owner_of, run_of, step_of, task
 from taskpilot.store.tables import agents, decisions, runs, steps, tasks
 
 PREVIEW: Final = 2_000
-"""Characters of a result's JSON in a list; `preview` and `bytes` take the place of a longer one."""
+"""Characters of a JSON value in a list; `preview` and `bytes` take the place of a longer one."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
 
 
@@ -51,20 +51,19 @@ class AgentInvocation:
 
 def runs_page(connection: Connection, page: Page, *, job: str | None = None, statuses: Iterable[str] = ()) -> list[Run]:
     """Runs of a job, in some states, or all."""
-    page_of = _paged(connection, runs, page, job=job, statuses=statuses).subquery()
-    # Of a larger result only its begin is read: a page may have a thousand runs.
-    size = func.length(page_of.c.result)
-    note = func.json_object("preview", func.substr(page_of.c.result, 1, PREVIEW), "bytes", size)
-    result = case((size > PREVIEW, note), else_=page_of.c.result).label("result")
-    wanted: Select[Any] = select(*(column for column in page_of.c if column.name != "result"), result).order_by(page_of.c.id.desc())
+    wanted = _previewed(_paged(connection, runs, page, job=job, statuses=statuses), "result")
     return [run_of(row) for row in connection.execute(wanted)]
 
 
 def tasks_page(
     connection: Connection, page: Page, *, run_id: str | None = None, job: str | None = None, statuses: Iterable[str] = ()
 ) -> list[Task]:
-    """Tasks of a run or a job, in some states, or all."""
-    wanted = _paged(connection, tasks, page, run_id=run_id, job=job, statuses=statuses)
+    """Tasks of a run or a job, in some states, or all; a longer description is cut, as a preview is."""
+    page_of = _paged(connection, tasks, page, run_id=run_id, job=job, statuses=statuses).subquery()
+    description = page_of.c.description
+    shown = case((func.length(description) > PREVIEW, func.substr(description, 1, PREVIEW - 1).concat("…")), else_=description)
+    others = (column for column in page_of.c if column.name != "description")
+    wanted: Select[Any] = select(*others, shown.label("description")).order_by(page_of.c.id.desc())
     return [task_of(row) for row in connection.execute(wanted)]
 
 
@@ -78,7 +77,7 @@ def decisions_page(
     verdict: str | None = None,
 ) -> list[Decision]:
     """Decisions of a run or a job, in some states, with a verdict, or all."""
-    wanted = _paged(connection, decisions, page, run_id=run_id, job=job, statuses=statuses, verdict=verdict)
+    wanted = _previewed(_paged(connection, decisions, page, run_id=run_id, job=job, statuses=statuses, verdict=verdict), "arguments")
     return [decision_of(row) for row in connection.execute(wanted)]
 
 
@@ -120,6 +119,15 @@ def _since(connection: Connection, table: Table, page: Page, made_at: Column[int
     if page.until is not None:
         wanted = wanted.where(made_at < to_micros(page.until))
     return wanted.order_by(table.c.id.desc()).limit(page.limit)
+
+
+def _previewed(paged: Select[Any], name: str) -> Select[Any]:
+    """Only the begin of a larger JSON value is read: a page may have a thousand rows."""
+    page = paged.subquery()
+    size = func.length(page.c[name])
+    note = func.json_object("preview", func.substr(page.c[name], 1, PREVIEW), "bytes", size)
+    shown = case((size > PREVIEW, note), else_=page.c[name]).label(name)
+    return select(*(column for column in page.c if column.name != name), shown).order_by(page.c.id.desc())
 
 
 def every_task(connection: Connection) -> list[Task]:

@@ -11,6 +11,7 @@ from taskpilot.domain.errors import UsageError
 from taskpilot.domain.text import one_line
 
 _FOLDER: Final = Path(__file__).parents[1] / "docs"
+_PICTURES: Final = {".png": "image/png", ".svg": "image/svg+xml"}
 _HEADING: Final = re.compile(r"#+ (.+)")
 
 
@@ -48,6 +49,12 @@ def topic(name: str) -> Topic:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
     raise UsageError(f"there is no topic '{one_line(name, limit=60)}'", hint=hint)
+
+
+def picture(name: str) -> tuple[bytes, str] | None:
+    """A picture of the pages and its media type; None where there is none of that name."""
+    known = {path.name: path for path in _FOLDER.iterdir() if path.suffix in _PICTURES}
+    return (known[name].read_bytes(), _PICTURES[known[name].suffix]) if name in known else None
 
 
 def find(word: str) -> Iterator[Place]:

@@ -1,6 +1,6 @@
 """Health, read from the store: the same answer for the page, the API and the command."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -52,6 +52,8 @@ class Finding:
 
     status: Status
     text: str
+    of_job: bool = False
+    """It is one of `Health.jobs`, which `status` lists too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ class _Examination:
     findings: list[Finding] = field(default_factory=list)
     jobs: tuple[Attention, ...] = ()
 
-    def add(self, status: Status, text: str) -> None:
-        self.findings.append(Finding(status, text))
+    def add(self, status: Status, text: str, *, of_job: bool = False) -> None:
+        self.findings.append(Finding(status, text, of_job))
 
 
 def health(deployment: Deployment, *, failure: str | None = None) -> Health:
@@ -100,9 +102,8 @@ def health(deployment: Deployment, *, failure: str | None = None) -> Health:
             # SQLite would continue to write to the deleted file.
             checks["store"] = Check(Status.FAIL, f"the store {deployment.store.path} was deleted: restore it from a backup")
         elif missing:
-            text = f"there is no database in {deployment.settings.state_dir} yet: no job has run"
-            checks["store"] = Check(Status.UNKNOWN, text)
-            found.add(Status.WARN, text)
+            checks = dict.fromkeys(checks, Check(Status.UNKNOWN, "nothing is recorded yet"))
+            checks["store"] = Check(Status.UNKNOWN, f"there is no database in {deployment.settings.state_dir} yet: no job has run")
         else:
             with deployment.store.read() as connection:
                 scheduler = _read(connection, found)
@@ -130,8 +131,8 @@ def health(deployment: Deployment, *, failure: str | None = None) -> Health:
     return Health(worst, version(), scheduler, checks, found.broken, tuple(findings), found.jobs)
 
 
-def health_json(health: Health) -> dict[str, Any]:
-    """Health as a JSON value."""
+def health_json(health: Health, command: Callable[[Sequence[str]], str] = commanded) -> dict[str, Any]:
+    """Health as a JSON value; `command` makes a line to paste from the words after `taskpilot`."""
     scheduler = health.scheduler
     return {
         "status": health.status.value,
@@ -144,7 +145,7 @@ def health_json(health: Health) -> dict[str, Any]:
         },
         "checks": {name: {"status": one.status.value, "detail": one.detail} for name, one in health.checks.items()},
         "broken": list(health.broken),
-        "jobs": [attention_json(one) for one in health.jobs],
+        "jobs": [attention_json(one, command) for one in health.jobs],
         "findings": [{"status": one.status.value, "text": one.text} for one in health.findings],
     }
 
@@ -180,9 +181,9 @@ def _read(connection: Transaction, found: _Examination) -> SchedulerHealth:
     attention = find_attention(connection, since=since, now=now, server=state, plans=specs.values())
     found.jobs = tuple(open_by_job(attention).values())
     for one in found.jobs[:_NAMED]:
-        found.add(Status.WARN, f"{one.job} {attention_words(one)}; `{commanded(attention_command(one))}`")
+        found.add(Status.WARN, f"{one.job} {attention_words(one)}; `{commanded(attention_command(one))}`", of_job=True)
     if len(found.jobs) > _NAMED:
-        found.add(Status.WARN, f"{_number(len(found.jobs) - _NAMED, 'more job')}: `taskpilot status` lists them")
+        found.add(Status.WARN, f"{_number(len(found.jobs) - _NAMED, 'more job')}: `taskpilot status` lists them", of_job=True)
     return SchedulerHealth(
         state=state,
         jobs=row.jobs if row is not None and awake else len(specs),

@@ -1,6 +1,6 @@
 """The defined jobs: when they run next, how they ran last, and whether they are valid."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -15,9 +15,9 @@ from taskpilot.domain.runs import Run
 from taskpilot.domain.specs import JobSpec, ParameterSpec
 from taskpilot.jobs.catalog import BrokenFile
 from taskpilot.jobs.parameters import check_parameters, describe_parameters
+from taskpilot.messages.attention import commanded
 from taskpilot.messages.shapes import iso
 from taskpilot.schedules.clock_changes import ClockWarning, clock_warnings
-from taskpilot.store.connections import FILE
 from taskpilot.store.metrics_queries import last_runs
 from taskpilot.store.records import run_of
 from taskpilot.store.schedules import pauses_in_force
@@ -109,8 +109,8 @@ def validate_jobs(deployment: Deployment, name: str | None = None) -> Validation
     return Validation(tuple(spec.name for spec in valid), tuple(broken), policy_error, tuple(_warnings(deployment, valid)))
 
 
-def line_json(line: JobLine) -> dict[str, Any]:
-    """A job as a JSON value."""
+def line_json(line: JobLine, command: Callable[[Sequence[str]], str] = commanded) -> dict[str, Any]:
+    """A job as a JSON value; `command` makes a line to paste from the words after `taskpilot`."""
     spec, ceilings = line.spec, line.spec.ceilings
     last = line.last_run
     return {
@@ -122,7 +122,7 @@ def line_json(line: JobLine) -> dict[str, Any]:
         "next_fire": iso(line.next_fire),
         "last_run": None if last is None else {"run_id": last.id, "status": last.status.value, "started_at": iso(last.started_at)},
         "paused": None if line.pause is None else pause_json(line.pause),
-        "attention": None if line.attention is None else attention_json(line.attention),
+        "attention": None if line.attention is None else attention_json(line.attention, command),
         "model": spec.model,
         "deadline_seconds": spec.deadline.total_seconds(),
         "attempts": spec.retry.attempts,
@@ -208,7 +208,7 @@ def _line(deployment: Deployment, spec: JobSpec, found: _Recorded) -> JobLine:
 
 
 def _recorded(deployment: Deployment, names: list[str]) -> _Recorded:
-    if not (deployment.settings.state_dir / FILE).exists():
+    if deployment.store_is_missing:
         return _Recorded()
     now = deployment.now()
     with deployment.store.read() as connection:

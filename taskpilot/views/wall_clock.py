@@ -1,6 +1,7 @@
 """Reads a time that a person typed, in local time of a zone, with its changes of daylight saving time."""
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -15,13 +16,20 @@ _NEAR: Final = timedelta(hours=3)
 """A change of daylight saving time moves a fixed time by less than this."""
 
 
-def asked_moment(text: str, zone: str) -> tuple[datetime, str]:
+_CLOCK: Final = re.compile(r"\d?\d:\d\d")
+
+
+def asked_moment(text: str, zone: str, now: datetime) -> tuple[datetime, str]:
     """The instant of a typed time, and a sentence that says how a time without an offset was read.
 
-    A time without an offset is local time in `zone`. If the clock repeats it, the first one is meant; if the clock skips it, the first
-    instant after the gap, as for a schedule. Raises UsageError.
+    A time without an offset is local time in `zone`; one without a date is the latest before `now`. If the clock repeats it, the first one
+    is meant; if the clock skips it, the first instant after the gap, as for a schedule. Raises UsageError.
     """
     try:
+        if _CLOCK.fullmatch(text):
+            wall = datetime.combine(now.astimezone(ZoneInfo(zone)).date(), time.fromisoformat(text.zfill(5)))
+            today = _of_wall_clock(wall, ZoneInfo(zone))
+            return today if today[0] <= now else _of_wall_clock(wall - timedelta(days=1), ZoneInfo(zone))
         when = datetime.fromisoformat(text)
         if not _YEARS[0] <= when.year <= _YEARS[1]:
             raise UsageError(f"--at {one_line(text, limit=80)}: the year must be from {_YEARS[0]} to {_YEARS[1]}")
@@ -29,7 +37,7 @@ def asked_moment(text: str, zone: str) -> tuple[datetime, str]:
             return when.astimezone(UTC), ""
         return _of_wall_clock(when, ZoneInfo(zone))
     except (ValueError, OverflowError):
-        hint = "write it like 2026-12-24T08:00, in the job's zone, or with an offset"
+        hint = "write it like 08:00 or 2026-12-24T08:00, in the job's zone, or with an offset"
         raise UsageError(f"--at {one_line(text, limit=80)} is not a time", hint=hint) from None
 
 

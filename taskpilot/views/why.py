@@ -66,7 +66,7 @@ def _why(deployment: Deployment, connection: Transaction | None, job: str, at: s
         broken=known.broken,
     )
     if at is not None:
-        asked, read_as = asked_moment(at, known.zone)
+        asked, read_as = asked_moment(at, known.zone, now)
     else:
         latest = _latest(known, now)
         if latest is None:

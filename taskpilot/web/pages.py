@@ -1,6 +1,7 @@
 """The two pages for browsers, rendered on the server: jobs and runs, and the description of the API."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -8,18 +9,23 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from taskpilot.domain.attention import Attention
 from taskpilot.domain.errors import TaskPilotError, UsageError
+from taskpilot.messages.attention import attention_command
+from taskpilot.setup.places import is_elsewhere
 from taskpilot.store.listings import Page
 from taskpilot.views import documentation
 from taskpilot.views.health import health
 from taskpilot.views.jobs import list_jobs
 from taskpilot.views.runs import list_runs
+from taskpilot.views.status import status
 from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 from taskpilot.web.templating import render
 
 _BETWEEN_PAGES: Final = re.compile(r'href="(\w+)\.md(#[^"]*)?"')
+_TITLE: Final = re.compile(r"<h([1-6])>(.*?)</h\1>")
 _METHODS: Final = ("get", "post")
 _Shapes = Mapping[str, Mapping[str, Any]]
 
@@ -109,6 +115,8 @@ LINKS: Final = {
 }
 _HTML: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
+_PAGE_OR_PICTURE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"image/png": {}, "image/svg+xml": {}}}}
+
 
 def page_routes(services: Services, version: str) -> APIRouter:
     """The pages, and the service info as JSON at the same path."""
@@ -128,9 +136,11 @@ def page_routes(services: Services, version: str) -> APIRouter:
         """The API's description as a page, with links to the documentation."""
         return HTMLResponse(render("docs.html", **for_people(request.app.openapi()), topics=documentation.topics()))
 
-    @router.get("/docs/{topic}", response_class=HTMLResponse, responses=answers(404))
+    @router.get("/docs/{topic}", response_class=HTMLResponse, responses=_PAGE_OR_PICTURE | answers(404))
     def topic(topic: str) -> Response:
-        """A page of the documentation."""
+        """A page of the documentation, or one of its pictures."""
+        if found := documentation.picture(topic):
+            return Response(found[0], media_type=found[1])
         try:
             page = documentation.topic(topic)
         except UsageError:
@@ -150,7 +160,13 @@ def _as_html(text: str) -> str:
     from markdown_it import MarkdownIt
 
     html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    return _BETWEEN_PAGES.sub(r'href="/docs/\1\2"', html)
+    return _TITLE.sub(_with_id, _BETWEEN_PAGES.sub(r'href="/docs/\1\2"', html))
+
+
+def _with_id(heading: re.Match[str]) -> str:
+    """The heading with the id that links to it name, as on GitHub."""
+    name = re.sub(r"<[^>]+>|&\w+;|[^\w -]", "", heading[2]).lower().replace(" ", "-")
+    return f'<h{heading[1]} id="{name}">{heading[2]}</h{heading[1]}>'
 
 
 def prefers_html(accept: str) -> bool:
@@ -175,11 +191,20 @@ def _quality(parameters: str) -> float:
 
 
 def _history(services: Services, version: str) -> str:
-    """The page of jobs and runs; where the store or the jobs cannot be read, the error and the rest."""
-    deployment = services.deployment
-    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "error": "", "deployment": ""}
+    """The page of status, jobs and runs; where the store or the jobs cannot be read, the error and the rest."""
+    deployment, settings = services.deployment, services.deployment.settings
+    folders = ["--root", str(settings.root)]
+    if is_elsewhere(settings.sources["state_dir"]):
+        folders += ["--home", str(settings.state_dir)]
+
+    def command(one: Attention) -> str:
+        """As pasted into a terminal in any folder."""
+        return shlex.join(("taskpilot", *folders, *attention_command(one)))
+
+    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "error": "", "deployment": "", "night": None, "command": command}
     try:
         values["deployment"] = deployment.store.deployment
+        values["night"] = status(deployment)
         values["runs"] = list_runs(deployment, Page(RUNS))
         lines = list_jobs(deployment, limit=JOBS + 1)
         values |= {"jobs": lines[:JOBS], "more_jobs": len(lines) > JOBS}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
@@ -34,14 +34,15 @@ def _dated(given: object) -> object:
 
 JobName = Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,62}$")]
 Wanted = Annotated[str | None, Query(pattern="^[a-z][a-z0-9_]{0,62}$", description="Only of this job.")]
-OfRun = Annotated[str | None, Query(max_length=80, description="Only of this run: its id or its end, `last`, or `JOB:last`.")]
+_REFERENCE: Final = f"^({schemas.ID}|([a-z][a-z0-9_]{{0,62}}:)?last)$"
+OfRun = Annotated[str | None, Query(pattern=_REFERENCE, description="Only of this run: its id or its end, `last`, or `JOB:last`.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Maximum number of items.")]
 Moment = Annotated[AwareDatetime, BeforeValidator(_dated), WithJsonSchema({"type": "string", "format": "date-time"})]
 """An instant with its offset (RFC 3339); pydantic alone would accept a number too."""
-Before = Annotated[str | None, Query(max_length=80, description="Only items older than this id; `next` has it.")]
+Before = Annotated[str | None, Query(pattern=_REFERENCE, description="Only items older than this id.")]
 Since = Annotated[Moment | None, Query(description="Only items made at this instant or later.")]
 Until = Annotated[Moment | None, Query(description="Only items made before this instant.")]
-Reference = Annotated[str, Path(max_length=80, description="An id, its last 8 characters or more, `last`, or `JOB:last`.")]
+Reference = Annotated[str, Path(pattern=_REFERENCE, description="An id, its last 8 characters or more, `last`, or `JOB:last`.")]
 
 
 def reading_routes(services: Services) -> APIRouter:
@@ -76,7 +77,7 @@ def reading_routes(services: Services) -> APIRouter:
         last = found[-1]["scheduled_for"] if len(found) == limit else None
         return {"items": found, "next": _next(f"/api/v1/jobs/{name}/fires", limit=limit, before=last) if last else None}
 
-    @router.get("/runs", response_model=schemas.Listed[schemas.Run])
+    @router.get("/runs", response_model=schemas.Listed[schemas.Run], responses=answers(404))
     def list_runs(
         request: Request,
         job: Wanted = None,
@@ -96,7 +97,7 @@ def reading_routes(services: Services) -> APIRouter:
         """Return one run with its attempts, tasks and open questions. Without the token, its result and its steps' values are null."""
         return _open_part(runs.detail_json(runs.show_run(deployment, run_id)), request)
 
-    @router.get("/tasks", response_model=schemas.Listed[schemas.Task])
+    @router.get("/tasks", response_model=schemas.Listed[schemas.Task], responses=answers(404))
     def list_tasks(
         run: OfRun = None,
         job: Wanted = None,
@@ -116,7 +117,7 @@ def reading_routes(services: Services) -> APIRouter:
         """Return one task."""
         return shapes.task_json(tasks.show_task(deployment, task_id))
 
-    @router.get("/decisions", response_model=schemas.Listed[schemas.Decision])
+    @router.get("/decisions", response_model=schemas.Listed[schemas.Decision], responses=answers(404))
     def list_decisions(
         run: OfRun = None,
         job: Wanted = None,

@@ -1,8 +1,8 @@
 """The shapes of requests and responses in the API's description; `messages/shapes.py` makes the values."""
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from taskpilot.domain.attention import AttentionKind
 from taskpilot.domain.decisions import DecisionStatus, Verdict
@@ -16,6 +16,8 @@ Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Text of one line."""
+ID: Final = "[0-9a-fA-F]{8,32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+"""A whole id, or its last 8 characters or more."""
 
 
 class Listed(BaseModel, Generic[Item]):
@@ -299,10 +301,14 @@ class RerunRequest(BaseModel):
 
 
 class ResumeRequest(RerunRequest):
+    """A request to continue a run."""
+
+
+class StepResumeRequest(ResumeRequest):
     """A request to continue a run, with an answer about the step that it waits for."""
 
-    step_id: Line | None = None
-    answer: Literal["done", "again", "fail"] | None = Field(default=None, description="done: it was made, `result` is its result.")
+    step_id: Annotated[str, StringConstraints(pattern=f"^({ID})$")]
+    answer: Literal["done", "again", "fail"] = Field(description="done: it was made, `result` is its result.")
     result: Any = None
 
 
@@ -318,7 +324,7 @@ class Answer(BaseModel):
 class TaskAnswer(Answer):
     """Who approves a task, and whether a failed one may make its calls again."""
 
-    repeat: bool = False
+    repeat: StrictBool = False
 
 
 class FeedbackAnswer(Answer):

@@ -12,13 +12,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from taskpilot.domain.runs import Run, RunStatus
 from taskpilot.domain.text import one_line
 from taskpilot.domain.usage import nano_to_usd
+from taskpilot.messages.attention import attention_sentence
 from taskpilot.messages.reasons import reason_line
 from taskpilot.messages.times import paused
 
 _TONES: Final = {
     "good": ("pass", "succeeded"),
-    "bad": ("fail", "failed", "timed_out", "denied", "budget_exceeded", "lost"),
-    "mind": ("warn", "waiting", "cancelled"),
+    "bad": (
+        *("fail", "failed", "timed_out", "denied", "budget_exceeded", "lost", "outcome_failed"),
+        *("blocked", "missed", "broken", "never_succeeded", "success_too_old"),
+    ),
+    "mind": ("warn", "waiting", "cancelled", "uncertain", "paused", "clock"),
 }
 
 
@@ -28,9 +32,9 @@ def render(template: str, **values: Any) -> str:
 
 
 def content_policy() -> str:
-    """The Content-Security-Policy: only our own style; no scripts, forms, frames or other resources."""
+    """The Content-Security-Policy: only our own style; pictures of ours; no scripts, forms, frames or other resources."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return f"default-src 'none'; img-src 'self'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 @cache
@@ -41,6 +45,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "line": one_line,
         "why": _why,
+        "sentence": attention_sentence,
         "paused": paused,
         "instant": _instant,
         "duration": _duration,

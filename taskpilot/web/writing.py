@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Security
 from fastapi.security import HTTPBearer
 
-from taskpilot.domain.errors import UsageError
 from taskpilot.domain.runs import Run
 from taskpilot.domain.steps import StepAnswer
 from taskpilot.messages.actions import answered, cancelled, job_paused, job_resumed, rated
@@ -71,13 +70,10 @@ def writing_routes(services: Services) -> APIRouter:
         return queued(enqueue_rerun(deployment, run_id, model=wanted.model if wanted else None))
 
     @router.post("/runs/{run_id}/resume", response_model=schemas.Queued, status_code=202)
-    def resume(run_id: Reference, wanted: Annotated[schemas.ResumeRequest | None, Body()] = None) -> Any:
+    def resume(run_id: Reference, wanted: Annotated[schemas.StepResumeRequest | schemas.ResumeRequest | None, Body()] = None) -> Any:
         """Queue a run to go on from its record. `step_id` and `answer` together say what became of an uncertain tool call."""
-        asked = wanted or schemas.ResumeRequest()
-        if (asked.step_id is None) is not (asked.answer is None):
-            raise UsageError("step_id and answer belong together")
-        answer = StepAnswer(asked.step_id, asked.answer, asked.result) if asked.step_id and asked.answer else None
-        return queued(enqueue_resume(deployment, run_id, model=asked.model, answer=answer))
+        answer = StepAnswer(wanted.step_id, wanted.answer, wanted.result) if isinstance(wanted, schemas.StepResumeRequest) else None
+        return queued(enqueue_resume(deployment, run_id, model=wanted.model if wanted else None, answer=answer))
 
     @router.post("/runs/{run_id}/feedback", response_model=schemas.Done)
     def feedback(run_id: Reference, rating: schemas.FeedbackAnswer) -> Any:

@@ -61,8 +61,8 @@ def fill(folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """What the files hold that a command could have overwritten; SQLite's index of its log is made anew by each opener."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(("-shm", ".lock"))]
+    """What the files hold that a command could have overwritten; without the index of SQLite's log and the cache of job files."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(("-shm", ".lock", "job_files.json"))]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

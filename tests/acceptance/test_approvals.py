@@ -157,7 +157,7 @@ def test_what_the_policy_denies_a_job_ends_it_with_14_unless_it_catches_that(com
     ("rule", "code"),
     [
         pytest.param("allow if nonsense(", 78, id="a file that does not compile"),
-        pytest.param('deny := "everything"', 14, id="a rule of another type"),
+        pytest.param('deny := "everything"', 78, id="a rule of another type"),
         pytest.param('deny contains "x" if 1 / (count(input.arguments) - 1) == 1', 14, id="a rule that fails when it is evaluated"),
     ],
 )

@@ -50,7 +50,7 @@ def offered(taskpilot: Command, *words: str) -> list[str]:
 
 def test_commands_and_options_are_offered(taskpilot: Command) -> None:
     assert offered(taskpilot, "ru") == ["run", "runs"]
-    assert offered(taskpilot, "runs", "") == ["list", "show", "logs", "cancel", "feedback", "resume"]
+    assert offered(taskpilot, "runs", "") == ["list", "show", "steps", "artifacts", "rerun", "logs", "cancel", "feedback", "resume"]
     assert offered(taskpilot, "run", "hello", "--mo") == ["--model"]
     assert "timed_out" in offered(taskpilot, "runs", "--status", "")
 

@@ -59,13 +59,18 @@ def test_what_only_the_environment_says_is_in_the_line_or_named(taskpilot: TaskP
     assert "offline" not in said.out
 
 
-def test_one_job_that_cannot_be_said_leaves_no_half_crontab(taskpilot: TaskPilot, jobs: Path) -> None:
+def test_a_job_that_cannot_be_exported_is_named(taskpilot: TaskPilot, jobs: Path) -> None:
     (jobs / "odd.py").write_text(ODD)
-    for target in ("crontab", "systemd"):
-        said = taskpilot("export", target)
-        assert (said.code, said.out) == (2, "")
+    lines, units = taskpilot("export", "crontab"), taskpilot("export", "systemd")
+    assert (lines.code, units.code, units.out) == (1, 2, "")
+    assert " run good " in lines.out
+    assert " run odd " not in lines.out
+    for said in (lines, units):
         assert "job odd: " in said.err
         assert "taskpilot serve" in said.err
+    only = taskpilot("export", "crontab", "odd")
+    assert (only.code, only.out) == (1, "")
+    for target in ("crontab", "systemd"):
         assert taskpilot("export", target, "good").code == 0
 
 

@@ -13,7 +13,10 @@ SHELL_PATH = os.defpath
 
 
 def next_commands(said: str) -> list[str]:
-    return [line.strip() for line in said.partition("in this order:\n")[2].splitlines() if line.startswith("  ")]
+    """Those of the list that end by themselves."""
+    lines = [line.strip() for line in said.partition("in this order:\n")[2].splitlines() if line.startswith("  ")]
+    assert lines.pop().endswith("taskpilot serve")
+    return lines
 
 
 def typed(taskpilot: Command, lines: list[str]) -> Done:
@@ -94,7 +97,9 @@ def added(folder: Path) -> set[str]:
 def test_the_settings_of_a_pyproject_stay_the_only_ones(taskpilot: Command) -> None:
     (taskpilot.folder / "pyproject.toml").write_text('[tool.taskpilot]\njobs = "nights/jobs"\n')
     made = taskpilot("init")
-    assert made.out.startswith("wrote .gitignore\nwrote nights/jobs/hello.py\nkept  pyproject.toml (unchanged)\n")
+    assert made.out.startswith(
+        "wrote .gitignore\nwrote .taskpilot/.gitignore\nwrote nights/jobs/hello.py\nkept  pyproject.toml (unchanged)\n"
+    )
     assert not (taskpilot.folder / "taskpilot.toml").exists()
     assert typed(taskpilot, next_commands(made.out)).code == 0
 
@@ -125,7 +130,8 @@ def test_nobody_else_may_write_what_init_made(umask: int, taskpilot: Command) ->
         os.umask(before)
     assert made.code == 0
     for path in [taskpilot.folder / "new", *(taskpilot.folder / "new").rglob("*")]:
-        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644) & ~umask, path
+        folder, file = (0o700, 0o600) if ".taskpilot" in path.parts else (0o755 & ~umask, 0o644 & ~umask)
+        assert path.stat().st_mode & 0o777 == (folder if path.is_dir() else file), path
 
 
 def test_a_folder_that_everybody_can_change_is_refused_before_anything_is_written(taskpilot: Command) -> None:

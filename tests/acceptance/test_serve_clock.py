@@ -41,18 +41,23 @@ def test_steps_of_an_hour_and_of_400_days_lose_no_run_and_no_job(taskpilot: Task
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shim, Path(__file__).with_name("shift.c")], check=True)
     shift.write_text("0")
     taskpilot.job(JOBS)
-    environment = {"LD_PRELOAD": str(shim), "SHIFT_FILE": str(shift), "TASKPILOT_LEASE_SECONDS": "12", "TASKPILOT_HOUSEKEEPING": "off"}
+    environment = {"LD_PRELOAD": str(shim), "SHIFT_FILE": str(shift), "TASKPILOT_LEASE_SECONDS": "30", "TASKPILOT_HOUSEKEEPING": "off"}
     taskpilot.environment |= environment
 
     def started() -> int:
         return int(taskpilot.rows("SELECT count(*) AS n FROM runs WHERE job = 'ticks' AND status = 'succeeded'")[0]["n"])
 
+    def noticed() -> int:
+        kinds = [row["kind"] for row in taskpilot.rows("SELECT kind FROM clock_events")]
+        return kinds.count("forward") + kinds.count("backward")
+
     with serving(taskpilot) as server:
         long = subprocess.Popen(taskpilot.line("run", "lasts", "--quiet"), cwd=taskpilot.root, env={**os.environ, **taskpilot.environment})
         wait(lambda: bool(taskpilot.rows("SELECT 1 FROM steps")), server.said)
-        for step in STEPS:
-            before = started()
+        for number, step in enumerate(STEPS, start=1):
             shift.write_text(str(step))
+            wait(lambda number=number: noticed() == number, server.said)  # type: ignore[misc]
+            before = started()
             wait(lambda before=before: started() >= before + 3, server.said)  # type: ignore[misc]
         events = [row["kind"] for row in taskpilot.rows("SELECT kind FROM clock_events ORDER BY rowid")]
         assert events.count("forward") == 4, events

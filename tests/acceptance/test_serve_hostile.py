@@ -28,7 +28,7 @@ PUNCTUAL = """
 from taskpilot import RunContext, every, job
 
 
-@job(schedule=every("1s"), overlap="allow_all")
+@job(schedule=every("2s"), overlap="allow_all")
 def beats(ctx: RunContext) -> None: ...
 """
 UNSTARTABLE = """
@@ -65,7 +65,8 @@ class Stormed:
         self.taskpilot.job(UNSTARTABLE.replace("SCHEDULE", when), name="unstartable")
         server.reload()
         wait(lambda: all(ended(self.taskpilot, name) for name in EXPECTED), self.standing, seconds=90)
-        assert self.taskpilot("jobs", "pause", "beats").code == 0
+        # The store may be busy for more than a command waits, with fourteen jobs at once on a busy machine.
+        wait(lambda: self.taskpilot("jobs", "pause", "beats").code == 0, server.said)
         going_on = "SELECT 1 FROM runs WHERE status = 'running' UNION SELECT 1 FROM fires WHERE outcome = 'buffered'"
         wait(lambda: not self.taskpilot.rows(going_on), server.said)
 
@@ -95,16 +96,17 @@ def test_none_leaves_a_process(stormed: Stormed) -> None:
     server = stormed.server
     grown = sum(len(file.read_text().split()) for file in stormed.taskpilot.root.glob("notes-*"))
     assert grown == 9
-    wait(lambda: set(server.marked()) == {server.pid, server.fork_server}, server.marked, seconds=10)
+    wait(lambda: set(server.marked()) == {server.pid, server.fork_server, *server.loaders}, server.marked, seconds=10)
 
 
-def test_the_server_is_unharmed_and_says_nothing_of_it(stormed: Stormed) -> None:
+def test_the_server_is_unharmed_and_prints_nothing_but_their_ends(stormed: Stormed) -> None:
     server = stormed.server
     assert (server.pid, server.fork_server) == stormed.before
     row = server.row()
     assert (row["state"], row["error"]) == ("running", None)
-    # Its one line says that it runs.
-    assert server.said().splitlines()[1:] == []
+    # The first line says that it runs, the others how runs started and ended.
+    said = server.said().splitlines()[1:]
+    assert {line.split()[1] for line in said} <= {*EXPECTED, "beats", "wants_a_word", "and"}, said
 
 
 def test_other_runs_start_on_time_all_the_while(stormed: Stormed) -> None:
@@ -112,7 +114,7 @@ def test_other_runs_start_on_time_all_the_while(stormed: Stormed) -> None:
     assert {fire["outcome"] for fire in beats} <= {"started", "paused"}
     runs = runs_of(stormed.taskpilot, "beats")
     late = sorted((run["started_at"] - run["scheduled_for"]) / 1_000_000 for run in runs)
-    assert len(runs) >= 10
+    assert len(runs) >= 5
     assert {run["status"] for run in runs} == {"succeeded"}
     # Fourteen jobs at once have two cores among them, and one of them spins.
     assert late[len(late) // 2] < 3, late

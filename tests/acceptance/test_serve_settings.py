@@ -1,5 +1,9 @@
 """A running server whose settings and policy are edited: each attempt follows those of the moment at which it starts."""
 
+import json
+import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +38,29 @@ def NAME(ctx: RunContext) -> str:
         raise ConnectionError("once more")
     return ctx.call("send", text="NAME")
 """
+LOOKS = """
+import os
+from pathlib import Path
+from taskpilot import RunContext, at, job
+
+def blocks():
+    found, pid = [], os.getpid()
+    while pid > 1:
+        try:
+            found.append(b"TOKEN" in Path(f"/proc/{pid}/environ").read_bytes())
+        except OSError:
+            break
+        pid = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    return found
+
+AT_LOAD = str(blocks())
+
+@job(schedule=SCHEDULE)
+def looks(ctx: RunContext, at_load: str = AT_LOAD) -> list[list[bool]]:
+    return [blocks(), eval(at_load)]
+"""
+TOKEN = "the-token-of-the-api-0c3e8d6f"
+ASK = 'package taskpilot.tools\nrequire_approval contains "a person decides" if input.tool == "send"\n'
 DENY = 'package taskpilot.tools\ndeny contains "not now" if input.tool == "send"\n'
 WITH_POLICY = '[policy]\nfiles = ["ours.rego"]\n'
 
@@ -41,7 +68,7 @@ WITH_POLICY = '[policy]\nfiles = ["ours.rego"]\n'
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     taskpilot = new_root(tmp_path_factory.mktemp("settings"))
-    with serving(taskpilot) as started:
+    with serving(taskpilot, TASKPILOT_API_TOKEN=TOKEN) as started:
         yield started
 
 
@@ -93,3 +120,42 @@ def test_what_needs_a_restart_is_named_and_a_broken_file_blocks_instead_of_runni
     taskpilot.settings("")
     server.reload()
     wait(lambda: (server.row()["restart"], server.row()["broken"]) == ("[]", "[]"), server.said)
+
+
+def test_a_call_that_is_rejected_over_the_api_is_not_made_when_the_policy_is_gone(server: Server) -> None:
+    taskpilot = server.taskpilot
+    (taskpilot.root / "ours.rego").write_text(ASK)
+    taskpilot.settings(WITH_POLICY)
+    define(server, "fifth")
+    wait(lambda: [run["status"] for run in runs_of(taskpilot, "fifth")] == ["waiting"], server.said)
+    [run] = runs_of(taskpilot, "fifth")
+    [decision] = taskpilot.rows("SELECT id FROM decisions WHERE run_id = ? AND status = 'pending'", run["id"])
+    assert post(server, f"decisions/{decision['id']}/reject", token="another") == 401
+    assert post(server, f"decisions/{decision['id']}/reject") == 200
+    taskpilot.settings("")
+    assert post(server, f"decisions/{decision['id']}/approve") == 409
+    wait(lambda: ended(taskpilot, "fifth"), server.said)
+    assert [run["status"] for run in runs_of(taskpilot, "fifth")] == ["denied"]
+    assert post(server, f"runs/{run['id']}/resume") == 409
+    assert "fifth" not in sent(taskpilot)
+
+
+def post(server: Server, path: str, *, token: str = TOKEN) -> int:
+    address = re.findall(r"http://127\.0\.0\.1:\d+", server.said())[-1]
+    asked = urllib.request.Request(f"{address}/api/v1/{path}", method="POST", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_neither_a_job_nor_its_file_finds_the_servers_token_in_any_process_above_it(server: Server) -> None:
+    taskpilot = server.taskpilot
+    taskpilot.job(LOOKS.replace("TOKEN", TOKEN).replace("SCHEDULE", soon()), name="looks")
+    server.reload()
+    wait(lambda: ended(taskpilot, "looks"), server.said)
+    [run] = runs_of(taskpilot, "looks")
+    in_run, at_load = json.loads(run["result"])
+    # The job, its supervisor, the fork server and the server at least; the call, its guard, the helper and the server.
+    assert (any(in_run), any(at_load), len(in_run) >= 4, len(at_load) >= 4) == (False, False, True, True), run["result"]

@@ -160,7 +160,7 @@ def test_a_store_that_is_moved_away_is_said_and_taken_up_again_when_it_is_back(s
 def test_a_server_that_stood_still_records_it_and_catches_up(server: Server) -> None:
     taskpilot = server.taskpilot
     started = len(taskpilot.rows("SELECT 1 FROM clock_events"))
-    when = soon(8)
+    when = soon(10)
     for policy in ("last", "skip"):
         taskpilot.job(ONCE.replace("NAME", f"once_{policy}").replace("POLICY", policy).replace("SCHEDULE", when), name=f"once_{policy}")
     server.reload()
@@ -169,7 +169,7 @@ def test_a_server_that_stood_still_records_it_and_catches_up(server: Server) -> 
     os.kill(server.pid, signal.SIGSTOP)
     stopped = time.monotonic()
     try:
-        # A fire that is 30 s old was met by nobody. There is no quicker way to be asleep.
+        # After 30 s, no scheduler has seen a fire. There is no quicker way to be asleep.
         time.sleep(41)
     finally:
         os.kill(server.pid, signal.SIGCONT)
@@ -200,7 +200,6 @@ def test_the_end_is_told_too(taskpilot: TaskPilot, tmp_path_factory: pytest.Temp
     finally:
         manager.close()
     assert lines[lines.index("STOPPING=1") + 1] == "STATUS=waiting for its runs to end"
-    assert taskpilot.rows("SELECT 1 FROM fires WHERE outcome = 'buffered'") == []
 
 
 def test_a_full_disk_is_said_and_room_heals_it(taskpilot: TaskPilot, small_disk: Callable[[Path, str], Path]) -> None:
@@ -219,7 +218,7 @@ def test_a_full_disk_is_said_and_room_heals_it(taskpilot: TaskPilot, small_disk:
         works_again(server, full + 5 * SECOND)
         wait(lambda: answer(server, "/readyz")[0] == 200, server.said)
         no_second_is_missing(taskpilot)
-        assert server.said().endswith("the scheduler works again\n")
+        assert "taskpilot: the scheduler works again\n" in server.said()
         assert server.row()["error"] is None
         assert "Traceback" not in server.said()
 

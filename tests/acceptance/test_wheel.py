@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "taskpilot" / "docs"
 NOBODY = 65_534
 ORDINARY = () if os.geteuid() else ("setpriv", "--bounding-set", "-dac_override", "--")
 """With it, uid 0 cannot write what is read-only, as nobody else can."""
@@ -52,8 +53,10 @@ class Installed:
         return {"PATH": f"{self.bin_dir}:/usr/bin:/bin", "HOME": str(self.folder), "OTEL_ENABLED": "false", "TASKPILOT_MODEL": "offline"}
 
     def printed(self, text: str) -> list[str]:
-        """The commands that a text tells to type."""
-        return [line.strip() for line in text.partition("in this order:\n")[2].splitlines() if line.startswith("  ")]
+        """The commands that a text tells to type, but for the last one, which starts a server."""
+        lines = [line.strip() for line in text.partition("in this order:\n")[2].splitlines() if line.startswith("  ")]
+        assert lines.pop().endswith("taskpilot serve")
+        return lines
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,9 @@ def test_from_an_empty_folder_to_a_run_a_schedule_an_approval_and_the_stack(inst
     out = installed("\n".join(lines[1:]))
     assert "hello succeeded" in out
     assert "7 of 7 requests handled" in out
+    assert installed("taskpilot docs start").startswith("# Start")
+    assert sorted(path.name for path in Path(site, "docs").iterdir()) == sorted(path.name for path in DOCS.iterdir())
+    assert "taskpilot/policy/default.rego" in installed("taskpilot policy check")
     assert {one["job"] for one in json.loads(installed("taskpilot jobs --json"))} == {"hello", "housekeeping", "repo_digest", "triage"}
     assert "0 lost runs ended" in installed("taskpilot run housekeeping")
     (installed.folder / "jobs" / "asks.py").write_text(APPROVAL)
@@ -138,21 +144,25 @@ def test_from_an_empty_folder_to_a_run_a_schedule_an_approval_and_the_stack(inst
 
 
 def test_a_server_runs_an_own_job_by_its_schedule(installed: Installed) -> None:
-    installed("taskpilot init")
-    (installed.folder / "jobs" / "mine.py").write_text(
-        "from taskpilot import RunContext, every, job\n\n\n@job(schedule=every('2s'))\ndef mine(ctx: RunContext) -> str:\n    return 'x'\n"
-    )
-    assert "mine" in installed("taskpilot jobs next")
+    """Eight commands: an environment, its activation and pip, which the fixture stands for, and these five."""
+    said = installed("taskpilot init shift --job mine")
+    change, *lines = installed.printed(said)
+    assert (change, lines) == ("cd shift", ["taskpilot run mine --model offline", "taskpilot jobs next"])
+    assert "  TASKPILOT_MODEL=offline taskpilot serve\n" in said
+    installed.folder /= "shift"
+    # Nobody waits for seven o'clock.
+    mine = installed.folder / "jobs" / "mine.py"
+    mine.write_text(mine.read_text().replace("cron,", "every,").replace('cron("0 7 * * mon-fri", timezone="UTC")', 'every("2s")'))
+    assert "wishes handled: 2" in installed("\n".join(lines))
     server = subprocess.Popen(
         [*ORDINARY, installed.bin_dir / "taskpilot", "serve", "--port", "0"], cwd=installed.folder, env=installed.environment,
         user=installed.user, group=installed.user, extra_groups=None if installed.user is None else [], stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         until = time.monotonic() + 90
-        while not (runs := json.loads(installed("taskpilot runs --job mine --status succeeded --json"))):
+        while "schedule" not in [run["trigger"] for run in json.loads(installed("taskpilot runs --job mine --status succeeded --json"))]:
             assert time.monotonic() < until
             assert server.poll() is None
-        assert runs[0]["trigger"] == "schedule"
     finally:
         server.terminate()
         assert server.wait(60) in (0, 143, -15)

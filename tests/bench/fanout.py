@@ -40,7 +40,14 @@ def bench(rounds: int) -> Iterator[Figure]:
         app = App(
             load(
                 root=here.root,
-                environ={"OTEL_ENABLED": "false", "TASKPILOT_HOUSEKEEPING": "off", "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none"},
+                environ={
+                    "OTEL_ENABLED": "false",
+                    "TASKPILOT_HOUSEKEEPING": "off",
+                    "OPENAI_BASE_URL": url,
+                    "OPENAI_API_KEY": "none",
+                    # No supervisor renews it here, and a busy machine may need minutes for 1,000 calls.
+                    "TASKPILOT_LEASE_SECONDS": "3600",
+                },
             )
         )
         try:

@@ -153,7 +153,8 @@ def _told(app: App, work: Callable[[], T]) -> tuple[Statements, T]:
     for statement in seen:
         if statement == "BEGIN IMMEDIATE":
             transactions.append([])
-        elif statement.startswith(("INSERT", "UPDATE")):
+        elif statement.startswith(("INSERT", "UPDATE")) and statement not in transactions[-1][-1:]:
+            # SQLite shows a statement once more for each trigger that it fires.
             transactions[-1].append(statement)
     return transactions, given
 

@@ -19,6 +19,7 @@ from tests.bench.place import place
 
 JOBS = 1_000
 IDLE_JOBS = 10_000
+_LOADED_SECONDS = 300.0
 STORED = 1_000_000
 EVERY_SECONDS = 12
 """Each of three processes has its own second of these: they measure in turn, on one machine at one time."""
@@ -82,12 +83,12 @@ def _due_jobs() -> dict[str, str]:
 
 
 def _idle_jobs() -> dict[str, str]:
-    """Ten jobs a file."""
+    """A hundred jobs a file."""
     files: dict[str, list[str]] = {}
     for number in range(IDLE_JOBS):
         minute, hour = number % 60, number % _LINES // 60
         text = f'@job(schedule=cron("{minute} {hour} 1 1 *"))\ndef job_{number}(ctx): ...'
-        files.setdefault(f"idle_{number // 10}.py", ["from taskpilot import cron, job"]).append(text)
+        files.setdefault(f"idle_{number // 100}.py", ["from taskpilot import cron, job"]).append(text)
     return {name: "\n".join(lines) for name, lines in files.items()}
 
 
@@ -141,12 +142,23 @@ def _server(root: Path) -> Iterator["subprocess.Popen[str]"]:
         assert process.stderr is not None
         while "scheduler running" not in (line := process.stderr.readline()):
             assert line, "the server did not start"
-        assert f" {IDLE_JOBS} jobs" in line, line
+        # The job files are loaded meanwhile.
+        until = time.monotonic() + _LOADED_SECONDS
+        while _loaded(root) < IDLE_JOBS:
+            assert time.monotonic() < until, f"{_loaded(root)} of {IDLE_JOBS} jobs were loaded"
+            time.sleep(0.5)
         time.sleep(3)
         yield process
     finally:
         process.terminate()
         process.communicate()
+
+
+def _loaded(root: Path) -> int:
+    """How many jobs the server has loaded, by its row."""
+    with closing(sqlite3.connect(root / ".taskpilot/taskpilot.db")) as connection:
+        (found,) = connection.execute("SELECT max(jobs) FROM schedulers").fetchone()
+    return int(found or 0)
 
 
 def _store(root: Path, number: int) -> None:

@@ -67,6 +67,11 @@ class Server:
         [pid] = [child for child in children(self.pid) if b"--fork-server" in _command_line(child)]
         return pid
 
+    @property
+    def loaders(self) -> list[int]:
+        """The idle process that reads its job files, if there is one."""
+        return [child for child in children(self.pid) if b"taskpilot.process.isolated" in _command_line(child)]
+
     def send(self, number: signal.Signals) -> None:
         """Signals the server alone."""
         os.kill(self.pid, number)
@@ -149,7 +154,7 @@ def new_root(folder: Path) -> TaskPilot:
 
 
 def wait(condition: Callable[[], object], said: Callable[[], object] = lambda: "", *, seconds: float = LATEST) -> None:
-    """WaitBudget until something is so, and fails with what `said` gives where it is not."""
+    """Waits until something is so, and fails with what `said` gives where it is not."""
     assert eventually(condition, seconds=seconds, every=0.05), said()
 
 

@@ -168,8 +168,8 @@ def _judge(command: TaskPilot) -> None:
     repository = Deployment(load(root=command.root, environ={}))
     try:
         pause_job(repository, "leap", by="test", note="")
-        for run in command.rows("SELECT id, job FROM runs WHERE job IN ('handles', 'local', 'writes')"):
-            verdict = FeedbackVerdict.WRONG if run["job"] == "writes" else FeedbackVerdict.CORRECT
+        for run in command.rows("SELECT id, job FROM runs WHERE job IN ('handles', 'local', 'leap')"):
+            verdict = FeedbackVerdict.WRONG if run["job"] == "leap" else FeedbackVerdict.CORRECT
             give_feedback(repository, run["id"], verdict, by="test", note="")
     finally:
         repository.close()

@@ -50,7 +50,7 @@ def test_every_answer_is_one_that_is_described(full: Served, tmp_path: Path, nam
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, f"seed {SEED}\n{done.stdout}\n{done.stderr}"
     assert f"Seed: {SEED}" in done.stdout
-    assert "26 selected / 26 total" in done.stdout
+    assert "32 selected / 32 total" in done.stdout
 
 
 def test_the_tool_would_find_an_answer_that_is_not_described(full: Served, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from functools import cache, partial
 from html.parser import HTMLParser
 
 import pytest
@@ -106,14 +107,22 @@ def test_a_page_says_so_where_the_store_cannot_be_read(served: Served) -> None:
 
 
 def test_each_page_of_the_documentation_is_there_with_links_that_lead_somewhere(served: Served) -> None:
+    shown = cache(partial(page, served))
     for topic in topics():
-        found = page(served, f"/docs/{topic.name}")
+        found = shown(f"/docs/{topic.name}")
         assert topic.title in found.text
-        assert not found.names() & {"script", "link", "img", "iframe", "form", "object"}
+        assert not found.names() & {"script", "link", "iframe", "form", "object"}
+        for source in {attributes["src"] for tag, attributes in found.tags if tag == "img"}:
+            assert source is not None
+            picture = served.get(f"/docs/{source}")
+            assert (picture.status, picture.headers["content-type"].partition("/")[0]) == (200, "image")
         for link in {attributes["href"] for tag, attributes in found.tags if tag == "a"}:
             assert link is not None
-            assert link.startswith("https://") or served.get(link.partition("#")[0]).status == 200, link
-    for wrong in ("/docs/nothing", "/docs/..%2Fhttp", "/docs/jobs.md"):
+            if not link.startswith("https://"):
+                target, _, heading = link.partition("#")
+                linked = shown(target or f"/docs/{topic.name}")
+                assert not heading or heading in {attributes.get("id") for _, attributes in linked.tags}, link
+    for wrong in ("/docs/nothing", "/docs/..%2Fhttp", "/docs/jobs.md", "/docs/nothing.png", "/docs/..%2Fpolicy%2Fdefault.rego"):
         assert served.get(wrong).status == 404
 
 

@@ -44,7 +44,7 @@ def test_a_word_is_found_with_its_topic_and_heading(capsys: pytest.CaptureFixtur
     ("typed", "said"),
     [
         (["polici"], "did you mean policy?"),
-        (["zzz"], "there are architecture, "),
+        (["zzz"], "there are approvals, architecture, "),
         (["../jobs"], "there is no topic"),
         (["--find", "no such word anywhere"], "no page holds"),
         (["--find", " "], "no page holds"),

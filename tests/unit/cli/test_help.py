@@ -1,7 +1,6 @@
 """Help: cheap, whole, and true."""
 
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import click
 import pytest
 
 from taskpilot.cli.program import COMMANDS, program
+from tests.typed_commands import parse, typed_in
 
 HEAVY = ("pydantic", "sqlalchemy", "openai", "rich", "loguru", "cronsim", "taskpilot.config", "taskpilot.store", "taskpilot.services")
 
@@ -30,30 +30,8 @@ def every_command(command: click.Command, path: tuple[str, ...] = ()) -> Iterato
 def examples(page: str) -> list[list[str]]:
     """What each example of a help page types after `taskpilot`: comments, pipes and other programs are left out."""
     _before, found, after = page.partition("Examples:\n")
-    block = after.partition("\n\n")[0].replace("\\\n", " ") if found else ""
-    commands = []
-    for line in block.splitlines():
-        reader = shlex.shlex(line, posix=True, punctuation_chars="|&;")
-        reader.whitespace_split = True
-        words: list[str] = []
-        for word in (*reader, ";"):
-            if set(word) <= set("|&;"):
-                commands.append(words)
-                words = []
-            else:
-                words.append(word)
-    return [words[1:] for words in commands if words[:1] == ["taskpilot"]]
-
-
-def parse(typed: list[str]) -> None:
-    """Lets click read a command line down to the last command's options, and calls nothing. Raises click.UsageError."""
-    command: click.Command = program
-    context = command.make_context("taskpilot", list(typed))
-    while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
-        assert found is not None
-        command = found
-        context = command.make_context(name, rest, parent=context)
+    block = after.partition("\n\n")[0] if found else ""
+    return typed_in(block)
 
 
 EVERY = dict(every_command(program))

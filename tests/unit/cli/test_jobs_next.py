@@ -124,6 +124,6 @@ def test_the_table_fits_a_terminal_of_80_columns(cli: Callable[..., Any], monkey
     monkeypatch.setattr(sys, "stdout", screen)
     assert cli("jobs", "next", "triage", "-n", "1").code == 0
     heading, row = screen.getvalue().splitlines()
-    assert heading.split() == ["JOB", "NEXT", "RUN", "ZONE", "IN", "UTC"]
+    assert heading.split() == ["JOB", "NEXT", "RUN", "ZONE", "HERE"]
     assert row.rstrip() == "triage  Mon 2026-03-30 07:00:00+0200  Europe/Berlin  2026-03-30 05:00:00Z"
     assert len(row) <= 80

@@ -14,13 +14,24 @@ from tests import records
 
 def test_health_without_a_store_says_so_and_makes_none(cli: Callable[..., Any], root: Path) -> None:
     said = cli("health")
-    assert (said.code, said.err) == (1, "")
-    assert said.out.splitlines()[0].split() == ["health", "warn"]
-    assert "yet: no job has run" in said.out
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[0].split() == ["health", "pass"]
+    assert said.out.count("yet: no job has run") == 1
     assert cli("health", "--json").json["checks"]["store"]["status"] == "unknown"
     for command in (("golden-signals",), ("why", "triage"), ("jobs", "list"), ("jobs", "show", "triage")):
         assert cli(*command).code == 0
     assert not (root / ".taskpilot").exists()
+
+
+def test_a_state_folder_that_can_never_exist_fails_health_and_is_74_for_the_others(cli: Callable[..., Any], root: Path) -> None:
+    (root / "file").touch()
+    below = str(root / "file" / "home")
+    said = cli("--home", below, "health")
+    assert said.code == 1
+    assert said.out.splitlines()[0].split() == ["health", "fail"]
+    assert said.out.splitlines()[-1].startswith(f"fail: store: the state dir cannot be used: Not a directory: {root / 'file'}")
+    for command in ("status", "jobs", "golden-signals", "fires", "runs"):
+        assert cli("--home", below, command).code == 74, command
 
 
 def test_health_of_a_damaged_store_is_1_with_the_reason_and_no_traceback(cli: Callable[..., Any], root: Path) -> None:

@@ -2,17 +2,28 @@
 
 import ast
 import re
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from string import Formatter
 
 import pytest
 
 from taskpilot import diagnostics
+from taskpilot.config import load
+from taskpilot.config.listing import process_environment
 from taskpilot.diagnostics import Code, Diagnosis, Finding, Level
+from taskpilot.diagnostics.context import CheckContext
 from taskpilot.diagnostics.examination import _LOCAL, _ORDER, _REMOTE
 from taskpilot.diagnostics.findings import found, unchecked
+from taskpilot.diagnostics.project import examine_jobs
 from taskpilot.diagnostics.stack import STACK
 from taskpilot.domain.exits import ExitCode
+from taskpilot.domain.fires import SchedulerState
+from taskpilot.domain.times import boot_time, utc_iso, utc_now
+from taskpilot.store import schedulers
+from taskpilot.store.database import Store
+from tests.planted import Night
 
 
 def test_every_code_is_a_subject_and_a_word() -> None:
@@ -70,3 +81,26 @@ def test_only_errors_change_the_exit_status() -> None:
 )
 def test_the_gravest_error_decides(codes: list[Code], exit_code: int) -> None:
     assert Diagnosis((), tuple(Finding(code, "x") for code in codes)).exit_code == exit_code
+
+
+def test_what_the_server_found_in_its_own_environment_is_found_here_too_until_it_is_stopped(root: Path) -> None:
+    now = utc_now()
+    with closing(Store.open(root / ".taskpilot")) as store:
+        night = Night(store, now)
+        for state in ("succeeded", "blocked", "broken"):
+            night.plant(state)
+
+        def blocked() -> list[Finding]:
+            context = CheckContext(load(root=root, environ={}), {}, process_environment(), now, lambda _settings: ())
+            return [one for one in examine_jobs(context) if one.code is Code.JOBS_BLOCKED]
+
+        assert blocked() == []
+        night.server()
+        (one,) = blocked()
+        at = utc_iso(now, timespec="seconds")
+        assert one.sentence == f"`taskpilot serve` cannot start blocked, as it found at {at}: no model is configured. No token was spent"
+        assert (one.fix, one.facts["job"]) == ("set OPENAI_API_KEY", "blocked")
+        with store.write() as connection:
+            stopped = {"state": SchedulerState.STOPPED, "lag": timedelta(0), "jobs": 3, "broken": (), "error": None}
+            schedulers.tick(connection, "one", boot=boot_time(), now=now, **stopped)
+        assert blocked() == []

@@ -1,5 +1,6 @@
 """Results that are too large for the store are artifacts; later attempts, later runs and lists get what they need of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from taskpilot import RunContext, job, tool
 from taskpilot.domain.errors import StoreError
 from taskpilot.domain.runs import RunStatus
 from taskpilot.journal.large_values import LARGE_BYTES, LargeValues
-from taskpilot.store.listings import PREVIEW, Page, runs_page
+from taskpilot.store.listings import PREVIEW, Page, decisions_page, runs_page, tasks_page
 from tests.spine import Killed, Spine
 
 LARGE = "x" * (2 * LARGE_BYTES)
@@ -73,6 +74,26 @@ def test_a_list_has_the_begin_of_a_longer_result(spine: Spine) -> None:
     with spine.store.read() as connection:
         (listed,) = runs_page(connection, Page(limit=10))
     assert listed.result == {"preview": '"' + "y" * (PREVIEW - 1), "bytes": 10 * PREVIEW + 2}
+
+
+def test_lists_of_tasks_and_decisions_have_the_begin_of_longer_texts(spine: Spine) -> None:
+    long = "z" * 9_000
+
+    @job
+    def plans(ctx: RunContext) -> None:
+        """File a task with a long description."""
+        ctx.call("create_task", title="short", priority="low", description=long)
+
+    run_id = spine.run(plans).run.id
+    with spine.store.read() as connection:
+        (decision,) = decisions_page(connection, Page(limit=10), statuses=("final", "pending"), run_id=run_id)
+        (task,) = tasks_page(connection, Page(limit=10))
+    text = json.dumps(spine.decisions(run_id)[0].arguments, ensure_ascii=False, separators=(",", ":"))
+    assert long in text
+    assert (set(decision.arguments), len(decision.arguments["preview"])) == ({"preview", "bytes"}, PREVIEW)
+    assert decision.arguments["bytes"] > 9_000
+    assert task.description == "z" * (PREVIEW - 1) + "…"
+    assert [one.description for one in spine.tasks(run_id)] == [long]
 
 
 def test_a_file_that_was_changed_or_is_gone_is_no_result(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from taskpilot import Retry, RunContext, every, job
-from taskpilot.domain.fires import LAUNCH, StartOrder
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.fires import LAUNCH, Gap, StartOrder
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Outcome, Run, RunStatus
 from taskpilot.domain.times import to_micros
 from taskpilot.ledger.claims import Claim, Definitions
+from taskpilot.store.fires import insert_gap
 from taskpilot.store.schedules import begin_pause
 from tests.spine import NOON, Spine
 
@@ -288,3 +289,14 @@ def test_a_fire_meets_the_lost_run_that_stands_in_the_queue(spine: Spine) -> Non
     spine.awake()
     found = spine.refused(C)
     assert found.reason.facts["run_id"] == run_id
+
+
+def test_a_fire_in_the_queue_starts_although_a_gap_surrounds_it(spine: Spine) -> None:
+    # The clock was set back after the fire was put into the queue, and then forward again beyond it.
+    jobs = queued(spine, ALL)
+    gap = Gap("a", NOON, NOON + 5 * MINUTE, 6, FireOutcome.MISSED, NO_REASON, "every 1m", NOON)
+    with spine.store.write() as connection:
+        insert_gap(connection, gap)
+    [order] = take(spine, jobs)
+    assert spine.claim(ALL, scheduled_for=order.scheduled_for).run.scheduled_for == NOON + MINUTE
+    assert spine.queue().length() == 0

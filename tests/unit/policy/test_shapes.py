@@ -12,7 +12,7 @@ from taskpilot.policy import RegoPolicy, WatchedPolicy, check_apart, undecided
 def written(folder: Path, *texts: str) -> RegoPolicy:
     files = [folder / f"p{number}.rego" for number in range(len(texts))]
     for file, text in zip(files, texts, strict=True):
-        file.write_text(text if text.startswith("package") else f"package taskpilot.tools\n{text}\n")
+        file.write_text(text if text.lstrip("\ufeff").startswith("package") else f"package taskpilot.tools\n{text}\n")
     return RegoPolicy(files=files)
 
 
@@ -39,6 +39,12 @@ REFUSED = {
     # Undefined without an error, so a denial that never happens.
     'deny contains "no" if http["send"]({"url": "x"}).status_code': r"p0\.rego:2: http\.send is not available",
     'deny contains "no" if { x := http.send({}); x }': r"p0\.rego:2: http\.send is not available",
+    'deny contains "no" if opa.runtime().env.STAGE == "production"': r"p0\.rego:2: opa\.runtime is not available",
+    'deny := true if { input.tool == "x" } else := false': r"p0\.rego:2: this shape of deny is not evaluated",
+    'default deny := {"no"}': r"p0\.rego:2: this default of deny is not evaluated",
+    "f(x) := y if { f := 1; y := f }\nf(x) := y if { x == 2; y := f(x) }\nallow if f(1)": r"p0\.rego:3: f uses itself",
+    "f(x) := [y | y := f(x)]\nallow if f(1) == []": r"p0\.rego:2: f uses itself",
+    "\ufeffpackage taskpilot.tool\nallow if true": r"p0\.rego:1: its package is taskpilot\.tool, and only",
     'deny contains "no" if net.lookup_ip_addr("x")': r"p0\.rego:2: there is no function net\.lookup_ip_addr",
     'deny contains "no" if input.args.title == "x"': r"p0\.rego:2: input\.args is never there",
     'deny contains "no" if input["titel"]': r"p0\.rego:2: input\.titel is never there",

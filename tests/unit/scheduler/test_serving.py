@@ -124,6 +124,18 @@ def test_it_is_running_only_when_the_engine_takes_orders(server: Callable[..., S
     assert manager.heard()[:4] == ["WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "READY=1\nSTATUS=scheduler running"]
 
 
+def test_a_signal_between_the_first_answer_of_http_and_the_first_tick_ends_it_in_order(
+    server: Callable[..., Server], manager: Manager
+) -> None:
+    one = server()
+    called: list[bool] = []
+    with one.serving.signals():
+        term()
+        one.serving.run(ready=lambda: called.append(True))
+    assert called == []
+    assert one.keeper.rows("SELECT state FROM schedulers")[0]["state"] == "stopped"
+
+
 def test_a_signal_before_the_engine_is_ready_ends_it_too(server: Callable[..., Server], manager: Manager) -> None:
     one = server()
     one.fleet.ready = [False]
