@@ -82,7 +82,7 @@ def test_a_mail_says_the_same_as_text_and_as_escaped_html(tmp_path: Path, mailbo
 
 
 def test_the_notices_of_the_quiet_hours_are_one_message_at_their_end(tmp_path: Path, sink: Receiver) -> None:
-    text = f'[notify]\ndefault = ["people"]\nquiet = "11:00-13:00"\n[notify.channels.people]\nurl = "json://127.0.0.1:{sink.port}/"\n'
+    text = f'[notify]\ndefault = ["people"]\nquiet = "11:00-13:00"\n[notify.channels.people]\nurl = "ntfy://127.0.0.1:{sink.port}/night"\n'
     desk = Desk(tmp_path, settings=text)
     noon = desk.clock().astimezone().replace(hour=12)
     desk.clock.advance(noon - desk.clock())
