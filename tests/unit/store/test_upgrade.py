@@ -204,7 +204,7 @@ def rows_of(state_dir: Path) -> dict[str, list[Any]]:
         connection.row_factory = sqlite3.Row
         wanted = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'"
         names = [name for (name,) in connection.execute(wanted)]
-        return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY 1")] for name in names}  # noqa: S608
+        return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY 1")] for name in names}
 
 
 def test_a_store_of_schema_4_and_a_backup_of_it_keep_every_row_and_nothing_of_before_is_told(old_store: Path, tmp_path: Path) -> None:
