@@ -181,8 +181,7 @@ class _Helper:
                 # A call has sent it SIGSTOP.
                 os.kill(self.child, signal.SIGKILL)
                 raise HelperEnded(_ENDED)
-            # Not `select`: a server with many clients has descriptors beyond its 1024.
-            if self._poll.poll(200):
+            if self._poll.poll(200):  # `select` takes no descriptor above 1023, as a server with many clients has
                 data = os.read(self._read, 1 << 20)
                 if not data:
                     raise HelperEnded(_ENDED)
