@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
+from taskpilot.domain.times import utc_iso
 
 
 class Verdict(StrEnum):
@@ -23,6 +24,22 @@ class DecisionStatus(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"
     REJECTED = "rejected"
+    EXPIRED = "expired"
+    """Nobody answered in time: it is denied."""
+
+
+class Via(StrEnum):
+    """From where an answer came."""
+
+    TERMINAL = "terminal"
+    PAGE = "page"
+    API = "api"
+    LINK = "link"
+    """The link in a notice."""
+    GRANT = "grant"
+    """A standing grant that a person gave before."""
+    EXPIRY = "expiry"
+    """Nobody answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +93,30 @@ class Decision:
     settled_by: str | None = None
     settled_at: datetime | None = None
     note: str | None = None
+    expires_at: datetime | None = None
+    """Where a person is asked: without an answer until then it is denied."""
+    via: Via | None = None
+    grant_id: str | None = None
+    """The standing grant that approved it."""
 
     @property
     def question(self) -> Reason:
         """What a person is asked: why the run waits for this decision."""
-        return Reason(ReasonCode.APPROVAL, {"tool": self.tool, "decision_id": self.id, "policy": "; ".join(self.reasons)})
+        until: dict[str, Fact] = {} if self.expires_at is None else {"expires_at": utc_iso(self.expires_at, timespec="seconds")}
+        return Reason(ReasonCode.APPROVAL, {"tool": self.tool, "decision_id": self.id, "policy": "; ".join(self.reasons), **until})
+
+    @property
+    def expiry(self) -> Reason:
+        """Why the call is denied where nobody answered."""
+        return Reason(
+            ReasonCode.APPROVAL_EXPIRED,
+            {"tool": self.tool, "decision_id": self.id, "expired_at": utc_iso(self.expires_at or self.decided_at, timespec="seconds")},
+        )
+
+
+def warned_at(asked_at: datetime, expires_at: datetime) -> datetime:
+    """When a person is told that a question is about to expire."""
+    return asked_at + (expires_at - asked_at) * _WARNED_AFTER
+
+
+_WARNED_AFTER: Final = 0.75

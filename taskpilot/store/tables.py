@@ -187,7 +187,7 @@ def among(column: Column[str], values: Collection[str]) -> Any:
 
 # With the module come its own tables: one metadata holds the whole schema.
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The revision of the newest migration; a store at another one is refused."""
 
 _READ_BY_GOLDEN_SIGNALS: Final = ("ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls")
@@ -352,7 +352,13 @@ tasks = Table(
     Column("repeats", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # Of one in review: when it is rejected without an answer, and when a person is to be warned of that (NULL: was, or need not be).
+    Column("expires_at", BigInteger),
+    Column("warn_at", BigInteger),
+    Column("via", Text),
+    Column("link_digest", Text),
     UniqueConstraint("run_id", "scope"),
+    Index("tasks_expiring", "expires_at", sqlite_where=text("status = 'review'")),
     Index("tasks_by_ending", text("substr(id, 29)")),
     Index("tasks_by_status", "status", "id"),
     Index("tasks_by_job", "job", "id"),
@@ -380,6 +386,13 @@ decisions = Table(
     Column("settled_by", Text),
     Column("settled_at", BigInteger),
     Column("note", Text),
+    # Of a question to a person: the same as of a task.
+    Column("expires_at", BigInteger),
+    Column("warn_at", BigInteger),
+    Column("via", Text),
+    Column("grant_id", Text),
+    Column("link_digest", Text),
+    Index("decisions_expiring", "expires_at", sqlite_where=text("status = 'pending'")),
     Index("decisions_by_run", "run_id", "step_key"),
     Index("decisions_by_ending", text("substr(id, 29)")),
     Index("decisions_by_status", "status", "id"),
