@@ -235,7 +235,7 @@ def main() -> int:
             _say(f"lateness of {len(found.lateness)} starts: p50 {half:.2f} s, p99 {found.p99:.2f} s, most {found.lateness[-1]:.2f} s")
             _say(f"not named: {unnamed(taskpilot, list(written))}")
             _say(f"integrity_check of the store: {integrity(taskpilot.state_dir / 'taskpilot.db')}")
-            _say(f"health: {taskpilot('health').out.splitlines()[:1]}; the server's pid {server.pid} lives")
+            _say(f"health: {taskpilot('health', seconds=600).out.splitlines()[:1]}; the server's pid {server.pid} lives")
         _say(f"processes left: {left(root)}")
         for name, text in POLICIES.items():
             (root / "policy.rego").write_text(text)

@@ -23,7 +23,7 @@ def command(*, as_json: bool) -> int:
       taskpilot health --json
     """
     from taskpilot.cli import bootstrap
-    from taskpilot.cli.pasting import pasted
+    from taskpilot.cli.pasting import pasting
     from taskpilot.views.checks import Status
     from taskpilot.views.health import health, health_json
 
@@ -33,7 +33,7 @@ def command(*, as_json: bool) -> int:
     code = ExitCode.SUCCEEDED if found.status is Status.PASS else ExitCode.FAILED
     given.exit_code = code
     if as_json:
-        output.print_json(health_json(found, lambda words: pasted(words, settings, given)))
+        output.print_json(health_json(found, pasting(settings, given)))
         return code
     scheduler = found.scheduler
     counts = [] if scheduler.jobs is None else [formatting.count(scheduler.jobs, "job")]

@@ -37,7 +37,7 @@ def list_(*, as_json: bool) -> None:
       taskpilot jobs list --json
     """
     from taskpilot.cli import bootstrap
-    from taskpilot.cli.pasting import pasted
+    from taskpilot.cli.pasting import pasting
     from taskpilot.domain.times import utc_now
     from taskpilot.views.jobs import line_json, list_jobs
 
@@ -45,8 +45,7 @@ def list_(*, as_json: bool) -> None:
         lines = list_jobs(deployment)
         catalog, settings = deployment.catalog, deployment.settings
     if as_json:
-        given = global_options()
-        output.print_json([line_json(line, lambda words: pasted(words, settings, given)) for line in lines])
+        output.print_json([line_json(line, pasting(settings, global_options())) for line in lines])
     else:
         # A terminal of 80 columns has room for one time.
         brief, now = output.on_terminal(), utc_now()
@@ -85,7 +84,7 @@ def show(job: str, *, as_json: bool) -> None:
       taskpilot jobs show triage
     """
     from taskpilot.cli import bootstrap
-    from taskpilot.cli.pasting import pasted
+    from taskpilot.cli.pasting import pasting
     from taskpilot.jobs.parameters import describe_parameters
     from taskpilot.messages import budgets, times
     from taskpilot.messages.attention import attention_words
@@ -96,8 +95,7 @@ def show(job: str, *, as_json: bool) -> None:
     model = line.spec.model or settings.model
     spec = line.spec
     if as_json:
-        given = global_options()
-        output.print_json(line_json(line, lambda words: pasted(words, settings, given)) | {"parameters": parameters_json(line.spec)})
+        output.print_json(line_json(line, pasting(settings, global_options())) | {"parameters": parameters_json(line.spec)})
         return
     schedule, last, retry = spec.schedule, line.last_run, spec.retry
     output.print_fields(

@@ -1,12 +1,13 @@
 """Commands to copy: they work as pasted, also where the current folder does not belong to the root."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from taskpilot.cli.options import GlobalOptions
 from taskpilot.config import Settings, find_root
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.messages.attention import commanded
 
 
 def note_folders(settings: Settings, given: GlobalOptions) -> None:
@@ -14,9 +15,10 @@ def note_folders(settings: Settings, given: GlobalOptions) -> None:
     given.folders = shlex.join(_folders(settings, given))
 
 
-def pasted(words: Sequence[str], settings: Settings, given: GlobalOptions) -> str:
-    """The line of `taskpilot` with these words, and with the folders that it needs from here."""
-    return shlex.join(["taskpilot", *_folders(settings, given), *words])
+def pasting(settings: Settings, given: GlobalOptions) -> Callable[[Sequence[str]], str]:
+    """Makes the line of `taskpilot` with some words, and with the folders that it needs from here."""
+    folders = _folders(settings, given)
+    return lambda words: commanded((*folders, *words))
 
 
 def _folders(settings: Settings, given: GlobalOptions) -> list[str]:

@@ -30,7 +30,7 @@ class LiveDisplay:
         except OSError:
             self._live = None
 
-    def close(self) -> None:
+    def close(self, run: Run) -> None:
         """Removes the line."""
         live, self._live = self._live, None
         if live is not None:
@@ -60,18 +60,16 @@ class FollowedLog:
 
     def update(self, run: Run) -> None:
         """Prints what is new."""
-        if self._log is None:
+        self._print(run, whole=True)
+
+    def close(self, run: Run) -> None:
+        """Prints the rest."""
+        self._print(run, whole=False)
+
+    def _print(self, run: Run, *, whole: bool) -> None:
+        if self._log is None or self._output is None:
             folder = self._deployment.run_dir(run.id)
             self._log, self._output = GrowingFile(folder / RUN_FILE), GrowingFile(folder / OUTPUT_LOG)
-        self._print(whole=True)
-
-    def close(self) -> None:
-        """Prints the rest."""
-        self._print(whole=False)
-
-    def _print(self, *, whole: bool) -> None:
-        if self._log is None or self._output is None:
-            return
         for raw in self._log.lines(whole=whole):
             output.echo_err_line(run_pages.log_entry(log_line(raw)))
         for raw in self._output.lines(whole=whole):

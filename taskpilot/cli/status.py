@@ -1,6 +1,5 @@
 """`taskpilot status`: the morning after, on one screen."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import click
@@ -26,17 +25,14 @@ def command(*, since: datetime | None, everything: bool, as_json: bool) -> int:
       taskpilot status --since 12h
     """
     from taskpilot.cli import bootstrap, status_page
-    from taskpilot.cli.pasting import pasted
+    from taskpilot.cli.pasting import pasting
     from taskpilot.views.status import status, status_json
 
     given = global_options()
     with bootstrap.deployment() as deployment:
         found = status(deployment, since=since)
         settings = deployment.settings
-
-    def line(words: Sequence[str]) -> str:
-        return pasted(words, settings, given)
-
+    line = pasting(settings, given)
     code = ExitCode.SUCCEEDED if found.ok else ExitCode.FAILED
     given.exit_code = code
     if as_json:

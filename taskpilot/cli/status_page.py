@@ -65,7 +65,9 @@ def _head(found: Status, time: Callable[[datetime], str], zone: str) -> Iterator
         yield "fires: " + ", ".join(f"{number:,} {_FIRES.get(outcome, outcome.value)}" for outcome, number in found.fires.items())
     unpriced = f", and {formatting.count(found.unpriced_calls, 'call')} without a price" if found.unpriced_calls else ""
     yield f"cost: {formatting.usd(found.cost_nano)}{unpriced}"
-    yield "next: " + (", ".join(f"{job} {time(at)}" for job, at in found.next_fires) or "nothing is scheduled")
+    # No job file is read here: without a server, nothing may be known of a schedule.
+    none = "`taskpilot jobs next` reads it from the job files" if found.scheduler.value == "absent" else "nothing is scheduled"
+    yield "next: " + (", ".join(f"{job} {time(at)}" for job, at in found.next_fires) or none)
     tick = "" if found.last_tick is None else f", last active {time(found.last_tick)}"
     state = _STATES.get(found.scheduler.value, found.scheduler.value)
     gaps = ", ".join(f"{time(event.start)} to {time(event.end)}" for event in found.outages[-_OUTAGES:])

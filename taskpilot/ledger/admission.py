@@ -55,15 +55,14 @@ class Admission:
     dead: tuple[Record, ...] = ()
 
 
-def admit(connection: Transaction, plan: RunPlan, *, is_gone: IsGone, now: datetime, boot: BootTime) -> Admission:
-    """Decides about a plan whose fire, if it has one, has no row yet or is in the queue.
+def admit(connection: Transaction, plan: RunPlan, *, queued: bool, is_gone: IsGone, now: datetime, boot: BootTime) -> Admission:
+    """Decides about a plan whose fire, if it has one, has no row yet or is in the queue (`queued`).
 
     A fire that is refused gets its final outcome here; one that may wait for its turn is put into the queue.
     """
     spec = plan.spec
     when = plan.scheduled_for
     # A fire in the queue has no outcome yet. A gap may surround it where the clock was set back and forward again.
-    queued = when is not None and fires.fire_row(connection, spec.name, when) is not None
     gap = None if when is None or queued else fires.gap_at(connection, spec.name, when)
     if gap is not None and when is not None and schedule_of(gap.schedule).is_fire(when):
         reason = gap.reason.as_cause_of(ReasonCode.ALREADY_CLAIMED, scheduled_for=utc_iso(when), outcome=gap.outcome.value)

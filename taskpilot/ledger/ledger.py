@@ -52,18 +52,18 @@ class Ledger:
         """
         now = self._now()
         with self._store.write() as connection:
-            if plan.scheduled_for is not None:
-                fire = fires.fire_row(connection, plan.spec.name, plan.scheduled_for)
-                if fire is not None and fire.outcome != FireOutcome.BUFFERED:
-                    return self._continue_fire(connection, fire, plan.spec, now)
-            admission = admit(connection, plan, is_gone=self._is_gone, now=now, boot=self._boot())
+            due = plan.scheduled_for
+            fire = None if due is None else fires.fire_row(connection, plan.spec.name, due)
+            if fire is not None and fire.outcome != FireOutcome.BUFFERED:
+                return self._continue_fire(connection, fire, plan.spec, now)
+            admission = admit(connection, plan, queued=fire is not None, is_gone=self._is_gone, now=now, boot=self._boot())
             if admission.refusal is not None:
                 return admission.refusal
             for row in admission.dead:
                 self._end_lost(connection, row, now, retry=False)
             claim = self._start(connection, plan, now)
-            if plan.scheduled_for is not None:
-                self._fires.follow_command(connection, plan.spec, plan.scheduled_for)
+            if due is not None:
+                self._fires.follow_command(connection, plan.spec, due)
             return claim
 
     def start_queued(self, plan: RunPlan) -> Claim | None:

@@ -1,6 +1,6 @@
 """The answer of `taskpilot why`: a sentence on one moment of a job, the facts that belong to it, and the next command."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,7 +12,7 @@ from taskpilot.domain.runs import FireOutcome, Run, RunStatus
 from taskpilot.domain.times import format_duration, utc_iso
 from taskpilot.messages import times
 from taskpilot.messages.reasons import OUTCOMES, reason_sentence, status_sentence
-from taskpilot.messages.times import local
+from taskpilot.messages.times import Time, local
 
 
 class NoOutcome(StrEnum):
@@ -87,7 +87,7 @@ class Moment:
     """The end of the time in which the fire may be started late."""
     maybe_pruned: bool = False
     """Whether it is old enough for its record to be deleted."""
-    time: Callable[[datetime], str] = utc_iso
+    time: Time = utc_iso
     """How the facts show an instant."""
 
 
@@ -116,7 +116,7 @@ _RUN_WORDS: Final = {
 }
 
 
-def explain(moment: Moment, *, time: Callable[[datetime], str] = utc_iso, zone: str = "in utc") -> Explanation:
+def explain(moment: Moment, *, time: Time = utc_iso, zone: str = "in utc") -> Explanation:
     """The answer for a moment. `time` writes the instants of the facts, and `zone` names its time zone."""
     moment = replace(moment, time=time)
     found = _explain(moment)

@@ -179,8 +179,13 @@ class _Shapes:
     def _check_reference(self, node: Node, rule: _Rule, local: set[str]) -> None:
         path = _path(node)
         span = next(iter(node.values()))
-        if path[0] == "input" and len(path) > 1 and isinstance(path[1], str) and path[1] not in INPUT_FIELDS:
-            self._refuse(span, f"input.{path[1]} is never there; the input has {', '.join(INPUT_FIELDS)}")
+        if path[0] == "input":
+            # By another name or a computed key, a misspelled field would be undefined without an error.
+            name = path[1] if len(path) > 1 else None
+            if name is None:
+                self._refuse(span, f"name the field: input.tool, input.arguments; the input has {', '.join(INPUT_FIELDS)}")
+            if name not in INPUT_FIELDS:
+                self._refuse(span, f"input.{name} is never there; the input has {', '.join(INPUT_FIELDS)}")
         if path[0] == "data":
             if tuple(path[:3]) != _OURS or len(path) < 4 or path[3] not in self._names:
                 self._refuse(span, f"{'.'.join('[...]' if part is None else part for part in path)} is never there: policies have no data")

@@ -139,6 +139,7 @@ class _Helper:
             os.close(requests)
             os.close(answers)
         self.pid = os.getpid()
+        self.dropped = frozenset(drop_environment)
         self._left = b""
 
     @property
@@ -276,8 +277,10 @@ def keep_helper(*, on: bool) -> None:
 def _helper(drop_environment: tuple[str, ...]) -> Iterator[_Helper]:
     with _lock:
         found = [_kept.pop() for _ in range(len(_kept))]
-    # After a fork, a helper belongs to the parent.
-    usable = [one for one in found if one.lives]
+    # After a fork, a helper belongs to the parent. One that shows more of the environment than is wanted is for policies alone.
+    usable = [one for one in found if one.lives and one.dropped >= set(drop_environment)]
+    for other in set(found) - set(usable):
+        other.close()
     helper = usable[0] if usable else _Helper(drop_environment)
     whole = False
     try:
@@ -415,9 +418,7 @@ def _guard(request: dict[str, Any], index: int, helper: int) -> NoReturn:
 
 
 def _answer_of(ending: Ending, returned: Path, printed: str, noted: str) -> Answer:
-    if ending.cause is Cause.DEADLINE:
-        return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
-    if ending.signal == signal.SIGXCPU:
+    if ending.cause is Cause.DEADLINE or ending.signal == signal.SIGXCPU:
         return Answer(trouble=Trouble.TIME, printed=printed, note=noted)
     if ending.signal is not None:
         name = signal.Signals(ending.signal).name if ending.signal in set(signal.Signals) else str(ending.signal)
@@ -481,11 +482,9 @@ def _data_bytes() -> int:
 
 
 def _beginning(path: Path, size: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError:
-        return b""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(size)
+    return b""
 
 
 def _kill_all() -> None:

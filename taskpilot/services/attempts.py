@@ -50,8 +50,8 @@ class Display(Protocol):
         """Shows the run's current state; called about four times a second."""
         ...
 
-    def close(self) -> None:
-        """Called at the end."""
+    def close(self, run: Run) -> None:
+        """Called at the end, also of a run that ended before the first update."""
         ...
 
 
@@ -61,7 +61,7 @@ class NoDisplay:
     def update(self, run: Run) -> None:
         """Does nothing."""
 
-    def close(self) -> None:
+    def close(self, run: Run) -> None:
         """Does nothing."""
 
 

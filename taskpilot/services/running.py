@@ -158,7 +158,7 @@ def supervised(
     try:
         Attempts(deployment, spec, run_child, display, push_start, on_fork).run(claim, interrupts)
     finally:
-        display.close()
+        display.close(claim.run)
     for call in pings:
         # So that the ping of its end, which is sent later, is not overtaken.
         call.wait(_PING_SHARE)

@@ -127,7 +127,7 @@ def make_starting_point(folder: Path, wanted: Sequence[str] = ()) -> StartingPoi
             ignore = settings.state_dir / ".gitignore"
             new = not ignore.exists()
             prepare_state_dir(settings.state_dir)
-            if new:
+            if new and ignore.exists():
                 wrote.append(str(ignore.relative_to(folder.resolve())))
         (folder / jobs).mkdir(mode=0o755, parents=True, exist_ok=True)
         own = [job for job in wanted if job not in _FILES]

@@ -43,14 +43,16 @@ def prepare_state_dir(state_dir: Path) -> None:
     It keeps itself out of git, also where the project's .gitignore does not name it.
     """
     with file_errors(state_dir):
+        is_new = not state_dir.exists() or not any(state_dir.iterdir())
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = state_dir.stat()
         if stat.S_IMODE(info.st_mode) & 0o077 and info.st_uid == os.geteuid():
             state_dir.chmod(0o700)
     if info.st_uid not in (os.geteuid(), 0):
         raise StoreError(f"the state dir {state_dir} belongs to uid {info.st_uid}, not to us", hint=ANOTHER_STATE_DIR)
-    with suppress(OSError):
-        write_new(state_dir / ".gitignore", "*\n")
+    if is_new:
+        with suppress(OSError):
+            write_new(state_dir / ".gitignore", "*\n")
 
 
 def upgrade(state_dir: Path) -> tuple[str | None, str]:

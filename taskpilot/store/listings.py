@@ -1,6 +1,6 @@
 """Pages of runs, tasks and decisions, the newest first, and what a run waits for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -59,11 +59,8 @@ def tasks_page(
     connection: Connection, page: Page, *, run_id: str | None = None, job: str | None = None, statuses: Iterable[str] = ()
 ) -> list[Task]:
     """Tasks of a run or a job, in some states, or all; a longer description is cut, as a preview is."""
-    page_of = _paged(connection, tasks, page, run_id=run_id, job=job, statuses=statuses).subquery()
-    description = page_of.c.description
-    shown = case((func.length(description) > PREVIEW, func.substr(description, 1, PREVIEW - 1).concat("…")), else_=description)
-    others = (column for column in page_of.c if column.name != "description")
-    wanted: Select[Any] = select(*others, shown.label("description")).order_by(page_of.c.id.desc())
+    paged = _paged(connection, tasks, page, run_id=run_id, job=job, statuses=statuses)
+    wanted = _shortened(paged, "description", lambda text, _size: func.substr(text, 1, PREVIEW - 1).concat("…"))
     return [task_of(row) for row in connection.execute(wanted)]
 
 
@@ -123,10 +120,14 @@ def _since(connection: Connection, table: Table, page: Page, made_at: Column[int
 
 def _previewed(paged: Select[Any], name: str) -> Select[Any]:
     """Only the begin of a larger JSON value is read: a page may have a thousand rows."""
+    return _shortened(paged, name, lambda value, size: func.json_object("preview", func.substr(value, 1, PREVIEW), "bytes", size))
+
+
+def _shortened(paged: Select[Any], name: str, short: Callable[[Any, Any], Any]) -> Select[Any]:
+    """The page with `short(column, its length)` in the place of a longer text in a column."""
     page = paged.subquery()
     size = func.length(page.c[name])
-    note = func.json_object("preview", func.substr(page.c[name], 1, PREVIEW), "bytes", size)
-    shown = case((size > PREVIEW, note), else_=page.c[name]).label(name)
+    shown = case((size > PREVIEW, short(page.c[name], size)), else_=page.c[name]).label(name)
     return select(*(column for column in page.c if column.name != name), shown).order_by(page.c.id.desc())
 
 

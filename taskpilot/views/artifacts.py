@@ -38,7 +38,7 @@ def run_artifacts(deployment: Deployment, run_id: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def opened(deployment: Deployment, run_id: str, name: str) -> Iterator[BinaryIO]:
-    """One artifact to read. Raises UsageError or NotFound; also NotFound for what is no regular file."""
+    """One artifact to read. Raises UsageError, or NotFound where the run has no regular file of that name."""
     path = _folder(deployment, run_id)
     missing = NotFound(
         f"run {path.parent.name} has no artifact {one_line(name, limit=128)}", hint=f"taskpilot runs artifacts {path.parent.name}"

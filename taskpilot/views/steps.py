@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.steps import Step
+from taskpilot.domain.steps import Step, StepKind
 from taskpilot.messages.shapes import iso, tokens_json, usd
 from taskpilot.store import runs, steps
 from taskpilot.store.ids import find_id
@@ -21,12 +21,15 @@ _KEPT: Final = frozenset({"too_long"})
 
 
 def run_steps(deployment: Deployment, run_id: str, *, full: bool = False) -> Iterator[dict[str, Any]]:
-    """The steps in the order of their start, as JSON values. Raises UsageError or NotFound."""
+    """The steps in the order of their start, as JSON values; not the digests of what maps and workflows were given.
+
+    Raises UsageError or NotFound.
+    """
     with deployment.store.read() as connection:
         run_id = find_id(connection, run_id)
         if runs.get_run(connection, run_id) is None:
             raise no_run(run_id)
-        made = steps.steps_of(connection, run_id)
+        made = [step for step in steps.steps_of(connection, run_id) if step.kind is not StepKind.GIVEN]
     return (step_json(step, deployment.redactor, full=full) for step in made)
 
 

@@ -1,7 +1,6 @@
 """The two pages for browsers, rendered on the server: jobs and runs, and the description of the API."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from taskpilot.domain.attention import Attention
 from taskpilot.domain.errors import TaskPilotError, UsageError
-from taskpilot.messages.attention import attention_command
+from taskpilot.messages.attention import attention_command, commanded
 from taskpilot.setup.places import is_elsewhere
 from taskpilot.store.listings import Page
 from taskpilot.views import documentation
@@ -199,7 +198,7 @@ def _history(services: Services, version: str) -> str:
 
     def command(one: Attention) -> str:
         """As pasted into a terminal in any folder."""
-        return shlex.join(("taskpilot", *folders, *attention_command(one)))
+        return commanded((*folders, *attention_command(one)))
 
     values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "error": "", "deployment": "", "night": None, "command": command}
     try:

@@ -218,8 +218,8 @@ def test_the_live_line_needs_no_thread_and_leaves_our_streams_alone(
     assert threading.active_count() == threads
     assert sys.stdout is out
     assert sys.stderr is screen
-    display.close()
-    display.close()
+    display.close(run)
+    display.close(run)
     assert "3/8" in screen.getvalue()
     assert "\x1b[31m" not in screen.getvalue()
     assert isinstance(display_for(quiet=True), NoDisplay)

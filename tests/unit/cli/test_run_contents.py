@@ -53,6 +53,8 @@ FIRST = [message("system", "You execute tasks."), message("user", "The task: x")
 def run_id(store: Store) -> str:
     """A conversation of two LLM calls around a tool call."""
     run_id = records.add_run(store)
+    # What a workflow was given is no work of an agent, and not shown.
+    records.add_step(store, run_id, kind=StepKind.GIVEN, name="given", status=StepStatus.SUCCEEDED, result="d" * 16, position=4)
     ask = {"kind": StepKind.ASK, "name": "executor", "agent": "executor", "model": "gpt-4o-mini", "status": StepStatus.SUCCEEDED}
     records.add_step(store, run_id, **ask, input=FIRST, result=reply("", CALL), usage=Usage(1200, 0, 30), position=0)
     records.add_step(

@@ -65,8 +65,8 @@ def ignore_sigterm() -> int:
 
 
 def clean_up() -> int:
-    write_pid("job")
     try:
+        write_pid("job")  # a test may stop the process from here on
         time.sleep(60)
     finally:
         (folder / "cleaned").write_text("yes")
@@ -74,8 +74,8 @@ def clean_up() -> int:
 
 
 def clean_up_slowly() -> int:
-    write_pid("job")
     try:
+        write_pid("job")
         time.sleep(60)
     except BaseException:
         os.kill(os.getpid(), signal.SIGTERM)

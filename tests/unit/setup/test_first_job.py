@@ -41,3 +41,10 @@ def test_a_job_of_ones_own_has_its_name_everywhere_and_loads(tmp_path: Path) -> 
 def test_what_cannot_name_a_job_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         check_job_name(name)
+
+
+def test_a_state_folder_that_is_in_use_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / ".taskpilot").mkdir()
+    (tmp_path / ".taskpilot" / "metrics.json").write_text("{}")
+    assert ".taskpilot/.gitignore" not in make_starting_point(tmp_path).wrote
+    assert [path.name for path in (tmp_path / ".taskpilot").iterdir()] == ["metrics.json"]
