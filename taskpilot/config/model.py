@@ -103,6 +103,8 @@ class Settings:
     port: int
     """The TCP port of the server."""
     api_token: Secret | None
+    public_url: str | None
+    """The address at which people reach the server, for the links in notices; None: notices have none."""
     policy_files: tuple[Path, ...]
     """Absolute; each is an existing file that only we or uid 0 can change."""
     policy_default: bool

@@ -157,6 +157,15 @@ def interval_or_off(value: Any) -> timedelta | None:
     return found
 
 
+def public_url(value: Any) -> str:
+    """An http or https URL without user, query and fragment; a path is kept, a slash at the end is not."""
+    found = url(value).rstrip("/")
+    parts = urlsplit(found)
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("must be like https://tasks.example.org")
+    return found
+
+
 def approval_timeout(value: Any) -> timedelta:
     """A duration of at most a year."""
     return parse_approval_timeout(text(value))

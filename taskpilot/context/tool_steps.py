@@ -162,7 +162,8 @@ class ToolSteps:
         if answer is None and result.verdict is Verdict.REQUIRE_APPROVAL:
             answer = self._decision(place, question, result, DecisionStatus.PENDING)
             answer = replace(answer, expires_at=session.answer_by(spec.approval_timeout))
-            session.journal.ask_person(answer)
+            # Whether an effect may be repeated is no question that a grant answers.
+            answer = session.journal.ask_person(answer, grants=result.path != GUARDS_PATH)
             session.emit_decision(answer)
         if answer is not None and answer.status is DecisionStatus.PENDING:
             # Also where the policy of this attempt would not ask: the person who was asked may still say no.

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from taskpilot.domain.argument_schema import arguments_fit
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.times import utc_iso
 
@@ -120,3 +121,48 @@ def warned_at(asked_at: datetime, expires_at: datetime) -> datetime:
 
 
 _WARNED_AFTER: Final = 0.75
+
+
+class GrantState(StrEnum):
+    """Whether a standing grant still approves calls."""
+
+    OPEN = "open"
+    USED = "used"
+    """As often as it may."""
+    ENDED = "ended"
+    """Its time is over."""
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A person's yes to further calls of one tool in one job, so often and so long."""
+
+    id: str
+    decision_id: str
+    """The decision that it was given with, and the first that used it."""
+    job: str
+    tool: str
+    arguments: dict[str, Any]
+    """Those of that decision; without a schema, calls with exactly these."""
+    schema: dict[str, Any] | None
+    until: datetime
+    uses_max: int
+    uses: int
+    granted_by: str
+    granted_at: datetime
+    note: str = ""
+    revoked_by: str | None = None
+    revoked_at: datetime | None = None
+
+    def covers(self, arguments: dict[str, Any]) -> bool:
+        """Whether it is about a call with these arguments."""
+        return arguments == self.arguments if self.schema is None else arguments_fit(self.schema, arguments)
+
+    def state(self, now: datetime) -> GrantState:
+        """Whether it still approves calls."""
+        if self.revoked_at is not None:
+            return GrantState.REVOKED
+        if self.uses >= self.uses_max:
+            return GrantState.USED
+        return GrantState.OPEN if now < self.until else GrantState.ENDED

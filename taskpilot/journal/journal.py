@@ -25,6 +25,7 @@ from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.events import record_event
+from taskpilot.store.grants import granted
 from taskpilot.store.group_commit import GroupCommit
 from taskpilot.store.records import dumps
 from taskpilot.store.runs import HeldRun
@@ -204,10 +205,17 @@ class Journal:
 
         return self._write(record, effect=True)
 
-    def ask_person(self, decision: Decision) -> None:
-        """Records a question to a person."""
-        self._write(lambda connection, _held, _now: tasks.insert_decision(connection, decision), effect=True)
+    def ask_person(self, decision: Decision, *, grants: bool = True) -> Decision:
+        """Records a question to a person; with `grants`, as approved where a standing grant does so. Gives it as it was recorded."""
+
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> Decision:
+            asked = (granted(connection, decision, now=now) if grants else None) or decision
+            tasks.insert_decision(connection, asked)
+            return asked
+
+        recorded = self._write(record, effect=True)
         self._asked.add((decision.tool, dumps(decision.arguments)))
+        return recorded
 
     def answer(self, place: StepPlace, arguments: dict[str, Any]) -> Decision | None:
         """The question to a person about exactly this call, answered or not; else a no to the same call at another place of the run."""

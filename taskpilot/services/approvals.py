@@ -1,20 +1,27 @@
 """Answers of people: approve or reject a task or a tool call, rate a result."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.decisions import Decision, DecisionStatus, Via
-from taskpilot.domain.errors import NotFound, TransitionRefused
+from taskpilot.domain.argument_schema import check_schema
+from taskpilot.domain.decisions import Decision, DecisionStatus, Grant, Via
+from taskpilot.domain.errors import NotFound, TransitionRefused, UsageError
+from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import APPROVALS, FEEDBACK
 from taskpilot.domain.runs import OPEN, Feedback, FeedbackVerdict, RunStatus
 from taskpilot.domain.tasks import Task, TaskStatus
 from taskpilot.domain.times import utc_iso
 from taskpilot.ledger.expiry import expire_due, follow_answers, is_over
 from taskpilot.messages.actions import Answered, Continuation, Rated
+from taskpilot.policy.rego import GUARDS_PATH
 from taskpilot.services.running import find_run
+from taskpilot.store import grants as store_grants
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Transaction
+from taskpilot.store.grants import insert_grant
 from taskpilot.store.ids import find_id
 
 
@@ -34,6 +41,61 @@ def reject_task(deployment: Deployment, task_id: str, *, by: str, note: str, via
 def approve_decision(deployment: Deployment, decision_id: str, *, by: str, note: str, via: Via = Via.TERMINAL) -> Answered:
     """Lets exactly one tool call, with its arguments, be made. Raises UsageError, NotFound or TransitionRefused."""
     return _settle(deployment, decision_id, DecisionStatus.APPROVED, by=by, note=note, via=via)
+
+
+def grant_decision(
+    deployment: Deployment,
+    decision_id: str,
+    *,
+    until: datetime,
+    uses: int,
+    schema: dict[str, Any] | None = None,
+    by: str,
+    note: str,
+) -> tuple[Answered, Grant]:
+    """Approves a call and as many further ones, of this tool in this job, until an instant: with the same arguments, or such as the schema
+    allows. Raises UsageError, NotFound or TransitionRefused.
+    """
+    now = deployment.now()
+    if until <= now:
+        raise UsageError(f"the grant would end at {utc_iso(until, timespec='seconds')}, which is over")
+    if schema is not None:
+        try:
+            check_schema(schema)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    grants_made: list[Grant] = []
+
+    def give(connection: Transaction, decision: Decision) -> None:
+        if decision.path == GUARDS_PATH:
+            raise TransitionRefused("this question is about repeating an effect: it is answered once", hint=_approving(decision))
+        grant = Grant(
+            new_id(), decision.id, decision.job, decision.tool, decision.arguments, schema, until, uses, 1, by, now, note
+        )  # fmt: skip
+        if not grant.covers(decision.arguments):
+            raise UsageError("the schema does not allow the arguments of this call", hint=f"taskpilot decisions show {decision.id}")
+        insert_grant(connection, grant)
+        grants_made.append(grant)
+
+    answered = _settle(deployment, decision_id, DecisionStatus.APPROVED, by=by, note=note, via=Via.TERMINAL, then=give)
+    return answered, grants_made[0]
+
+
+def revoke_grant(deployment: Deployment, grant_id: str, *, by: str) -> Grant:
+    """Ends a standing grant; what it approved before stays approved. Raises UsageError, NotFound or TransitionRefused."""
+    with deployment.store.write() as connection:
+        parsed = find_id(connection, grant_id, noun="grant")
+        ended = store_grants.revoke_grant(connection, parsed, by=by, now=deployment.now())
+        grant = store_grants.get_grant(connection, parsed)
+    if grant is None:
+        raise NotFound(f"there is no grant {parsed}", hint="taskpilot decisions grants")
+    if not ended:
+        raise TransitionRefused(f"grant {parsed} was revoked by {grant.revoked_by}")
+    return grant
+
+
+def _approving(decision: Decision) -> str:
+    return f"taskpilot decisions approve {decision.id}"
 
 
 def reject_decision(deployment: Deployment, decision_id: str, *, by: str, note: str, via: Via = Via.TERMINAL) -> Answered:
@@ -70,7 +132,16 @@ def _move(
     return answered
 
 
-def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, by: str, note: str, via: Via) -> Answered:
+def _settle(
+    deployment: Deployment,
+    decision_id: str,
+    after: DecisionStatus,
+    *,
+    by: str,
+    note: str,
+    via: Via,
+    then: Callable[[Transaction, Decision], None] = lambda _connection, _decision: None,
+) -> Answered:
     late = False
     with deployment.store.write() as connection:
         now = deployment.now()
@@ -87,6 +158,7 @@ def _settle(deployment: Deployment, decision_id: str, after: DecisionStatus, *, 
             _check_pending(decision)
             decision = tasks.settle_decision(connection, decision, status=after, by=by, note=note, now=now, via=via)
             totals.mark_dirty(connection, decision.job)
+            then(connection, decision)
             answered = _followed(deployment, connection, decision)
     if late:
         raise _too_late(f"decision {decision.id}", decision.expires_at)

@@ -202,8 +202,10 @@ def rows_of(state_dir: Path) -> dict[str, list[Any]]:
     """The rows of each table, as sets of named values."""
     with closing(sqlite3.connect(state_dir / FILE)) as connection:
         connection.row_factory = sqlite3.Row
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'")]
-        return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY 1")] for name in names}  # noqa: S608
+        names = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'")
+        ]
+        return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY 1")] for name in names}
 
 
 def test_a_store_of_schema_4_and_a_backup_of_it_keep_every_row_and_nothing_of_before_is_told(old_store: Path, tmp_path: Path) -> None:
