@@ -47,8 +47,16 @@ def granted(connection: Connection, asked: Decision, *, now: datetime) -> Decisi
             continue
         unused = update(grants).where(grants.c.id == grant.id, grants.c.uses < grants.c.uses_max)
         if connection.execute(unused.values(uses=grants.c.uses + 1)).rowcount == 1:
-            answer = {"status": DecisionStatus.APPROVED, "settled_by": grant.granted_by, "settled_at": now, "via": Via.GRANT}
-            return replace(asked, **answer, note=grant.note, grant_id=grant.id, expires_at=None)
+            return replace(
+                asked,
+                status=DecisionStatus.APPROVED,
+                settled_by=grant.granted_by,
+                settled_at=now,
+                note=grant.note,
+                expires_at=None,
+                via=Via.GRANT,
+                grant_id=grant.id,
+            )
     return None
 
 

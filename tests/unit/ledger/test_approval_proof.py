@@ -106,6 +106,10 @@ class Sequence:
             action = self.dice.choice(actions)
             self.done[action.__name__] += 1
             action()
+            if action in (self.approve, self.by_link, self.grant) and self.dice.random() < 0.5:
+                self.resume()
+        for run_id in self.runs:
+            self.resume(run_id)
         self.check()
 
     def attempt(self, claim: Claim) -> None:
@@ -190,13 +194,13 @@ class Sequence:
             self.runs.append(claim.run.id)
             self.attempt(claim)
 
-    def claimed(self) -> Claim | None:
+    def claimed(self, run_id: str | None = None) -> Claim | None:
         with suppress(TransitionRefused):
-            return self.spine.ledger.resume(self.spine.plan(self.job, run_id=self.dice.choice(self.runs))) if self.runs else None
+            return self.spine.ledger.resume(self.spine.plan(self.job, run_id=run_id or self.dice.choice(self.runs)))
         return None
 
-    def resume(self) -> None:
-        if claim := self.claimed():
+    def resume(self, run_id: str | None = None) -> None:
+        if claim := self.claimed(run_id):
             self.attempt(claim)
 
     def killed(self) -> None:
