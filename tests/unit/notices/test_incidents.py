@@ -10,6 +10,7 @@ from taskpilot.domain.ids import new_id
 from taskpilot.domain.notices import IncidentState, NoticeEvent
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.store import notice_tables as tables
+from taskpilot.store.events import record_event
 from taskpilot.store.notices import update_incident
 from tests.unit.notices.conftest import Desk
 
@@ -184,8 +185,9 @@ def test_each_channel_gets_its_own_notice_with_its_own_key(desk: Desk) -> None:
 
 
 def test_the_events_of_many_processes_are_read_once(desk: Desk) -> None:
-    for _ in range(2_500):
-        desk.happen(EventKind.RUN_FAILED)
+    with desk.store.write() as connection:
+        for _ in range(2_500):
+            record_event(connection, EventKind.RUN_FAILED, "triage", at=desk.clock())
     desk.look()
     desk.look()
     assert desk.told == ["run_failed"]

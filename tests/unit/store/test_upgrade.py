@@ -210,9 +210,8 @@ def rows_of(state_dir: Path) -> dict[str, list[Any]]:
     """The rows of each table, as sets of named values."""
     with closing(sqlite3.connect(state_dir / FILE)) as connection:
         connection.row_factory = sqlite3.Row
-        names = [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'")
-        ]
+        wanted = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'"
+        names = [name for (name,) in connection.execute(wanted)]
         return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY 1")] for name in names}
 
 
