@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +11,10 @@ from taskpilot.cli import answers, completion, formatting, output
 from taskpilot.cli.grants import grants
 from taskpilot.cli.groups import Noun
 from taskpilot.cli.options import json_option, next_page, page_options, person_options, status_option, utc_option
+from taskpilot.domain.decisions import Decision
 from taskpilot.domain.errors import UsageError
 from taskpilot.domain.ids import short_id
 from taskpilot.messages.actions import Answered
-
-if TYPE_CHECKING:
-    from taskpilot.domain.decisions import Decision
 
 STATUSES = ("final", "pending", "approved", "rejected", "expired")
 VERDICTS = ("allow", "deny", "require_approval")
@@ -216,7 +213,7 @@ def _grant(decision_id: str, until: str, uses: int, schema: str | None, *, by: s
         answers.answer_each([decision_id], answer)
 
 
-def _why(one: "Decision") -> str:
+def _why(one: Decision) -> str:
     until = f"until {formatting.instant(one.expires_at)}: " if one.expires_at is not None and one.status.value == "pending" else ""
     return until + "; ".join(one.reasons)
 
