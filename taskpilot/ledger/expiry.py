@@ -63,10 +63,12 @@ def follow_answers(connection: Transaction, run_id: str, *, now: datetime, boot:
     row = runs.run_row(connection, run_id)
     if row is None or row.status != RunStatus.WAITING or is_asked(connection, run_id):
         return False
-    if awake_schedulers(connection, boot):
+    expired = tasks.expired_of(connection, run_id)
+    # One that asks until the next fire makes room for it.
+    if awake_schedulers(connection, boot) and not (expired and row.asks_until_fire):
         requeue(connection, row, now)
         return True
-    if tasks.expired_of(connection, run_id) and not tasks.has_unused_approval(connection, run_id):
+    if expired and not tasks.has_unused_approval(connection, run_id):
         _end(connection, row, now)
     return False
 

@@ -11,7 +11,7 @@ from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Run, RunStatus
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import NEXT_FIRE, JobSpec
 from taskpilot.domain.times import BootTime, boot_time, from_micros, to_micros, utc_iso
 from taskpilot.ledger.admission import admit, check_free, holds_lease, is_active
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
@@ -257,6 +257,7 @@ class Ledger:
                 "start_after": start_after,
                 "attempts_allowed": spec.retry.attempts,
                 "pause_after_failures": spec.pause_on_failure,
+                "asks_until_fire": int(spec.approval_timeout == NEXT_FIRE),
                 "deadline_micros": spec.deadline // timedelta(microseconds=1),
                 **plan.ceilings,
             },

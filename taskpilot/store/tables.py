@@ -237,6 +237,8 @@ runs = Table(
     Column("launched_by", Text),
     # The job is paused after so many runs in a row that ended badly.
     Column("pause_after_failures", Integer),
+    # 1: what it asks a person is open until the job's next fire, which takes its place.
+    Column("asks_until_fire", Integer, nullable=False, server_default="0"),
     # The lease: who may write to this run, and until when by the boot clock of the owner's boot, in microseconds.
     Column("lease_token", Text),
     Column("lease_expires_at", BigInteger),

@@ -195,6 +195,8 @@ def test_the_next_fire_takes_the_place_of_a_run_that_waits(spine: Spine, with_se
     spine.later(HOUR)
     if with_server:
         spine.awake()
+        # As each tick of a server does, and each command.
+        spine.ledger.expire()
         spine.due(hourly)
         assert list(spine.outcomes("hourly").values()) == ["buffered"]
     else:

@@ -69,6 +69,7 @@ def _create_notices() -> None:
 
 
 def _add_approvals() -> None:
+    op.add_column("runs", sa.Column("asks_until_fire", sa.Integer(), nullable=False, server_default="0"))
     for table, more in (("decisions", ("via", "grant_id", "link_digest")), ("tasks", ("via", "link_digest"))):
         for name in ("expires_at", "warn_at"):
             op.add_column(table, sa.Column(name, sa.BigInteger(), nullable=True))
