@@ -101,6 +101,9 @@ class Settings:
     port: int
     """The TCP port of the server."""
     api_token: Secret | None
+    """The server's token; None: on a loopback address it makes one of its own."""
+    read_token: Secret | None
+    """A token that may only read."""
     policy_files: tuple[Path, ...]
     """Absolute; each is an existing file that only we or uid 0 can change."""
     policy_default: bool
