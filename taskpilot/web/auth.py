@@ -49,11 +49,18 @@ class Hosts:
     """The name or address given by --host."""
     address: str
     """The address that it listens on."""
+    public: str = ""
+    """The name at which people reach it, as in a URL."""
 
     @property
     def is_private(self) -> bool:
         """Whether only this machine can reach it."""
         return ip_address(self.address).is_loopback
+
+    def is_public(self, header: str) -> bool:
+        """Whether a Host header has the public name: then a proxy may have sent the request of somebody elsewhere."""
+        found = _HOST.fullmatch(header.lower())
+        return bool(self.public) and found is not None and found[1] == self.public and self.public not in _ALWAYS
 
     def knows(self, header: str, *, path: str, local_address: str | None) -> bool:
         """Whether a Host header names this server. The local address of the connection counts: a foreign domain is never an address."""
@@ -61,7 +68,7 @@ class Hosts:
         if found is None:
             return False
         name = found[1]
-        own = {in_url(self.name.lower())} | ({in_url(_plain(local_address))} if local_address else set())
+        own = {in_url(self.name.lower()), self.public} - {""} | ({in_url(_plain(local_address))} if local_address else set())
         return name in _ALWAYS or name in own or (name == CONTAINER_HOST and path in OPEN_PATHS)
 
 
@@ -211,7 +218,11 @@ class AuthMiddleware:
             # A browser leaves the session's cookie out where a link of another site, or of a mail, leads to us: asked again by our own
             # page, it sends the cookie. The login link comes this way too.
             return None if path == LOGIN else reload_page(scope)
-        if path in (LOGIN, ICON) or caller.may_read or not self._access.reading_needs_token:
+        if (
+            path in (LOGIN, ICON)
+            or caller.may_read
+            or not (self._access.reading_needs_token or self._access.hosts.is_public(headers["host"]))
+        ):
             return None
         return self._unknown(headers, "this address serves only /livez, /readyz, /metrics and /login", scope)
 

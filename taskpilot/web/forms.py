@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from taskpilot.domain.decisions import Via
 from taskpilot.domain.errors import NotFound, TaskPilotError, UsageError
 from taskpilot.domain.ids import short_id
 from taskpilot.domain.runs import FeedbackVerdict
@@ -160,7 +161,7 @@ def form_routes(services: Services) -> APIRouter:
         told, refusals = [], []
         for function, name in asked:
             try:
-                told.append(answered(function(deployment, name, by=_BY, note=form.note)))
+                told.append(answered(function(deployment, name, by=_BY, note=form.note, via=Via.PAGE)))
             except TaskPilotError as error:
                 refusals.append(error)
         if refusals and not told:

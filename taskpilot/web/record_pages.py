@@ -114,5 +114,7 @@ def _waiting(deployment: Deployment) -> list[Waiting]:
             # The whole arguments: a list has only the begin of long ones.
             asked = [show_decision(deployment, one.id) for one in detail.pending]
             review = [task for task in detail.tasks if task.status is TaskStatus.REVIEW]
-            found.append(Waiting(detail.run, asked, review, [(step, about_step(run_id, step)) for step in detail.uncertain]))
+            steps = [(step, about_step(run_id, step)) for step in detail.uncertain]
+            if asked or review or steps:
+                found.append(Waiting(detail.run, asked, review, steps))
     return found

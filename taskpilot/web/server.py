@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Security
@@ -22,6 +23,7 @@ from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import Problem, install_error_handlers
 from taskpilot.web.forms import form_routes
 from taskpilot.web.job_pages import job_page_routes
+from taskpilot.web.links import LinkPages
 from taskpilot.web.live import Changes, live_routes
 from taskpilot.web.login import login_routes
 from taskpilot.web.pages import page_routes
@@ -68,7 +70,7 @@ def make_application(services: Services, access: Access, changes: Changes) -> AS
     app.include_router(run_content_routes(services))
     app.include_router(writing_routes(services))
     _describe_problems(app)
-    return Places(AuthMiddleware(app, access, Audit(services)))
+    return Places(LinkPages(AuthMiddleware(app, access, Audit(services)), services, access))
 
 
 def _describe_problems(app: FastAPI) -> None:
@@ -130,7 +132,9 @@ class HttpServer:
 
     def _access(self, address: str, port: int) -> Access:
         """The rules; a server that only this machine reaches has a token of its own where none is set, and a login link."""
-        deployment, hosts = self._services.deployment, Hosts(self._host, address)
+        deployment = self._services.deployment
+        public = urlsplit(deployment.settings.public_url or "")
+        hosts = Hosts(self._host, address, in_url((public.hostname or "").lower()))
         token, read_token = (
             None if held is None else held.get_secret_value() for held in (deployment.settings.api_token, deployment.settings.read_token)
         )
@@ -141,7 +145,9 @@ class HttpServer:
                 token = own_token(deployment.settings.state_dir)
             deployment.keep_secret(token, self._code)
         cookie = f"taskpilot-{port}"
-        return Access(hosts, token, content_policy(), read_token=read_token, code=self._code, cookie=cookie)
+        return Access(
+            hosts, token, content_policy(), read_token=read_token, code=self._code, cookie=cookie, secure=public.scheme == "https"
+        )
 
     @property
     def login_link(self) -> str | None:

@@ -73,6 +73,11 @@ def content_policy() -> str:
     return f"default-src 'none'; {own}; base-uri 'none'; frame-ancestors 'none'"
 
 
+def link_policy() -> str:
+    """The same for the page of a link: no script."""
+    return f"default-src 'none'; style-src {_digest('style.css')}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(

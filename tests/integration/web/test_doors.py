@@ -272,3 +272,14 @@ def test_a_browser_without_a_session_is_led_to_the_login_where_reading_needs_one
         assert everywhere.get("/api/v1/runs", **BROWSER).status == 401
         assert b'type="password"' in everywhere.get("/login").body
         assert everywhere.get("/docs", **cookie_of(log_in(everywhere))).status == 200
+
+
+def test_under_its_public_name_reading_needs_a_login_and_the_cookie_is_secure(tmp_path: Path) -> None:
+    with serving(make_root(tmp_path, '[web]\npublic_url = "https://jobs.example"\n'), token=TOKEN) as served:
+        assert served.get("/health").status == 200
+        public = {"Host": "jobs.example"}
+        assert served.ask("GET", "/health", headers=public).status == 401
+        assert served.ask("GET", "/livez", headers=public).status == 200
+        assert served.ask("GET", "/", headers=public | BROWSER).headers["location"] == "/login"
+        assert served.ask("GET", "/health", headers=public | bearer()).status == 200
+        assert "secure" in log_in(served).headers["set-cookie"].lower()
