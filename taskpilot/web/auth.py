@@ -22,7 +22,7 @@ from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.text import one_line
 from taskpilot.web.audit import ANONYMOUS, API, PAGE, Audit
 from taskpilot.web.errors import prefers_html, problem, problem_of
-from taskpilot.web.repeats import KEY_MOST, Repeat, Repeats
+from taskpilot.web.repeats import KEY_MOST, KEY_PATTERN, Repeat, Repeats
 from taskpilot.web.sessions import LoginLimit, Role, Session, Sessions
 from taskpilot.web.templating import refusal_page, reload_page
 
@@ -258,8 +258,8 @@ class AuthMiddleware:
             given, more = headers.getlist("idempotency-key"), ""
         if not given or scope["path"] == LOGIN:
             return None, None
-        if len(given) > 1 or not 0 < len(given[0]) <= KEY_MOST or not given[0].isprintable():
-            return None, problem(422, f"an Idempotency-Key has 1 to {KEY_MOST} printable characters")
+        if len(given) > 1 or not 0 < len(given[0]) <= KEY_MOST or not re.fullmatch(KEY_PATTERN, given[0]):
+            return None, problem(422, f"an Idempotency-Key has 1 to {KEY_MOST} printable ASCII characters, and no space")
         return (caller.session_name, caller.role.name, scope["method"], scope["path"], given[0], more), None
 
     def _forget(self, key: tuple[str, ...] | None) -> None:
@@ -328,7 +328,7 @@ class AuthMiddleware:
 def _repeated(earlier: Repeat, body: bytes) -> Response | Repeat:
     """The answer to a request whose key was sent before."""
     if earlier.digest != hashlib.sha256(body).digest():
-        return problem(422, "this Idempotency-Key was sent with another body")
+        return problem(409, "this Idempotency-Key was sent with another body")
     return earlier if earlier.messages is not None else problem(409, "the request with this Idempotency-Key is being executed")
 
 

@@ -14,6 +14,7 @@ KEPT_SECONDS: Final = 86_400.0
 MOST: Final = 2_000
 KEY_MOST: Final = 200
 """Characters of a key."""
+KEY_PATTERN: Final = "^[!-~]+$"
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 from taskpilot.web.reading import JobName, Reference, defined, named_in_path
-from taskpilot.web.repeats import KEY_MOST
+from taskpilot.web.repeats import KEY_MOST, KEY_PATTERN
 
 Who = Annotated[schemas.Answer | None, Body()]
 
@@ -32,6 +32,7 @@ def _idempotency_key(
             alias="Idempotency-Key",
             min_length=1,
             max_length=KEY_MOST,
+            pattern=KEY_PATTERN,
             description="A request that is sent again with its key acts once and gets the same answer, for a day or until the server ends.",
         ),
     ] = None,

@@ -199,7 +199,7 @@ def test_a_request_that_is_sent_again_with_its_key_acts_once(guarded: Served) ->
     first = guarded.post(run, {"parameters": {"times": 2}}, headers=key)
     again = guarded.post(run, {"parameters": {"times": 2}}, headers=key)
     assert (again.status, again.json()) == (first.status, first.json()) == (202, first.json())
-    assert guarded.post(run, {"parameters": {"times": 3}}, headers=key).status == 422
+    assert guarded.post(run, {"parameters": {"times": 3}}, headers=key).status == 409
     assert len(guarded.get("/api/v1/runs").json()["items"]) == 1
     # The key of one request is not that of another.
     assert guarded.post(f"/api/v1/runs/{first.json()['run_id']}/cancel", headers=key).status == 200
