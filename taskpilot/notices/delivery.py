@@ -8,7 +8,6 @@ from typing import Final
 from taskpilot.channels import TIMEOUT_SECONDS
 from taskpilot.channels.ping import ping
 from taskpilot.deployment import Deployment
-from taskpilot.domain.channels import Message
 from taskpilot.domain.errors import NotDelivered, TaskPilotError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import NOTICES
@@ -16,7 +15,7 @@ from taskpilot.domain.notices import EXPIRES, PING, Notice, NoticeEvent, NoticeR
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.text import one_line
 from taskpilot.http import Deadline, TimedCall
-from taskpilot.messages.notices import digest_html, digest_text, digest_title, html_of, text_of, title_of
+from taskpilot.messages.notices import digest_of, message_of
 from taskpilot.notices.routes import Routes
 from taskpilot.process.owner import is_gone
 from taskpilot.store import notices, totals
@@ -113,12 +112,7 @@ class Sender:
                 raise NotDelivered("the ping URL is gone", refused=True)
             ping(url, str(first.facts["exit_code"]), first.run_id or "", seconds=seconds)
             return
-        every = [one.facts for one in some]
-        message = (
-            Message(text_of(first.facts), title=title_of(first.facts), html=html_of(first.facts), data=first.facts, key=first.id)
-            if len(some) == 1
-            else Message(digest_text(every), title=digest_title(every), html=digest_html(every), key=first.id)
-        )
+        message = message_of(first.facts, first.id) if len(some) == 1 else digest_of([one.facts for one in some], first.id)
         routes.open(channel, seconds=seconds).deliver(message)
 
     def _record_failure(self, channel: str, some: Sequence[Notice], error: NotDelivered) -> None:

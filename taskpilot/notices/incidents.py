@@ -5,6 +5,7 @@ nothing, and nothing is told twice.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ _OPENED_BY: Final = {
     EventKind.FIRE_MISSED: NoticeEvent.FIRE_MISSED,
     EventKind.FIRE_BLOCKED: NoticeEvent.FIRE_BLOCKED,
     EventKind.APPROVAL_ASKED: NoticeEvent.APPROVAL_ASKED,
+    # One of before this version opened no incident: it is told as asked then.
+    EventKind.APPROVAL_EXPIRING: NoticeEvent.APPROVAL_ASKED,
+    EventKind.APPROVAL_EXPIRED: NoticeEvent.APPROVAL_EXPIRED,
     EventKind.JOB_PAUSED: NoticeEvent.JOB_PAUSED,
 }
 _STATUSES: Final = {
@@ -46,6 +50,7 @@ _STATUSES: Final = {
     EventKind.RUN_CANCELLED: RunStatus.CANCELLED,
 }
 """The events that are the end of a run."""
+_QUESTIONS: Final = (NoticeEvent.APPROVAL_ASKED,)
 
 
 class Incidents:
@@ -86,6 +91,9 @@ class Incidents:
             if not changes and not self._overdue(connection, standing, now):
                 return
         with self._deployment.store.write() as connection:
+            if serving_queries.last_event(connection) > store_notices.notice_state_of(connection).cursor:
+                # What has happened meanwhile says more: the next look does this after it.
+                return
             for one in store_notices.open_incidents(connection):
                 if self._is_moot(connection, one):
                     if one.cause is NoticeEvent.APPROVAL_ASKED:
@@ -100,19 +108,26 @@ class Incidents:
                 self._open(connection, NoticeEvent.SUCCESS_OVERDUE, job, at=now, reason=Reason(ReasonCode.NO_SUCCESS, {"since": fact}))
 
     def _follow(self, connection: Transaction, event: Event) -> None:
-        fire = None if event.scheduled_for is None else from_micros(event.scheduled_for)
+        asked = [one for one in store_notices.open_incidents(connection, event.job, _QUESTIONS) if one.subject == event.run_id]
+        answered = [one for one in asked if not _is_asked(connection, one.subject)]
         if event.kind in _STATUSES and event.run_id is not None:
             self._ping(connection, event)
-            for incident in store_notices.open_incidents(connection, event.job, [NoticeEvent.APPROVAL_ASKED]):
-                if incident.subject == event.run_id and not _is_asked(connection, event.run_id):
-                    self._close(connection, incident, event.at)
+            for incident in answered:
+                self._close(connection, incident, event.at)
         if event.kind is EventKind.RUN_SUCCEEDED:
             for incident in store_notices.open_incidents(connection, event.job, CLOSED_BY_SUCCESS):
                 self._close(connection, incident, event.at, run_id=event.run_id)
         elif event.kind is EventKind.JOB_RESUMED:
             for incident in store_notices.open_incidents(connection, event.job, [NoticeEvent.JOB_PAUSED]):
                 self._close(connection, incident, event.at)
-        elif (cause := _OPENED_BY.get(event.kind)) is not None and not _is_by_person(event):
+        elif event.kind is EventKind.APPROVAL_EXPIRING and asked:
+            self._warn(connection, asked[0], event)
+        elif (cause := _OPENED_BY.get(event.kind)) is not None and not _is_known(event):
+            if cause is NoticeEvent.APPROVAL_EXPIRED:
+                for incident in answered:
+                    # The notice that it has expired says this too.
+                    store_notices.update_incident(connection, incident.id, closed_at=event.at)
+            fire = None if event.scheduled_for is None else from_micros(event.scheduled_for)
             subject = event.run_id or "" if cause is NoticeEvent.APPROVAL_ASKED else ""
             about: dict[str, Any] = {"run_id": event.run_id, "fire": fire, "reason": event.reason, "number": event.number}
             self._open(connection, cause, event.job, at=event.at, subject=subject, **about)
@@ -154,6 +169,12 @@ class Incidents:
         self._write(connection, incident.cause, incident, self._routes.channels(incident.job), at)
         store_notices.update_incident(connection, incident.id, told_at=self._deployment.now(), notices=incident.notices + 1)
 
+    def _warn(self, connection: Transaction, incident: Incident, event: Event) -> None:
+        """Says that a question is about to expire; also to those who have acknowledged it, since it still has no answer."""
+        about = replace(incident, reason=event.reason)
+        self._write(connection, NoticeEvent.APPROVAL_EXPIRING, about, self._routes.channels(incident.job), event.at)
+        store_notices.update_incident(connection, incident.id, told_at=self._deployment.now(), reason=event.reason)
+
     def _close(self, connection: Transaction, incident: Incident, at: datetime, *, run_id: str | None = None) -> None:
         """Closes an incident, and tells so where it was told."""
         store_notices.update_incident(connection, incident.id, closed_at=at)
@@ -185,10 +206,11 @@ class Incidents:
             run_id=run_id,
         )
         held = None if settings.notify_quiet is None else settings.notify_quiet.until(now)
+        shown = self._deployment.redactor.plain(facts)
         for name in names:
             store_notices.insert_notice(
                 connection, event, name, notice_id=new_id(), at=now, incident=incident, job=incident.job, run_id=run_id or incident.run_id,
-                facts=facts, held_until=held,
+                facts=shown, held_until=held,
             )  # fmt: skip
 
     def _ping(self, connection: Transaction, event: Event) -> None:
@@ -233,9 +255,11 @@ class Incidents:
         return [(one.job, one.since) for one in late if self._routes.knows(one.job)]
 
 
-def _is_by_person(event: Event) -> bool:
-    """A person who pauses a job knows of it."""
-    return event.kind is EventKind.JOB_PAUSED and event.reason.code is not ReasonCode.REPEATED_FAILURES
+def _is_known(event: Event) -> bool:
+    """Whether a person knows of it: who pauses a job does, and that nobody answered is an event of its own."""
+    if event.kind is EventKind.JOB_PAUSED:
+        return event.reason.code is not ReasonCode.REPEATED_FAILURES
+    return event.kind is EventKind.RUN_DENIED and event.reason.code is ReasonCode.APPROVAL_EXPIRED
 
 
 def _is_asked(connection: Transaction, run_id: str) -> bool:
