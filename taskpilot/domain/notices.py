@@ -30,7 +30,6 @@ class NoticeEvent(StrEnum):
     FIRE_BLOCKED = "fire_blocked"
     APPROVAL_ASKED = "approval_asked"
     APPROVAL_EXPIRING = "approval_expiring"
-    """A warning within the incident of the question."""
     APPROVAL_EXPIRED = "approval_expired"
     JOB_PAUSED = "job_paused"
     SUCCESS_OVERDUE = "success_overdue"
@@ -56,9 +55,11 @@ ENDED_BADLY: Final = frozenset(
 CLOSED_BY_SUCCESS: Final = ENDED_BADLY | {
     NoticeEvent.FIRE_MISSED,
     NoticeEvent.FIRE_BLOCKED,
-    NoticeEvent.APPROVAL_EXPIRED,
     NoticeEvent.SUCCESS_OVERDUE,
+    NoticeEvent.APPROVAL_EXPIRED,
 }
+QUESTIONS: Final = frozenset({NoticeEvent.APPROVAL_ASKED, NoticeEvent.APPROVAL_EXPIRING})
+"""The causes that end with an answer; of each run that asks there is one."""
 SELECTABLE: Final = tuple(
     one for one in NoticeEvent if one not in (NoticeEvent.DRILL, NoticeEvent.REPORT, NoticeEvent.TEST, NoticeEvent.PING)
 )

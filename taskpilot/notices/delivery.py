@@ -16,6 +16,7 @@ from taskpilot.domain.runs import Owner
 from taskpilot.domain.text import one_line
 from taskpilot.http import Deadline, TimedCall
 from taskpilot.messages.notices import digest_of, message_of
+from taskpilot.notices.links import with_link
 from taskpilot.notices.routes import Routes
 from taskpilot.process.owner import is_gone
 from taskpilot.store import notices, totals
@@ -112,7 +113,8 @@ class Sender:
                 raise NotDelivered("the ping URL is gone", refused=True)
             ping(url, str(first.facts["exit_code"]), first.run_id or "", seconds=seconds)
             return
-        message = message_of(first.facts, first.id) if len(some) == 1 else digest_of([one.facts for one in some], first.id)
+        every = [with_link(self._deployment, one.facts) for one in some]
+        message = message_of(every[0], first.id) if len(some) == 1 else digest_of(every, first.id)
         routes.open(channel, seconds=seconds).deliver(message)
 
     def _record_failure(self, channel: str, some: Sequence[Notice], error: NotDelivered) -> None:

@@ -5,18 +5,19 @@ nothing, and nothing is told twice.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
+from taskpilot.domain.decisions import DecisionStatus
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.ids import new_id
-from taskpilot.domain.notices import CLOSED_BY_SUCCESS, ENDED_BADLY, Incident, NoticeEvent
+from taskpilot.domain.notices import CLOSED_BY_SUCCESS, ENDED_BADLY, QUESTIONS, Incident, NoticeEvent
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RESUMABLE, RunStatus, exit_code
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.domain.times import from_micros, utc_iso
+from taskpilot.notices.links import with_hidden_link
 from taskpilot.notices.routes import Routes
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import listings, runs, schedules, serving_queries, tasks
@@ -34,11 +35,11 @@ _OPENED_BY: Final = {
     EventKind.FIRE_MISSED: NoticeEvent.FIRE_MISSED,
     EventKind.FIRE_BLOCKED: NoticeEvent.FIRE_BLOCKED,
     EventKind.APPROVAL_ASKED: NoticeEvent.APPROVAL_ASKED,
-    # One of before this version opened no incident: it is told as asked then.
-    EventKind.APPROVAL_EXPIRING: NoticeEvent.APPROVAL_ASKED,
+    EventKind.APPROVAL_EXPIRING: NoticeEvent.APPROVAL_EXPIRING,
     EventKind.APPROVAL_EXPIRED: NoticeEvent.APPROVAL_EXPIRED,
     EventKind.JOB_PAUSED: NoticeEvent.JOB_PAUSED,
 }
+_TOLD_ONCE: Final = frozenset({NoticeEvent.DRILL, NoticeEvent.APPROVAL_EXPIRING})
 _STATUSES: Final = {
     EventKind.RUN_SUCCEEDED: RunStatus.SUCCEEDED,
     EventKind.RUN_FAILED: RunStatus.FAILED,
@@ -50,7 +51,6 @@ _STATUSES: Final = {
     EventKind.RUN_CANCELLED: RunStatus.CANCELLED,
 }
 """The events that are the end of a run."""
-_QUESTIONS: Final = (NoticeEvent.APPROVAL_ASKED,)
 
 
 class Incidents:
@@ -96,8 +96,8 @@ class Incidents:
                 return
             for one in store_notices.open_incidents(connection):
                 if self._is_moot(connection, one):
-                    if one.cause is NoticeEvent.APPROVAL_ASKED:
-                        self._close(connection, one, now)
+                    if one.cause in QUESTIONS:
+                        self._close_question(connection, one, now)
                     else:
                         # Nobody waits for it any more: it is not told.
                         store_notices.update_incident(connection, one.id, closed_at=now)
@@ -108,29 +108,45 @@ class Incidents:
                 self._open(connection, NoticeEvent.SUCCESS_OVERDUE, job, at=now, reason=Reason(ReasonCode.NO_SUCCESS, {"since": fact}))
 
     def _follow(self, connection: Transaction, event: Event) -> None:
-        asked = [one for one in store_notices.open_incidents(connection, event.job, _QUESTIONS) if one.subject == event.run_id]
-        answered = [one for one in asked if not _is_asked(connection, one.subject)]
+        fire = None if event.scheduled_for is None else from_micros(event.scheduled_for)
         if event.kind in _STATUSES and event.run_id is not None:
             self._ping(connection, event)
-            for incident in answered:
-                self._close(connection, incident, event.at)
+            self._close_questions(connection, event, told=True)
+        if event.kind is EventKind.APPROVAL_EXPIRED:
+            self._close_questions(connection, event, told=False)
         if event.kind is EventKind.RUN_SUCCEEDED:
             for incident in store_notices.open_incidents(connection, event.job, CLOSED_BY_SUCCESS):
                 self._close(connection, incident, event.at, run_id=event.run_id)
         elif event.kind is EventKind.JOB_RESUMED:
             for incident in store_notices.open_incidents(connection, event.job, [NoticeEvent.JOB_PAUSED]):
                 self._close(connection, incident, event.at)
-        elif event.kind is EventKind.APPROVAL_EXPIRING and asked:
-            self._warn(connection, asked[0], event)
         elif (cause := _OPENED_BY.get(event.kind)) is not None and not _is_known(event):
-            if cause is NoticeEvent.APPROVAL_EXPIRED:
-                for incident in answered:
-                    # The notice that it has expired says this too.
-                    store_notices.update_incident(connection, incident.id, closed_at=event.at)
-            fire = None if event.scheduled_for is None else from_micros(event.scheduled_for)
-            subject = event.run_id or "" if cause is NoticeEvent.APPROVAL_ASKED else ""
+            subject = event.run_id or "" if cause in QUESTIONS else ""
+            if cause is NoticeEvent.APPROVAL_ASKED:
+                self._close_answered(connection, event)
             about: dict[str, Any] = {"run_id": event.run_id, "fire": fire, "reason": event.reason, "number": event.number}
             self._open(connection, cause, event.job, at=event.at, subject=subject, **about)
+
+    def _close_questions(self, connection: Transaction, event: Event, *, told: bool) -> None:
+        """Closes what a run asked, where it asks nothing any more; that nobody answered is told as such."""
+        asked = [one for one in store_notices.open_incidents(connection, event.job, QUESTIONS) if one.subject == event.run_id]
+        if asked and not _is_asked(connection, asked[0].subject):
+            for incident in asked:
+                self._close_question(connection, incident, event.at, told=told)
+
+    def _close_question(self, connection: Transaction, incident: Incident, at: datetime, *, told: bool = True) -> None:
+        if told and incident.cause is NoticeEvent.APPROVAL_ASKED:
+            self._close(connection, incident, at)
+        else:
+            store_notices.update_incident(connection, incident.id, closed_at=at)
+
+    def _close_answered(self, connection: Transaction, event: Event) -> None:
+        """Closes the incident of an earlier question of the run, which was answered meanwhile: this one is told too."""
+        for incident in store_notices.open_incidents(connection, event.job, [NoticeEvent.APPROVAL_ASKED]):
+            decision_id = incident.reason.facts.get("decision_id")
+            before = tasks.get_decision(connection, decision_id) if isinstance(decision_id, str) else None
+            if incident.subject == event.run_id and before is not None and before.status is not DecisionStatus.PENDING:
+                self._close(connection, incident, event.at)
 
     def _open(
         self,
@@ -169,12 +185,6 @@ class Incidents:
         self._write(connection, incident.cause, incident, self._routes.channels(incident.job), at)
         store_notices.update_incident(connection, incident.id, told_at=self._deployment.now(), notices=incident.notices + 1)
 
-    def _warn(self, connection: Transaction, incident: Incident, event: Event) -> None:
-        """Says that a question is about to expire; also to those who have acknowledged it, since it still has no answer."""
-        about = replace(incident, reason=event.reason)
-        self._write(connection, NoticeEvent.APPROVAL_EXPIRING, about, self._routes.channels(incident.job), event.at)
-        store_notices.update_incident(connection, incident.id, told_at=self._deployment.now(), reason=event.reason)
-
     def _close(self, connection: Transaction, incident: Incident, at: datetime, *, run_id: str | None = None) -> None:
         """Closes an incident, and tells so where it was told."""
         store_notices.update_incident(connection, incident.id, closed_at=at)
@@ -205,8 +215,10 @@ class Incidents:
             next_fire=_next_fire(connection, incident.job, now),
             run_id=run_id,
         )
-        held = None if settings.notify_quiet is None else settings.notify_quiet.until(now)
         shown = self._deployment.redactor.plain(facts)
+        if event in QUESTIONS:
+            shown = with_hidden_link(connection, shown, settings.public_url)
+        held = None if settings.notify_quiet is None else settings.notify_quiet.until(now)
         for name in names:
             store_notices.insert_notice(
                 connection, event, name, notice_id=new_id(), at=now, incident=incident, job=incident.job, run_id=run_id or incident.run_id,
@@ -227,11 +239,11 @@ class Incidents:
         if incident.told_at is None or incident.acknowledged_at is not None:
             return False
         # Of both signs: it may have been told while the clock was ahead.
-        return abs(now - incident.told_at) >= self._routes.settings.notify_cooldown and incident.cause is not NoticeEvent.DRILL
+        return abs(now - incident.told_at) >= self._routes.settings.notify_cooldown and incident.cause not in _TOLD_ONCE
 
     def _is_moot(self, connection: Transaction, incident: Incident) -> bool:
         """Whether a person answered what was asked, or the job is gone, or is not expected to run any more."""
-        if incident.cause is NoticeEvent.APPROVAL_ASKED:
+        if incident.cause in QUESTIONS:
             return not _is_asked(connection, incident.subject)
         if not incident.job:
             return False
@@ -256,10 +268,10 @@ class Incidents:
 
 
 def _is_known(event: Event) -> bool:
-    """Whether a person knows of it: who pauses a job does, and that nobody answered is an event of its own."""
-    if event.kind is EventKind.JOB_PAUSED:
-        return event.reason.code is not ReasonCode.REPEATED_FAILURES
-    return event.kind is EventKind.RUN_DENIED and event.reason.code is ReasonCode.APPROVAL_EXPIRED
+    """A person who pauses a job knows of it; that nobody answered is told as such, and not as a denial too."""
+    if event.kind is EventKind.RUN_DENIED:
+        return event.reason.code is ReasonCode.APPROVAL_EXPIRED
+    return event.kind is EventKind.JOB_PAUSED and event.reason.code is not ReasonCode.REPEATED_FAILURES
 
 
 def _is_asked(connection: Transaction, run_id: str) -> bool:

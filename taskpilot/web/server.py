@@ -19,6 +19,7 @@ from taskpilot.web.auth import Access, AuthMiddleware, Hosts, in_url
 from taskpilot.web.connections import Places, TimedProtocol
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import Problem, install_error_handlers
+from taskpilot.web.links import LinkPages
 from taskpilot.web.pages import page_routes
 from taskpilot.web.probes import guarded_routes, open_routes
 from taskpilot.web.reading import reading_routes
@@ -54,7 +55,7 @@ def make_application(services: Services, access: Access) -> ASGIApp:
     app.include_router(run_content_routes(services))
     app.include_router(writing_routes(services))
     _describe_problems(app)
-    return Places(AuthMiddleware(app, access, Audit(services)))
+    return Places(LinkPages(AuthMiddleware(app, access, Audit(services)), services, access))
 
 
 def _describe_problems(app: FastAPI) -> None:
