@@ -1,5 +1,6 @@
 """Queries of health and the golden signals."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +13,7 @@ from taskpilot.domain.runs import OPEN, FeedbackVerdict, RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.tables import (
+    among,
     decision_days,
     decisions,
     feedback,
@@ -195,10 +197,12 @@ def pending_groups(connection: Connection, now: datetime, *, late: timedelta) ->
     return [Pending(job, from_micros(at) if at else None, error) for job, at, error in connection.execute(query)]
 
 
-def last_successes(connection: Connection) -> dict[str, datetime]:
-    """The last success of each job; jobs without one are left out."""
+def last_successes(connection: Connection, jobs: Collection[str] | None = None) -> dict[str, datetime]:
+    """The last success of each job, or of those that are named; jobs without one are left out."""
     query = select(job_state.c.job, job_state.c.last_success).where(job_state.c.last_success.is_not(None))
-    return {job: from_micros(at) for job, at in connection.execute(query)}
+    if jobs is not None:
+        query = query.where(among(job_state.c.job, jobs))
+    return {job: from_micros(at) for job, at in connection.execute(query).all()}
 
 
 def last_model_call(connection: Connection) -> LastCall | None:

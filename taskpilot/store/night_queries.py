@@ -56,13 +56,10 @@ def bad_runs(connection: Connection, since: datetime, statuses: Collection[RunSt
 
 def last_bad_runs(connection: Connection, jobs: Collection[str], statuses: Collection[RunStatus]) -> list[Run]:
     """Of the jobs whose last run ended in one of these states, that run."""
-    wanted = select(job_state.c.job, job_state.c.last_status).where(job_state.c.last_status.in_(sorted(statuses)))
-    found = []
-    for job, status in connection.execute(wanted).all():
-        if job in jobs:
-            newest = select(runs).where(runs.c.job == job, runs.c.status == status).order_by(runs.c.id.desc()).limit(1)
-            found += [run_of(row) for row in connection.execute(newest)]
-    return found
+    own = runs.c.job == job_state.c.job, runs.c.status == job_state.c.last_status
+    newest = select(runs.c.id).where(*own).correlate(job_state).order_by(runs.c.id.desc()).limit(1).scalar_subquery()
+    ids = select(newest).where(job_state.c.last_status.in_(sorted(statuses)))
+    return [run_of(row) for row in connection.execute(select(runs).where(runs.c.id.in_(ids))).all() if row.job in jobs]
 
 
 def waiting_runs(connection: Connection) -> list[Run]:
@@ -111,7 +108,7 @@ def last_fires_not_run(connection: Connection) -> list[Fire | Gap]:
         own = table.c.job == schedules.c.job, table.c.outcome.in_(_DECISIVE)
         # A subquery each, so that SQLite goes from the jobs to the end of each job's index.
         at, what = (select(one).where(*own).order_by(column.desc()).limit(1).scalar_subquery() for one in (column, table.c.outcome))
-        for job, micros, outcome in connection.execute(select(schedules.c.job, at, what)):
+        for job, micros, outcome in connection.execute(select(schedules.c.job, at, what)).all():
             if micros is not None and (job not in newest or newest[job][0] < micros):
                 newest[job] = (micros, outcome, read)
     rows = (read(connection, job, from_micros(micros)) for job, (micros, outcome, read) in sorted(newest.items()) if outcome in _NOT_RUN)
