@@ -16,13 +16,15 @@ from taskpilot.domain.ids import new_id
 from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.jobs.catalog import catalog_of
+from taskpilot.notices.routes import unusable_channels
+from taskpilot.notices.work import NoticeWork
 from taskpilot.process.isolated import keep_helper
 from taskpilot.process.linux import erase_environment
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.job_files import JobFiles
 from taskpilot.scheduler.reporter import Reporter
 from taskpilot.scheduler.scheduler import Scheduler
-from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
+from taskpilot.scheduler.serving import DeliveryThread, Notifier, Serving
 from taskpilot.services.maintenance import replay_traces
 from taskpilot.services.metrics import push_metrics
 from taskpilot.services.publishing import publish_changes
@@ -35,6 +37,8 @@ from taskpilot.web.server import HttpServer
 
 _PUSH_EVERY: Final = timedelta(seconds=15)
 _PUSH_SECONDS: Final = 10.0
+_SEND_EVERY: Final = timedelta(seconds=1)
+"""As often as the scheduler looks at its queue."""
 
 
 def serve(
@@ -64,7 +68,8 @@ def serve(
     for warning in settings.warnings:
         log.warning(warning)
     erase_environment(settings.withheld)
-    telemetry = TelemetryThread(lambda: _push(app), first=lambda: _push_zeros(app))
+    telemetry = DeliveryThread(lambda: _push(app), name="telemetry", first=lambda: _push_zeros(app))
+    notices = DeliveryThread(NoticeWork(deployment), name="notices", first=lambda: _check_channels(app, echo))
     loop = current_thread()
 
     def publish(changes: frozenset[Change]) -> None:
@@ -84,6 +89,7 @@ def serve(
     engine = LocalEngine(engine_command, on_end=wake_event.set, on_lost=deployment.queue.requeue)
     clock = Clock(wake_event.set)
     clock.call_every(_PUSH_EVERY, telemetry.request, name="push telemetry")
+    clock.call_every(_SEND_EVERY, notices.request, name="send notices")
     job_files = JobFiles(deployment, wake_event.set)
     scheduler = Scheduler(
         deployment,
@@ -127,6 +133,7 @@ def serve(
             engine.start()
             job_files.start()
             telemetry.start()
+            notices.start()
             serving.run(ready=lambda: echo(_ready_line(app, http.url)))
             if not quiet:
                 echo("the server has ended; goodbye")
@@ -135,6 +142,7 @@ def serve(
             engine.stop()
             clock.stop()
             http.stop(1.0)
+            notices.stop(2.0)
             telemetry.stop(2.0)
             if (gateway := deployment.gateway) is not None:
                 with suppress(TaskPilotError):
@@ -145,6 +153,12 @@ def serve(
 def _ready_line(app: App, url: str) -> str:
     jobs = len(app.deployment.catalog.jobs)
     return f"scheduler running: {jobs} job{'' if jobs == 1 else 's'}, {url} (pid {os.getpid()}); press Ctrl-C to stop"
+
+
+def _check_channels(app: App, echo: Callable[[str], None]) -> None:
+    """Prints which channels cannot be used."""
+    for name, error in unusable_channels(app.deployment.settings).items():
+        echo(f"nothing can be sent to the channel {name}: {error.one_line}")
 
 
 def _push(app: App) -> None:

@@ -18,8 +18,15 @@ def jobs(context: click.Context, _parameter: click.Parameter, incomplete: str) -
     return []
 
 
+def channels(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """The names of the channels in the settings."""
+    with suppress(Exception):
+        return [name for name in _settings(context).notify_channels if name.startswith(incomplete)]
+    return []
+
+
 def ids(noun: str, *statuses: str) -> Completer:
-    """Completes the newest ids of runs, tasks or decisions, with status and name in shells that show a help text.
+    """Completes the newest ids of runs, tasks, decisions or incidents, with status and name in shells that show a help text.
 
     By the last 8 characters of an id, as lists show it; by the whole id where that is what is being typed.
     """

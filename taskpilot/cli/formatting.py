@@ -23,12 +23,12 @@ BAD: Final = "bold color(166)"
 ATTENTION: Final = "bold"
 """It needs a person."""
 STYLES: Final = {
-    **dict.fromkeys(("succeeded", "executed", "approved", "allow", "ok"), GOOD),
+    **dict.fromkeys(("succeeded", "executed", "approved", "allow", "ok", "delivered"), GOOD),
     **dict.fromkeys(("waiting", "review", "pending", "require_approval", "unknown", "diverged", "differs", "warning", "paused"), ATTENTION),
     **dict.fromkeys(
         ("failed", "lost", "timed_out", "denied", "deny", "rejected", "budget_exceeded", "broken", "refused", "cancelled", "error"), BAD
     ),
-    **dict.fromkeys(("outcome_failed", "blocked", "missed", "never_succeeded", "success_too_old"), BAD),
+    **dict.fromkeys(("outcome_failed", "blocked", "missed", "never_succeeded", "success_too_old", "notice_failed"), BAD),
     **dict.fromkeys(("uncertain", "clock"), ATTENTION),
 }
 """The rich style of each status.

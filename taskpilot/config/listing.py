@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from taskpilot.config.load import OPTIONS
 from taskpilot.config.model import Secret, Settings
 from taskpilot.domain.channels import Channel
 from taskpilot.domain.text import one_line
+from taskpilot.domain.times import format_duration
 
 MASK: Final = "***"
 _MASKED_TABLES: Final = frozenset({"otel_headers"})
@@ -49,12 +51,11 @@ def listed(settings: Settings) -> tuple[Listed, ...]:
     """Every setting, in the order of the documentation."""
     rows = [Listed("root", (), str(settings.root), settings.sources["root"])]
     for option in OPTIONS:
-        name = option.key or option.names[0]
-        rows.append(
-            Listed(
-                name, option.names, _shown(getattr(settings, option.field), option.field in _MASKED_TABLES), settings.sources[option.field]
-            )
-        )
+        value, name = getattr(settings, option.field), option.key or option.names[0]
+        if option.field == "notify_ping_url" and value is not None:
+            # Its path is its password.
+            value = f"{urlsplit(value).scheme}://{urlsplit(value).netloc}/{MASK}"
+        rows.append(Listed(name, option.names, _shown(value, option.field in _MASKED_TABLES), settings.sources[option.field]))
     rows.append(Listed("prices.toml", (), _shown(settings.prices_file), settings.sources["prices_file"]))
     return tuple(rows)
 
@@ -76,9 +77,13 @@ def _shown(value: Any, masked: bool = False) -> str:
         case bool():
             return "true" if value else "false"
         case Channel():
-            # The path of a webhook's URL is its password.
+            # The path of a webhook's URL is its password; of another service's, the host may be its token.
             parts = urlsplit(value.url)
-            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{MASK}"
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{MASK}" if value.is_webhook else f"{value.scheme}://{MASK}"
+        case time():
+            return f"{value:%H:%M}"
+        case timedelta():
+            return format_duration(value)
         case float():
             return f"{value:g} s"
         case Path():

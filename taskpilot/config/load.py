@@ -16,6 +16,7 @@ from taskpilot.config.proxies import proxy_of
 from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE, check_trusted, find_root, project_table, read_toml
 from taskpilot.domain.chat import DEFAULT_OUTPUT_TOKENS, OPENAI_URL
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.notices import COOLDOWN, SELECTABLE
 from taskpilot.domain.text import one_line
 
 
@@ -96,6 +97,13 @@ OPTIONS: Final = (
         for name, port in _STACK_PORTS.items()
     ),
     _Option("notify_channels", values.channels, MappingProxyType({}), "notify.channels"),
+    _Option("notify_default", values.texts, (), "notify.default"),
+    _Option("notify_events", values.notice_events, SELECTABLE, "notify.events"),
+    _Option("notify_cooldown", values.cooldown, COOLDOWN, "notify.cooldown"),
+    _Option("notify_after", values.failure_count, 1, "notify.after"),
+    _Option("notify_quiet", values.quiet, None, "notify.quiet"),
+    _Option("notify_report", values.time_of_day, None, "notify.report"),
+    _Option("notify_ping_url", values.url, None, "notify.ping_url"),
 )
 _KEYS: Final = frozenset(option.key for option in OPTIONS if option.key is not None)
 _TABLES: Final = frozenset(key.partition(".")[0] for key in _KEYS if "." in key) | {"budget"}
@@ -187,6 +195,11 @@ def survey(
             fields[option.field] = option.default
         sources[option.field] = source
     _settle_paths(fields, sources, problems)
+    for name in fields["notify_default"]:
+        if name not in fields["notify_channels"] and "notify_channels" not in problems:
+            sentence = f"{sources['notify_default']}: notify.default names {one_line(name, limit=64)}, which is not a channel"
+            hint = f"add [notify.channels.{one_line(name, limit=64)}] with its url"
+            problems["notify_default"] = ConfigurationError(sentence, hint=hint, setting="notify.default", file=file)
     by_environment = proxy_of(fields["openai_base_url"] or OPENAI_URL, variables) if fields["openai_proxy"] is None else None
     if by_environment is not None:
         fields["openai_proxy"], sources["openai_proxy"] = by_environment[0], f"env {by_environment[1]}"

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
 from taskpilot.domain.channels import Channel
+from taskpilot.domain.notices import NoticeEvent, Quiet
 
 _WITHHELD: Final = (
     "TASKPILOT_API_TOKEN",
@@ -111,6 +112,18 @@ class Settings:
     stack_elasticsearch: str = field(repr=False)
     stack_grafana: str = field(repr=False)
     notify_channels: Mapping[str, Channel]
+    notify_default: tuple[str, ...]
+    """The channels that get the notices of a job that names none of its own."""
+    notify_events: tuple[NoticeEvent, ...]
+    """What is told."""
+    notify_cooldown: timedelta
+    """Between two notices of an open incident."""
+    notify_after: int
+    """A run that ended badly is told from so many in a row on."""
+    notify_quiet: Quiet | None
+    notify_report: time | None
+    """When the report of the night is sent, by the clock of this machine; None: never."""
+    notify_ping_url: str | None = field(repr=False)
     prices_file: Path | None
     """`prices.toml` in the root, where there is one."""
     sources: Mapping[str, str]

@@ -7,8 +7,11 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from taskpilot.config.model import Settings
+from taskpilot.domain.channels import Channel
 
 _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password|signature|credential", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_:+/=-]{8,}|[A-Za-z0-9_:+/=-]{20,}")
+"""A part of a service's URL that may be a token: what has no digit and is shorter is a word, which jobs may use too."""
 _LONG: Final = 16
 """A header's value with at least this many characters counts as a secret, whatever the header's name."""
 
@@ -33,10 +36,38 @@ def _all(settings: Settings) -> Iterator[str]:
             yield from _in_url(address)
     yield from _in_headers(settings.otel_headers)
     for channel in settings.notify_channels.values():
+        yield from secrets_in_channel(channel)
+    for key, names in settings.references.items():
+        if key.startswith("notify."):
+            yield from (settings.dotenv.get(name, "") for name in sorted(names))
+    if settings.notify_ping_url is not None:
+        yield from secrets_in_ping(settings.notify_ping_url)
+
+
+def secrets_in_channel(channel: Channel) -> Iterator[str]:
+    """The parts of a channel that may be secrets."""
+    parts = urlsplit(channel.url)
+    if channel.is_webhook:
         yield from _in_url(channel.url)
         # The path of a webhook's URL is its password.
-        yield urlsplit(channel.url).path.strip("/")
+        yield parts.path.strip("/")
         yield from _in_headers(channel.headers)
+        if channel.secret is not None:
+            yield channel.secret
+        return
+    # A service's token may be any part of its URL, as may be the name of a room or a person.
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    yield from (password, unquote(password))
+    words = (user, parts.netloc.rpartition("@")[2], *parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)))
+    for word in map(unquote, words):
+        if _TOKEN.fullmatch(word):
+            yield word
+
+
+def secrets_in_ping(url: str) -> Iterator[str]:
+    """The parts of a ping URL that may be secrets: whoever knows its path may ping it."""
+    yield from _in_url(url)
+    yield urlsplit(url).path.strip("/")
 
 
 def _in_url(address: str) -> Iterator[str]:

@@ -3,13 +3,14 @@
 import math
 import re
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import time, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from taskpilot.config.model import Protocol, Secret
-from taskpilot.domain.channels import KINDS, Channel
+from taskpilot.domain.channels import WEBHOOKS, Channel
+from taskpilot.domain.notices import SELECTABLE, NoticeEvent, Quiet
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
 
@@ -20,6 +21,8 @@ DAY_SECONDS: Final = 86_400.0
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_SERVICE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 _DAYS_MAX: Final = 36_500
@@ -225,10 +228,66 @@ def _channel_name(key: str) -> str:
 def _channel(key: str, table: Any) -> Channel:
     if not isinstance(table, Mapping) or "url" not in table:
         raise ValueError(f'{key} needs a url: [notify.channels.{key}] with url = "https://..."')
-    unknown = sorted(set(table) - {"url", "headers"})
+    unknown = sorted(set(table) - {"url", "headers", "secret"})
     if unknown:
-        raise ValueError(f"{key} has the unknown key {one_line(unknown[0], limit=60)!r}; known are url and headers")
+        raise ValueError(f"{key} has the unknown key {one_line(unknown[0], limit=60)!r}; known are url, headers and secret")
     try:
-        return Channel(url=url(table["url"], KINDS), headers=headers(table.get("headers", {})))
+        secret = table.get("secret")
+        return Channel(
+            url=_channel_url(table["url"]), headers=headers(table.get("headers", {})), secret=None if secret is None else text(secret)
+        )
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
+
+
+def _channel_url(value: Any) -> str:
+    """A URL of a webhook, or one of apprise, of which only the form is checked here: `doctor` and the first message check the rest."""
+    address = text(value)
+    scheme = address.partition(":")[0].lower()
+    if scheme in WEBHOOKS:
+        return url(address)
+    if not _SERVICE.fullmatch(address):
+        raise ValueError('must be a URL like "https://example.org/hook" or "slack://..."')
+    return address
+
+
+def notice_events(value: Any) -> tuple[NoticeEvent, ...]:
+    """The events that are told."""
+    names = texts(value)
+    for one in names:
+        if one not in SELECTABLE:
+            raise ValueError(f"{one_line(one, limit=60)!r} is not an event; they are {', '.join(SELECTABLE)}")
+    return tuple(NoticeEvent(one) for one in names)
+
+
+def cooldown(value: Any) -> timedelta:
+    """A duration from a minute to 30 days."""
+    found = parse_duration(text(value))
+    if not timedelta(minutes=1) <= found <= timedelta(days=30):
+        raise ValueError(f"must be from 1m to 30d, not {one_line(str(value), limit=60)}")
+    return found
+
+
+def failure_count(value: Any) -> int:
+    """A number of failures in a row, from 1 to 100."""
+    return _whole(value, 1, 100)
+
+
+def time_of_day(value: Any) -> time:
+    """A time such as "08:00"."""
+    match = _TIME.fullmatch(text(value))
+    if match is None:
+        raise ValueError(f'must be a time of the day such as "08:00", not {one_line(str(value), limit=60)}')
+    return time(int(match[1]), int(match[2]))
+
+
+def quiet(value: Any) -> Quiet:
+    """Hours such as "22:00-07:00"."""
+    start, dash, end = text(value).partition("-")
+    try:
+        found = Quiet(time_of_day(start), time_of_day(end)) if dash else None
+    except ValueError:
+        found = None
+    if found is None or found.start == found.end:
+        raise ValueError(f'must be two times of the day such as "22:00-07:00", not {one_line(str(value), limit=60)}')
+    return found

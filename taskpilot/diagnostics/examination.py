@@ -14,6 +14,7 @@ from taskpilot.diagnostics.context import ANSWER_SECONDS, BuiltIn, CheckContext
 from taskpilot.diagnostics.cron import examine_cron
 from taskpilot.diagnostics.findings import Finding, Level, unchecked
 from taskpilot.diagnostics.model import examine_model
+from taskpilot.diagnostics.notices import examine_notices
 from taskpilot.diagnostics.project import examine_jobs, examine_policy, examine_prices, examine_root, examine_settings, invalid
 from taskpilot.diagnostics.stack import STACK
 from taskpilot.diagnostics.store import examine_store
@@ -32,10 +33,11 @@ _LOCAL: Final[dict[str, Examine]] = {
     "policy": examine_policy,
     "store": examine_store,
     "prices": examine_prices,
+    "notices": examine_notices,
     "cron": examine_cron,
 }
 _REMOTE: Final[dict[str, Examine]] = {"model": examine_model, "gateway": examine_gateway, "collector": examine_collector}
-_ORDER: Final = ("root", "settings", "jobs", "policy", "store", "model", "prices", "gateway", "collector", "cron")
+_ORDER: Final = ("root", "settings", "jobs", "policy", "store", "model", "prices", "gateway", "collector", "notices", "cron")
 _SPARE_SECONDS: Final = 2.0
 """Beyond what one answer may take: each subject asks one server once, the collector a second time."""
 

@@ -155,6 +155,21 @@ class Code(StrEnum):
     PRICES_NONE = _row("prices.none", _NOTE, "no model is named, so no price is needed")
     PRICES_UNCHECKED = _row("prices.unchecked", *_UNCHECKED)
 
+    NOTICES_OK = _row("notices.ok", _OK, "usable: {channels}; jobs without channels of their own tell {default}")
+    NOTICES_NONE = _row("notices.none", _NOTE, "no channel is configured: nobody is told when a job fails",
+        "add [notify.channels.ops] with its url to taskpilot.toml: taskpilot docs notices")
+    NOTICES_NOBODY = _row("notices.nobody", _WARNING, "channels are configured, but nobody is told: [notify] default names none",
+        "add default = [{names}] to [notify]")
+    NOTICES_UNUSABLE = _row("notices.unusable", _INVALID, "{error}", "{fix}")
+    NOTICES_UNKNOWN_CHANNEL = _row("notices.unknown-channel", _INVALID,
+        "job {job} names the channel {channel}, which is not in the settings",
+        "add [notify.channels.{channel}] to taskpilot.toml, or correct notify= of the job")
+    NOTICES_UNSIGNED = _row("notices.unsigned", _NOTE, "the webhook {channel} has no secret: its receiver cannot tell who posts to it",
+        'add secret = "${{NAME}}" to [notify.channels.{channel}], and NAME to .env')
+    NOTICES_FAILING = _row("notices.failing", _WARNING, "{count} notices did not arrive at the channel {channel}{why}",
+        "taskpilot notify test {channel}; they are sent again by themselves")
+    NOTICES_UNCHECKED = _row("notices.unchecked", *_UNCHECKED)
+
     GATEWAY_OK = _row("gateway.ok", _OK, "{url} answers; {groups}")
     GATEWAY_UNSET = _row("gateway.unset", _NOTE, "no Pushgateway is set, so no metrics are pushed",
         "set TASKPILOT_PUSHGATEWAY_URL, or pushgateway_url in taskpilot.toml, if you want them")

@@ -27,6 +27,8 @@ class AttentionKind(StrEnum):
     BROKEN = "broken"
     NEVER_SUCCEEDED = "never_succeeded"
     SUCCESS_TOO_OLD = "success_too_old"
+    NOTICE_FAILED = "notice_failed"
+    """A channel did not take what was sent to it."""
     CLOCK = "clock"
     """The clock was set."""
 

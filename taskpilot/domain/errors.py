@@ -139,6 +139,19 @@ class ToolFailed(TaskPilotError):
     permanent = False
 
 
+class NotDelivered(ToolFailed):
+    """A channel did not take a message."""
+
+    def __init__(self, message: str, *, late: bool = False, answered: bool = False, refused: bool = False) -> None:
+        super().__init__(message)
+        self.late = late
+        """It was sent and may have arrived."""
+        self.answered = answered
+        """The receiver can be reached."""
+        self.refused = refused
+        """The receiver does not want this message, however often it is sent."""
+
+
 class ToolArgumentsInvalid(TaskPilotError):
     """The arguments do not fit the tool's schema, or there is no such tool."""
 

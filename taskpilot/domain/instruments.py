@@ -133,6 +133,7 @@ TELEMETRY_FAILURES = _counter(
     "How often could a signal not be delivered?",
     sink=("gateway", "collector", "traces", "metrics_file", "logs", "decision_log"),
 )
+NOTICES = _counter("notices", "How often was a notice sent, and did it arrive?", channel=_ANY, result=("delivered", "failed", "unknown"))
 
 RUN_DURATION = _histogram("run_duration", "How long were runs active?", _LONG)
 FIRE_LATENESS = _histogram("fire_lateness", "How long after its scheduled time did a fire start?", _LONG)

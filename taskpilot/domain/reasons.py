@@ -118,6 +118,8 @@ class ReasonCode(StrEnum):
     """Its job was removed while it waited to start."""
     NO_SUCCESS = "no_success"
     """Of a job: no success for longer than its schedule allows: `since` (the last one; none where there never was one)."""
+    NOTICE_FAILED = "notice_failed"
+    """Of a channel: notices did not arrive: `channel`, `notices` (how many), `error` of one of them."""
     CLOCK_SET = "clock_set"
     """Of the machine: the clock was set: `from`, `to`."""
 

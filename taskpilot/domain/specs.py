@@ -242,6 +242,9 @@ class JobSpec:
     task_tool_calls: int = DEFAULT_TASK_TOOL_CALLS
     model: str | None = None
     tools: tuple[ToolSpec, ...] = field(default=())
+    notify: tuple[str, ...] | None = None
+    """The channels that are told of it; None: those of `[notify] default`."""
+    ping_url: str | None = field(default=None, repr=False)
     file: Path | None = None
     file_digest: str = ""
     line: int | None = None

@@ -1,6 +1,7 @@
 """`@job`: sets the schedule and the limits of a function."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -36,6 +37,7 @@ SPEC_ATTRIBUTE: Final = "__taskpilot_job__"
 TOOLS_ATTRIBUTE: Final = "__taskpilot_job_tools__"
 
 _CONTEXT_NAMES: Final = frozenset({"ctx", "_ctx", "context", "_context", "_"})
+_PING: Final = re.compile(r"https?://[^\s/?#@]+[^\s#]*")
 _OVERLAPS: Final = get_args(Overlap)
 _OVERLAPS_WAITING: Final = get_args(OverlapWaiting)
 _CATCH_UPS: Final = get_args(CatchUp)
@@ -64,6 +66,8 @@ def job(
     task_tool_calls: int = DEFAULT_TASK_TOOL_CALLS,
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
+    notify: Sequence[str] | None = None,
+    ping_url: str | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
@@ -89,6 +93,8 @@ def job(
     task_tool_calls: int = DEFAULT_TASK_TOOL_CALLS,
     model: str | None = None,
     tools: Sequence[Callable[..., Any]] = (),
+    notify: Sequence[str] | None = None,
+    ping_url: str | None = None,
     name: str | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Makes a function a job: `def triage(ctx: RunContext, inbox: str = "inbox.jsonl") -> str`, with `@job` or `@job(...)` above it.
@@ -107,6 +113,8 @@ def job(
     budget: `Budget(...)` of one run; 1 USD, 200 LLM calls and 200 tool calls by default.
     task_tool_calls: tool calls that the executor may make for one approved task; 20 by default.
     model: a name. tools: functions decorated with `@tool`.
+    notify: the channels of the settings that are told of it, ["ops"]; those of `[notify] default` without it, nobody with [].
+    ping_url: a Healthchecks-compatible URL that gets the start and the exit code of each run.
     name: by default the function's name; `[a-z][a-z0-9_]{0,62}`.
 
     The function stays callable as before. Raises ConfigurationError that names the option.
@@ -137,6 +145,8 @@ def job(
             budget=_instance(title, "budget", budget, Budget, 'Budget(usd="0.50")'),
             task_tool_calls=_count(title, "task_tool_calls", task_tool_calls),
             model=_model(title, model),
+            notify=_channels(title, notify),
+            ping_url=_ping_url(title, ping_url),
             retry_on=tuple(kind.__name__ for kind in attempts.on),
             line=inspect.unwrap(function).__code__.co_firstlineno,
         )
@@ -225,6 +235,23 @@ def _model(title: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and value.strip() == value != "" and value.isprintable()):
         return value
     raise ConfigurationError(f"job {title!r}: model={one_line(repr(value), limit=80)} is not a name", hint='write it like "gpt-4o-mini"')
+
+
+def _channels(title: str, value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value):
+        return tuple(dict.fromkeys(value))
+    raise ConfigurationError(
+        f"job {title!r}: notify={one_line(repr(value), limit=80)} is not a list of channels", hint='write notify=["ops"]'
+    )
+
+
+def _ping_url(title: str, value: object) -> str | None:
+    if value is None or (isinstance(value, str) and _PING.fullmatch(value)):
+        return value
+    # Not the value: its path is a password.
+    raise ConfigurationError(f"job {title!r}: ping_url is not an http or https URL", hint='write it like "https://hc-ping.com/..."')
 
 
 def _tools(title: str, tools: object) -> tuple[Callable[..., Any], ...]:

@@ -13,7 +13,7 @@ from taskpilot.jobs.parameters import complete_parameters
 from taskpilot.schedules.schedule import schedule_of
 
 _DURATIONS: Final = ("deadline", "catch_up_window", "catch_up_stagger", "start_deadline", "jitter")
-_OTHERS: Final = ("function", "schedule", "retry", "retry_on", "budget", "tools", "parameters", "file", "file_digest")
+_OTHERS: Final = ("function", "schedule", "retry", "retry_on", "budget", "tools", "notify", "parameters", "file", "file_digest")
 _PLAIN: Final = tuple(one.name for one in fields(JobSpec) if one.name not in (*_DURATIONS, *_OTHERS))
 """What JSON can say as it is: also each option that is added to `@job`."""
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -33,6 +33,7 @@ def definition_json(spec: JobSpec) -> dict[str, Any]:
             {"name": tool.name, "description": tool.description, "parameters": tool.parameters, "idempotent": tool.idempotent}
             for tool in spec.tools
         ],
+        "notify": None if spec.notify is None else list(spec.notify),
         "parameters": [asdict(parameter) for parameter in complete_parameters(spec)],
     }
 
@@ -50,6 +51,7 @@ def definition_of(data: Mapping[str, Any], *, file: Path, digest: str) -> JobSpe
         retry=Retry(retry["attempts"], delay=_duration(retry["delay"]), max_delay=_duration(retry["max_delay"])),
         budget=None if budget is None else Budget(**budget),
         tools=_tools(data["tools"]),
+        notify=None if data["notify"] is None else tuple(data["notify"]),
         file=file,
         file_digest=digest,
         retry_on=tuple(data["retry_on"]),

@@ -32,6 +32,7 @@ _SETTLED = {
     AttentionKind.MISSED: "a later one was started",
     AttentionKind.BLOCKED: "a later one was started",
     AttentionKind.PAUSED: "",
+    AttentionKind.NOTICE_FAILED: "",
     AttentionKind.CLOCK: "",
 }
 
@@ -58,6 +59,8 @@ def attention_command(one: Attention) -> tuple[str, ...]:
             return ("jobs", "validate")
         case AttentionKind.PAUSED:
             return ("jobs", "resume", job)
+        case AttentionKind.NOTICE_FAILED:
+            return ("notices", "--result", "failed,unknown")
         case AttentionKind.CLOCK:
             return ("health",)
         case AttentionKind.BLOCKED if one.reason.code is ReasonCode.CONFIGURATION and not one.settled:

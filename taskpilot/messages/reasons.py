@@ -261,6 +261,12 @@ def _repeated_failures(facts: _Facts) -> str:
     return f"{runs} did not succeed{_with('', facts['run_id'], '; the last was run ')}"
 
 
+def _notice_failed(facts: _Facts) -> str:
+    number = facts.number("notices")
+    what = "a notice" if number in (None, 1) else f"{number:,f} notices"
+    return _with(f"{what} did not arrive at the channel {facts['channel'] or 'of the settings'}", facts["error"])
+
+
 def _start_deadline(facts: _Facts) -> str:
     late = f"{_not_met(facts)}; " if facts["unseen"] else ""
     return f"{late}its start deadline{facts.duration('deadline_seconds')} passed before it could start"
@@ -313,5 +319,6 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.COMMAND_GONE: lambda _: "the command that waited to start it is gone, and no scheduler was running",
     ReasonCode.JOB_REMOVED: lambda _: "the job was removed while it waited to start",
     ReasonCode.NO_SUCCESS: lambda facts: f"no success{_with('', facts['since'], ' since ') or ' yet'}, too long for its schedule",
+    ReasonCode.NOTICE_FAILED: _notice_failed,
     ReasonCode.CLOCK_SET: lambda facts: f"the clock was set{_with('', facts['from'], ' from ')}{_with('', facts['to'], ' to ')}",
 }

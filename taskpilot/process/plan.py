@@ -41,6 +41,8 @@ class Watch:
     """Asked about every 0.5 s: should the run end, and within which grace in seconds? None, or an exception, means no."""
     tick: Callable[[], None]
     """Called about four times a second, for a progress display; its exceptions are swallowed."""
+    forked: Callable[[], None] = lambda: None
+    """Called once the child runs; it must return at once, and its exceptions are swallowed."""
     grace_seconds: float = 10.0
     """From SIGTERM to SIGKILL."""
     lease_seconds: float = 30.0

@@ -73,6 +73,8 @@ class _Monitor:
     def run(self) -> Ending:
         """Watches until the child ends or must be killed; then kills the tree, also after an error here."""
         try:
+            with suppress(Exception):
+                self._watch.forked()
             while True:
                 # Signals before the child's end: where both got a signal at once (systemd), the signal is the cause.
                 self._check_interrupts()

@@ -31,18 +31,18 @@ class Notifier:
             connection.sendall("\n".join(lines).encode())
 
 
-class TelemetryThread:
-    """Calls `push` at the start, at each request and at the end. A gateway that hangs delays no fire.
+class DeliveryThread:
+    """Calls `push` at the start, at each request and at the end. A server that hangs delays no fire.
 
     Errors are ignored: what was not delivered stays pending in the store, and the next push delivers it.
     """
 
-    def __init__(self, push: Callable[[], None], *, first: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, push: Callable[[], None], *, name: str, first: Callable[[], None] = lambda: None) -> None:
         self._push = push
         self._first = first
         self._requested = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="taskpilot-telemetry", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"taskpilot-{name}", daemon=True)
 
     def start(self) -> None:
         """Starts the thread."""

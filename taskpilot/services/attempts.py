@@ -68,12 +68,23 @@ class NoDisplay:
 class Attempts:
     """Supervises one claimed run in this process."""
 
-    def __init__(self, deployment: Deployment, spec: JobSpec, run_child: RunChild, display: Display, on_start: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        spec: JobSpec,
+        run_child: RunChild,
+        display: Display,
+        on_start: Callable[[], None],
+        on_fork: Callable[[], None] = lambda: None,
+    ) -> None:
         self._deployment = deployment
         self._spec = spec
         self._run_child = run_child
         self._display = display
         self._on_start = on_start
+        """Called in a tick of each attempt; one that ends within a moment has none."""
+        self._on_fork = on_fork
+        """Called as soon as an attempt runs; it must return at once."""
 
     def run(self, claim: Claim, interrupts: Interrupts) -> None:
         """Makes attempts until the run ended, waits, or may not continue here; its state is in the store."""
@@ -130,6 +141,7 @@ class Attempts:
             renew=lambda active: deployment.ledger.renew(grant, active_seconds=active),
             cancelled=lambda: self._grace(grant.run_id),
             tick=tick,
+            forked=self._on_fork,
             grace_seconds=GRACE_SECONDS,
             lease_seconds=deployment.settings.lease_seconds,
         )

@@ -17,6 +17,7 @@ from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.store import copies, creation, pruning
 from taskpilot.store.connections import FILE
 from taskpilot.store.events import prune_events
+from taskpilot.store.notices import prune_notices
 
 
 def upgrade_store(settings: Settings) -> tuple[str | None, str]:
@@ -112,6 +113,10 @@ def prune_history(deployment: Deployment, older_than: timedelta, *, dry_run: boo
     while over and not dry_run and _time_left(end):
         with _Turn(polite=True), deployment.store.write() as connection:
             if not prune_events(connection, before, limit=pruning.ROWS_MAX):
+                break
+    while over and not dry_run and _time_left(end):
+        with _Turn(polite=True), deployment.store.write() as connection:
+            if not prune_notices(connection, before, limit=pruning.ROWS_MAX):
                 break
     folders = 0, 0
     if not dry_run:

@@ -100,10 +100,20 @@ def choose_model(deployment: Deployment, spec: JobSpec, asked: str | None) -> st
 
 
 def check_configuration(deployment: Deployment, spec: JobSpec, model: str | None, *, asked: bool) -> None:
-    """Raises ConfigurationError for what would fail every time: no way to the model, no price for a budget in USD, a broken policy."""
+    """Raises ConfigurationError for what would fail every time: no way to the model, an unknown channel, a broken policy."""
+    check_channels(deployment, spec)
     check_model_access(deployment, spec, model, asked=asked)
     if deployment.settings.policy_files:
         compile_policy(deployment.settings)
+
+
+def check_channels(deployment: Deployment, spec: JobSpec) -> None:
+    """Raises ConfigurationError where the job names a channel that the settings do not have."""
+    known = deployment.settings.notify_channels
+    for name in spec.notify or ():
+        if name not in known:
+            hint = f"there are {', '.join(known)}" if known else f"add [notify.channels.{one_line(name, limit=64)}] to taskpilot.toml"
+            raise ConfigurationError(f"job {spec.name}: notify names {one_line(name, limit=64)}, which is not a channel", hint=hint)
 
 
 def check_model_access(deployment: Deployment, spec: JobSpec, model: str | None, *, asked: bool) -> None:

@@ -6,12 +6,12 @@ from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.specs import JobSpec
 from taskpilot.jobs.parameters import check_parameters, parse_parameters
 from taskpilot.ledger.claims import Definitions
-from taskpilot.services.planning import check_model_access, choose_model
+from taskpilot.services.planning import check_channels, check_model_access, choose_model
 from taskpilot.store.job_checks import JobCheck, replace_job_checks
 
 
 def check_jobs(deployment: Deployment, jobs: Definitions) -> list[JobCheck]:
-    """The check of each job, by name, which is stored for every view: parameters, model access, prices and policy. Raises StoreError."""
+    """The check of each job, by name, which is stored for every view: parameters, channels, model, prices and policy. Raises StoreError."""
     now, policy = deployment.now(), _policy(deployment)
     found = [
         JobCheck(name, now, policy or _reason(deployment, spec), spec.deadline, spec.catch_up_window) for name, spec in jobs.specs.items()
@@ -48,6 +48,7 @@ def _reason(deployment: Deployment, spec: JobSpec) -> Reason:
             check_parameters(spec)
         else:
             parse_parameters(spec, [])
+        check_channels(deployment, spec)
         check_model_access(deployment, spec, choose_model(deployment, spec, None), asked=False)
     except (ConfigurationError, UsageError) as error:
         return configuration_reason(error)

@@ -13,6 +13,7 @@ from taskpilot.domain.runs import RESUMABLE, FireOutcome, Run, RunStatus, RunSum
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.steps import StepAnswer, StepKind, StepStatus
 from taskpilot.domain.times import to_micros
+from taskpilot.http import TimedCall
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.messages.actions import Cancelled
 from taskpilot.process import Interrupts
@@ -29,6 +30,8 @@ from taskpilot.views.runs import no_run, summarize
 
 _HOLD_SECONDS: Final = 0.5
 """Between two checks whether the active run has ended."""
+_PING_SHARE: Final = 1.0
+"""Seconds that the ping of a run's start may still take after the run's end."""
 _START_SHARE: Final = 0.2
 """Seconds of the half second that a push at a run's start may take; the job runs meanwhile."""
 
@@ -59,7 +62,9 @@ def run_job(deployment: Deployment, request: RunRequest, run_child: RunChild, di
             return skipped(plan.spec, claim)
         if claim.run.id != plan.run_id:
             forget_run_dir(deployment.run_dir(plan.run_id))
-        return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        finished = supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        _send_notices(deployment, interrupts)
+        return finished
 
 
 def resume_run(
@@ -75,7 +80,9 @@ def resume_run(
         answer_step(deployment, run, answer)
     with Interrupts() as interrupts, deployment.store.deferred_changes():
         claim = deployment.ledger.resume(plan)
-        return supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        finished = supervised(deployment, plan.spec, claim, run_child, display, interrupts)
+        _send_notices(deployment, interrupts)
+        return finished
 
 
 def cancel_run(deployment: Deployment, run_id: str) -> Cancelled:
@@ -130,6 +137,15 @@ def supervised(
     """
     seconds = TOTAL_SECONDS
 
+    pings: list[TimedCall[None]] = []
+
+    def on_fork() -> None:
+        if not pings and (spec.ping_url or deployment.settings.notify_ping_url):
+            # Late: most runs ping nobody.
+            from taskpilot.notices.work import ping_start
+
+            pings.extend(ping_start(deployment, spec, claim))
+
     def push_start() -> None:
         nonlocal seconds
         gateway = deployment.gateway
@@ -139,14 +155,26 @@ def supervised(
             seconds -= min(_START_SHARE, time.monotonic() - began)
 
     try:
-        Attempts(deployment, spec, run_child, display, push_start).run(claim, interrupts)
+        Attempts(deployment, spec, run_child, display, push_start, on_fork).run(claim, interrupts)
     finally:
         display.close(claim.run)
+    for call in pings:
+        # So that the ping of its end, which is sent later, is not overtaken.
+        call.wait(_PING_SHARE)
     publish_change(deployment, spec.name, run_id=claim.run.id, model=claim.run.model, seconds=seconds)
     with deployment.store.deferred_changes() as changes:
         changes.clear()
     run = find_run(deployment, claim.run.id)
     return Finished(summarize(deployment.store, run.id), exit_code(run.status, run.reason.cause))
+
+
+def _send_notices(deployment: Deployment, interrupts: Interrupts) -> None:
+    """Within the signals' handlers: one that arrives now ends the sending, and the command ends as the run did."""
+    # Late: a run that is skipped or refused does not import it.
+    from taskpilot.notices.work import send_after_run
+
+    before = len(interrupts.arrived)
+    send_after_run(deployment, stop=lambda: len(interrupts.arrived) > before)
 
 
 def _claim(deployment: Deployment, plan: RunPlan, interrupts: Interrupts) -> Claim | Skip:

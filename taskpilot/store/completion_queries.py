@@ -15,22 +15,27 @@ SECONDS: Final = 0.3
 _SHOWN: Final = 50
 _STEPS_BETWEEN_CHECKS: Final = 10_000
 """SQLite's instructions between two checks of the time: well under a millisecond."""
-_NEWEST: Final = {"run": ("runs", "job"), "task": ("tasks", "title"), "decision": ("decisions", "tool")}
-"""By noun: its table, and the column of the name."""
+_NEWEST: Final = {
+    "run": ("runs", "status", "job"),
+    "task": ("tasks", "status", "title"),
+    "decision": ("decisions", "status", "tool"),
+    "incident": ("incidents", "iif(closed_at IS NULL, 'open', 'closed')", "job || ' ' || cause"),
+}
+"""By noun: its table, its state, and its name."""
 _QUERY: Final = """
-    SELECT id, status, {name} FROM {table}
+    SELECT id, {state} AS state, {name} FROM {table}
     WHERE (substr(id, 29) >= :begin AND substr(id, 29) < :begin || 'g' OR id >= :begin AND id < :begin || 'g')
-      AND (:any OR status IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit"""
+      AND (:any OR state IN (SELECT value FROM json_each(:statuses))) ORDER BY id DESC LIMIT :limit"""
 """An id is hexadecimal, so that g sorts after all ids with the same beginning. What is typed is the beginning of the id or of its end."""
 
 
 def newest_ids(state_dir: Path, noun: str, *, begin: str = "", statuses: Sequence[str] = ()) -> list[tuple[str, str, str]]:
-    """Id, status and name of the newest runs, tasks or decisions whose id, or its last 8 characters, begin so, in some states or in all.
+    """Id, state and name of the newest runs, tasks, decisions or incidents whose id, or its last 8 characters, begin so.
 
-    Empty where there is no store, or where it does not answer in time. `noun` is run, task or decision.
+    In some states, or in all. Empty where there is no store, or where it does not answer in time. `noun`: a key of `_NEWEST`.
     """
-    table, name = _NEWEST[noun]
-    query = _QUERY.format(table=table, name=name)
+    table, state, name = _NEWEST[noun]
+    query = _QUERY.format(table=table, state=state, name=name)
     path = state_dir / FILE
     try:
         # SQLAlchemy would take longer to load than the whole answer may take.

@@ -7,9 +7,17 @@ from sqlalchemy import Connection, Table, literal_column, select
 
 from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.ids import SHORT, parse_id
+from taskpilot.store.notice_tables import incidents, notices
 from taskpilot.store.tables import decisions, runs, steps, tasks
 
-_TABLES: Final[dict[str, Table]] = {"run": runs, "task": tasks, "decision": decisions, "step": steps}
+_TABLES: Final[dict[str, Table]] = {
+    "run": runs,
+    "task": tasks,
+    "decision": decisions,
+    "step": steps,
+    "incident": incidents,
+    "notice": notices,
+}
 _NEWEST: Final = re.compile(r"(?:([a-z][a-z0-9_]{0,62}):)?last", re.ASCII)
 _ENDING: Final = re.compile(rf"[0-9a-f]{{{SHORT},31}}", re.ASCII)
 _END: Final = 37 - SHORT
@@ -18,7 +26,7 @@ _CANDIDATES: Final = 10
 
 
 def find_id(connection: Connection, text: str, *, noun: str = "run", of_run: str | None = None) -> str:
-    """The id of the run, task, decision or step that a text names: a whole id, its last 8 characters or more, `last` or `JOB:last`.
+    """The id of the record that a text names: a whole id, its last 8 characters or more, `last` or `JOB:last`.
 
     A whole id is not looked up. `of_run` limits the search to one run. Raises UsageError where the text is none of these or fits
     several records, and NotFound where it fits none.

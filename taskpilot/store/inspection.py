@@ -43,6 +43,10 @@ _UNWRITTEN: Final = """
 """
 _UNDELIVERED: Final = "SELECT count(DISTINCT run_id) FROM attempts WHERE traces_due_at IS NOT NULL"
 _FAILURES: Final = "SELECT json_extract(labels, '$.sink'), sum(value) FROM totals WHERE metric = ? GROUP BY 1"
+_NOTICES: Final = """
+    SELECT channel, count(*), max(error) FROM notices
+    WHERE due_at IS NOT NULL AND attempts > 0 AND result IN ('failed', 'unknown') GROUP BY channel ORDER BY channel
+"""
 _BLOCKED: Final = """
     SELECT job, checked_at, json_extract(reason_facts, '$.error'), json_extract(reason_facts, '$.hint') FROM job_checks
     WHERE reason_code = 'configuration'
@@ -92,6 +96,15 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A channel with notices that were tried and are to be tried again."""
+
+    channel: str
+    notices: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Blocked:
     """A job that a server found unable to start, in the server's environment."""
 
@@ -123,6 +136,7 @@ class Inspection:
     """Runs with spans that were not sent to the collector."""
     telemetry_failures: Mapping[str, int] = field(default_factory=dict)
     """How often each sink failed since the store was created."""
+    undelivered_notices: tuple[Undelivered, ...] = ()
     wal: bool = False
     """Whether it is in write-ahead mode."""
     log_bytes: int = 0
@@ -224,6 +238,9 @@ def _facts(connection: sqlite3.Connection, path: Path, log_bytes: int, holder: i
         unwritten_traces=connection.execute(_UNWRITTEN).fetchone()[0],
         undelivered_traces=connection.execute(_UNDELIVERED).fetchone()[0],
         telemetry_failures={str(sink): number for sink, number in connection.execute(_FAILURES, (TELEMETRY_FAILURES.name,))},
+        undelivered_notices=tuple(
+            Undelivered(str(channel), number, one_line(str(error or ""))) for channel, number, error in connection.execute(_NOTICES)
+        ),
         wal=_in_wal_mode(path),
         log_bytes=log_bytes,
         damage=damage,

@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, func, or_, select, union_all
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, and_, case, func, or_, select, union_all
 
 from taskpilot.domain.decisions import Decision
 from taskpilot.domain.ids import smallest_id
+from taskpilot.domain.notices import Incident, IncidentState, Notice, NoticeEvent, NoticeResult
 from taskpilot.domain.runs import Run, RunStatus
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
 from taskpilot.domain.times import BootTime, from_micros, to_micros
 from taskpilot.store.ids import find_id
+from taskpilot.store.notice_tables import incidents, notices
+from taskpilot.store.notices import incident_of, notice_of
 from taskpilot.store.records import decision_of, owner_of, run_of, step_of, task_of
 from taskpilot.store.tables import agents, decisions, runs, steps, tasks
 
@@ -73,6 +76,46 @@ def decisions_page(
     """Decisions of a run or a job, in some states, with a verdict, or all."""
     wanted = _previewed(_paged(connection, decisions, page, run_id=run_id, job=job, statuses=statuses, verdict=verdict), "arguments")
     return [decision_of(row) for row in connection.execute(wanted)]
+
+
+def incidents_page(connection: Connection, page: Page, *, job: str | None = None, states: Iterable[IncidentState] = ()) -> list[Incident]:
+    """Incidents of a job, in some states, or all."""
+    wanted = _since(connection, incidents, page, incidents.c.opened_at, job=job)
+    if chosen := [_STATES[state] for state in states]:
+        wanted = wanted.where(or_(*chosen))
+    return [incident_of(row) for row in connection.execute(wanted)]
+
+
+def notices_page(connection: Connection, page: Page, *, results: Iterable[NoticeResult] = (), **equal: str | None) -> list[Notice]:
+    """Notices with these column values (`channel`, `job`, `incident_id`) and some results, or all; no pings."""
+    wanted = _since(connection, notices, page, notices.c.created_at, **equal)
+    wanted = wanted.where(notices.c.event != NoticeEvent.PING)
+    if chosen := sorted(results):
+        wanted = wanted.where(notices.c.result.in_(chosen))
+    return [notice_of(row) for row in connection.execute(wanted)]
+
+
+_STATES: Final = {
+    IncidentState.PENDING: incidents.c.closed_at.is_(None) & incidents.c.told_at.is_(None) & incidents.c.acknowledged_at.is_(None),
+    IncidentState.OPEN: incidents.c.closed_at.is_(None) & incidents.c.told_at.is_not(None) & incidents.c.acknowledged_at.is_(None),
+    IncidentState.ACKNOWLEDGED: incidents.c.closed_at.is_(None) & incidents.c.acknowledged_at.is_not(None),
+    IncidentState.CLOSED: incidents.c.closed_at.is_not(None),
+}
+
+
+def _since(connection: Connection, table: Table, page: Page, made_at: Column[int], **equal: str | None) -> Select[Any]:
+    """Rows of a table that a person reads page by page: there are few of them."""
+    wanted = select(table)
+    for name, value in equal.items():
+        if value is not None:
+            wanted = wanted.where(table.c[name] == value)
+    if page.before is not None:
+        wanted = wanted.where(table.c.id < find_id(connection, page.before, noun=table.name.removesuffix("s")))
+    if page.since is not None:
+        wanted = wanted.where(made_at >= to_micros(page.since))
+    if page.until is not None:
+        wanted = wanted.where(made_at < to_micros(page.until))
+    return wanted.order_by(table.c.id.desc()).limit(page.limit)
 
 
 def _previewed(paged: Select[Any], name: str) -> Select[Any]:

@@ -11,7 +11,7 @@ from taskpilot.domain.events import EventKind
 from taskpilot.domain.fires import Fire
 from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import FireOutcome, RunStatus
-from taskpilot.domain.times import to_micros
+from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.fires import fire_of
 from taskpilot.store.records import reason_of
 from taskpilot.store.tables import among, events, fires, runs
@@ -27,6 +27,7 @@ class Event:
     """A row of `events`."""
 
     id: int
+    at: datetime
     kind: EventKind
     job: str
     run_id: str | None
@@ -43,7 +44,10 @@ def last_event(connection: Connection) -> int:
 def events_after(connection: Connection, last: int) -> list[Event]:
     """The events that are newer, in their order."""
     rows = connection.execute(select(events).where(events.c.id > last).order_by(events.c.id).limit(_MANY))
-    return [Event(row.id, EventKind(row.kind), row.job, row.run_id, row.scheduled_for, row.number, reason_of(row)) for row in rows]
+    return [
+        Event(row.id, from_micros(row.at), EventKind(row.kind), row.job, row.run_id, row.scheduled_for, row.number, reason_of(row))
+        for row in rows
+    ]
 
 
 def running_runs(connection: Connection) -> list[str]:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 metadata: Final = MetaData()
 
 
-def _reason() -> tuple[Column[str], Column[str]]:
+def reason_pair() -> tuple[Column[str], Column[str]]:
     """The columns of a reason: a code, and its facts as JSON."""
     return Column("reason_code", Text, nullable=False, server_default=""), Column("reason_facts", Text, nullable=False, server_default="{}")
 
@@ -38,7 +38,7 @@ fires = Table(
     Column("key", Text, nullable=False, server_default=""),
     Column("outcome", Text, nullable=False),
     Column("run_id", Text),
-    *_reason(),
+    *reason_pair(),
     Column("recorded_at", BigInteger, nullable=False),
     # Of a buffered fire: its earliest start (jitter, stagger), and which scheduler took it out of the queue to start it, and when.
     Column("start_after", BigInteger),
@@ -60,7 +60,7 @@ fire_gaps = Table(
     Column("to_at", BigInteger, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("outcome", Text, nullable=False),
-    *_reason(),
+    *reason_pair(),
     Column("schedule", Text, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
     Index("fire_gaps_by_job", "job", "to_at"),
@@ -132,7 +132,7 @@ job_checks = Table(
     Column("job", Text, primary_key=True),
     Column("deadline_micros", BigInteger),
     Column("catch_up_micros", BigInteger),
-    *_reason(),
+    *reason_pair(),
     Column("checked_at", BigInteger, nullable=False),
 )
 """One row for each job that the server knows: why it could not start, as checked at the server's start and after each change of a file."""
@@ -162,7 +162,7 @@ events = Table(
     Column("number", BigInteger, nullable=False, server_default="1"),
     # The id of the decision, task, step or pause.
     Column("subject", Text),
-    *_reason(),
+    *reason_pair(),
     sqlite_autoincrement=True,
 )
 """Changes that a notice may be sent for, written in the transaction of the change; `id` only grows, so a reader can keep a cursor."""
@@ -187,7 +187,7 @@ def among(column: Column[str], values: Collection[str]) -> Any:
 
 # With the module come its own tables: one metadata holds the whole schema.
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The revision of the newest migration; a store at another one is refused."""
 
 _READ_BY_GOLDEN_SIGNALS: Final = ("ended_at", "status", "active_micros", "deadline_micros", "cost_nano", "unpriced_calls")
@@ -208,7 +208,7 @@ runs = Table(
     Column("id", Text, primary_key=True),
     Column("job", Text, nullable=False),
     Column("status", Text, nullable=False),
-    *_reason(),
+    *reason_pair(),
     Column("trigger", Text, nullable=False),
     Column("scheduled_for", BigInteger),
     Column("previous_fire", BigInteger),
@@ -271,7 +271,7 @@ attempts = Table(
     Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("status", Text, nullable=False),
-    *_reason(),
+    *reason_pair(),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("active_micros", BigInteger, nullable=False, server_default="0"),

@@ -70,15 +70,19 @@ CHANGES: Final = "taskpilot_changes"
 """The option of a connection that holds the set in which a write transaction collects its changes."""
 
 
-def mark_dirty(connection: Connection, job: str) -> None:
-    """Records that the job's ledger changed: its gateway group becomes pending, and `Store.on_change` is called after the commit."""
-    set_state(connection, job)
+def mark_dirty(connection: Connection, job: str, *, announce: bool = True) -> None:
+    """Records that the job's ledger changed: its gateway group becomes pending, and `Store.on_change` is called after the commit.
+
+    Without `announce` it is not called: whoever pushes what is pending comes by soon.
+    """
+    set_state(connection, job, announce=announce)
 
 
-def set_state(connection: Connection, job: str, *, ended_run: str | None = None, **values: object) -> None:
+def set_state(connection: Connection, job: str, *, ended_run: str | None = None, announce: bool = True, **values: object) -> None:
     """Sets the job's last values, and marks it as changed."""
     prepared.execute(connection, _state_change(tuple(values)), {"job": job, "version": 1, **values})
-    connection.get_execution_options().get(CHANGES, set()).add(Change(job, ended_run))
+    if announce:
+        connection.get_execution_options().get(CHANGES, set()).add(Change(job, ended_run))
 
 
 def bounded_agent(connection: Connection, job: str, agent: str, metric: str) -> str:

@@ -27,6 +27,8 @@ class JobFacts:
     model: str | None = None
     tools: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    """Those that are told of it."""
     deadline_micros: int | None = None
     max_success_gap_micros: int | None = None
     next_fire: datetime | None = None
@@ -35,7 +37,7 @@ class JobFacts:
 
     def label_sets(self, instrument: Instrument) -> Iterator[tuple[str, ...]]:
         """The known label values of an instrument, in the order of its labels; none where the configuration is not known."""
-        own = {"model": (self.model,) if self.model else (), "tool": self.tools, "agent": self.agents}
+        own = {"model": (self.model,) if self.model else (), "tool": self.tools, "agent": self.agents, "channel": self.channels}
         return product(*(values or own.get(label, ()) for label, values in instrument.labels.items())) if self.configured else iter(())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from taskpilot.channels import TIMEOUT_SECONDS, open_channel
-from taskpilot.domain.channels import Channel
+from taskpilot.domain.channels import Channel, Message
 from taskpilot.domain.errors import ToolFailed
 from taskpilot.domain.specs import ToolSpec
 from taskpilot.domain.text import one_line, printable
@@ -26,7 +26,7 @@ def notify_tool(channels: Mapping[str, Channel], log: Callable[[str], None], *, 
             return "no channel is configured: written to the run's log"
         if channel not in opened:
             raise ToolFailed(f"there is no channel {one_line(channel, limit=100)!r}; use one of {known}")
-        return f"sent to {channel} ({opened[channel].deliver(message)})"
+        return f"sent to {channel} ({opened[channel].deliver(Message(message))})"
 
     description = f"Send a message to a channel. The channels are: {known}." if opened else "Send a message to a channel."
     return make_spec(notify, name="notify", idempotent=False, description=description)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from taskpilot.domain.attention import BAD, Attention, AttentionKind, kind_of_run
 from taskpilot.domain.fires import ClockEventKind, Fire, Gap, Pause, ScheduleInForce, SchedulerStatus
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Run, RunStatus
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.times import utc_iso
@@ -17,6 +17,7 @@ from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import fires, health_queries, night_queries, schedules
 from taskpilot.store.database import Transaction
 from taskpilot.store.job_checks import JobCheck, job_checks_of
+from taskpilot.store.notices import FailingChannel, failing_channels
 from taskpilot.views.overdue import Planned, unmet_fires, without_success
 
 _EVENING: Final = timedelta(hours=6)
@@ -68,6 +69,7 @@ def find_attention(
         *_fires(connection, since, successes),
         *(_checked(check) for check in checks.values() if check.reason and server is not SchedulerStatus.ABSENT),
         *map(_pause, paused.values()),
+        *map(_notices, failing_channels(connection, since)),
         *_clock(connection, since),
     ]
     if not server.awake:
@@ -155,6 +157,11 @@ def _checked(check: JobCheck) -> Attention:
 def _pause(pause: Pause) -> Attention:
     settled = pause.paused_by != _BY_TASKPILOT
     return Attention(AttentionKind.PAUSED, pause.job, pause.paused_at, pause.reason(), settled=settled)
+
+
+def _notices(failing: FailingChannel) -> Attention:
+    facts: dict[str, Fact] = {"channel": failing.channel, "notices": failing.notices, "error": failing.error}
+    return Attention(AttentionKind.NOTICE_FAILED, None, failing.since, Reason(ReasonCode.NOTICE_FAILED, facts))
 
 
 def _clock(connection: Transaction, since: datetime) -> Iterable[Attention]:

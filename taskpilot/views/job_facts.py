@@ -6,6 +6,7 @@ from typing import Final
 
 from taskpilot.deployment import Deployment
 from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.notices import PING
 from taskpilot.domain.schedule import Schedule
 from taskpilot.domain.specs import JobSpec
 from taskpilot.telemetry.metrics import JobFacts
@@ -19,11 +20,13 @@ _LOOK_AHEAD: Final = 20
 def facts_of(deployment: Deployment, spec: JobSpec, *, model: str | None = None) -> JobFacts:
     """The label values and limits of a job; `model` replaces the job's own."""
     now = deployment.now()
+    pings = (PING,) if spec.ping_url or deployment.settings.notify_ping_url else ()
     return JobFacts(
         name=spec.name,
         model=model or spec.model or deployment.settings.model,
         tools=(*BUILT_IN, *(tool.name for tool in spec.tools)),
         agents=WORKFLOW_AGENTS,
+        channels=(*(deployment.settings.notify_default if spec.notify is None else spec.notify), *pings),
         deadline_micros=spec.deadline // timedelta(microseconds=1),
         max_success_gap_micros=max_success_gap(spec, now),
         next_fire=None if spec.schedule is None else spec.schedule.next_after(now),

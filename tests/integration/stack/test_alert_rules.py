@@ -41,6 +41,8 @@ UNPRICED = series("taskpilot_llm_unpriced_calls_total", 'model="mine"')
 APPROVALS = series("taskpilot_approvals_pending")
 PUSHED, REFUSED = series("push_time_seconds"), series("push_failure_time_seconds")
 FAILURES = series("taskpilot_telemetry_failures_total", 'sink="gateway"')
+NOTICES = series("taskpilot_notices_total", 'channel="ops"', 'result="failed"')
+ARRIVED = series("taskpilot_notices_total", 'channel="ops"', 'result="delivered"')
 
 
 def status(word: str) -> str:
@@ -80,6 +82,7 @@ NEVER, OLD, FAILED, STUCK = "TaskPilotNeverSucceeded", "TaskPilotSuccessTooOld",
 MISSED, ASLEEP, ABSENT = "TaskPilotFiresMissed", "TaskPilotSchedulerTickOld", "TaskPilotSchedulerAbsent"
 DEAR, UNKNOWN, DENIED = "TaskPilotCostNearDayBudget", "TaskPilotUnpricedCalls", "TaskPilotPolicyViolations"
 WAITING, PUSH_REFUSED, PUSH_FAILING = "TaskPilotApprovalsWaiting", "TaskPilotPushRefused", "TaskPilotPushFailing"
+NOTICES_FAILING = "TaskPilotNoticesFailing"
 NO_GATEWAY = "TaskPilotGatewayAbsent"
 NIGHTLY = {GAP: flat(25 * 3600), DEADLINE: flat(600), NEXT_FIRE: "86400+0x2999"}
 """Due once a day, at the first midnight; ten minutes long; never late by more than an hour."""
@@ -132,6 +135,8 @@ CASES = (
     Case("the gateway refuses a push", {PUSHED: flat(60), REFUSED: then(0, 10, 600)}, {9: [], 14: [], 16: [PUSH_REFUSED]}),
     Case("the gateway took a push after that", {PUSHED: then(60, 12, 720), REFUSED: then(0, 10, 600)}, {16: [], 60: []}),
     Case("three deliveries fail", {FAILURES: then(4, 120, 7)}, {119: [], 121: [PUSH_FAILING], 185: []}),
+    Case("three notices do not arrive", {NOTICES: then(4, 120, 7)}, {119: [], 121: [NOTICES_FAILING], 185: []}),
+    Case("many notices arrive", {ARRIVED: then(4, 120, 70)}, {121: []}),
     Case("two deliveries fail", {FAILURES: then(4, 120, 6)}, {121: []}),
     Case("the gateway is down", {}, {1: [], 3: [NO_GATEWAY]}, up=flat(0)),
     Case("the gateway was never scraped", {}, {1: [], 3: [NO_GATEWAY]}, up=None),

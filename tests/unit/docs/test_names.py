@@ -123,8 +123,8 @@ def test_the_readme_links_to_each_page() -> None:
 
 def test_the_topics_are_those_that_were_promised() -> None:
     assert {topic.name for topic in topics()} == {
-        "approvals", "architecture", "backup", "budgets", "deployment", "http", "jobs", "models", "observability", "policy", "reference",
-        "schedules", "start", "testing", "troubleshooting",
+        "approvals", "architecture", "backup", "budgets", "deployment", "http", "jobs", "models", "notices", "observability", "policy",
+        "reference", "schedules", "start", "testing", "troubleshooting",
     }  # fmt: skip
 
 

@@ -31,6 +31,8 @@ def ticket(title: str, count: int = 1) -> str:
     start_deadline="1h",
     jitter="1m",
     pause_on_failure=2,
+    notify=["ops"],
+    ping_url="https://example.org/uuid",
     budget=Budget(usd="0.50", tokens=10, unpriced="allow"),
     task_tool_calls=7,
     model="a-model",

@@ -130,6 +130,11 @@ SAYS: Final[list[tuple[ReasonCode, Mapping[str, Fact], str]]] = [
     (ReasonCode.RUN_WAITING, {"run_id": "r1"}, "run r1 was waiting for a person"),
     (ReasonCode.NO_SUCCESS, {"since": FIRE}, f"no success since {FIRE}, too long for its schedule"),
     (ReasonCode.NO_SUCCESS, {"since": None}, "no success yet, too long for its schedule"),
+    (
+        ReasonCode.NOTICE_FAILED,
+        {"channel": "ops", "notices": 3, "error": "it answered HTTP 503"},
+        "3 notices did not arrive at the channel ops: it answered HTTP 503",
+    ),
     (ReasonCode.CLOCK_SET, {"from": FIRE, "to": "2026-11-24T08:00:00Z"}, f"the clock was set from {FIRE} to 2026-11-24T08:00:00Z"),
 ]
 NAMES: Final = sorted({name for _, facts, _ in SAYS for name in facts} - {"text"})

@@ -17,7 +17,7 @@ from taskpilot.domain.fires import SchedulerState
 from taskpilot.domain.times import utc_now
 from taskpilot.scheduler.clock import Clock, WakeEvent
 from taskpilot.scheduler.scheduler import Scheduler
-from taskpilot.scheduler.serving import Notifier, Serving, TelemetryThread
+from taskpilot.scheduler.serving import DeliveryThread, Notifier, Serving
 from tests.keeper import Keeper, Log
 from tests.unit.scheduler.conftest import Keep
 
@@ -276,7 +276,7 @@ def test_a_notifier_reaches_an_abstract_socket(tmp_path: Path) -> None:
 def test_telemetry_pushes_at_the_start_after_a_change_and_at_the_end() -> None:
     order: list[str] = []
     pushed = threading.Semaphore(0)
-    telemetry = TelemetryThread(lambda: (order.append("push"), pushed.release())[1], first=lambda: order.append("first"))
+    telemetry = DeliveryThread(lambda: (order.append("push"), pushed.release())[1], name="telemetry", first=lambda: order.append("first"))
     telemetry.start()
     assert pushed.acquire(timeout=20)
     telemetry.request()
@@ -293,7 +293,7 @@ def test_telemetry_continues_after_a_push_that_fails() -> None:
         pushed.release()
         raise OSError("no gateway")
 
-    telemetry = TelemetryThread(fails, first=lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    telemetry = DeliveryThread(fails, name="telemetry", first=lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     telemetry.start()
     for _ in range(3):
         assert pushed.acquire(timeout=20)
@@ -303,7 +303,7 @@ def test_telemetry_continues_after_a_push_that_fails() -> None:
 
 def test_a_push_that_hangs_holds_up_the_end_no_longer_than_it_may() -> None:
     let_go = threading.Event()
-    telemetry = TelemetryThread(lambda: (let_go.wait(60), None)[1])
+    telemetry = DeliveryThread(lambda: (let_go.wait(60), None)[1], name="telemetry")
     telemetry.start()
     began = time.monotonic()
     telemetry.stop(0.05)

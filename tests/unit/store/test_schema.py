@@ -10,7 +10,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, create_engine, text
 
-from taskpilot.store import connections, tables
+from taskpilot.store import (
+    connections,
+    notice_tables,  # noqa: F401 - its tables are in the metadata too
+    tables,
+)
 from taskpilot.store.database import Store
 
 # The last test here compares them: neither library can read an index on an expression back.

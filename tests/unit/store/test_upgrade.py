@@ -1,4 +1,4 @@
-"""A store of the version before this one: upgraded, with all that its sentences say kept as codes and facts."""
+"""Stores of earlier versions: upgraded, with no row lost, and what their sentences say kept as codes and facts."""
 
 import sqlite3
 from contextlib import closing
@@ -13,7 +13,7 @@ from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.times import from_micros
-from taskpilot.store import creation, fires, runs, steps
+from taskpilot.store import copies, creation, fires, runs, steps
 from taskpilot.store.connections import FILE, BusyTimeout, make_engine
 from taskpilot.store.database import Store
 
@@ -80,21 +80,26 @@ FIRES: list[tuple[str, str, ReasonCode, dict[str, str]]] = [
 ]
 
 
-@pytest.fixture
-def old_store(tmp_path: Path) -> Path:
-    """The state dir of a store that the migrations of the version before made, with rows in their old shape."""
-    folder = tmp_path / "state"
-    folder.mkdir(mode=0o700)
-    (folder / FILE).touch(0o600)
-    engine = make_engine(folder / FILE, BusyTimeout(5.0))
+def migrate(state_dir: Path, revision: str) -> None:
+    """Brings the schema to that of an earlier version."""
+    engine = make_engine(state_dir / FILE, BusyTimeout(5.0))
     with engine.connect() as connection:
         connection.execution_options(taskpilot_write=True)
         with connection.begin():
             config = Config()
             config.set_main_option("script_location", str(Path(creation.__file__).parent / "migrations"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "0002")
+            command.upgrade(config, revision)
     engine.dispose()
+
+
+@pytest.fixture
+def old_store(tmp_path: Path) -> Path:
+    """The state dir of a store that the migrations of the version before made, with rows in their old shape."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    (folder / FILE).touch(0o600)
+    migrate(folder, "0002")
     with closing(sqlite3.connect(folder / FILE)) as connection, connection:
         fill(connection)
     return folder
@@ -127,11 +132,11 @@ def fill(connection: sqlite3.Connection) -> None:
 
 
 def test_an_old_store_is_refused_and_then_upgraded_with_both_schemas_named(old_store: Path) -> None:
-    with pytest.raises(ConfigurationError, match="schema 0002, this version needs 0004") as caught:
+    with pytest.raises(ConfigurationError, match="schema 0002, this version needs 0005") as caught:
         Store.open(old_store)
     assert caught.value.hint == "taskpilot db backup && taskpilot db upgrade"
-    assert creation.upgrade(old_store) == ("0002", "0004")
-    assert creation.upgrade(old_store) == ("0004", "0004")
+    assert creation.upgrade(old_store) == ("0002", "0005")
+    assert creation.upgrade(old_store) == ("0005", "0005")
     Store.open(old_store).close()
 
 
@@ -191,3 +196,30 @@ def test_an_events_fire_is_told_from_others_by_its_key_whenever_it_arrives(old_s
         connection.execute(arrival, (NOON,))
         with pytest.raises(sqlite3.IntegrityError):
             connection.execute(arrival, (NOON + 1,))
+
+
+def rows_of(state_dir: Path) -> dict[str, list[Any]]:
+    """The rows of each table, as sets of named values."""
+    with closing(sqlite3.connect(state_dir / FILE)) as connection:
+        connection.row_factory = sqlite3.Row
+        wanted = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'"
+        names = [name for (name,) in connection.execute(wanted)]
+        return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY 1")] for name in names}
+
+
+def test_a_store_of_schema_4_and_a_backup_of_it_keep_every_row_and_nothing_of_before_is_told(old_store: Path, tmp_path: Path) -> None:
+    migrate(old_store, "0004")
+    with closing(sqlite3.connect(old_store / FILE)) as connection, connection:
+        for number in range(3):
+            connection.execute("INSERT INTO events (at, kind, job) VALUES (?, 'run_failed', 'triage')", (NOON + number,))
+    before = rows_of(old_store)
+    copies.backup(old_store, backup := tmp_path / "backup.db")
+    assert creation.upgrade(old_store) == ("0004", "0005")
+    assert copies.restore(tmp_path / "other", backup, kept=tmp_path / "kept.db").runs == len(RUNS)
+    for state_dir in (old_store, tmp_path / "other"):
+        after = rows_of(state_dir)
+        for table, rows in before.items():
+            assert [{name: row[name] for name in rows[0]} for row in after[table]] == rows, table
+        assert [row["cursor"] for row in after["notice_state"]] == [3]
+        assert after["incidents"] == after["notices"] == []
+        Store.open(state_dir).close()

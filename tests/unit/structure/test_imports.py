@@ -11,6 +11,7 @@ import pytest
 OWNERS = {
     "alembic": ("store/",),
     "anyio": ("web/",),
+    "apprise": ("channels/",),
     "apscheduler": ("scheduler",),
     "click": ("cli/", "__main__.py"),
     "cronsim": ("schedules/",),
@@ -41,6 +42,7 @@ ENVIRONMENT = ("config/", "process/")
 """The packages that may touch the environment of the process: config reads it; process takes serve's secrets out of a job's."""
 
 HEAVY = (
+    "apprise",
     "openai",
     "httpx2",
     "genai_prices",

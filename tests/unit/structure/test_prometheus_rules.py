@@ -60,7 +60,7 @@ def test_each_rule_asks_for_metrics_and_labels_that_we_export(rules: list[dict[s
 
 
 def test_each_alert_says_how_bad_it_is_and_what_to_type(alerts: list[dict[str, Any]]) -> None:
-    assert len({alert["alert"] for alert in alerts}) == len(alerts) == 14
+    assert len({alert["alert"] for alert in alerts}) == len(alerts) == 15
     for alert in alerts:
         assert alert["alert"].startswith("TaskPilot")
         assert alert["labels"]["severity"] in {"critical", "warning"}

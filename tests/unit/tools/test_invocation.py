@@ -131,9 +131,9 @@ def test_without_a_channel_a_message_goes_to_the_log_and_the_result_says_so() ->
 @pytest.mark.parametrize(
     ("channel", "words"),
     [
-        (Channel("ftp://host/secret"), "begins with http"),
-        (Channel("file:///secret"), "begins with http"),
-        (Channel("secret"), "begins with http"),
+        (Channel("secret"), "needs a URL"),
+        (Channel("ntfy://host/secret", {"X": "secret"}), "only an http or https URL has"),
+        (Channel("ntfy://host/secret", secret="secret"), "only an http or https URL has"),
         (Channel("http://user:secret@host/"), "user in its URL"),
         (Channel("http://host:secret/"), "cannot be read"),
         (Channel("http://host/secret a"), "spaces"),
