@@ -8,8 +8,10 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Adds tables; no row is changed."""
+    """Adds tables and an index; no row is changed."""
     _create_notices()
+    blocked = sa.text("outcome IN ('blocked_budget', 'blocked_config')")
+    op.create_index("fires_blocked", "fires", ["scheduled_for", "job"], sqlite_where=blocked)
 
 
 def _create_notices() -> None:
