@@ -10,7 +10,7 @@ from typing import Final
 
 from taskpilot.config import Settings, reread
 from taskpilot.config.secrets import secrets_of
-from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.errors import ConfigurationError, TaskPilotError
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.times import BootTime, boot_time, utc_now
@@ -76,6 +76,12 @@ class Deployment:
         if "job_folder" in vars(self):
             # What was loaded before there was a state dir.
             self.job_folder.save()
+        # Set already: the ledger uses it.
+        vars(self)["store"] = store
+        # Without a server too, a question ends in time: the next process, whichever it is, records that. A store that cannot be written is
+        # told where it matters.
+        with suppress(TaskPilotError):
+            self.ledger.expire()
         return store
 
     @property

@@ -38,6 +38,8 @@ from taskpilot.telemetry.job_errors import keep_error
 
 _SHARED: Final = frozenset({ReasonCode.PROVIDER_UNREACHABLE, ReasonCode.CONFIGURATION, ReasonCode.STORE, ReasonCode.STORE_BUSY})
 """Reasons with their own exit code, which also apply where all items failed."""
+_DENIED_BY_EXPIRY: Final = frozenset({RunStatus.SUCCEEDED, RunStatus.DENIED})
+"""How a run may end that was not answered in time; it then ends denied for that reason."""
 ERROR_MAX: Final = 1000
 """Characters of an error message that a reason keeps."""
 
@@ -144,6 +146,8 @@ class Runner:
         if isinstance(error, Terminated) or self._asked_to_end():
             raise Terminated
         outcome = self._lease_lost(session, error) or judge(session, result, error)
+        if session.expired is not None and (outcome.status in _DENIED_BY_EXPIRY or outcome.reason.code is ReasonCode.OUTCOME_FAILED):
+            outcome = Outcome(RunStatus.DENIED, session.expired, result=outcome.result)
         facts = {name: self._mask(fact) if isinstance(fact, str) else fact for name, fact in outcome.reason.facts.items()}
         outcome = replace(outcome, reason=Reason(outcome.reason.code, facts), result=self._hide(outcome.result))
         try:

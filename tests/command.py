@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import warm
+
 SECONDS = 120.0
 """No command of a test takes longer; the machine may be busy."""
 
@@ -36,6 +38,8 @@ class TaskPilot:
     """The command with an environment of its own: nothing but PATH, HOME, no telemetry collector, no built-in job, and what a test sets."""
 
     def __init__(self, root: Path, home: Path, **environment: str) -> None:
+        self.cold = False
+        """Whether each command is a new interpreter, not a fork of one that has imported the program."""
         self.root = root
         self.state_dir = root / ".taskpilot"
         self.environment: dict[str, str] = {
@@ -56,9 +60,11 @@ class TaskPilot:
     ) -> Said:
         """Runs `taskpilot ARGUMENTS` to its end. A None in `environment` takes the variable away."""
         began = time.monotonic()
-        done = subprocess.run(
-            self.line(*arguments), input=stdin, capture_output=True, timeout=seconds, cwd=cwd or self.root, env=self._variables(environment)
-        )
+        variables, folder = self._variables(environment), cwd or self.root
+        if self.cold or warm.starts_cold(variables, folder):
+            done = subprocess.run(self.line(*arguments), input=stdin, capture_output=True, timeout=seconds, cwd=folder, env=variables)
+        else:
+            done = warm.run(arguments, stdin=stdin, environment=variables, cwd=folder, seconds=seconds)
         return Said(done.returncode, done.stdout.decode(), done.stderr.decode(), time.monotonic() - began)
 
     def start(self, *arguments: str, environment: Mapping[str, str | None] | None = None) -> subprocess.Popen[bytes]:

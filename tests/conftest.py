@@ -1,8 +1,10 @@
 """What holds for every test: nothing of the developer's own configuration reaches it."""
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from random import Random
 
 import pytest
@@ -10,7 +12,10 @@ from hypothesis import settings
 
 from taskpilot.process.isolated import keep_helper
 from taskpilot.store import database
-from tests.templates import write_store
+from tests.templates import quick_engine, write_store
+
+# To rewrite the assertions of three hundred files anew in each worker takes longer than most tests together.
+sys.dont_write_bytecode = False
 
 # A shared two-core machine makes single examples slow now and then; that is no finding.
 settings.register_profile("deployment", deadline=None, print_blob=True)
@@ -27,6 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header(config: pytest.Config) -> str | None:
     seed = config.getoption("--shuffle")
     return None if seed is None else f"order: --shuffle {seed}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays to the end: the garbage collector has nothing to look for in it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -63,12 +79,17 @@ def _no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("TASKPILOT_", "OPENAI_", "OTEL_")) and name not in _KEPT:
             monkeypatch.delenv(name)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # A root has the jobs that its test writes.
     monkeypatch.setenv("TASKPILOT_HOUSEKEEPING", "off")
 
 
 @pytest.fixture(autouse=True)
 def _stores_are_copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that is made in the test's own process is a copy of a migrated one; tests of the creation itself are `real_creation`."""
+    """A store that is made in the test's own process is a copy of a migrated one, and does not wait for the disk: no power is cut here.
+
+    Tests of the creation itself, and of what is written when, are `real_creation`.
+    """
     if request.node.get_closest_marker("real_creation") is None:
         monkeypatch.setattr(database, "create", write_store)
+        monkeypatch.setattr(database, "make_engine", quick_engine)

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
-
 from taskpilot.config import SETTINGS_FILE, load
 from taskpilot.deployment import Deployment
 from taskpilot.domain.fires import SchedulerState, StartOrder
@@ -125,9 +123,6 @@ class Keeper:
         self.root = root
         self.clock: Any = clock or ManualClock(start)
         self.deployment = Deployment(load(root=root, home=home, environ={}), now=self.clock, boot=getattr(self.clock, "boot", boot_time))
-        # No power is cut here, and a test ticks a thousand times.
-        event.listen(self.deployment.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
-        self.deployment.store.dispose()
         self.engine = Engine(self.deployment)
         self.log = Log()
         self.changed: set[str] = set()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import warm
+
 HERE = Path(__file__).parents[1]
 
 JOBS = '''
@@ -95,6 +97,8 @@ class Command:
     """The program, started in a folder."""
 
     def __init__(self, folder: Path) -> None:
+        self.cold = False
+        """Whether each command is a new interpreter."""
         self.folder = folder
         self.environment = {**os.environ, "PYTHONPATH": str(HERE)}
 
@@ -105,9 +109,12 @@ class Command:
         )  # fmt: skip
 
     def __call__(self, *arguments: str) -> Done:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=90)
-        return Done(process.returncode, out.decode(), err.decode())
+        if self.cold or warm.starts_cold(self.environment, self.folder):
+            process = self.start(*arguments)
+            out, err = process.communicate(timeout=90)
+            return Done(process.returncode, out.decode(), err.decode())
+        done = warm.run(arguments, stdin=b"", environment=self.environment, cwd=self.folder, seconds=90)
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def make_root(folder: Path) -> Path:

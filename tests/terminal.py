@@ -10,6 +10,8 @@ import termios
 from pathlib import Path
 from typing import NamedTuple
 
+from tests import warm
+
 HERE = Path(__file__).parents[1]
 _OF_COLOUR = ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM", "COLUMNS", "LINES")
 
@@ -26,11 +28,14 @@ def on_terminal(folder: Path, *arguments: str, columns: int = 80, rows: int = 24
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_COLOUR}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "taskpilot", *arguments],
-        cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs,
-        env={**inherited, "PYTHONPATH": str(HERE), "TERM": "xterm", **environment},
-    )  # fmt: skip
+    variables = {**inherited, "TERM": "xterm", **environment}
+    started: warm.Started | subprocess.Popen[bytes]
+    if warm.starts_cold(environment, folder):
+        line = [sys.executable, "-m", "taskpilot", *arguments]
+        variables["PYTHONPATH"] = str(HERE)
+        started = subprocess.Popen(line, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=variables)
+    else:
+        started = warm.start(arguments, files=(theirs, theirs, theirs), environment=variables, cwd=folder)
     os.close(theirs)
     shown = b""
     while True:
@@ -42,4 +47,4 @@ def on_terminal(folder: Path, *arguments: str, columns: int = 80, rows: int = 24
             break
         shown += part
     os.close(ours)
-    return Shown(process.wait(60), shown.decode().replace("\r\n", "\n"))
+    return Shown(started.wait(60), shown.decode().replace("\r\n", "\n"))

@@ -157,6 +157,7 @@ class App:
             hide=lambda value: deployment.redactor.hidden_in(value, PLACEHOLDER),
             load_spec=lambda one: load_spec(one, settings.jobs_dir),
             max_output_tokens=settings.openai_max_output_tokens,
+            approval_timeout=settings.approval_timeout,
             workflow=_workflow,
         )
         return session

@@ -22,7 +22,7 @@ from taskpilot.services.running import Finished
 from taskpilot.views.runs import LogLine, RunDetail, has_output, show_run
 
 TASKS_SHOWN = 50
-_STEPS: Final[Mapping[str, str]] = {StepKind.ASK: "LLM call", StepKind.CALL: "tool call"}
+_STEPS: Final[Mapping[str, str]] = {StepKind.ASK: "LLM call", StepKind.CALL: "tool call", StepKind.APPROVE: "approval"}
 _EXPLAINED = frozenset({TaskStatus.REVIEW, TaskStatus.REJECTED, TaskStatus.FAILED})
 """Tasks in these states are listed with their reason."""
 
@@ -94,6 +94,8 @@ def waiting_for(detail: RunDetail) -> None:
         width = max(len(answer) for answer, _ in question.answers) + 1
         for answer, command in question.answers:
             output.say_command(f"  {answer + ':':<{width}}  {command}")
+        if question.expires_at is not None:
+            output.say(f"  without an answer it is denied at {formatting.instant(question.expires_at)}")
     answered = not detail.pending and not detail.uncertain and not (reviews and detail.run.status is RunStatus.WAITING)
     if detail.run.status in RESUMABLE and answered:
         output.say_command(f"\nnext: taskpilot runs resume {detail.run.id}")

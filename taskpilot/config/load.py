@@ -17,6 +17,7 @@ from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE, check_trusted, fi
 from taskpilot.domain.chat import DEFAULT_OUTPUT_TOKENS, OPENAI_URL
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.notices import COOLDOWN, SELECTABLE
+from taskpilot.domain.specs import DEFAULT_APPROVAL_TIMEOUT
 from taskpilot.domain.text import one_line
 
 
@@ -85,11 +86,13 @@ OPTIONS: Final = (
     _Option("log_level", values.log_level, "INFO", "log_level", ("TASKPILOT_LOG_LEVEL",)),
     _Option("lease_seconds", values.lease_seconds, 30.0, "lease_seconds", ("TASKPILOT_LEASE_SECONDS",)),
     _Option("drain_timeout", values.seconds, 30.0, "drain_timeout", ("TASKPILOT_DRAIN_TIMEOUT",)),
+    _Option("approval_timeout", values.approval_timeout, DEFAULT_APPROVAL_TIMEOUT, "approval_timeout"),
     _Option("max_concurrent_runs", values.run_count, 4, "max_concurrent_runs", ("TASKPILOT_MAX_CONCURRENT_RUNS",)),
     _Option("history_days", values.days_or_off, HISTORY_DAYS, "history_days", ("TASKPILOT_HISTORY_DAYS",)),
     _Option("housekeeping", values.interval_or_off, HOUSEKEEPING, "housekeeping", ("TASKPILOT_HOUSEKEEPING",)),
     _Option("port", values.port, 8000, "port", ("PORT",)),
     _Option("api_token", values.secret, None, None, ("TASKPILOT_API_TOKEN",)),
+    _Option("public_url", values.public_url, None, "web.public_url"),
     _Option("policy_files", values.texts, (), "policy.files"),
     _Option("policy_default", values.boolean, True, "policy.default"),
     *(

@@ -92,6 +92,8 @@ class Settings:
     """How long a run's lease lasts without a renewal."""
     drain_timeout: float
     """Seconds that a server waits for its runs when it is asked to stop."""
+    approval_timeout: timedelta
+    """How long a question to a person is open, where neither the tool nor the job says so."""
     max_concurrent_runs: int
     """Runs that a server executes at once; further due runs wait in the store, in order."""
     history_days: int | None
@@ -101,6 +103,8 @@ class Settings:
     port: int
     """The TCP port of the server."""
     api_token: Secret | None
+    public_url: str | None
+    """The address at which people reach the server, for the links in notices; None: notices have none."""
     policy_files: tuple[Path, ...]
     """Absolute; each is an existing file that only we or uid 0 can change."""
     policy_default: bool

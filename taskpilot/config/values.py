@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from taskpilot.config.model import Protocol, Secret
 from taskpilot.domain.channels import WEBHOOKS, Channel
 from taskpilot.domain.notices import SELECTABLE, NoticeEvent, Quiet
+from taskpilot.domain.specs import parse_approval_timeout
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
 
@@ -154,6 +155,20 @@ def interval_or_off(value: Any) -> timedelta | None:
     if not timedelta(seconds=1) <= found <= timedelta(days=1):
         raise ValueError(f'must be from 1s to 1d, or "off", not {one_line(str(value), limit=60)}')
     return found
+
+
+def public_url(value: Any) -> str:
+    """An http or https URL without user, query and fragment; a path is kept, a slash at the end is not."""
+    found = url(value).rstrip("/")
+    parts = urlsplit(found)
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("must be like https://tasks.example.org")
+    return found
+
+
+def approval_timeout(value: Any) -> timedelta:
+    """A duration of at most a year."""
+    return parse_approval_timeout(text(value))
 
 
 def protocol(value: Any) -> Protocol:

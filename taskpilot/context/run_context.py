@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from taskpilot.context import scope
 from taskpilot.context.llm_steps import LLMSteps
 from taskpilot.context.mapping import map_items
+from taskpilot.context.questions import ask_person
 from taskpilot.context.serialization import digestible, from_json, to_json
 from taskpilot.context.session import Session
 from taskpilot.context.tool_steps import JOB_CODE, ToolSteps
@@ -125,6 +126,13 @@ class RunContext:
             raise self._tool_steps.unknown(str(tool), to_json(arguments), agent=JOB_CODE, offered=self._session.tools)
         parsed = parse_arguments(spec, to_json(arguments, by_alias=True))
         return read_result(spec, self._tool_steps.call(spec, parsed, agent=JOB_CODE))
+
+    def approve(self, question: str, /, **details: Any) -> None:
+        """Asks a person, once; returns after a yes. The answer holds for exactly these words and details: others are another question.
+
+        Raises Denied after a no and without an answer in time (`approval_timeout`), or Waiting until then.
+        """
+        ask_person(self._session, question, to_json(details))
 
     def step(self, name: str, function: Callable[..., Result], /, *args: Any) -> Result:
         """Calls a Python function once; its result is recorded as JSON and always read by its return annotation."""

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from taskpilot.domain.events import DecisionMade, Event, RunIdentity
 from taskpilot.domain.protocols import Model, PolicyEngine, Signals
 from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import Run
-from taskpilot.domain.specs import JobSpec, ToolSpec
+from taskpilot.domain.specs import DEFAULT_APPROVAL_TIMEOUT, JobSpec, ToolSpec
 from taskpilot.domain.tasks import WorkflowResult
 from taskpilot.domain.times import BootTime
 from taskpilot.journal.journal import Journal
@@ -94,6 +94,10 @@ class Session:
     """Imports the job's file into this process."""
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
     """The limit of one reply."""
+    approval_timeout: timedelta = DEFAULT_APPROVAL_TIMEOUT
+    """How long a question to a person is open, where neither the tool nor the job says so."""
+    expired: Reason | None = None
+    """The first question that nobody answered, where this attempt met one: the run ends denied, whatever its job makes of it."""
     workflow: Callable[..., WorkflowResult] | None = None
     stops: list[Stop] = field(default_factory=list)
     """Every raised stop: a job that catches one does not change the outcome."""
@@ -144,6 +148,18 @@ class Session:
         """Records a stop and returns it, to be raised."""
         self.stops.append(stop)
         return stop
+
+    def answer_by(self, timeout: timedelta | None = None) -> datetime:
+        """Until when a question that is asked now may be answered; `timeout` is that of the tool."""
+        now, chosen = self.now(), timeout or self.spec.approval_timeout or self.approval_timeout
+        if isinstance(chosen, timedelta):
+            return now + chosen
+        fire = None if self.spec.schedule is None else self.spec.schedule.next_after(now)
+        return fire or now + self.approval_timeout
+
+    def not_answered(self, expiry: Reason) -> None:
+        """Notes that nobody answered a question of this run."""
+        self.expired = self.expired or expiry
 
     def waiting(self, reason: Reason, action: str) -> Waiting:
         """Records that a person is asked, and returns the stop, to be raised."""

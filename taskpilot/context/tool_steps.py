@@ -28,6 +28,8 @@ _GUARDRAILS: Final = "guardrails"
 _NAME_KEPT: Final = 128
 _UNREADABLE_KEPT: Final = 1_000
 """Characters of a call to an unknown tool that are recorded."""
+DENIED_BY_PERSON: Final = frozenset({DecisionStatus.REJECTED, DecisionStatus.EXPIRED})
+"""No answer in time counts as a no."""
 _UNCERTAIN: Final = frozenset({StepStatus.BEGUN, StepStatus.UNKNOWN, StepStatus.DIVERGED})
 
 
@@ -39,8 +41,11 @@ def _as_recorded(error: Exception, mask: Callable[[str], str]) -> Exception:
     return ToolFailed(one_line(mask(what), limit=ERROR_KEPT))
 
 
-def _denied(decision: Decision) -> Denied:
-    """The denial by a person or a policy."""
+def denial(session: Session, decision: Decision) -> Denied:
+    """The denial by a person or a policy, or since nobody answered."""
+    if decision.status is DecisionStatus.EXPIRED:
+        session.not_answered(decision.expiry)
+        return Denied.by_expiry(decision.expiry)
     if decision.status is DecisionStatus.REJECTED:
         return Denied.by_person(decision.tool, decision.settled_by or "", decision.note or "")
     return Denied.by_policy(decision.tool, "; ".join(decision.reasons))
@@ -127,7 +132,7 @@ class ToolSteps:
 
     def _denied_before(self, recorded: Step) -> Denied:
         decision = self._session.journal.denial(recorded)
-        return Denied(recorded.error) if decision is None else _denied(decision)
+        return Denied(recorded.error) if decision is None else denial(self._session, decision)
 
     def _conflict(self, place: StepPlace, before: Step, arguments: dict[str, Any], spec: ToolSpec) -> BaseException:
         """Another call is recorded at this place: this one is not made before a person has decided."""
@@ -143,9 +148,9 @@ class ToolSteps:
         session = self._session
         question = self._asked(spec.name, arguments, agent)
         answer = session.journal.answer(place, arguments)
-        if answer is not None and answer.status is DecisionStatus.REJECTED:
+        if answer is not None and answer.status in DENIED_BY_PERSON:
             # A person's no is final in the run, whatever the policy of this attempt says.
-            denied = _denied(answer)
+            denied = denial(session, answer)
             session.journal.note(place, StepStatus.DENIED, value=arguments, error=denied, decision_id=answer.id)
             raise denied
         result = session.policy.decide(question)
@@ -156,7 +161,9 @@ class ToolSteps:
             result = replace(result, verdict=Verdict.REQUIRE_APPROVAL, reasons=(one_line(why, limit=500),), path=GUARDS_PATH)
         if answer is None and result.verdict is Verdict.REQUIRE_APPROVAL:
             answer = self._decision(place, question, result, DecisionStatus.PENDING)
-            session.journal.ask_person(answer)
+            answer = replace(answer, expires_at=session.answer_by(spec.approval_timeout))
+            # Whether an effect may be repeated is no question that a grant answers.
+            answer = session.journal.ask_person(answer, grants=result.path != GUARDS_PATH)
             session.emit_decision(answer)
         if answer is not None and answer.status is DecisionStatus.PENDING:
             # Also where the policy of this attempt would not ask: the person who was asked may still say no.
@@ -185,7 +192,7 @@ class ToolSteps:
     def _deny(self, place: StepPlace, question: PolicyInput, result: PolicyResult, *, label: str | None = None) -> Denied:
         """A denial by policy, recorded; to be raised."""
         decision = self._decision(place, question, result, DecisionStatus.FINAL)
-        denied = _denied(decision)
+        denied = denial(self._session, decision)
         self._session.journal.note(place, StepStatus.DENIED, value=question.arguments, error=denied, decision=decision, label=label)
         self._session.emit_decision(decision)
         return denied

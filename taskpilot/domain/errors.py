@@ -167,6 +167,14 @@ class Denied(TaskPilotError):
         """The tool, and the message of the policy or the person."""
 
     @classmethod
+    def by_expiry(cls, reason: Reason) -> Self:
+        """The denial of a call about which a person was asked and nobody answered."""
+        facts = reason.facts
+        denied = cls(f"{facts['tool']} was not approved: nobody answered until {facts['expired_at']}", facts=facts)
+        denied.reason = reason
+        return denied
+
+    @classmethod
     def by_policy(cls, tool: str, said: str) -> Self:
         """A policy's denial of a call of that tool, with its message."""
         return cls(f"{tool} was denied by policy: {said}", facts={"tool": tool, "policy": said})

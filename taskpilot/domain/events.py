@@ -55,6 +55,8 @@ class EventKind(StrEnum):
     FIRE_MISSED = "fire_missed"
     FIRE_BLOCKED = "fire_blocked"
     APPROVAL_ASKED = "approval_asked"
+    APPROVAL_EXPIRING = "approval_expiring"
+    APPROVAL_EXPIRED = "approval_expired"
     JOB_PAUSED = "job_paused"
     JOB_RESUMED = "job_resumed"
 

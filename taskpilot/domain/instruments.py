@@ -125,7 +125,7 @@ TOOL_CALLS = _counter(
 )
 TASKS = _counter("tasks", "How many tasks came into each state?", status=TaskStatus)
 POLICY_DECISIONS = _counter("policy_decisions", "What did the policy say?", engine=("regorus",), decision=Verdict)
-APPROVALS = _counter("approvals", "What did people answer when they were asked?", verdict=("approved", "rejected"))
+APPROVALS = _counter("approvals", "What did people answer when they were asked?", verdict=("approved", "rejected", "expired"))
 FEEDBACK = _counter("feedback", "Did people confirm that a run's result was right?", verdict=FeedbackVerdict)
 BUDGET_STOPS = _counter("budget_stops", "How often did a budget stop a run?", scope=("run",))
 TELEMETRY_FAILURES = _counter(

@@ -28,6 +28,8 @@ class NoticeEvent(StrEnum):
     FIRE_MISSED = "fire_missed"
     FIRE_BLOCKED = "fire_blocked"
     APPROVAL_ASKED = "approval_asked"
+    APPROVAL_EXPIRING = "approval_expiring"
+    APPROVAL_EXPIRED = "approval_expired"
     JOB_PAUSED = "job_paused"
     SUCCESS_OVERDUE = "success_overdue"
     DRILL = "drill"
@@ -49,7 +51,14 @@ ENDED_BADLY: Final = frozenset(
     }
 )
 """The causes that `[notify] after` counts."""
-CLOSED_BY_SUCCESS: Final = ENDED_BADLY | {NoticeEvent.FIRE_MISSED, NoticeEvent.FIRE_BLOCKED, NoticeEvent.SUCCESS_OVERDUE}
+CLOSED_BY_SUCCESS: Final = ENDED_BADLY | {
+    NoticeEvent.FIRE_MISSED,
+    NoticeEvent.FIRE_BLOCKED,
+    NoticeEvent.SUCCESS_OVERDUE,
+    NoticeEvent.APPROVAL_EXPIRED,
+}
+QUESTIONS: Final = frozenset({NoticeEvent.APPROVAL_ASKED, NoticeEvent.APPROVAL_EXPIRING})
+"""The causes that end with an answer; of each run that asks there is one."""
 SELECTABLE: Final = tuple(
     one for one in NoticeEvent if one not in (NoticeEvent.DRILL, NoticeEvent.REPORT, NoticeEvent.TEST, NoticeEvent.PING)
 )

@@ -40,7 +40,9 @@ class ReasonCode(StrEnum):
     """The job's process could not be started: `error`."""
     APPROVAL = "approval"
     """A person has to answer: `tool`, `decision_id` and `policy` (the policy's message), or `task_id` and `title`; `more` counts further
-    questions."""
+    questions; `expires_at` where it is denied without an answer until then."""
+    APPROVAL_EXPIRED = "approval_expired"
+    """A person was asked and did not answer in time: `tool` and `decision_id`, or `task_id` and `title`; `expired_at`."""
     UNCERTAIN_STEP = "uncertain_step"
     """A tool had begun and left no result: `run_id`, `step_id`, `tool`; `more`."""
     DIVERGED_STEP = "diverged_step"

@@ -19,6 +19,11 @@ Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate
 OverlapWaiting = Literal["count", "ignore"]
 CatchUp = Literal["skip", "last", "all"]
 DEFAULT_DEADLINE: Final = timedelta(hours=1)
+NEXT_FIRE: Final = "next_fire"
+"""As `approval_timeout` of a job: a question is open until the job's next scheduled time."""
+ApprovalTimeout = timedelta | Literal["next_fire"]
+DEFAULT_APPROVAL_TIMEOUT: Final = timedelta(hours=24)
+_APPROVAL_TIMEOUT_MAX: Final = timedelta(days=365)
 DEFAULT_CATCH_UP_LIMIT: Final = 10
 """Fires that `catch_up="all"` runs after an outage; `catch_up_limit` changes it."""
 DEFAULT_STAGGER: Final = timedelta(seconds=10)
@@ -33,6 +38,14 @@ _JOB_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 def is_job_name(text: str) -> bool:
     """Whether a job may be called so."""
     return _JOB_NAME.fullmatch(text) is not None
+
+
+def parse_approval_timeout(value: str | timedelta) -> timedelta:
+    """A duration of at most a year. Raises ValueError that shows the form."""
+    found = parse_duration(value)
+    if found > _APPROVAL_TIMEOUT_MAX:
+        raise ValueError(f"{one_line(str(value), limit=60)} is longer than 365d")
+    return found
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -210,6 +223,8 @@ class ToolSpec:
     """`not_loaded` outside of the processes of runs."""
     idempotent: bool
     """True where calling it again with the same arguments is harmless."""
+    approval_timeout: timedelta | None = None
+    """How long a question about a call of it is open; None: as long as the job says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +241,8 @@ class JobSpec:
     overlap: Overlap = "skip"
     overlap_waiting: OverlapWaiting = "count"
     """Whether a fire is skipped while a run of the job waits for a person."""
+    approval_timeout: ApprovalTimeout | None = None
+    """How long a question to a person is open; None: as long as the settings say."""
     catch_up: CatchUp = "last"
     catch_up_window: timedelta | None = None
     """None: half the period, between 2 minutes and 12 hours."""

@@ -14,6 +14,8 @@ class StepKind(StrEnum):
     ASK = "ask"
     CALL = "call"
     STEP = "step"
+    APPROVE = "approve"
+    """A question of the job's own to a person."""
     NOW = "now"
     UUID = "uuid"
     RECALL = "recall"

@@ -5,8 +5,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from taskpilot.domain.decisions import Via
 from taskpilot.domain.errors import TransitionRefused
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.reasons import Fact, Reason, ReasonCode
+from taskpilot.domain.times import utc_iso
 
 
 class TaskStatus(StrEnum):
@@ -83,11 +85,22 @@ class Task:
     """How often a person approved it again after it had failed; each time it is executed from the start."""
     repeats: int = 0
     """The execution, by its number among those, that may repeat the effects of earlier ones: a person said so."""
+    expires_at: datetime | None = None
+    """Of one that a person reviews or reviewed: without an answer until then it is rejected."""
+    via: Via | None = None
+    """From where the last answer came."""
 
     @property
     def question(self) -> Reason:
         """What a person is asked where it is in review."""
-        return Reason(ReasonCode.APPROVAL, {"task_id": self.id, "title": self.title})
+        until: dict[str, Fact] = {} if self.expires_at is None else {"expires_at": utc_iso(self.expires_at, timespec="seconds")}
+        return Reason(ReasonCode.APPROVAL, {"task_id": self.id, "title": self.title, **until})
+
+    @property
+    def expiry(self) -> Reason:
+        """Why it is rejected where nobody answered."""
+        at = utc_iso(self.expires_at or self.updated_at, timespec="seconds")
+        return Reason(ReasonCode.APPROVAL_EXPIRED, {"task_id": self.id, "title": self.title, "expired_at": at})
 
 
 @dataclass(frozen=True, slots=True)

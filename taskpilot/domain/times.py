@@ -109,6 +109,18 @@ def parse_past(text: str, now: datetime) -> datetime:
         raise ValueError(f"{text[:40]!r} is not a time; write it like {shown}") from None
 
 
+def parse_until(text: str) -> datetime:
+    """The end of a day ("2026-12-31", which is included), or a time; local time where it has no offset. Raises ValueError."""
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+            return _local(datetime.fromisoformat(text) + timedelta(days=1))
+        typed = datetime.fromisoformat(text)
+        return _local(typed) if typed.tzinfo is None else typed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        shown = "2026-12-31, 2026-12-31T18:00 or 2026-12-31T18:00+01:00"
+        raise ValueError(f"{text[:40]!r} is not a time; write it like {shown}") from None
+
+
 def _local(wall: datetime) -> datetime:
     """The instant of a wall-clock time in the zone of this machine."""
     return wall.astimezone().astimezone(UTC)

@@ -15,6 +15,8 @@ from taskpilot.domain.specs import (
     DEFAULT_DEADLINE,
     DEFAULT_STAGGER,
     DEFAULT_TASK_TOOL_CALLS,
+    NEXT_FIRE,
+    ApprovalTimeout,
     Budget,
     CatchUp,
     JobSpec,
@@ -23,6 +25,7 @@ from taskpilot.domain.specs import (
     Retry,
     ToolSpec,
     is_job_name,
+    parse_approval_timeout,
 )
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
@@ -55,6 +58,7 @@ def job(
     retry: Retry | None = None,
     overlap: Overlap = "skip",
     overlap_waiting: OverlapWaiting = "count",
+    approval_timeout: str | timedelta | None = None,
     catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
     catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
@@ -82,6 +86,7 @@ def job(
     retry: Retry | None = None,
     overlap: Overlap = "skip",
     overlap_waiting: OverlapWaiting = "count",
+    approval_timeout: str | timedelta | None = None,
     catch_up: CatchUp = "last",
     catch_up_window: str | timedelta | None = None,
     catch_up_limit: int = DEFAULT_CATCH_UP_LIMIT,
@@ -105,6 +110,8 @@ def job(
     overlap: what happens if a fire is due while a run of the job is active: "skip", "buffer_one" or "buffer_all" (it starts when that
     run has ended), "cancel_other" (SIGTERM and 10 s), "terminate_other" (SIGKILL) or "allow_all".
     overlap_waiting: "count": a fire is skipped while a run of the job waits for a person, but with "allow_all"; "ignore": it is not.
+    approval_timeout: how long a question to a person is open, "8h"; without an answer it is denied. "next_fire": until the job is due
+    again. Without it, what the settings say, 24 hours by default.
     catch_up: which fires run after an outage: "skip", "last" or "all" (the newest `catch_up_limit`), none older than `catch_up_window`
     ("2h"; by default half the period), started `catch_up_stagger` apart.
     start_deadline: a fire that cannot start within this time is missed.
@@ -135,6 +142,7 @@ def job(
             retry=attempts,
             overlap=cast("Overlap", _choice(title, "overlap", overlap, _OVERLAPS)),
             overlap_waiting=cast("OverlapWaiting", _choice(title, "overlap_waiting", overlap_waiting, _OVERLAPS_WAITING)),
+            approval_timeout=_approval_timeout(title, approval_timeout),
             catch_up=cast("CatchUp", _choice(title, "catch_up", catch_up, _CATCH_UPS)),
             catch_up_window=_duration(title, "catch_up_window", catch_up_window),
             catch_up_limit=_count(title, "catch_up_limit", catch_up_limit),
@@ -223,6 +231,15 @@ def _duration(title: str, option: str, value: str | timedelta | None) -> timedel
         return None if value is None else parse_duration(value)
     except ValueError as error:
         raise ConfigurationError(f"job {title!r}: {option}: {error}") from None
+
+
+def _approval_timeout(title: str, value: str | timedelta | None) -> ApprovalTimeout | None:
+    if value is None or value == NEXT_FIRE:
+        return NEXT_FIRE if value else None
+    try:
+        return parse_approval_timeout(value)
+    except ValueError as error:
+        raise ConfigurationError(f'job {title!r}: approval_timeout: {error}; or "{NEXT_FIRE}"') from None
 
 
 def _instance(title: str, option: str, value: T | None, kind: type[Any], example: str) -> T | None:

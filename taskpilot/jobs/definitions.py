@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.schedule import Schedule
-from taskpilot.domain.specs import Budget, JobSpec, ParameterSpec, Retry, ToolSpec, not_loaded
+from taskpilot.domain.specs import NEXT_FIRE, ApprovalTimeout, Budget, JobSpec, ParameterSpec, Retry, ToolSpec, not_loaded
 from taskpilot.jobs.parameters import complete_parameters
 from taskpilot.schedules.schedule import schedule_of
 
 _DURATIONS: Final = ("deadline", "catch_up_window", "catch_up_stagger", "start_deadline", "jitter")
-_OTHERS: Final = ("function", "schedule", "retry", "retry_on", "budget", "tools", "notify", "parameters", "file", "file_digest")
+_OTHERS: Final = (
+    *("function", "schedule", "retry", "retry_on", "budget", "tools", "notify", "parameters", "file", "file_digest"),
+    "approval_timeout",
+)
 _PLAIN: Final = tuple(one.name for one in fields(JobSpec) if one.name not in (*_DURATIONS, *_OTHERS))
 """What JSON can say as it is: also each option that is added to `@job`."""
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -30,9 +33,16 @@ def definition_json(spec: JobSpec) -> dict[str, Any]:
         "retry_on": list(spec.retry_on),
         "budget": None if budget is None else {**asdict(budget), "usd": None if budget.usd is None else str(budget.usd)},
         "tools": [
-            {"name": tool.name, "description": tool.description, "parameters": tool.parameters, "idempotent": tool.idempotent}
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+                "idempotent": tool.idempotent,
+                "approval_timeout": _micros(tool.approval_timeout),
+            }
             for tool in spec.tools
         ],
+        "approval_timeout": NEXT_FIRE if spec.approval_timeout == NEXT_FIRE else _micros(_as_duration(spec.approval_timeout)),
         "notify": None if spec.notify is None else list(spec.notify),
         "parameters": [asdict(parameter) for parameter in complete_parameters(spec)],
     }
@@ -52,6 +62,7 @@ def definition_of(data: Mapping[str, Any], *, file: Path, digest: str) -> JobSpe
         budget=None if budget is None else Budget(**budget),
         tools=_tools(data["tools"]),
         notify=None if data["notify"] is None else tuple(data["notify"]),
+        approval_timeout=NEXT_FIRE if data["approval_timeout"] == NEXT_FIRE else _duration(data["approval_timeout"]),
         file=file,
         file_digest=digest,
         retry_on=tuple(data["retry_on"]),
@@ -60,7 +71,7 @@ def definition_of(data: Mapping[str, Any], *, file: Path, digest: str) -> JobSpe
 
 
 def _tools(tools: Sequence[Mapping[str, Any]]) -> tuple[ToolSpec, ...]:
-    return tuple(ToolSpec(**tool, function=not_loaded) for tool in tools)
+    return tuple(ToolSpec(**{**tool, "approval_timeout": _duration(tool["approval_timeout"])}, function=not_loaded) for tool in tools)
 
 
 def _described(job: str, schedule: Schedule) -> str:
@@ -72,6 +83,10 @@ def _described(job: str, schedule: Schedule) -> str:
     if not same:
         raise ConfigurationError(f"job {job!r}: its schedule is a class of its own", hint="write it by cron(...), every(...) or at(...)")
     return text
+
+
+def _as_duration(timeout: ApprovalTimeout | None) -> timedelta | None:
+    return timeout if isinstance(timeout, timedelta) else None
 
 
 def _micros(duration: timedelta | None) -> int | None:

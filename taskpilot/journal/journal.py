@@ -25,6 +25,7 @@ from taskpilot.journal.started_step import AgentEnd, CallEnd, StartedStep, call_
 from taskpilot.store import runs, steps, tasks, totals
 from taskpilot.store.database import Store, Transaction
 from taskpilot.store.events import record_event
+from taskpilot.store.grants import granted
 from taskpilot.store.group_commit import GroupCommit
 from taskpilot.store.records import dumps
 from taskpilot.store.runs import HeldRun
@@ -204,10 +205,17 @@ class Journal:
 
         return self._write(record, effect=True)
 
-    def ask_person(self, decision: Decision) -> None:
-        """Records a question to a person."""
-        self._write(lambda connection, _held, _now: tasks.insert_decision(connection, decision), effect=True)
+    def ask_person(self, decision: Decision, *, grants: bool = True) -> Decision:
+        """Records a question to a person; with `grants`, as approved where a standing grant does so. Gives it as it was recorded."""
+
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> Decision:
+            asked = (granted(connection, decision, now=now) if grants else None) or decision
+            tasks.insert_decision(connection, asked)
+            return asked
+
+        recorded = self._write(record, effect=True)
         self._asked.add((decision.tool, dumps(decision.arguments)))
+        return recorded
 
     def answer(self, place: StepPlace, arguments: dict[str, Any]) -> Decision | None:
         """The question to a person about exactly this call, answered or not; else a no to the same call at another place of the run."""
@@ -217,7 +225,20 @@ class Journal:
             asked = tasks.asked_of(connection, self._run.id)
         same = [one for one in asked if (one.tool, dumps(one.arguments)) == (place.name, dumps(arguments))]
         here = next((one for one in reversed(same) if one.step_key == place.key), None)
-        return here or next((one for one in same if one.status is DecisionStatus.REJECTED), None)
+        if here is not None and here.status is DecisionStatus.PENDING and here.expires_at is not None and here.expires_at <= self._now():
+            here = self._expired(here)
+        return here or next((one for one in same if one.status in (DecisionStatus.REJECTED, DecisionStatus.EXPIRED)), None)
+
+    def _expired(self, asked: Decision) -> Decision:
+        """A question whose time is over, as it is after that was recorded; an answer may have come first."""
+
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> Decision | None:
+            current = tasks.get_decision(connection, asked.id)
+            if current is not None and current.status is DecisionStatus.PENDING:
+                tasks.expire_question(connection, current, now=now)
+            return tasks.get_decision(connection, asked.id)
+
+        return self._write(record, effect=True) or asked
 
     def effects_below(self, scope: str) -> list[Step]:
         """The calls below a scope that had an effect or may have had one, and must not be repeated."""
@@ -308,9 +329,13 @@ class Journal:
         """Records a proposed task."""
         self._write(lambda connection, _held, _now: tasks.insert_task(connection, task), effect=True)
 
-    def move_task(self, task_id: str, after: TaskStatus, reason: str | None = None) -> Task:
+    def move_task(self, task_id: str, after: TaskStatus, reason: str | None = None, *, expires_at: datetime | None = None) -> Task:
         """Changes a task's state; without a `reason` it keeps the one that it has. Raises TransitionRefused."""
-        return self._write(lambda connection, _held, now: tasks.move_task(connection, task_id, after, reason=reason, now=now), effect=True)
+
+        def record(connection: Transaction, _held: HeldRun, now: datetime) -> Task:
+            return tasks.move_task(connection, task_id, after, reason=reason, now=now, expires_at=expires_at)
+
+        return self._write(record, effect=True)
 
     def progress(self, done: int, total: int | None) -> None:
         """Records the progress that the job reports."""

@@ -8,10 +8,11 @@ from taskpilot.domain.errors import TransitionRefused
 from taskpilot.domain.fires import Fire
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, Owner, RunStatus
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import NEXT_FIRE, JobSpec
 from taskpilot.domain.times import BootTime, utc_iso
 from taskpilot.ledger.claims import Hold, RunPlan, Skip
 from taskpilot.ledger.due_policy import OVERLAP, busy_reason, start_deadline_passed, start_deadline_reason, waiting_refusal
+from taskpilot.ledger.expiry import expire_due, expire_for_fire
 from taskpilot.ledger.finish_attempt import ask_to_end
 from taskpilot.ledger.record_outcome import close_waiting, count_fire
 from taskpilot.messages.times import paused
@@ -71,6 +72,10 @@ def admit(connection: Transaction, plan: RunPlan, *, queued: bool, is_gone: IsGo
         return Admission(_skip(connection, plan, FireOutcome.PAUSED, pause.reason(), now))
     if when is not None and start_deadline_passed(spec, when, now):
         return Admission(_skip(connection, plan, FireOutcome.MISSED, start_deadline_reason(spec), now))
+    if when is not None:
+        expire_due(connection, now=now, boot=boot, job=spec.name)
+        if spec.approval_timeout == NEXT_FIRE:
+            expire_for_fire(connection, spec.name, now=now)
     rows = runs.active_runs(connection, spec.name)
     busy = next((row for row in rows if is_active(connection, row, is_gone, boot)), None)
     dead = tuple(row for row in rows if not is_active(connection, row, is_gone, boot))

@@ -58,7 +58,8 @@ def end_attempt(connection: Transaction, row: Record, outcome: Outcome, *, now: 
     if status not in OPEN:
         kind = EventKind.OUTCOME_FAILED if outcome.reason.code is ReasonCode.OUTCOME_FAILED else _EVENTS[status]
         record_event(connection, kind, row.job, at=now, run_id=row.id, reason=outcome.reason)
-        _pause_after_failures(connection, row, now)
+        if outcome.reason.code is not ReasonCode.APPROVAL_EXPIRED:
+            _pause_after_failures(connection, row, now)
     _count(connection, row.id, status, outcome, now)
     return status
 

@@ -8,11 +8,12 @@ from typing import Final
 from taskpilot.domain.fires import LAUNCH, PUNCTUAL, ScheduleInForce
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import NEXT_FIRE, JobSpec
 from taskpilot.domain.times import BootTime, boot_time, utc_iso
 from taskpilot.ledger.admission import IsGone, active_job_runs
 from taskpilot.ledger.claims import Claimed, Definitions
 from taskpilot.ledger.due_policy import OVERLAP, Due, JobSnapshot, Judgement, Stagger, judge
+from taskpilot.ledger.expiry import expire_for_fire
 from taskpilot.ledger.finish_attempt import ask_to_end
 from taskpilot.ledger.record_outcome import (
     TICK,
@@ -186,6 +187,9 @@ class Fires:
         now: datetime,
     ) -> Claimed:
         paused = schedules.pauses_in_force(connection)
+        for job in due.keys() & jobs.specs.keys() - paused.keys():
+            if jobs.specs[job].approval_timeout == NEXT_FIRE:
+                expire_for_fire(connection, job, now=now)
         active = active_job_runs(connection, self._is_gone, self._boot())
         waiting, asking = fires.waiting_fires(connection), runs.waiting_runs(connection)
         stagger = Stagger(now)

@@ -11,11 +11,12 @@ from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import ATTEMPTS, FIRE_LATENESS, FIRES
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, LeaseGrant, Outcome, Owner, Run, RunStatus
-from taskpilot.domain.specs import JobSpec
+from taskpilot.domain.specs import NEXT_FIRE, JobSpec
 from taskpilot.domain.times import BootTime, boot_time, from_micros, to_micros, utc_iso
 from taskpilot.ledger.admission import admit, check_free, holds_lease, is_active
 from taskpilot.ledger.claims import Claim, Hold, RunPlan, Skip
 from taskpilot.ledger.due_policy import OVERLAP
+from taskpilot.ledger.expiry import expire_due, follow_answers, requeue
 from taskpilot.ledger.finish_attempt import BY_PERSON, end_attempt
 from taskpilot.ledger.fires import Fires
 from taskpilot.store import fires, runs, tasks, totals
@@ -91,10 +92,19 @@ class Ledger:
             row = self._row(connection, run_id)
             if row.status != RunStatus.WAITING:
                 return False
-            allowed = max(row.attempts_allowed, row.attempts + 1)
-            runs.update_run(connection, run_id, status=RunStatus.QUEUED, start_after=to_micros(now), attempts_allowed=allowed)
-            totals.mark_dirty(connection, row.job)
+            requeue(connection, row, now)
             return True
+
+    def expire(self) -> bool:
+        """Ends the questions that nobody answered in time; whether anything was due."""
+        now = self._now()
+        with self._store.read() as connection:
+            # A server asks every second: the common case takes no lock.
+            due = tasks.next_expiry(connection)
+        if due is None or due > to_micros(now):
+            return False
+        with self._store.write() as connection:
+            return expire_due(connection, now=now, boot=self._boot())
 
     def next_attempt(self, grant: LeaseGrant, spec: JobSpec) -> LeaseGrant:
         """The lease of the next attempt, for the supervisor that holds the run. Raises LeaseLost."""
@@ -164,7 +174,14 @@ class Ledger:
             if runs.open_attempt(connection, grant.run_id) is None:
                 raise LeaseLost(f"attempt {grant.attempt} of run {grant.run_id} has an end already")
             runs.set_active(connection, grant.run_id, grant.attempt_id, round(active_seconds * 1_000_000))
-            return end_attempt(connection, row, outcome, now=now, keep_lease=keep_lease)
+            status = end_attempt(connection, row, outcome, now=now, keep_lease=keep_lease)
+            if status is RunStatus.WAITING and outcome.reason.code is ReasonCode.APPROVAL:
+                # What it asks may have been answered, or have expired, while other parts of it ran.
+                expire_due(connection, now=now, boot=self._boot(), job=row.job)
+                if tasks.expired_of(connection, row.id) or tasks.has_unused_approval(connection, row.id):
+                    follow_answers(connection, row.id, now=now, boot=self._boot())
+                status = RunStatus(self._row(connection, row.id).status)
+            return status
 
     def give_up(self, grant: LeaseGrant, outcome: Outcome) -> None:
         """Ends a queued run between two attempts; this supervisor makes no further one."""
@@ -240,6 +257,7 @@ class Ledger:
                 "start_after": start_after,
                 "attempts_allowed": spec.retry.attempts,
                 "pause_after_failures": spec.pause_on_failure,
+                "asks_until_fire": int(spec.approval_timeout == NEXT_FIRE),
                 "deadline_micros": spec.deadline // timedelta(microseconds=1),
                 **plan.ceilings,
             },

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from taskpilot.domain.decisions import Decision
+from taskpilot.domain.decisions import Decision, Grant
+from taskpilot.domain.ids import short_id
 from taskpilot.domain.runs import Feedback, RunStatus
 from taskpilot.domain.steps import Step
 from taskpilot.domain.tasks import Task
+from taskpilot.domain.times import utc_iso
 from taskpilot.messages.questions import call_text
 
 _CALLS_SHOWN: Final = 20
@@ -68,6 +70,13 @@ def answered(action: Answered) -> str:
         case Continuation.NONE:
             after = f"run {run_id} is {action.run_status} and does not continue"
     return "\n".join([f"{what} is {item.status}", *_effects(action), after])
+
+
+def granted(grant: Grant) -> str:
+    """A sentence."""
+    what = "with these arguments" if grant.schema is None else "with arguments that the schema allows"
+    until = utc_iso(grant.until, timespec="seconds")
+    return f"{grant.tool} in {grant.job} is approved {what} until {until}, {grant.uses_max} times in all: grant {short_id(grant.id)}"
 
 
 def _effects(action: Answered) -> list[str]:

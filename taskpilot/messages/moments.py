@@ -276,7 +276,9 @@ def _fire(moment: Moment, fire: datetime | None) -> str:
 def _run(moment: Moment, run: Run | None) -> str:
     if run is None:
         return ""
-    return f"{run.id}, {run.status}" + ("" if run.ended_at is None else f", ended {moment.time(run.ended_at)}")
+    until = run.reason.facts.get("expires_at") if run.status is RunStatus.WAITING else None
+    denied = f"; without an answer it is denied at {moment.time(datetime.fromisoformat(str(until)))}" if until else ""
+    return f"{run.id}, {run.status}" + ("" if run.ended_at is None else f", ended {moment.time(run.ended_at)}") + denied
 
 
 def _gap(moment: Moment, gap: Gap | None) -> str:

@@ -25,6 +25,8 @@ _KINDS: Final = {
     NoticeEvent.FIRE_MISSED: AttentionKind.MISSED,
     NoticeEvent.FIRE_BLOCKED: AttentionKind.BLOCKED,
     NoticeEvent.APPROVAL_ASKED: AttentionKind.WAITING,
+    NoticeEvent.APPROVAL_EXPIRING: AttentionKind.WAITING,
+    NoticeEvent.APPROVAL_EXPIRED: AttentionKind.DENIED,
     NoticeEvent.JOB_PAUSED: AttentionKind.PAUSED,
     NoticeEvent.SUCCESS_OVERDUE: AttentionKind.SUCCESS_TOO_OLD,
 }
@@ -38,6 +40,8 @@ _TITLES: Final = {
     NoticeEvent.FIRE_MISSED: "did not run",
     NoticeEvent.FIRE_BLOCKED: "cannot start",
     NoticeEvent.APPROVAL_ASKED: "asks you",
+    NoticeEvent.APPROVAL_EXPIRING: "still waits for your answer",
+    NoticeEvent.APPROVAL_EXPIRED: "was not answered",
     NoticeEvent.JOB_PAUSED: "is paused",
     NoticeEvent.SUCCESS_OVERDUE: "has not succeeded for too long",
     NoticeEvent.RECOVERED: "works again",
@@ -72,7 +76,7 @@ def notice_facts(
         "count": incident.events,
         "since": utc_iso(incident.opened_at, timespec="seconds"),
         "reminder": 0 if recovered else incident.notices,
-        "wait": "" if recovered else _wait(incident.cause, next_fire),
+        "wait": "" if recovered else _wait(incident, next_fire),
         "command": commanded(_command(incident, run_id), root),
         "link": None,
         **_place(deployment, at),
@@ -175,6 +179,7 @@ def digest_text(many: Sequence[Mapping[str, Any]]) -> str:
     lines = [digest_title(many)]
     for facts in many[:_LISTED]:
         lines += [f"{_time(facts['at'])}  {title_of(facts)}: {facts['reason']}", f"  {facts['command']}"]
+        lines += [f"  {facts['link']}"] if facts["link"] else []
     if len(many) > _LISTED:
         lines.append(f"and {len(many) - _LISTED} more: {commanded(('notices',), _root(many[0]))}")
     return "\n".join([*lines, str(many[0]["deployment"])])
@@ -195,6 +200,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     if "report" in facts:
         lines += _report_lines(facts["report"])
     lines.append(facts["command"])
+    if facts["link"]:
+        lines.append(f"or answer here, without a login: {facts['link']}")
     if facts["incident"] and facts["event"] not in (NoticeEvent.RECOVERED, NoticeEvent.DRILL):
         lines.append(f"no more reminders: {commanded(('incidents', 'ack', short_id(facts['incident'])), _root(facts))}")
     lines.append(f"{facts['deployment']}, {_time(facts['at'])}")
@@ -254,10 +261,13 @@ def _ending(incident: Incident) -> str:
     return f"{ended}; before: {_TITLES[incident.cause]}, {_reason(incident)}"
 
 
-def _wait(cause: NoticeEvent, next_fire: datetime | None) -> str:
+def _wait(incident: Incident, next_fire: datetime | None) -> str:
     """What it costs to wait."""
+    cause, until = incident.cause, incident.reason.facts.get("expires_at")
     due = None if next_fire is None else next_fire.astimezone().strftime("%Y-%m-%d %H:%M %Z")
     match cause:
+        case NoticeEvent.APPROVAL_ASKED | NoticeEvent.APPROVAL_EXPIRING if until:
+            return f"Without an answer it is denied at {_time(str(until))}" + (f"; the job is due again at {due}." if due else ".")
         case NoticeEvent.APPROVAL_ASKED:
             return "The run waits for your answer" + (f"; the job's next time, {due}, may be skipped until then." if due else ".")
         case NoticeEvent.JOB_PAUSED:

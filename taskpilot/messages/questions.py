@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from taskpilot.domain.decisions import Decision
@@ -17,19 +18,27 @@ class Question:
     sentence: str
     answers: tuple[tuple[str, str], ...]
     """Each answer and its command."""
+    expires_at: datetime | None = None
+    """Without an answer until then it is denied."""
 
 
 def about_task(task: Task) -> Question:
     """A task in review."""
     answers = (("yes", f"taskpilot tasks approve {task.id}"), ("no", f"taskpilot tasks reject {task.id}"))
-    return Question(f'Execute the task "{one_line(task.title)}"?', answers)
+    return Question(f'Execute the task "{one_line(task.title)}"?', answers, task.expires_at)
 
 
 def about_decision(decision: Decision) -> Question:
     """A tool call that policy wants a person to approve."""
     answers = (("yes", f"taskpilot decisions approve {decision.id}"), ("no", f"taskpilot decisions reject {decision.id}"))
+    if decision.engine == "person":
+        asked, details = decision.arguments.get("question", ""), decision.arguments.get("details")
+        more = f" {one_line(json.dumps(details, ensure_ascii=False), limit=300)}" if details else ""
+        return Question(f"{one_line(str(asked), limit=500)}{more}", answers, decision.expires_at)
     why = one_line("; ".join(decision.reasons))
-    return Question(f"Allow the call {call_text(decision.tool, decision.arguments)}? The policy requires approval: {why}", answers)
+    return Question(
+        f"Allow the call {call_text(decision.tool, decision.arguments)}? The policy requires approval: {why}", answers, decision.expires_at
+    )
 
 
 def about_step(run_id: str, step: Step) -> Question:

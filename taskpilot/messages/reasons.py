@@ -127,7 +127,13 @@ def _configuration(facts: _Facts) -> str:
 
 def _approval(facts: _Facts) -> str:
     what = f"the call of {facts['tool']}" if facts["tool"] else f'the task "{facts["title"]}"' if facts["title"] else "it"
-    return f"{what} {'needs' if facts.now else 'needed'} a person's approval{_with('', facts['policy'])}{facts.more()}"
+    until = _with("", facts["expires_at"], "; without an answer it is denied at ") if facts.now else ""
+    return f"{what} {'needs' if facts.now else 'needed'} a person's approval{_with('', facts['policy'])}{facts.more()}{until}"
+
+
+def _approval_expired(facts: _Facts) -> str:
+    what = f"the call of {facts['tool']}" if facts["tool"] else f'the task "{facts["title"]}"' if facts["title"] else "a question"
+    return f"nobody answered: {what} needed a person's approval{_with('', facts['expired_at'], ' until ')}"
 
 
 def _uncertain_step(facts: _Facts) -> str:
@@ -284,6 +290,7 @@ _SENTENCES: Final[Mapping[ReasonCode, Callable[[_Facts], str]]] = {
     ReasonCode.STORE_BUSY: lambda facts: _item(facts, _with("the store was locked for too long", facts["error"])),
     ReasonCode.NOT_STARTED: lambda facts: _with("the job's process could not be started", facts["error"]),
     ReasonCode.APPROVAL: _approval,
+    ReasonCode.APPROVAL_EXPIRED: _approval_expired,
     ReasonCode.UNCERTAIN_STEP: _uncertain_step,
     ReasonCode.DIVERGED_STEP: _diverged_step,
     ReasonCode.BUDGET: _budget,

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from taskpilot.domain.decisions import Decision
+from taskpilot.domain.decisions import Decision, Grant
 from taskpilot.domain.reasons import Reason
 from taskpilot.domain.runs import Attempt, Feedback, Run, RunStatus, RunSummary
 from taskpilot.domain.steps import Step
@@ -91,6 +91,8 @@ def task_json(task: Task) -> dict[str, Any]:
         "reason": task.reason,
         "created_at": iso(task.created_at),
         "updated_at": iso(task.updated_at),
+        "expires_at": iso(task.expires_at),
+        "via": None if task.via is None else task.via.value,
     }
 
 
@@ -112,6 +114,30 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "settled_by": decision.settled_by,
         "settled_at": iso(decision.settled_at),
         "note": decision.note,
+        "expires_at": iso(decision.expires_at),
+        "via": None if decision.via is None else decision.via.value,
+        "grant": decision.grant_id,
+    }
+
+
+def grant_json(grant: Grant, now: datetime) -> dict[str, Any]:
+    """A standing grant."""
+    return {
+        "grant_id": grant.id,
+        "decision_id": grant.decision_id,
+        "job": grant.job,
+        "tool": grant.tool,
+        "arguments": grant.arguments,
+        "schema": grant.schema,
+        "state": grant.state(now).value,
+        "until": iso(grant.until),
+        "max": grant.uses_max,
+        "used": grant.uses,
+        "granted_by": grant.granted_by,
+        "granted_at": iso(grant.granted_at),
+        "note": grant.note,
+        "revoked_by": grant.revoked_by,
+        "revoked_at": iso(grant.revoked_at),
     }
 
 

@@ -17,6 +17,7 @@ from taskpilot.domain.runs import Owner
 from taskpilot.domain.text import one_line
 from taskpilot.http import Deadline, TimedCall
 from taskpilot.messages.notices import digest_html, digest_text, digest_title, html_of, text_of, title_of
+from taskpilot.notices.links import with_link
 from taskpilot.notices.routes import Routes
 from taskpilot.process.owner import is_gone
 from taskpilot.store import notices, totals
@@ -113,9 +114,10 @@ class Sender:
                 raise NotDelivered("the ping URL is gone", refused=True)
             ping(url, str(first.facts["exit_code"]), first.run_id or "", seconds=seconds)
             return
-        every = [one.facts for one in some]
+        every = [with_link(self._deployment, one.facts) for one in some]
+        facts = every[0]
         message = (
-            Message(text_of(first.facts), title=title_of(first.facts), html=html_of(first.facts), data=first.facts, key=first.id)
+            Message(text_of(facts), title=title_of(facts), html=html_of(facts), data=facts, key=first.id)
             if len(some) == 1
             else Message(digest_text(every), title=digest_title(every), html=digest_html(every), key=first.id)
         )

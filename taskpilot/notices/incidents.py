@@ -9,13 +9,15 @@ from datetime import datetime
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
+from taskpilot.domain.decisions import DecisionStatus
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.ids import new_id
-from taskpilot.domain.notices import CLOSED_BY_SUCCESS, ENDED_BADLY, Incident, NoticeEvent
+from taskpilot.domain.notices import CLOSED_BY_SUCCESS, ENDED_BADLY, QUESTIONS, Incident, NoticeEvent
 from taskpilot.domain.reasons import Reason, ReasonCode
 from taskpilot.domain.runs import RESUMABLE, RunStatus, exit_code
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.domain.times import from_micros, utc_iso
+from taskpilot.notices.links import with_hidden_link
 from taskpilot.notices.routes import Routes
 from taskpilot.schedules.schedule import schedule_of
 from taskpilot.store import listings, runs, schedules, serving_queries, tasks
@@ -33,8 +35,11 @@ _OPENED_BY: Final = {
     EventKind.FIRE_MISSED: NoticeEvent.FIRE_MISSED,
     EventKind.FIRE_BLOCKED: NoticeEvent.FIRE_BLOCKED,
     EventKind.APPROVAL_ASKED: NoticeEvent.APPROVAL_ASKED,
+    EventKind.APPROVAL_EXPIRING: NoticeEvent.APPROVAL_EXPIRING,
+    EventKind.APPROVAL_EXPIRED: NoticeEvent.APPROVAL_EXPIRED,
     EventKind.JOB_PAUSED: NoticeEvent.JOB_PAUSED,
 }
+_TOLD_ONCE: Final = frozenset({NoticeEvent.DRILL, NoticeEvent.APPROVAL_EXPIRING})
 _STATUSES: Final = {
     EventKind.RUN_SUCCEEDED: RunStatus.SUCCEEDED,
     EventKind.RUN_FAILED: RunStatus.FAILED,
@@ -88,8 +93,8 @@ class Incidents:
         with self._deployment.store.write() as connection:
             for one in store_notices.open_incidents(connection):
                 if self._is_moot(connection, one):
-                    if one.cause is NoticeEvent.APPROVAL_ASKED:
-                        self._close(connection, one, now)
+                    if one.cause in QUESTIONS:
+                        self._close_question(connection, one, now)
                     else:
                         # Nobody waits for it any more: it is not told.
                         store_notices.update_incident(connection, one.id, closed_at=now)
@@ -103,19 +108,42 @@ class Incidents:
         fire = None if event.scheduled_for is None else from_micros(event.scheduled_for)
         if event.kind in _STATUSES and event.run_id is not None:
             self._ping(connection, event)
-            for incident in store_notices.open_incidents(connection, event.job, [NoticeEvent.APPROVAL_ASKED]):
-                if incident.subject == event.run_id and not _is_asked(connection, event.run_id):
-                    self._close(connection, incident, event.at)
+            self._close_questions(connection, event, told=True)
+        if event.kind is EventKind.APPROVAL_EXPIRED:
+            self._close_questions(connection, event, told=False)
         if event.kind is EventKind.RUN_SUCCEEDED:
             for incident in store_notices.open_incidents(connection, event.job, CLOSED_BY_SUCCESS):
                 self._close(connection, incident, event.at, run_id=event.run_id)
         elif event.kind is EventKind.JOB_RESUMED:
             for incident in store_notices.open_incidents(connection, event.job, [NoticeEvent.JOB_PAUSED]):
                 self._close(connection, incident, event.at)
-        elif (cause := _OPENED_BY.get(event.kind)) is not None and not _is_by_person(event):
-            subject = event.run_id or "" if cause is NoticeEvent.APPROVAL_ASKED else ""
+        elif (cause := _OPENED_BY.get(event.kind)) is not None and not _is_known(event):
+            subject = event.run_id or "" if cause in QUESTIONS else ""
+            if cause is NoticeEvent.APPROVAL_ASKED:
+                self._close_answered(connection, event)
             about: dict[str, Any] = {"run_id": event.run_id, "fire": fire, "reason": event.reason, "number": event.number}
             self._open(connection, cause, event.job, at=event.at, subject=subject, **about)
+
+    def _close_questions(self, connection: Transaction, event: Event, *, told: bool) -> None:
+        """Closes what a run asked, where it asks nothing any more; that nobody answered is told as such."""
+        asked = [one for one in store_notices.open_incidents(connection, event.job, QUESTIONS) if one.subject == event.run_id]
+        if asked and not _is_asked(connection, asked[0].subject):
+            for incident in asked:
+                self._close_question(connection, incident, event.at, told=told)
+
+    def _close_question(self, connection: Transaction, incident: Incident, at: datetime, *, told: bool = True) -> None:
+        if told and incident.cause is NoticeEvent.APPROVAL_ASKED:
+            self._close(connection, incident, at)
+        else:
+            store_notices.update_incident(connection, incident.id, closed_at=at)
+
+    def _close_answered(self, connection: Transaction, event: Event) -> None:
+        """Closes the incident of an earlier question of the run, which was answered meanwhile: this one is told too."""
+        for incident in store_notices.open_incidents(connection, event.job, [NoticeEvent.APPROVAL_ASKED]):
+            decision_id = incident.reason.facts.get("decision_id")
+            before = tasks.get_decision(connection, decision_id) if isinstance(decision_id, str) else None
+            if incident.subject == event.run_id and before is not None and before.status is not DecisionStatus.PENDING:
+                self._close(connection, incident, event.at)
 
     def _open(
         self,
@@ -184,6 +212,8 @@ class Incidents:
             next_fire=_next_fire(connection, incident.job, now),
             run_id=run_id,
         )
+        if event in QUESTIONS:
+            facts = with_hidden_link(connection, facts, settings.public_url)
         held = None if settings.notify_quiet is None else settings.notify_quiet.until(now)
         for name in names:
             store_notices.insert_notice(
@@ -205,11 +235,11 @@ class Incidents:
         if incident.told_at is None or incident.acknowledged_at is not None:
             return False
         # Of both signs: it may have been told while the clock was ahead.
-        return abs(now - incident.told_at) >= self._routes.settings.notify_cooldown and incident.cause is not NoticeEvent.DRILL
+        return abs(now - incident.told_at) >= self._routes.settings.notify_cooldown and incident.cause not in _TOLD_ONCE
 
     def _is_moot(self, connection: Transaction, incident: Incident) -> bool:
         """Whether a person answered what was asked, or the job is gone, or is not expected to run any more."""
-        if incident.cause is NoticeEvent.APPROVAL_ASKED:
+        if incident.cause in QUESTIONS:
             return not _is_asked(connection, incident.subject)
         if not incident.job:
             return False
@@ -233,8 +263,10 @@ class Incidents:
         return [(one.job, one.since) for one in late if self._routes.knows(one.job)]
 
 
-def _is_by_person(event: Event) -> bool:
-    """A person who pauses a job knows of it."""
+def _is_known(event: Event) -> bool:
+    """A person who pauses a job knows of it; that nobody answered is told as such, and not as a denial too."""
+    if event.kind is EventKind.RUN_DENIED:
+        return event.reason.code is ReasonCode.APPROVAL_EXPIRED
     return event.kind is EventKind.JOB_PAUSED and event.reason.code is not ReasonCode.REPEATED_FAILURES
 
 

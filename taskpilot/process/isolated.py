@@ -138,6 +138,8 @@ class _Helper:
         finally:
             os.close(requests)
             os.close(answers)
+        self._poll = select.poll()
+        self._poll.register(self._read, select.POLLIN)
         self.pid = os.getpid()
         self.dropped = frozenset(drop_environment)
         self._left = b""
@@ -179,7 +181,7 @@ class _Helper:
                 # A call has sent it SIGSTOP.
                 os.kill(self.child, signal.SIGKILL)
                 raise HelperEnded(_ENDED)
-            if select.select([self._read], [], [], 0.2)[0]:
+            if self._poll.poll(200):  # `select` takes no descriptor above 1023, as a server with many clients has
                 data = os.read(self._read, 1 << 20)
                 if not data:
                     raise HelperEnded(_ENDED)

@@ -218,6 +218,8 @@ class Scheduler:
             if (later := self._deployment.now()) - now >= PUNCTUAL:
                 # The process stood still in the middle of this tick.
                 self._check_clock(later)
+            if self._deployment.ledger.expire():
+                self._log.info("questions to a person have expired, or are about to")
             due = self._take_due()
             claimed = self.state in (SchedulerState.STARTING, SchedulerState.RUNNING) and self._claim(self._jobs, due, now)
             if regular:

@@ -18,7 +18,8 @@ from taskpilot.views.job_facts import describe
 
 
 def close_ended_leases(deployment: Deployment) -> list[str]:
-    """Ends the attempts of runs whose process is gone; returns the ids of the runs."""
+    """Ends the questions that nobody answered in time, and the attempts of runs whose process is gone; returns the ids of those runs."""
+    deployment.ledger.expire()
     return [run.id for run in deployment.ledger.reap()]
 
 

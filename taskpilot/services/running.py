@@ -1,11 +1,12 @@
 """Runs, resumes and cancels runs, and publishes the changes at the end."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.errors import TransitionRefused, UsageError
+from taskpilot.domain.errors import TaskPilotError, TransitionRefused, UsageError
 from taskpilot.domain.exits import ExitCode
 from taskpilot.domain.fires import StartOrder
 from taskpilot.domain.reasons import Reason, ReasonCode
@@ -174,6 +175,9 @@ def _send_notices(deployment: Deployment, interrupts: Interrupts) -> None:
     from taskpilot.notices.work import send_after_run
 
     before = len(interrupts.arrived)
+    with suppress(TaskPilotError):
+        # What came due while the job ran is told with it.
+        deployment.ledger.expire()
     send_after_run(deployment, stop=lambda: len(interrupts.arrived) > before)
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Table, literal_column, select
 
 from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.ids import SHORT, parse_id
+from taskpilot.store.approval_tables import grants
 from taskpilot.store.notice_tables import incidents, notices
 from taskpilot.store.tables import decisions, runs, steps, tasks
 
@@ -17,6 +18,7 @@ _TABLES: Final[dict[str, Table]] = {
     "step": steps,
     "incident": incidents,
     "notice": notices,
+    "grant": grants,
 }
 _NEWEST: Final = re.compile(r"(?:([a-z][a-z0-9_]{0,62}):)?last", re.ASCII)
 _ENDING: Final = re.compile(rf"[0-9a-f]{{{SHORT},31}}", re.ASCII)
@@ -31,7 +33,7 @@ def find_id(connection: Connection, text: str, *, noun: str = "run", of_run: str
     A whole id is not looked up. `of_run` limits the search to one run. Raises UsageError where the text is none of these or fits
     several records, and NotFound where it fits none.
     """
-    hint = f"taskpilot runs show {of_run}" if of_run else f"taskpilot {noun}s list"
+    hint = f"taskpilot runs show {of_run}" if of_run else f"taskpilot {'decisions grants' if noun == 'grant' else f'{noun}s'} list"
     if (newest := _NEWEST.fullmatch(text)) and noun != "step":
         return _newest(connection, noun, newest[1], of_run=of_run)
     ending = text.lower().replace("-", "")

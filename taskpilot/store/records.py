@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from taskpilot.domain.decisions import Decision, DecisionStatus, Verdict
+from taskpilot.domain.decisions import Decision, DecisionStatus, Verdict, Via
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import Attempt, Owner, Run, RunStatus, TriggerKind
 from taskpilot.domain.steps import Step, StepKind, StepStatus
@@ -153,6 +153,8 @@ def task_of(row: Row[Any]) -> Task:
         updated_at=from_micros(row.updated_at),
         reopened=row.reopened,
         repeats=row.repeats,
+        expires_at=moment(row.expires_at),
+        via=Via(row.via) if row.via else None,
     )
 
 
@@ -177,4 +179,7 @@ def decision_of(row: Row[Any]) -> Decision:
         settled_by=row.settled_by,
         settled_at=moment(row.settled_at),
         note=row.note,
+        expires_at=moment(row.expires_at),
+        via=Via(row.via) if row.via else None,
+        grant_id=row.grant_id,
     )

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import Attempt, Feedback, FeedbackVerdict, LeaseGrant, Owner, Run, RunStatus
 from taskpilot.domain.text import storable
 from taskpilot.domain.times import BootTime, from_micros, to_micros
@@ -115,6 +116,11 @@ def waiting_runs(connection: Connection, job: str | None = None) -> dict[str, st
     return {row.job: row.run_id for row in connection.execute(wanted)}
 
 
+def runs_in(connection: Connection, job: str, status: RunStatus) -> list[Row[Any]]:
+    """The runs of a job in a state, the oldest first."""
+    return list(connection.execute(select(runs).where(runs.c.job == job, runs.c.status == status).order_by(runs.c.id)))
+
+
 def count_running(connection: Connection) -> int:
     """How many runs are running, of any job."""
     return connection.execute(select(func.count()).select_from(runs).where(runs.c.status == RunStatus.RUNNING)).scalar() or 0
@@ -127,9 +133,10 @@ def orphaned_runs(connection: Connection) -> list[Row[Any]]:
 
 
 def last_endings(connection: Connection, job: str, limit: int, *, since: datetime | None) -> list[RunStatus]:
-    """The states of the job's newest ended runs that ended after `since`, the newest first."""
+    """The states of the job's newest ended runs that ended after `since`, the newest first; without those that nobody answered."""
+    answered = runs.c.reason_code != ReasonCode.APPROVAL_EXPIRED
     ended = runs.c.ended_at.is_not(None) if since is None else runs.c.ended_at > to_micros(since)
-    wanted = select(runs.c.status).where(runs.c.job == job, ended).order_by(runs.c.id.desc()).limit(limit)
+    wanted = select(runs.c.status).where(runs.c.job == job, ended, answered).order_by(runs.c.id.desc()).limit(limit)
     return [RunStatus(status) for status in connection.execute(wanted).scalars()]
 
 

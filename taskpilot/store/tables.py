@@ -238,6 +238,8 @@ runs = Table(
     Column("launched_by", Text),
     # The job is paused after so many runs in a row that ended badly.
     Column("pause_after_failures", Integer),
+    # 1: what it asks a person is open until the job's next fire, which takes its place.
+    Column("asks_until_fire", Integer, nullable=False, server_default="0"),
     # The lease: who may write to this run, and until when by the boot clock of the owner's boot, in microseconds.
     Column("lease_token", Text),
     Column("lease_expires_at", BigInteger),
@@ -353,7 +355,13 @@ tasks = Table(
     Column("repeats", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # Of one in review: when it is rejected without an answer, and when a person is to be warned of that (NULL: was, or need not be).
+    Column("expires_at", BigInteger),
+    Column("warn_at", BigInteger),
+    Column("via", Text),
+    Column("link_digest", Text),
     UniqueConstraint("run_id", "scope"),
+    Index("tasks_expiring", "expires_at", sqlite_where=text("status = 'review'")),
     Index("tasks_by_ending", text("substr(id, 29)")),
     Index("tasks_by_status", "status", "id"),
     Index("tasks_by_job", "job", "id"),
@@ -381,6 +389,13 @@ decisions = Table(
     Column("settled_by", Text),
     Column("settled_at", BigInteger),
     Column("note", Text),
+    # Of a question to a person: the same as of a task.
+    Column("expires_at", BigInteger),
+    Column("warn_at", BigInteger),
+    Column("via", Text),
+    Column("grant_id", Text),
+    Column("link_digest", Text),
+    Index("decisions_expiring", "expires_at", sqlite_where=text("status = 'pending'")),
     Index("decisions_by_run", "run_id", "step_key"),
     Index("decisions_by_ending", text("substr(id, 29)")),
     Index("decisions_by_status", "status", "id"),

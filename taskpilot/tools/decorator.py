@@ -4,11 +4,12 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
-from taskpilot.domain.errors import ConfigurationError
+from taskpilot.domain.errors import ConfigurationError, InvalidOption
 from taskpilot.domain.options import checked_options
-from taskpilot.domain.specs import ToolSpec
+from taskpilot.domain.specs import ToolSpec, parse_approval_timeout
 from taskpilot.tools.signature import check_plain, signature_of
 
 P = ParamSpec("P")
@@ -26,6 +27,7 @@ class Declaration:
 
     name: str
     idempotent: bool
+    approval_timeout: timedelta | None
 
 
 @overload
@@ -33,24 +35,36 @@ def tool(function: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 @overload
-def tool(*, name: str | None = None, idempotent: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def tool(
+    *, name: str | None = None, idempotent: bool = False, approval_timeout: str | timedelta | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
 @checked_options("@tool")
 def tool(
-    function: Callable[P, R] | None = None, /, *, name: str | None = None, idempotent: bool = False
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    idempotent: bool = False,
+    approval_timeout: str | timedelta | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Lets a model call this function, which stays callable and typed as before.
 
     The docstring and the annotations become the tool's JSON schema. With `idempotent=True`, calling it again with the same arguments is
-    harmless: if the result of a call is lost, the call is made again; otherwise the run waits for a person. Raises TypeError for anything
-    but a plain function; the rest is checked when a job that lists the tool is loaded.
+    harmless: if the result of a call is lost, the call is made again; otherwise the run waits for a person.
+    `approval_timeout="1h"`: how long a question to a person about a call is open; by default as long as the job says. Raises TypeError for
+    anything but a plain function, and InvalidOption for a wrong time; the rest is checked when a job that lists the tool is loaded.
     """
+    try:
+        timeout = None if approval_timeout is None else parse_approval_timeout(approval_timeout)
+    except ValueError as error:
+        raise InvalidOption(f"@tool(approval_timeout=...): {error}") from None
 
     def declare(plain: Callable[P, R]) -> Callable[P, R]:
         if not inspect.isfunction(plain):
             raise TypeError(f"@tool decorates plain functions, not {type(plain).__name__!r} objects")
-        setattr(plain, ATTRIBUTE, Declaration(plain.__name__ if name is None else name, idempotent))
+        setattr(plain, ATTRIBUTE, Declaration(plain.__name__ if name is None else name, idempotent, timeout))
         return plain
 
     return declare if function is None else declare(function)
@@ -72,10 +86,17 @@ def tool_spec(function: Callable[..., Any] | ToolSpec) -> ToolSpec:
         raise ConfigurationError(
             f"the tool {declaration.name} is built in", hint=f"use another name, as in @tool(name='my_{declaration.name}')"
         )
-    return make_spec(function, name=declaration.name, idempotent=declaration.idempotent)
+    return make_spec(function, name=declaration.name, idempotent=declaration.idempotent, approval_timeout=declaration.approval_timeout)
 
 
-def make_spec(function: Callable[..., Any], *, name: str, idempotent: bool, description: str | None = None) -> ToolSpec:
+def make_spec(
+    function: Callable[..., Any],
+    *,
+    name: str,
+    idempotent: bool,
+    description: str | None = None,
+    approval_timeout: timedelta | None = None,
+) -> ToolSpec:
     """A tool of that name, whether declared or built in. Raises ConfigurationError."""
     if not _NAME.fullmatch(str(name)):
         raise ConfigurationError(f"{name!r} is not a tool name: letters, digits and _, at most 64", hint="use @tool(name='...')")
@@ -86,7 +107,7 @@ def make_spec(function: Callable[..., Any], *, name: str, idempotent: bool, desc
     signature = signature_of(function, f"tool {name!r}")
     # Checks the return type here, before the tool has run.
     _ = signature.result
-    return ToolSpec(name=name, description=text, parameters=signature.schema(), function=function, idempotent=idempotent)
+    return ToolSpec(name, text, signature.schema(), function, idempotent, approval_timeout)
 
 
 def _name_of(thing: object) -> str:

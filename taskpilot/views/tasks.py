@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from taskpilot.deployment import Deployment
-from taskpilot.domain.decisions import Decision
+from taskpilot.domain.decisions import Decision, Grant
 from taskpilot.domain.errors import NotFound, UsageError
 from taskpilot.domain.tasks import Task
 from taskpilot.files import atomic_write
 from taskpilot.messages.shapes import task_json
 from taskpilot.store import listings, tasks
+from taskpilot.store.grants import all_grants
 from taskpilot.store.ids import find_id
 from taskpilot.store.listings import Page
 
@@ -65,6 +66,12 @@ def list_decisions(
     with deployment.store.read() as connection:
         run_id = None if run_id is None else find_id(connection, run_id)
         return listings.decisions_page(connection, page, run_id=run_id, job=job, statuses=statuses, verdict=verdict)
+
+
+def list_grants(deployment: Deployment) -> list[Grant]:
+    """The standing grants, newest first."""
+    with deployment.store.read() as connection:
+        return all_grants(connection)
 
 
 def show_decision(deployment: Deployment, decision_id: str) -> Decision:

@@ -42,6 +42,11 @@ class Audit:
         with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
             answer_audit(connection, audit_id, f"{status} {_sentence(body)}".strip())
 
+    def answered(self, actor: str, action: str, subject: str) -> None:
+        """Records an answer by a link, which is recorded already; if the store is busy, the row is dropped."""
+        with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
+            insert_audit(connection, actor=actor, action=action, subject=subject, answer="200", now=self._services.now())
+
     def refused(self, method: str, path: str, status: int, *, anonymous: bool) -> None:
         """Records a refused request; if the store is busy, the row is dropped."""
         if anonymous and not self._has_room():

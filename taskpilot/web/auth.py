@@ -138,7 +138,7 @@ class AuthMiddleware:
         if refusal is None:
             try:
                 async with asyncio.timeout(BODY_SECONDS):
-                    body = await _body(receive)
+                    body = await read_body(receive)
             except (TimeoutError, ConnectionResetError):
                 refusal = problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s")
             else:
@@ -218,7 +218,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-async def _body(receive: Receive) -> bytes | None:
+async def read_body(receive: Receive) -> bytes | None:
     """The whole body; None where it is too large. Raises ConnectionResetError where the client disconnects first."""
     found = bytearray()
     while True:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from taskpilot.domain.attention import AttentionKind
-from taskpilot.domain.decisions import DecisionStatus, Verdict
+from taskpilot.domain.decisions import DecisionStatus, Verdict, Via
 from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import FeedbackVerdict, FireOutcome, RunStatus, TriggerKind
 from taskpilot.domain.tasks import Priority, TaskStatus
@@ -188,6 +188,8 @@ class Task(BaseModel):
     reason: str
     created_at: Instant
     updated_at: Instant
+    expires_at: Instant | None = Field(description="Of one in review: without an answer until then it is rejected.")
+    via: Via | None = Field(description="From where the last answer came.")
 
 
 class Decision(BaseModel):
@@ -208,6 +210,9 @@ class Decision(BaseModel):
     settled_by: str | None
     settled_at: Instant | None
     note: str | None
+    expires_at: Instant | None = Field(description="Of a question to a person: without an answer until then it is denied.")
+    via: Via | None = Field(description="From where the answer came.")
+    grant: str | None = Field(description="The standing grant that approved it.")
 
 
 class Step(BaseModel):

@@ -37,6 +37,12 @@ def content_policy() -> str:
     return f"default-src 'none'; img-src 'self'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
+def link_policy() -> str:
+    """The same for the page of a link, with its one form."""
+    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Security
 from fastapi.security import HTTPBearer
 
+from taskpilot.domain.decisions import Via
 from taskpilot.domain.runs import Run
 from taskpilot.domain.steps import StepAnswer
 from taskpilot.messages.actions import answered, cancelled, job_paused, job_resumed, rated
@@ -84,24 +85,24 @@ def writing_routes(services: Services) -> APIRouter:
     def approve_task(task_id: Reference, who: Annotated[schemas.TaskAnswer | None, Body()] = None) -> Any:
         """Approve a task. A failed one is executed again; only with `repeat` it may make the calls again that it made."""
         asked = who or schemas.TaskAnswer()
-        return done(answered(approvals.approve_task(deployment, task_id, by=asked.by, note=asked.note, repeat=asked.repeat)))
+        return done(answered(approvals.approve_task(deployment, task_id, by=asked.by, note=asked.note, via=Via.API, repeat=asked.repeat)))
 
     @router.post("/tasks/{task_id}/reject", response_model=schemas.Done)
     def reject_task(task_id: Reference, who: Who = None) -> Any:
         """Reject a task."""
         asked = who or schemas.Answer()
-        return done(answered(approvals.reject_task(deployment, task_id, by=asked.by, note=asked.note)))
+        return done(answered(approvals.reject_task(deployment, task_id, by=asked.by, note=asked.note, via=Via.API)))
 
     @router.post("/decisions/{decision_id}/approve", response_model=schemas.Done)
     def approve_decision(decision_id: Reference, who: Who = None) -> Any:
         """Approve one tool call: this tool with exactly these arguments."""
         asked = who or schemas.Answer()
-        return done(answered(approvals.approve_decision(deployment, decision_id, by=asked.by, note=asked.note)))
+        return done(answered(approvals.approve_decision(deployment, decision_id, by=asked.by, note=asked.note, via=Via.API)))
 
     @router.post("/decisions/{decision_id}/reject", response_model=schemas.Done)
     def reject_decision(decision_id: Reference, who: Who = None) -> Any:
         """Reject one tool call."""
         asked = who or schemas.Answer()
-        return done(answered(approvals.reject_decision(deployment, decision_id, by=asked.by, note=asked.note)))
+        return done(answered(approvals.reject_decision(deployment, decision_id, by=asked.by, note=asked.note, via=Via.API)))
 
     return router

@@ -9,6 +9,7 @@ from taskpilot.context.llm_steps import LLMSteps
 from taskpilot.context.serialization import to_json
 from taskpilot.context.session import Session
 from taskpilot.context.tool_steps import ToolSteps
+from taskpilot.domain.decisions import Via
 from taskpilot.domain.errors import ModelError, ModelUnavailable, Waiting
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.tasks import AFTER_VERDICT, Task, TaskResult, TaskStatus, WorkflowResult
@@ -47,11 +48,13 @@ def _process(session: Session, llm_steps: LLMSteps, tool_steps: ToolSteps, reque
         about = {"title": task.title, "priority": task.priority, "description": task.description}
         prompt = json.dumps({"request": request, "task": about}, ensure_ascii=False)
         review = llm_steps.structured("reviewer", prompt, Review, system=REVIEWER)
-        task = session.journal.move_task(task.id, AFTER_VERDICT[review.verdict], one_line(review.reason))
+        task = session.journal.move_task(task.id, AFTER_VERDICT[review.verdict], one_line(review.reason), expires_at=session.answer_by())
         session.emit("task-reviewed", f"{task.title}: {review.verdict}", task_id=task.id, verdict=review.verdict)
     if task.status is TaskStatus.REVIEW:
         raise session.waiting(task.question, "review-required")
     if task.status not in (TaskStatus.APPROVED, TaskStatus.EXECUTED):
+        if task.via is Via.EXPIRY:
+            session.not_answered(task.expiry)
         return task
     try:
         # An executed task too: an earlier attempt may have ended between create_task and the executor's last call.

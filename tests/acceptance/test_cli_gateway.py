@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.servers.ports import free_port
 from tests.servers.pushgateway import Pushgateway, pushgateway
 
@@ -48,9 +48,7 @@ def taskpilot(root: Path, url: str, *arguments: str, home: str = ".taskpilot") -
         "TASKPILOT_DEPLOYMENT": "night",
         "TASKPILOT_HOME": home,
     }
-    return subprocess.run(
-        [sys.executable, "-m", "taskpilot", *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=60
-    )
+    return warm.run_text(arguments, environment=environment, cwd=root)
 
 
 @pytest.mark.parametrize("arguments", [["metrics", "push"], ["jobs", "validate"]], ids=" ".join)

@@ -19,7 +19,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def taskpilot(root: Path) -> Command:
-    return Command(root)
+    made = Command(root)
+    made.cold = True
+    return made
 
 
 def test_a_run_that_waits_goes_on_by_the_commands_that_it_prints(taskpilot: Command) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.night_jobs import Command, make_root
 
 JOB = """
@@ -40,10 +41,7 @@ def offered(taskpilot: Command, *words: str) -> list[str]:
     """What bash is offered for the last of the words, of which the shell tells them all."""
     line = " ".join(("taskpilot", *words))
     asked = {"_TASKPILOT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
-    done = subprocess.run(
-        [sys.executable, "-m", "taskpilot"], cwd=taskpilot.folder, env={**taskpilot.environment, **asked},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = warm.run_text((), environment={**taskpilot.environment, **asked}, cwd=taskpilot.folder)
     assert (done.returncode, done.stderr) == (0, "")
     return [found.partition(",")[2] for found in done.stdout.splitlines() if found]
 

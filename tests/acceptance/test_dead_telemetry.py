@@ -100,17 +100,22 @@ def let_go(command: TaskPilot, folder: Path, variables: dict[str, str], *, one_j
     err: dict[int, str] = {}
 
     def attend(number: int, process: "subprocess.Popen[bytes]") -> None:
-        err[number] = process.communicate(timeout=120)[1].decode()
+        err[number] = process.communicate(timeout=280)[1].decode()
         ends[number] = time.time()
 
     names = ["one" if one_job else f"job{number}" for number in range(RUNS)]
     arguments = [("run", name, "-p", f"number={number}", "-p", f"gate={folder}", "--quiet") for number, name in enumerate(names)]
-    every = [command.start(*line, environment=variables) for line in arguments]
-    watchers = [threading.Thread(target=attend, args=pair) for pair in enumerate(every)]
-    for watcher in watchers:
-        watcher.start()
+    every: list[subprocess.Popen[bytes]] = []
+    watchers: list[threading.Thread] = []
+    began = True
     try:
-        began = eventually(lambda: all((folder / str(number)).exists() for number in range(RUNS)), seconds=90)
+        for number, line in enumerate(arguments):
+            every.append(command.start(*line, environment=variables))
+            watchers.append(threading.Thread(target=attend, args=(number, every[-1])))
+            watchers[-1].start()
+            # Not all at once: on a busy machine one might wait for the store for too long.
+            began = began and eventually((folder / str(max(0, number - 1))).exists, seconds=90)
+        began = began and eventually((folder / str(RUNS - 1)).exists, seconds=90)
     finally:
         (folder / "open").touch()
         opened = time.time()

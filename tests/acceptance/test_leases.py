@@ -110,7 +110,9 @@ def test_a_living_run_is_neither_taken_over_nor_run_beside(taskpilot: TaskPilot)
     assert len(job.effects("stamped")) == 1
 
 
-def test_a_supervisor_that_cannot_renew_its_lease_kills_its_tree_before_the_lease_ends(taskpilot: TaskPilot, short_lease: float) -> None:
+def test_a_supervisor_that_cannot_renew_its_lease_kills_its_tree_before_the_lease_ends(taskpilot: TaskPilot) -> None:
+    # Two of these seconds are kept for killing the tree, which may have to wait for a processor.
+    taskpilot.environment["TASKPILOT_LEASE_SECONDS"] = "12"
     job = Gated(taskpilot, ONE_CHARGE)
     with job.started("run", "gated", "--scheduled-for", FIRE) as command:
         job.wait_for("asked to charge")

@@ -80,7 +80,7 @@ def test_a_waiting_run_is_cancelled_without_a_process(taskpilot: TaskPilot) -> N
 
 
 def test_the_deadline_counts_what_a_killed_supervisor_had_recorded(taskpilot: TaskPilot) -> None:
-    taskpilot.environment["TASKPILOT_LEASE_SECONDS"] = "2"
+    taskpilot.environment["TASKPILOT_LEASE_SECONDS"] = "4"
     job = Gated(taskpilot, ONE_STAMP.replace('deadline="30s"', 'deadline="4s"'))
     with job.started() as command:
         job.wait_for("stamped")

@@ -33,7 +33,7 @@ def bench(rounds: int) -> Iterator[Figure]:
     # A single round shows that it runs; it is no measurement.
     stored = STORED if rounds > 1 else STORED // 1_000
     yield from _due_at_once(rounds, stored)
-    yield from _idle(IDLE_SECONDS if rounds > 1 else 2.0, stored)
+    yield from _idle(*((IDLE_JOBS, IDLE_SECONDS) if rounds > 1 else (IDLE_JOBS // 100, 2.0)), stored)
 
 
 def _due_at_once(rounds: int, stored: int) -> Iterator[Figure]:
@@ -58,19 +58,19 @@ def _due_at_once(rounds: int, stored: int) -> Iterator[Figure]:
         yield ratio_figure(f"the same with {stored:,} runs, {name}", _ms(with_history), ratios, "the same with none", at_most=bound)
 
 
-def _idle(seconds: float, stored: int) -> Iterator[Figure]:
+def _idle(jobs: int, seconds: float, stored: int) -> Iterator[Figure]:
     """CPU of `taskpilot serve` with its fork server while nothing is due."""
     with ExitStack() as stack:
-        new, old = stack.enter_context(_root(_idle_jobs())), stack.enter_context(_root(_idle_jobs()))
+        new, old = stack.enter_context(_root(_idle_jobs(jobs))), stack.enter_context(_root(_idle_jobs(jobs)))
         store_history(old, stored, jobs=JOBS, until=timedelta(days=1))
-        servers = [stack.enter_context(_server(root)) for root in (new, old)]
+        servers = [stack.enter_context(_server(root, jobs)) for root in (new, old)]
         before = [_cpu_seconds(server.pid) for server in servers]
         began = time.monotonic()
         time.sleep(seconds)
         passed = time.monotonic() - began
         shares = [(_cpu_seconds(server.pid) - cpu) / passed for server, cpu in zip(servers, before, strict=True)]
     share = shares[0] * 100
-    yield Figure(f"{IDLE_JOBS:,} jobs idle", f"{share:.2f} %", f"of a core, in {seconds:g} s", "under 1 %", share < 1)
+    yield Figure(f"{jobs:,} jobs idle", f"{share:.2f} %", f"of a core, in {seconds:g} s", "under 1 %", share < 1)
     name = f"the same with {stored:,} runs"
     yield ratio_figure(name, f"{shares[1] * 100:.2f} %", [shares[1] / shares[0]], "the same with none", at_most=1.2)
 
@@ -82,10 +82,10 @@ def _due_jobs() -> dict[str, str]:
     return {"due.py": "\n".join(lines)}
 
 
-def _idle_jobs() -> dict[str, str]:
+def _idle_jobs(jobs: int) -> dict[str, str]:
     """A hundred jobs a file."""
     files: dict[str, list[str]] = {}
-    for number in range(IDLE_JOBS):
+    for number in range(jobs):
         minute, hour = number % 60, number % _LINES // 60
         text = f'@job(schedule=cron("{minute} {hour} 1 1 *"))\ndef job_{number}(ctx): ...'
         files.setdefault(f"idle_{number // 100}.py", ["from taskpilot import cron, job"]).append(text)
@@ -134,7 +134,7 @@ def _round(process: "subprocess.Popen[str]") -> list[float]:
 
 
 @contextmanager
-def _server(root: Path) -> Iterator["subprocess.Popen[str]"]:
+def _server(root: Path, jobs: int) -> Iterator["subprocess.Popen[str]"]:
     """A real server that has come to rest."""
     command = python("-m", "taskpilot", "serve", "--port", "0")
     process = subprocess.Popen(command, cwd=root, env=_environment(root), stderr=subprocess.PIPE, text=True)
@@ -144,8 +144,8 @@ def _server(root: Path) -> Iterator["subprocess.Popen[str]"]:
             assert line, "the server did not start"
         # The job files are loaded meanwhile.
         until = time.monotonic() + _LOADED_SECONDS
-        while _loaded(root) < IDLE_JOBS:
-            assert time.monotonic() < until, f"{_loaded(root)} of {IDLE_JOBS} jobs were loaded"
+        while _loaded(root) < jobs:
+            assert time.monotonic() < until, f"{_loaded(root)} of {jobs} jobs were loaded"
             time.sleep(0.5)
         time.sleep(3)
         yield process

@@ -26,7 +26,7 @@ FIGURES = {
         "the same with 1,000 runs, p50",
         "1,000 due at once, p99",
         "the same with 1,000 runs, p99",
-        "10,000 jobs idle",
+        "100 jobs idle",
         "the same with 1,000 runs",
     ),
     "reading": ("golden signals", "health", "status", "a page of runs", "a page of failed runs", "a page of jobs"),

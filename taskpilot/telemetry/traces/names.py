@@ -34,6 +34,7 @@ INVOKE_WORKFLOW: Final = "invoke_workflow"
 INVOKE_AGENT: Final = "invoke_agent"
 CHAT: Final = "chat"
 EXECUTE_TOOL: Final = "execute_tool"
+WAIT_FOR_PERSON: Final = "wait_for_person"
 
 RUN_ID: Final = "taskpilot.run.id"
 RUN_JOB: Final = "taskpilot.run.job"

@@ -165,6 +165,8 @@ class _Tree:
             name = f"{names.EXECUTE_TOOL} {row.name}"
             attributes |= {names.OPERATION: names.EXECUTE_TOOL, names.TOOL: row.name, names.TOOL_CALL_ID: row.id}
             attributes[names.TOOL_TYPE] = names.FUNCTION
+        elif row.kind == StepKind.APPROVE:
+            name = names.WAIT_FOR_PERSON
         if self._content is not None:
             attributes |= self._content.of(row.kind, row.input, row.result)
         parent = self._parent(row.attempt, row.scope, row.agent)

@@ -158,7 +158,7 @@ def wait(condition: Callable[[], object], said: Callable[[], object] = lambda: "
     assert eventually(condition, seconds=seconds, every=0.05), said()
 
 
-def soon(seconds: float = 5.0) -> str:
+def soon(seconds: float = 8.0) -> str:
     """A moment from now as a schedule, for a job that a running server is yet to read."""
     return f'at("{(datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()}")'
 

@@ -77,7 +77,7 @@ def test_once_settled_the_threads_no_longer_wait_for_one_another(server: OpenAIS
     together = threading.Barrier(4)
 
     def meet(body: wire.Body) -> wire.Answer:
-        together.wait(timeout=5)
+        together.wait(timeout=25)
         return wire.triage_brain(body)
 
     server.handler = meet
@@ -91,7 +91,7 @@ def test_threads_that_waited_for_the_finder_then_go_on_together(server: OpenAISe
 
     def meet(body: wire.Body) -> wire.Answer:
         if entered.is_set():
-            together.wait(timeout=5)
+            together.wait(timeout=25)
             return wire.triage_brain(body)
         entered.set()
         return replace(wire.triage_brain(body), delay_seconds=0.5)
@@ -99,7 +99,7 @@ def test_threads_that_waited_for_the_finder_then_go_on_together(server: OpenAISe
     server.handler = meet
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(model.chat, planning, seconds_left=30)
-        entered.wait(timeout=10)
+        assert entered.wait(timeout=60)
         others = [pool.submit(model.chat, planning, seconds_left=30) for _ in range(3)]
         assert [done.result().retries for done in (first, *others)] == [()] * 4
 
@@ -195,7 +195,7 @@ def test_a_slow_finder_is_not_waited_for_past_the_deadline(server: OpenAIServer,
     server.handler = slow
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(model.chat, planning, seconds_left=30)
-        entered.wait(timeout=10)
+        assert entered.wait(timeout=60)
         assert "tasks" in json.loads(model.chat(planning, seconds_left=3).content)
         assert not first.done()
         released.set()

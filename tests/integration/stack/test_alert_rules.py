@@ -16,7 +16,7 @@ RULES = REPOSITORY / "observability" / "prometheus" / "rules"
 JOB = 'job="taskpilot", deployment="d", job_name="nightly"'
 MINUTES = 3000
 """As long as any series here."""
-COARSE = 650
+COARSE = 330
 """From here on a case is computed every five minutes: promtool takes its time."""
 UP = 'up{job="pushgateway"}'
 

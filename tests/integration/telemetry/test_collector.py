@@ -14,7 +14,7 @@ from tests.servers.bad_gateway import answering, dead, dripping, hanging
 from tests.servers.collector import Received, grpc_collector, http_collector
 from tests.servers.debian import require
 from tests.servers.recorded import add_step, finished_run
-from tests.stopwatch import own_seconds
+from tests.stopwatch import is_within, own_seconds
 
 Make = Callable[..., AbstractContextManager[Received]]
 
@@ -42,7 +42,7 @@ def test_the_collector_gets_the_spans_of_the_file(
     with make() as received:
         collector = Collector(received.endpoint + ("" if protocol == "grpc" else "/v1/traces"), protocol, {"X-Token": "t"})
         assert is_there(collector)
-        assert sender(collector)(spans, 5.0) == Reply(ExportResult.ACCEPTED)
+        assert sender(collector)(spans, 60.0) == Reply(ExportResult.ACCEPTED)
     assert [span.name for span in received.spans] == ["invoke_workflow triage", "chat gpt-4o"]
     root, chat = received.spans
     assert root.trace_id.hex() == run_id.replace("-", "")
@@ -62,9 +62,9 @@ def test_a_collector_that_is_no_help_is_left_in_time_and_quietly(
     spans = write_pending_traces(store, home, run_id=finished_run(store)).spans
     with bad() as server:
         send = sender(Collector(server.url, protocol))  # type: ignore[attr-defined]
-        start = own_seconds()
-        assert send(spans, 0.3).result in (ExportResult.UNREACHABLE, ExportResult.UNKNOWN)
-        assert own_seconds() - start < 1.0
+        results: list[ExportResult] = []
+        assert is_within(1.0, lambda: results.append(send(spans, 0.3).result))
+    assert set(results) <= {ExportResult.UNREACHABLE, ExportResult.UNKNOWN}
     assert capfd.readouterr() == ("", "")
 
 
@@ -88,7 +88,7 @@ def test_a_certificate_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else
     with make(certificate) as received:
         endpoint = received.endpoint + ("" if protocol == "grpc" else "/v1/traces")
         assert sender(Collector(endpoint, protocol))(spans, 3.0).result in (ExportResult.UNREACHABLE, ExportResult.UNKNOWN)
-        assert sender(Collector(endpoint, protocol, certificate=certificate[0]))(spans, 5.0) == Reply(ExportResult.ACCEPTED)
+        assert sender(Collector(endpoint, protocol, certificate=certificate[0]))(spans, 60.0) == Reply(ExportResult.ACCEPTED)
         missing = sender(Collector(endpoint, protocol, certificate=home / "missing.pem"))(spans, 3.0)
         assert (missing.result, "No such file" in missing.message) == (ExportResult.UNREACHABLE, True)
     assert len(received.spans) == 1

@@ -20,7 +20,7 @@ from tests.servers.bad_gateway import answering, dead, dripping, hanging
 from tests.servers.prometheus import prometheus
 from tests.servers.pushgateway import Pushgateway, pushgateway
 from tests.servers.recorded import finished_run, job_state, opened, total
-from tests.stopwatch import own_seconds
+from tests.stopwatch import is_within, own_seconds
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TRIAGE = JobFacts("triage", model="gpt-4o", agents=("planner",))
@@ -58,7 +58,7 @@ def test_runs_of_separate_processes_add_up_in_prometheus(home: Path, store: Stor
         for status in ("succeeded", "succeeded", "succeeded", "failed"):
             process = multiprocessing.get_context("spawn").Process(target=run_and_push, args=(home, gateway.url, status))
             process.start()
-            process.join(60)
+            process.join(200)
             assert process.exitcode == 0
         runs = 'sum(taskpilot_runs_total{deployment="testing"})'
         assert server.until(runs, lambda value: value == 4) == 4
@@ -90,7 +90,8 @@ def test_a_push_that_timed_out_stays_pending_until_thirty_seconds_later(home: Pa
     store = opened(home, "timeouts")
     finished_run(store)
     with hanging() as slow:
-        result = Gateway(store, slow.url, home, now=at(NOON)).push(TRIAGE, seconds=0.2)
+        # Time enough for a busy machine to come as far as to ask.
+        result = Gateway(store, slow.url, home, now=at(NOON)).push(TRIAGE, seconds=2)
     assert (result.delivered, result.pending) == (False, True)
     soon, later = NOON + timedelta(seconds=29), NOON + timedelta(seconds=30)
     assert Gateway(store, gateway.url, home, now=at(soon)).push(TRIAGE, seconds=10) == PushResult(delivered=True, pending=True)
@@ -112,7 +113,7 @@ def test_a_change_that_comes_while_a_push_is_under_way_is_still_pending(home: Pa
         version = job_state(store).version
         with store.write() as connection:
             totals.mark_dirty(connection, "triage")
-        result = Gateway(store, server.url, home, now=busy_clock).push(TRIAGE, seconds=5)
+        result = Gateway(store, server.url, home, now=busy_clock).push(TRIAGE, seconds=30)
         assert result == PushResult(delivered=True, pending=False)
         assert job_state(store).pushed_version == version + 1
     store.close()
@@ -123,8 +124,8 @@ def test_a_gateway_that_keeps_us_waiting_is_left_in_time(home: Path, store: Stor
     finished_run(store)
     with bad() as server:  # type: ignore[attr-defined]
         start = own_seconds()
-        result = Gateway(store, server.url, home, now=at(NOON)).push(TRIAGE, seconds=1.0)
-        assert own_seconds() - start < 2.0
+        result = Gateway(store, server.url, home, now=at(NOON)).push(TRIAGE, seconds=3.0)
+        assert own_seconds() - start < 4.0
     assert not result.delivered
     state = job_state(store)
     assert state.push_timed_out_at is not None
@@ -137,7 +138,7 @@ def test_a_dead_gateway_is_pending_but_nothing_can_land_late(home: Path, store: 
     finished_run(store)
     version = job_state(store).version
     with dead() as server:
-        assert not Gateway(store, server.url, home).push(TRIAGE, seconds=1).delivered
+        assert not Gateway(store, server.url, home).push(TRIAGE, seconds=10).delivered
     state = job_state(store)
     assert state.push_timed_out_at is None
     assert "refused" in state.push_error
@@ -150,14 +151,14 @@ def test_a_dead_gateway_is_pending_but_nothing_can_land_late(home: Path, store: 
 def test_any_2xx_of_a_gateway_is_success(home: Path, store: Store, status: int) -> None:
     finished_run(store)
     with answering(status, b"") as server:
-        assert Gateway(store, server.url, home).push(TRIAGE, seconds=5).delivered
+        assert Gateway(store, server.url, home).push(TRIAGE, seconds=30).delivered
 
 
 @pytest.mark.parametrize("status", [400, 401, 302, 500])
 def test_an_answer_that_is_no_2xx_is_a_failure_with_its_cause(home: Path, store: Store, status: int) -> None:
     finished_run(store)
     with answering(status, b"pushed metrics are \x1b[31minvalid", headers="Location: http://127.0.0.1:1/\r\n") as server:
-        result = Gateway(store, server.url, home).push(TRIAGE, seconds=5)
+        result = Gateway(store, server.url, home).push(TRIAGE, seconds=30)
     assert not result.delivered
     assert result.error == f"it answered {status}: pushed metrics are \\x1b[31minvalid"
     assert job_state(store).push_timed_out_at is None
@@ -166,21 +167,21 @@ def test_an_answer_that_is_no_2xx_is_a_failure_with_its_cause(home: Path, store:
 def test_a_proxy_that_gave_up_may_still_deliver_later(home: Path, store: Store) -> None:
     finished_run(store)
     with answering(504) as server:
-        Gateway(store, server.url, home, now=at(NOON)).push(TRIAGE, seconds=5)
+        Gateway(store, server.url, home, now=at(NOON)).push(TRIAGE, seconds=30)
     assert job_state(store).push_timed_out_at is not None
 
 
 def test_the_head_of_an_answer_is_enough(home: Path, store: Store) -> None:
     finished_run(store)
     with answering(200, drip_body=True) as server:
-        assert Gateway(store, server.url, home).push(TRIAGE, seconds=5).delivered
+        assert Gateway(store, server.url, home).push(TRIAGE, seconds=30).delivered
 
 
 def test_a_password_in_the_url_is_sent_but_never_shown(home: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     finished_run(store)
     with answering(403) as server:
-        result = Gateway(store, server.url.replace("//", "//ann:s3cret%21@"), home).push(TRIAGE, seconds=5)
+        result = Gateway(store, server.url.replace("//", "//ann:s3cret%21@"), home).push(TRIAGE, seconds=30)
         assert b"Authorization: Basic YW5uOnMzY3JldCE=" in server.received[0]
         assert server.received[0].startswith(b"POST /metrics/job/taskpilot/deployment/testing/job_name/triage ")
     assert "s3cret" not in (result.error or "")
@@ -200,28 +201,27 @@ def test_a_url_that_is_none_is_an_error_and_no_exception(home: Path, store: Stor
 def test_reading_and_pushing_wait_for_the_lock_of_the_job(home: Path, store: Store, gateway: Pushgateway) -> None:
     finished_run(store)
     lock = home / "locks" / "triage.gateway.lock"
+    results: list[PushResult] = []
     with file_lock(lock, WaitBudget(1)) as got:
         assert got
-        start = own_seconds()
-        result = Gateway(store, gateway.url, home).push(TRIAGE, seconds=0.2)
-        assert own_seconds() - start < 0.5
-    assert (result.delivered, result.pending) == (False, True)
+        assert is_within(0.5, lambda: results.append(Gateway(store, gateway.url, home).push(TRIAGE, seconds=0.2)))
+    assert {(result.delivered, result.pending) for result in results} == {(False, True)}
     assert pending(store) == ["triage"]
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
-    assert Gateway(store, gateway.url, home).push(TRIAGE, seconds=5).delivered
+    assert Gateway(store, gateway.url, home).push(TRIAGE, seconds=30).delivered
 
 
 def test_a_change_that_another_process_pushed_meanwhile_is_not_pushed_again(home: Path, store: Store) -> None:
     finished_run(store)
     with answering(200) as server:
         for _ in range(2):
-            assert Gateway(store, server.url, home).push(TRIAGE, seconds=5, only_if_pending=True) == PushResult(
+            assert Gateway(store, server.url, home).push(TRIAGE, seconds=30, only_if_pending=True) == PushResult(
                 delivered=True, pending=False
             )
         assert len(server.received) == 1
         finished_run(store)
-        Gateway(store, server.url, home).push(TRIAGE, seconds=5, only_if_pending=True)
-        Gateway(store, server.url, home).push(TRIAGE, seconds=5)
+        Gateway(store, server.url, home).push(TRIAGE, seconds=30, only_if_pending=True)
+        Gateway(store, server.url, home).push(TRIAGE, seconds=30)
         assert len(server.received) == 3
 
 
@@ -241,22 +241,22 @@ def test_pushing_what_is_pending_stops_at_a_gateway_that_hangs(home: Path, store
         finished_run(store, job)
     with hanging() as server:
         start = own_seconds()
-        results = Gateway(store, server.url, home).push_pending(lambda _job: None, seconds=1.0)
-        assert own_seconds() - start < 2.0
+        results = Gateway(store, server.url, home).push_pending(lambda _job: None, seconds=3.0)
+        assert own_seconds() - start < 4.0
     assert list(results) == ["a"]
 
 
 def test_a_push_without_facts_leaves_the_limits_as_they_were(home: Path, gateway: Pushgateway) -> None:
     store = opened(home, "limits")
     finished_run(store)
-    Gateway(store, gateway.url, home).push(JobFacts("triage", deadline_micros=60_000_000, next_fire=NOON), seconds=5)
-    Gateway(store, gateway.url, home).push_pending(lambda _job: None, seconds=5)
+    Gateway(store, gateway.url, home).push(JobFacts("triage", deadline_micros=60_000_000, next_fire=NOON), seconds=30)
+    Gateway(store, gateway.url, home).push_pending(lambda _job: None, seconds=30)
     finished_run(store)
-    Gateway(store, gateway.url, home).push_pending(lambda _job: None, seconds=5)
+    Gateway(store, gateway.url, home).push_pending(lambda _job: None, seconds=30)
     assert gateway.value("taskpilot_runs_total", deployment="limits", status="succeeded") == 2
     assert gateway.value("taskpilot_job_next_fire_timestamp_seconds", deployment="limits") == NOON.timestamp()
     # A schedule that was taken away must not look overdue.
-    Gateway(store, gateway.url, home).push(JobFacts("triage"), seconds=5)
+    Gateway(store, gateway.url, home).push(JobFacts("triage"), seconds=30)
     gone = gateway.value("taskpilot_job_next_fire_timestamp_seconds", deployment="limits")
     assert gone is not None
     assert gone != gone  # noqa: PLR0124  NaN
@@ -267,7 +267,7 @@ def test_a_group_that_another_store_fills_is_seen(home: Path, tmp_path: Path, ga
     store, other = opened(home, "shared"), opened(tmp_path / "other", "shared")
     finished_run(store)
     assert foreign_store(gateway.url, "shared", "triage", store.store_id) is None
-    Gateway(store, gateway.url, home).push(TRIAGE, seconds=5)
+    Gateway(store, gateway.url, home).push(TRIAGE, seconds=30)
     assert foreign_store(gateway.url, "shared", "triage", store.store_id) is None
     assert foreign_store(gateway.url, "shared", "triage", other.store_id) == store.store_id
     assert foreign_store(gateway.url, "shared", "digest", other.store_id) is None
@@ -278,9 +278,9 @@ def test_a_group_that_another_store_fills_is_seen(home: Path, tmp_path: Path, ga
 def test_a_group_is_deleted(home: Path, gateway: Pushgateway) -> None:
     store = opened(home, "deleted")
     finished_run(store)
-    Gateway(store, gateway.url, home).push(TRIAGE, seconds=5)
+    Gateway(store, gateway.url, home).push(TRIAGE, seconds=30)
     assert gateway.value("taskpilot_runs_total", deployment="deleted", status="succeeded") == 1
-    Gateway(store, gateway.url, home).delete("triage", seconds=5)
+    Gateway(store, gateway.url, home).delete("triage", seconds=30)
     assert gateway.forgets('deployment="deleted"')
     assert gateway.value("taskpilot_runs_total", deployment="deleted", status="succeeded") is None
     store.close()
@@ -302,8 +302,8 @@ def test_the_gateway_accepts_every_metric_and_keeps_its_consistency(home: Path, 
     for job in ("triage", "digest"):
         finished_run(store, job, status="failed")
         facts = JobFacts(job, model="m", tools=("a",), agents=("b",), deadline_micros=1, max_success_gap_micros=1, next_fire=NOON)
-        assert Gateway(store, gateway.url, home).push(facts, seconds=5).delivered
-    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=5) as answer:
+        assert Gateway(store, gateway.url, home).push(facts, seconds=30).delivered
+    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=60) as answer:
         assert answer.status == 200
     assert gateway.value("push_failure_time_seconds", deployment="complete", job_name="digest") == 0
     store.close()

@@ -15,6 +15,7 @@ import pytest
 
 from taskpilot.domain.times import utc_now
 from taskpilot.store.database import Store
+from tests import warm
 from tests.planted import STATES, Night
 from tests.terminal import HERE, on_terminal
 
@@ -75,8 +76,7 @@ def test_every_command_of_the_json_works_as_pasted_from_a_folder_outside(night: 
     environment = {**os.environ, "PYTHONPATH": str(HERE), "OTEL_ENABLED": "false", "TASKPILOT_MODEL": "offline"}
 
     def typed(*words: str) -> "subprocess.CompletedProcess[str]":
-        line = [sys.executable, "-m", "taskpilot", *words]
-        return subprocess.run(line, cwd=outside, env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        return warm.run_text(words, environment=environment, cwd=outside)
 
     found = typed("--root", str(root), "status", "--json")
     assert found.returncode == 1, found.stderr

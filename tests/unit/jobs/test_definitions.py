@@ -12,7 +12,7 @@ from taskpilot.jobs.definitions import definition_json, definition_of
 from taskpilot.jobs.parameters import complete_parameters
 
 
-@tool(idempotent=True)
+@tool(idempotent=True, approval_timeout="1h")
 def ticket(title: str, count: int = 1) -> str:
     """Open a ticket."""
     return title * count
@@ -24,6 +24,7 @@ def ticket(title: str, count: int = 1) -> str:
     retry=Retry(attempts=3, delay="5s", on=(ConnectionError,)),
     overlap="buffer_one",
     overlap_waiting="ignore",
+    approval_timeout="next_fire",
     catch_up="all",
     catch_up_window="2h",
     catch_up_limit=3,

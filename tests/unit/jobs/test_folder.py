@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ HOSTILE = {
     "removes.py": (FileProblem.ERROR, "import shutil\nshutil.rmtree('no_state')\n"),
     "stops.py": (FileProblem.TIME, "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n"),
     "sleeps.py": (FileProblem.TIME, "import time\ntime.sleep(600)\n"),
-    "deaf.py": (FileProblem.TIME, "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass\n"),
+    "deaf.py": (FileProblem.TIME, "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()\n"),
     "forks.py": (FileProblem.FORKED, "import os\nos.fork()\n" + GOOD.format(name="forks")),
     "daemon.py": (FileProblem.FORKED, "import os, time\nif os.fork() == 0:\n    os.setsid()\n    os.fork()\n    time.sleep(600)\n"),
     "prints.py": (FileProblem.PRINTED, "print('hello')\n" + GOOD.format(name="prints")),
@@ -72,7 +74,7 @@ def test_each_hostile_file_is_one_broken_file_with_its_reason(folder: Path, writ
     store = folder.parent / "no_state" / "taskpilot.db"
     store.parent.mkdir()
     store.write_text("the store")
-    catalog = job_folder(folder, seconds=3).read()
+    catalog = job_folder(folder, seconds=5).read()
     assert list(catalog.jobs) == ["triage"]
     assert store.read_text() == "the store"
     expected = {name: problem for name, (problem, _) in HOSTILE.items()} | {
@@ -214,9 +216,25 @@ def test_what_is_known_is_told_without_loading(folder: Path, counted: Counted) -
     assert counted.take() == []
 
 
+def test_a_process_with_more_than_1024_descriptors_loads_files(folder: Path) -> None:
+    """So has a server with as many clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip("this user may not open so many files")
+    (folder / "triage.py").write_text(GOOD.format(name="triage"))
+    isolated.keep_helper(on=False)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200) if soft != resource.RLIM_INFINITY else soft, hard))
+    with ExitStack() as opened:
+        opened.callback(isolated.keep_helper, on=True)
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while opened.enter_context(Path(os.devnull).open()).fileno() < 1024:
+            pass
+        assert list(read_folder(folder).jobs) == ["triage"]
+
+
 def test_progress_is_told_while_files_are_loaded_and_a_changed_file_counts_as_it_was(folder: Path) -> None:
     (folder / "triage.py").write_text(GOOD.format(name="triage"))
-    files = job_folder(folder, seconds=2)
+    files = job_folder(folder, seconds=5)
     files.read()
     (folder / "triage.py").write_text("import time\ntime.sleep(600)\n")
     (folder / "new.py").write_text("import time\ntime.sleep(1)\n" + GOOD.format(name="new"))

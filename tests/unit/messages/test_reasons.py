@@ -45,6 +45,11 @@ SAYS: Final[list[tuple[ReasonCode, Mapping[str, Fact], str]]] = [
     ),
     (ReasonCode.APPROVAL, {"task_id": "t", "title": "Delete it"}, 'the task "Delete it" needed a person\'s approval'),
     (
+        ReasonCode.APPROVAL_EXPIRED,
+        {"tool": "open_ticket", "decision_id": "d", "expired_at": FIRE},
+        f"nobody answered: the call of open_ticket needed a person's approval until {FIRE}",
+    ),
+    (
         ReasonCode.UNCERTAIN_STEP,
         {"run_id": "r", "step_id": "s", "tool": "open_ticket", "more": 1},
         "open_ticket had started and left no result, and it is not safe to call it again (and 1 more)",
@@ -177,6 +182,10 @@ def test_the_sentence_of_an_older_version_stands_as_it_was(code: ReasonCode) -> 
         (Reason(ReasonCode.PAUSED, PAUSE), "the job is paused since 2026-11-25T20:00:00Z by anna: the tracker moves"),
         (Reason(ReasonCode.FIRE_WAITING, {"fire": FIRE}), f"the fire of {FIRE} is already waiting to start"),
         (Reason(ReasonCode.APPROVAL, {"tool": "open_ticket"}), "the call of open_ticket needs a person's approval"),
+        (
+            Reason(ReasonCode.APPROVAL, {"tool": "open_ticket", "expires_at": FIRE}),
+            f"the call of open_ticket needs a person's approval; without an answer it is denied at {FIRE}",
+        ),
         (Reason(ReasonCode.JOB_BROKEN), "the job's file cannot be loaded"),
     ],
 )

@@ -23,7 +23,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> bool:
+def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> bool:
     """True as soon as the condition is; there is no other way to wait for a process that is not our child."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:

@@ -13,23 +13,24 @@ Start = Callable[..., Any]
 
 
 def test_a_job_may_clean_up_at_its_deadline(play: Start, tmp_path: Path) -> None:
-    ending = play("clean_up", deadline=1.0).ending()
+    ending = play("clean_up", deadline=2.0, grace=60.0).ending()
     assert (ending["cause"], ending["exit_status"]) == ("deadline", 70)
-    assert 1.0 <= ending["active_seconds"] < 6
+    assert 2.0 <= ending["active_seconds"] < 30
     assert (tmp_path / "cleaned").exists()
 
 
 def test_a_second_sigterm_does_not_disturb_the_clean_up_and_the_lease_is_kept_meanwhile(play: Start) -> None:
-    ending = play("clean_up_slowly", deadline=0.5, lease=1.5).ending()
+    ending = play("clean_up_slowly", deadline=2.0, lease=4.5).ending()
     assert (ending["cause"], ending["exit_status"]) == ("deadline", 9)
-    assert ending["renewals"][-1] > 2
+    # The last one came while the job was cleaning up.
+    assert ending["renewals"][-1] > 2.0
 
 
 @pytest.mark.parametrize("job", ["hang_in_c", "ignore_sigterm"])
 def test_a_job_that_does_not_listen_is_killed_after_the_grace(play: Start, job: str) -> None:
-    ending = play(job, deadline=1.0, grace=0.5).ending()
+    ending = play(job, deadline=2.0, grace=0.5).ending()
     assert (ending["cause"], ending["exit_status"], ending["signal"]) == ("deadline", None, 9)
-    assert 1.5 <= ending["active_seconds"] < 6
+    assert 2.5 <= ending["active_seconds"] < 30
 
 
 def test_no_seconds_left_is_a_deadline_before_the_start(play: Start, tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_no_seconds_left_is_a_deadline_before_the_start(play: Start, tmp_path: P
 
 
 def test_a_stopped_job_is_woken_up_to_clean_up(play: Start, tmp_path: Path) -> None:
-    played = play("clean_up", deadline=1.5)
+    played = play("clean_up", deadline=4.0, grace=60.0)
     os.kill(played.pid_of("job"), signal.SIGSTOP)
     assert played.ending()["signal"] is None
     assert (tmp_path / "cleaned").exists()
@@ -58,16 +59,16 @@ def test_broken_questions_and_a_broken_display_do_not_end_a_job(play: Start, tmp
 
 
 def test_a_forked_process_dies_of_sigterm_without_the_jobs_clean_up(play: Start, tmp_path: Path) -> None:
-    play("forked_and_terminated", deadline=1.0).ending()
+    play("forked_and_terminated", deadline=2.0).ending()
     assert (tmp_path / "cleanups").read_text() == "cleaned\n"
 
 
 def test_a_lease_is_renewed_by_its_third(play: Start) -> None:
-    ending = play("sleep", deadline=2.0, lease=1.5).ending()
+    ending = play("sleep", deadline=4.5, lease=3.0).ending()
     assert ending["cause"] == "deadline"
     assert len(ending["renewals"]) >= 3
-    # One that a busy machine holds up may have the next one close behind it.
-    assert all(at >= 0.5 * number - 0.01 for number, at in enumerate(ending["renewals"], start=1))
+    # Not more often. A busy machine may hold up the process between the grant and the first, and between a renewal and its time.
+    assert all(at >= 1.0 * (number - 1) - 0.01 for number, at in enumerate(ending["renewals"], start=1))
 
 
 def test_a_refused_lease_kills_at_once_without_grace(play: Start) -> None:
@@ -86,15 +87,15 @@ def test_a_lease_that_cannot_be_renewed_kills_the_tree_before_it_ends(play: Star
 
 
 def test_a_store_that_is_away_for_a_while_costs_nothing(play: Start) -> None:
-    ending = play("sleep", renew="broken_for_a_while", lease=3.0, deadline=3.5).ending()
+    ending = play("sleep", renew="broken_for_a_while", lease=4.5, deadline=5.0).ending()
     assert ending["cause"] == "deadline"
 
 
 def test_a_supervisor_that_stood_still_for_longer_than_its_lease_kills_its_job(play: Start) -> None:
-    played = play("clean_up", lease=1.5)
+    played = play("clean_up", lease=3.0)
     assert played.lives("job")
     played.send(signal.SIGSTOP)
-    time.sleep(2.0)  # the kernel's clock cannot be handed in
+    time.sleep(3.2)  # the kernel's clock cannot be handed in
     played.send(signal.SIGCONT)
     ending = played.ending()
     assert (ending["cause"], ending["signal"]) == ("lease_lost", 9)

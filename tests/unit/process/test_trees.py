@@ -27,22 +27,22 @@ def test_what_a_job_leaves_behind_is_killed_when_it_exits(play: Start) -> None:
     played = play("fork_children")
     ending = played.ending()
     assert (ending["cause"], ending["exit_status"]) == ("exited", 0)
-    assert ending["seconds"] < 10
+    assert ending["seconds"] < 20
     assert not any(played.lives(f"descendant{number}") for number in range(3))
 
 
 @pytest.mark.parametrize("job", ["daemon", "daemon_and_sleep"])
 def test_a_daemon_in_its_own_session_that_ignores_sigterm_is_killed(play: Start, job: str) -> None:
-    played = play(job, deadline=2.0)
+    played = play(job, cancel="yes", deadline=60.0)
     ending = played.ending()
-    assert ending["cause"] == ("exited" if job == "daemon" else "deadline")
+    assert ending["cause"] == ("exited" if job == "daemon" else "cancelled")
     assert ending["children_left"] == []
     assert not played.lives("descendant0")
 
 
 def test_children_of_another_command_survive(play: Start, tmp_path: Path) -> None:
     names = [tmp_path / name for name in ("child", "orphan", "leader")]
-    played = play("daemon_and_sleep", prefix=("bash", "-c", STRANGERS, *map(str, names)), deadline=2.0)
+    played = play("daemon_and_sleep", prefix=("bash", "-c", STRANGERS, *map(str, names)), deadline=3.0)
     ending = played.ending()
     pids = [int(name.read_text()) for name in names]
     try:
@@ -69,7 +69,7 @@ def test_orphans_that_end_early_are_not_kept_as_zombies(play: Start) -> None:
 
 
 def test_a_fork_bomb_is_killed(play: Start, tmp_path: Path) -> None:
-    played = play("fork_bomb", deadline=1.0, grace=0.0)
+    played = play("fork_bomb", deadline=2.0, grace=0.0)
     ending = played.ending()
     assert (ending["cause"], ending["children_left"]) == ("deadline", [])
     bombs = [path.name for path in tmp_path.glob("bomb*")]
@@ -93,5 +93,5 @@ def test_a_system_without_linux_calls_ends_the_childs_group(play: Start, job: st
 
 
 def test_a_system_without_linux_calls_kills_at_the_deadline(play: Start) -> None:
-    ending = play("ignore_sigterm", plain=True, deadline=1.0, grace=0.5).ending()
+    ending = play("ignore_sigterm", plain=True, deadline=2.0, grace=0.5).ending()
     assert (ending["cause"], ending["signal"]) == ("deadline", 9)

@@ -14,7 +14,7 @@ from taskpilot.schedules.schedule import at, cron, every
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
-LATEST = 20.0
+LATEST = 60.0
 """Seconds: a busy machine may be this late."""
 
 
@@ -63,13 +63,14 @@ def test_schedules_are_added_changed_and_removed_while_the_clock_runs(listener: 
     listener.set_schedules(every("1000d"), every("1s"))
     assert listener.is_woken(LATEST)
     listener.set_schedules(every("1000d"), every("2000d"))
-    while listener.is_woken(0):
+    # One that was under way may still come.
+    while listener.is_woken(0.5):
         pass
     assert not listener.is_woken(1.1)
     listener.set_schedules(every("1s"))
     assert listener.is_woken(LATEST)
     listener.set_schedules()
-    listener.set_schedules(at(utc_now() + SECOND))
+    listener.set_schedules(at(utc_now() + 3 * SECOND))
     assert listener.is_woken(LATEST)
     # This one has left APScheduler's store by itself; removing it again is no error.
     listener.set_schedules()
@@ -83,7 +84,7 @@ def test_a_clock_that_was_not_started_wakes_no_thread(listener: Listener) -> Non
 
 
 def test_everything_that_is_due_is_called_before_the_first_wake_up(listener: Listener) -> None:
-    fire = utc_now().replace(microsecond=0) + 2 * SECOND
+    fire = utc_now().replace(microsecond=0) + 8 * SECOND
     listener.set_schedules(*(every(timedelta(days=1 + n), anchor=fire) for n in range(500)))
     listener.clock.start()
     assert listener.is_woken(LATEST)
@@ -93,17 +94,17 @@ def test_everything_that_is_due_is_called_before_the_first_wake_up(listener: Lis
 
 def test_regular_work_and_a_moment_are_called(listener: Listener) -> None:
     calls: list[str] = []
-    listener.clock.call_every(SECOND, lambda: calls.append("work"), name="work")
+    listener.clock.call_every(2 * SECOND, lambda: calls.append("work"), name="work")
     listener.clock.call_at(utc_now() + HOUR, lambda: calls.append("too late"), name="moment")
     listener.clock.start()
     moment = utc_now() + 0.3 * SECOND
     listener.clock.call_at(moment, lambda: calls.append("moment"), name="moment")
     assert listener.is_woken(LATEST)
-    assert calls == ["moment"]
+    assert calls[:1] == ["moment"]
     assert utc_now() >= moment
     for _ in range(2):
         assert listener.is_woken(LATEST)
-    assert calls == ["moment", "work", "work"]
+    assert calls[:3] == ["moment", "work", "work"]
     # The same name serves the next moment.
     listener.clock.call_at(utc_now() + 0.1 * SECOND, lambda: calls.append("again"), name="moment")
     while "again" not in calls:

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, create_engine, text
 
 from taskpilot.store import (
+    approval_tables,  # noqa: F401 - its tables are in the metadata too
     connections,
     notice_tables,  # noqa: F401 - its tables are in the metadata too
     tables,

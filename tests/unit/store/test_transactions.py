@@ -67,6 +67,7 @@ def test_a_read_sees_one_moment(store: Store) -> None:
         assert connection.execute(text("SELECT count(*) FROM totals")).scalar() == before
 
 
+@pytest.mark.real_creation
 def test_commits_are_durable_and_references_are_checked(store: Store) -> None:
     with store.write() as connection:
         full = 2

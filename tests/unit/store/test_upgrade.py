@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.times import from_micros
-from taskpilot.store import copies, creation, fires, runs, steps
+from taskpilot.store import copies, creation, fires, runs, steps, tasks
 from taskpilot.store.connections import FILE, BusyTimeout, make_engine
 from taskpilot.store.database import Store
 
@@ -124,6 +125,13 @@ def fill(connection: sqlite3.Connection) -> None:
         "fire_gaps", id="gap", job="triage", from_at=NOON, to_at=NOON, number=700, outcome="missed", schedule="every 1h", recorded_at=NOON,
         reason='it was met late; catch_up="skip"',
     )  # fmt: skip
+    asked = {"run_id": "run-03", "job": "triage"}
+    insert(
+        "decisions", id="asked", **asked, step_key="k", agent="job", tool="send", arguments="{}", engine="regorus", path="p",
+        verdict="require_approval", status="pending", reasons="[]", input="{}", decided_at=NOON,
+    )  # fmt: skip
+    task = {"scope": "/t", "title": "Pay", "priority": "high", "description": "", "status": "review", "created_at": NOON}
+    insert("tasks", id="reviewed", **asked, **task, updated_at=NOON)
     for name, started in (("second", NOON + 1), ("first", NOON), ("third", NOON + 1)):
         insert(
             "steps", id=f"step-{name}", run_id="run-00", attempt=1, scope="", kind="step", name=name, ordinal=0, key=name, make=0,
@@ -223,3 +231,18 @@ def test_a_store_of_schema_4_and_a_backup_of_it_keep_every_row_and_nothing_of_be
         assert [row["cursor"] for row in after["notice_state"]] == [3]
         assert after["incidents"] == after["notices"] == []
         Store.open(state_dir).close()
+
+
+def test_what_was_open_before_has_a_day_from_the_upgrade_on(old_store: Path) -> None:
+    before = datetime.now(UTC)
+    creation.upgrade(old_store)
+    store = Store.open(old_store)
+    with store.read() as connection:
+        found = tasks.open_questions(connection)
+        assert not tasks.open_questions(connection, due=before + timedelta(hours=17))
+        assert len(tasks.open_questions(connection, due=before + timedelta(hours=19))) == 2
+    store.close()
+    assert {one.id for one in found} == {"asked", "reviewed"}
+    for one in found:
+        assert one.expires_at is not None
+        assert timedelta(hours=23) < one.expires_at - before < timedelta(hours=25)

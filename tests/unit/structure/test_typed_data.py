@@ -5,7 +5,6 @@ from such a text in the same function. Cutting it, replacing in it and searching
 """
 
 import ast
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -29,11 +28,10 @@ EXCEPTIONS: Final = {
 class _Function:
     """The names in one function that hold such a text."""
 
-    def __init__(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Module) -> None:
+    def __init__(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self.caught = {one.name for one in ast.walk(node) if isinstance(one, ast.ExceptHandler) and one.name}
-        if not isinstance(node, ast.Module):
-            every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-            self.caught |= {one.arg for one in every if one.annotation and ast.unparse(one.annotation).endswith(("Error", "Exception"))}
+        every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        self.caught |= {one.arg for one in every if one.annotation and ast.unparse(one.annotation).endswith(("Error", "Exception"))}
         self.named: set[str] = set()
         assigned = [one for one in ast.walk(node) if isinstance(one, (ast.Assign, ast.AnnAssign, ast.NamedExpr))]
         for _pass in range(3):
@@ -74,19 +72,14 @@ class _Function:
         return False
 
 
-def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module]]:
-    yield "*module*", tree
-    yield from ((one.name, one) for one in ast.walk(tree) if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)))
-
-
 def _parsing(tree: ast.Module) -> list[tuple[str, int, str]]:
     """Function, line and text of each place that parses; a nested function counts for itself."""
     found: dict[tuple[int, int], tuple[str, int, str]] = {}
-    for name, node in _functions(tree):
+    for node in (one for one in ast.walk(tree) if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef))):
         function = _Function(node)
         for one in ast.walk(node):
-            if isinstance(one, (ast.Call, ast.Compare)) and not isinstance(node, ast.Module) and function.parses(one):
-                found[one.lineno, one.col_offset] = (name, one.lineno, ast.unparse(one))
+            if isinstance(one, (ast.Call, ast.Compare)) and function.parses(one):
+                found[one.lineno, one.col_offset] = (node.name, one.lineno, ast.unparse(one))
     return sorted(found.values(), key=lambda one: one[1])
 
 

@@ -3,6 +3,7 @@
 import ast
 import json
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def fits(value: Any, kind: str) -> bool:
     return isinstance(value, dict) if kind in {"object", "flattened"} else isinstance(value, str)
 
 
-def told_fields() -> set[str]:
+@cache
+def told_fields() -> frozenset[str]:
     """The fields that the repository gives to events, read from its source."""
     found: set[str] = set()
     for path in (REPOSITORY / "taskpilot").rglob("*.py"):
@@ -56,7 +58,8 @@ def told_fields() -> set[str]:
                 found |= {keyword.arg for keyword in node.keywords if keyword.arg is not None}
     # The fields of the events that end a run, or ask a person, stand in variables.
     asked = {"decision_id", "task_id", "step_id"}
-    return (found | asked | {"status", "reason_code", "reason_facts", "exit_code"}) - {"level", "as_json", "quiet", "skip_ok"}
+    told = found | asked | {"status", "reason_code", "reason_facts", "exit_code"}
+    return frozenset(told - {"level", "as_json", "quiet", "skip_ok"})
 
 
 @pytest.fixture
