@@ -8,14 +8,14 @@ from typing import Any, Final
 from taskpilot.context import scope
 from taskpilot.context.session import Session
 from taskpilot.context.tool_steps import DENIED_BY_PERSON, JOB_CODE, denial
-from taskpilot.domain.decisions import Decision, DecisionStatus, Verdict
+from taskpilot.domain.decisions import APPROVE, Decision, DecisionStatus, Verdict
 from taskpilot.domain.errors import Denied
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.steps import StepKind, StepStatus
+from taskpilot.domain.text import one_line
 
-APPROVE: Final = "ctx.approve"
-"""The tool of its decisions."""
 _ENGINE: Final = "person"
+_REASON_MAX: Final = 500
 _LARGEST: Final = 64_000
 """Characters of a question with its details: a person is to read it."""
 
@@ -48,7 +48,7 @@ def ask_person(session: Session, question: str, details: Mapping[str, Any]) -> N
             path=APPROVE,
             verdict=Verdict.REQUIRE_APPROVAL,
             status=DecisionStatus.PENDING,
-            reasons=("the job asks",),
+            reasons=(one_line(asked["question"], limit=_REASON_MAX),),
             decided_at=session.now(),
         )
         answer = session.journal.ask_person(replace(answer, expires_at=session.answer_by()))

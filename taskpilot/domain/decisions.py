@@ -9,6 +9,9 @@ from taskpilot.domain.argument_schema import arguments_fit
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.times import utc_iso
 
+APPROVE: Final = "ctx.approve"
+"""The tool of a question that a job asks in its own words."""
+
 
 class Verdict(StrEnum):
     """Whether an effect may happen."""

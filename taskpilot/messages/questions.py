@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from taskpilot.domain.decisions import Decision
+from taskpilot.domain.decisions import APPROVE, Decision
 from taskpilot.domain.steps import Step, StepKind, StepStatus
 from taskpilot.domain.tasks import Task
 from taskpilot.domain.text import one_line
@@ -31,7 +31,7 @@ def about_task(task: Task) -> Question:
 def about_decision(decision: Decision) -> Question:
     """A tool call that policy wants a person to approve."""
     answers = (("yes", f"taskpilot decisions approve {decision.id}"), ("no", f"taskpilot decisions reject {decision.id}"))
-    if decision.engine == "person":
+    if decision.tool == APPROVE:
         asked, details = decision.arguments.get("question", ""), decision.arguments.get("details")
         more = f" {one_line(json.dumps(details, ensure_ascii=False), limit=300)}" if details else ""
         return Question(f"{one_line(str(asked), limit=500)}{more}", answers, decision.expires_at)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from taskpilot.domain.decisions import APPROVE
 from taskpilot.domain.reasons import Fact, Reason, ReasonCode
 from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.text import one_line
@@ -125,14 +126,21 @@ def _configuration(facts: _Facts) -> str:
     return _item(facts, _with(facts["error"].rstrip(".") or "the job cannot run as configured", facts["hint"], "; fix: "))
 
 
+def _asked(facts: _Facts, otherwise: str) -> str:
+    """What a person is asked about."""
+    if facts["tool"] == APPROVE:
+        return "a question of the job"
+    return f"the call of {facts['tool']}" if facts["tool"] else f'the task "{facts["title"]}"' if facts["title"] else otherwise
+
+
 def _approval(facts: _Facts) -> str:
-    what = f"the call of {facts['tool']}" if facts["tool"] else f'the task "{facts["title"]}"' if facts["title"] else "it"
+    what = _asked(facts, "it")
     until = _with("", facts["expires_at"], "; without an answer it is denied at ") if facts.now else ""
     return f"{what} {'needs' if facts.now else 'needed'} a person's approval{_with('', facts['policy'])}{facts.more()}{until}"
 
 
 def _approval_expired(facts: _Facts) -> str:
-    what = f"the call of {facts['tool']}" if facts["tool"] else f'the task "{facts["title"]}"' if facts["title"] else "a question"
+    what = _asked(facts, "a question")
     return f"nobody answered: {what} needed a person's approval{_with('', facts['expired_at'], ' until ')}"
 
 

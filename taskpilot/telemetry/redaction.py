@@ -19,9 +19,11 @@ _DEPTH_MAX: Final = 8
 
 _NAMED: Final = (
     r"(?:(?:api|access|secret|private|encryption|signing)[_-]?key(?:[_-]?id)?|(?:api|access|auth|refresh|bearer|bot|session)[_-]?token"
-    r"|password|passwd|passphrase|pwd|secret)"
+    r"|password|passwort|passwd|passphrase|pwd|secret)"
 )
 _QUOTE: Final = r"(?:\\?['\"])?"
+_VALUE: Final = rf"(?:(\\?['\"])[^'\"\\\n]{{4,256}}(?=['\"\\])|({_QUOTE})[^\s'\",;&\\]{{4,}})"
+"""A value after its name. In quotation marks it may have blanks."""
 _PATTERNS: Final = (
     # Each with lower-case texts of which one must occur: searching for those is a hundred times faster.
     (("private key",), r"(?s)-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", _MASK),
@@ -37,12 +39,18 @@ _PATTERNS: Final = (
     # A long name alone is a token in the place of a user.
     (("://",), r"://(?:[^\s/@:?#]{0,128}:[^\s/@]{1,256}|[^\s/@:?#]{12,256})@", f"://{_MASK}@"),
     (("token=",), r"(?i)([?&]token=)[^\s'\"&#]{4,}", rf"\1{_MASK}"),
+    # Ordinary words too, so only as an assignment or in JSON, and a number is none: `max_token=4096`.
+    (
+        ("pass", "token"),
+        rf"(?i)((?<![a-z?&])(?:pass|token)(?:\s?=\s?|\\?['\"]\s?:\s?(?=\\?['\"])))(?!{_QUOTE}\d+\b){_VALUE}",
+        rf"\1\2\3{_MASK}",
+    ),
+    (("cookie",), rf"(?i)(\b(?:set-)?cookie{_QUOTE}\s?:\s?{_QUOTE})[^\s=;,'\"\\]{{1,128}}=[^\r\n'\"\\]{{0,4096}}", rf"\1{_MASK}"),
     (("authorization",), rf"(?i)(authorization{_QUOTE}\s?[:=]\s?{_QUOTE})(?:[a-z]{{1,16}} +)?[^\s'\",;\\]{{4,}}", rf"\1{_MASK}"),
     (("bearer",), r"(?i)(\bbearer +)[A-Za-z0-9._~+/=-]{8,}", rf"\1{_MASK}"),
     (
-        ("key", "token", "passw", "passphrase", "pwd", "secret"),
-        # In quotation marks it may have blanks.
-        rf"(?i)({_NAMED}{_QUOTE}\s?[:=]\s?)(?:(\\?['\"])[^'\"\\\n]{{4,256}}(?=['\"\\])|({_QUOTE})[^\s'\",;&\\]{{4,}})",
+        ("key", "token", "pass", "pwd", "secret"),
+        rf"(?i)({_NAMED}{_QUOTE}\s?[:=]\s?){_VALUE}",
         rf"\1\2\3{_MASK}",
     ),
     # A line of a PEM file alone, as a job prints it; a digest in hexadecimal is none.
@@ -51,7 +59,8 @@ _PATTERNS: Final = (
 """Patterns of unknown secrets. Every repetition is bounded or cannot overlap, so that a hostile text costs linear time.
 They are compiled at first use: 3 ms that most commands save."""
 _MASKED_NAME: Final = (
-    r"(?i)(?:.*[-_.])?(?:authorization|api[-_]?key|(?:api|access|refresh)[-_]?token|password|passwd|(?:client[-_]?)?secret|(?:set-)?cookie)"
+    r"(?i)(?:.*[-_.])?(?:authorization|api[-_]?key|(?:api|access|refresh)?[-_]?token|pass(?:word|wort|wd|phrase)?"
+    r"|(?:client[-_]?)?secret|(?:set-)?cookie)"
 )
 
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from taskpilot.domain.decisions import Decision
+from taskpilot.domain.decisions import APPROVE, Decision
 from taskpilot.domain.errors import TaskPilotError
 from taskpilot.domain.text import one_line, printable
 from taskpilot.messages.actions import Answered
@@ -150,7 +150,9 @@ def _page(found: Linked, given: Answered | None) -> Response:
 
 def _what(found: Linked) -> str:
     question = found.question
-    return f"The call of {one_line(question.tool, limit=128)}" if isinstance(question, Decision) else "A task"
+    if not isinstance(question, Decision):
+        return "A task"
+    return "A question of the job" if question.tool == APPROVE else f"The call of {one_line(question.tool, limit=128)}"
 
 
 def _text(found: Linked) -> str:

@@ -11,6 +11,7 @@ from taskpilot.domain.decisions import DecisionStatus, Via
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.messages.questions import about_decision
+from taskpilot.messages.reasons import reason_sentence
 from taskpilot.services.approvals import approve_decision, grant_decision, reject_decision
 from tests.spine import NOON, Killed, Spine
 
@@ -41,6 +42,7 @@ def test_it_is_asked_once_in_the_words_of_the_job_and_goes_on_after_a_yes(spine:
     assert (first.run.status, asked.tool, asked.engine, PAID) == (RunStatus.WAITING, "ctx.approve", "person", [])
     assert asked.arguments == {"question": "Pay the invoice?", "details": {"amount": 250, "to": "ada"}}
     assert asked.expires_at == NOON + timedelta(hours=8)
+    assert reason_sentence(first.run.reason).startswith("a question of the job needed a person's approval: Pay the invoice?")
     assert about_decision(asked).sentence == 'Pay the invoice? {"amount": 250, "to": "ada"}'
     assert spine.resume(pays, first.run.id).run.status is RunStatus.WAITING
     approve_decision(spine.deployment, asked.id, by="ada", note="")

@@ -1,6 +1,7 @@
 """Random sequences of answers, expiries, fires, kills and forged links: no call without exactly its yes, none twice, each answered once.
 
-`APPROVAL_SEQUENCES` sets their number, `APPROVAL_SEED` repeats a run of this test.
+`APPROVAL_SEQUENCES` sets their number, `APPROVAL_SEED` repeats a run of this test. 500 of them made 337 calls for 434 approvals, with 306
+kills, in 13 minutes on a machine with a load of 10 (seed 777842185).
 """
 
 import os
@@ -31,7 +32,7 @@ from taskpilot.store.approval_links import issue_link, link_token
 from tests.asking import RULES
 from tests.spine import Killed, Spine
 
-SEQUENCES = int(os.environ.get("APPROVAL_SEQUENCES", "500"))
+SEQUENCES = int(os.environ.get("APPROVAL_SEQUENCES", "100"))
 SEED = int(os.environ.get("APPROVAL_SEED", random.SystemRandom().randrange(10**9)))
 STEPS = 9
 HOUR = timedelta(hours=1)
