@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from taskpilot.budget import Spending
 from taskpilot.config import Settings
-from taskpilot.config.secrets import secrets_of
 from taskpilot.context.session import Session
 from taskpilot.deployment import Deployment, policy_of
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
@@ -36,7 +35,7 @@ from taskpilot.services.publishing import publish_on_change
 from taskpilot.services.running import Finished, resume_run, run_job
 from taskpilot.store import runs, totals
 from taskpilot.telemetry.decision_log import DecisionLogSignal
-from taskpilot.telemetry.logs import LogSignal, configure_logs, run_logger
+from taskpilot.telemetry.logs import LogSignal, add_handler, configure_logs, run_logger
 from taskpilot.telemetry.redaction import PLACEHOLDER
 from taskpilot.tools.builtin import create_task_tool, notify_tool
 from taskpilot.workflow.execution import PendingTasks
@@ -74,6 +73,7 @@ class App:
         from taskpilot.engines.fork_server import serve_orders
 
         erase_environment(self.deployment.settings.withheld)
+        add_handler(self.deployment.settings.log_level.upper())
         serve_orders(connection, self._start_order)
 
     def _start_order(self, order: StartOrder) -> int:
@@ -180,4 +180,4 @@ class App:
 
     def secrets(self) -> tuple[str, ...]:
         """Values that no log line and no answer may contain."""
-        return secrets_of(self.deployment.settings)
+        return self.deployment.secrets

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 from taskpilot.config.secrets import secrets_in_channel
 from taskpilot.domain.channels import Channel, Message
 from taskpilot.domain.errors import ConfigurationError, NotDelivered
-from taskpilot.domain.text import one_line
+from taskpilot.domain.text import one_line, printable
 from taskpilot.http import TimedCall
 
 _TEXT_MAX: Final = 3_500
@@ -58,10 +58,11 @@ class Service:
         from apprise import NotifyFormat
 
         html = bool(message.html) and self._channel.scheme in _MAIL
-        body = message.html if html else _shortened(message.text)
+        # A message may hold what a model wrote.
+        body = printable(message.html if html else _shortened(message.text), keep_newlines=True)
         with _Overheard() as heard:
             sending.set()
-            sent = service.notify(body, title=message.title, body_format=NotifyFormat.HTML if html else NotifyFormat.TEXT)
+            sent = service.notify(body, title=printable(message.title), body_format=NotifyFormat.HTML if html else NotifyFormat.TEXT)
         return str(service.service_name), None if sent else self._masked(heard.last)
 
     def _masked(self, text: str) -> str:

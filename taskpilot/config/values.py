@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from taskpilot.config.model import Protocol, Secret
 from taskpilot.domain.channels import WEBHOOKS, Channel
-from taskpilot.domain.notices import SELECTABLE, NoticeEvent, Quiet
+from taskpilot.domain.notices import PING, SELECTABLE, NoticeEvent, Quiet
 from taskpilot.domain.specs import parse_approval_timeout
 from taskpilot.domain.text import one_line
 from taskpilot.domain.times import parse_duration
@@ -237,6 +237,8 @@ def channels(value: Any) -> Mapping[str, Channel]:
 def _channel_name(key: str) -> str:
     if not _NAME.fullmatch(key):
         raise ValueError(f"{one_line(key, limit=80)!r} is not a valid channel name: use letters, digits, '.', '_' and '-', at most 63")
+    if key == PING:
+        raise ValueError(f"{key!r} is the name of the pings: choose another one")
     return key
 
 
@@ -248,9 +250,12 @@ def _channel(key: str, table: Any) -> Channel:
         raise ValueError(f"{key} has the unknown key {one_line(unknown[0], limit=60)!r}; known are url, headers and secret")
     try:
         secret = table.get("secret")
-        return Channel(
+        found = Channel(
             url=_channel_url(table["url"]), headers=headers(table.get("headers", {})), secret=None if secret is None else text(secret)
         )
+        if not found.is_webhook and (found.headers or found.secret is not None):
+            raise ValueError("only an http or https URL has headers or a secret")
+        return found
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 
@@ -260,7 +265,9 @@ def _channel_url(value: Any) -> str:
     address = text(value)
     scheme = address.partition(":")[0].lower()
     if scheme in WEBHOOKS:
-        return url(address)
+        if "@" in urlsplit(url(address)).netloc:
+            raise ValueError("must not hold a user; put credentials into its headers")
+        return address
     if not _SERVICE.fullmatch(address):
         raise ValueError('must be a URL like "https://example.org/hook" or "slack://..."')
     return address

@@ -7,17 +7,18 @@ from enum import StrEnum
 from typing import Any, Final
 
 from taskpilot.domain.reasons import NO_REASON, Reason
+from taskpilot.domain.times import local_instant
 
 COOLDOWN: Final = timedelta(hours=4)
 """Between two notices of an open incident that nobody has acknowledged."""
 EXPIRES: Final = timedelta(days=7)
 """A notice that could not be delivered for so long is given up."""
 PING: Final = "ping"
-"""The channel of the deployment's `ping_url`; that of a job is `ping:JOB`. No channel of the settings may have such a name with a colon."""
+"""The channel of the deployment's `ping_url`; that of a job is `ping:JOB`. No channel of the settings may have such a name."""
 
 
 class NoticeEvent(StrEnum):
-    """What a notice is about. Each but the last four is the cause of an incident."""
+    """What a notice is about; most are the cause of an incident too."""
 
     RUN_FAILED = "run_failed"
     RUN_LOST = "run_lost"
@@ -101,13 +102,14 @@ class Quiet:
 
     def until(self, now: datetime) -> datetime | None:
         """When the quiet hours that `now` lies in end; None outside of them."""
-        here = now.astimezone()
-        wall = here.time()
-        inside = self.start <= wall < self.end if self.start < self.end else wall >= self.start or wall < self.end
-        if not inside:
-            return None
-        day = here.date() + timedelta(days=1 if self.start > self.end and wall >= self.start else 0)
-        return datetime.combine(day, self.end).astimezone()
+        today = now.astimezone().date()
+        # By instants: on the day of a clock change, a time of the day occurs twice or not at all.
+        for first in (today - timedelta(days=1), today):
+            last = first if self.start < self.end else first + timedelta(days=1)
+            end = local_instant(datetime.combine(last, self.end))
+            if local_instant(datetime.combine(first, self.start)) <= now < end:
+                return end
+        return None
 
 
 @dataclass(frozen=True, slots=True)

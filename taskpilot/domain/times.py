@@ -95,15 +95,15 @@ def parse_past(text: str, now: datetime) -> datetime:
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     try:
         if text in ("today", "yesterday"):
-            return _local(midnight - timedelta(days=text == "yesterday"))
+            return local_instant(midnight - timedelta(days=text == "yesterday"))
         if _WHOLE.fullmatch(text):
             return now - parse_duration(text)
         if re.fullmatch(r"\d{1,2}:\d{2}", text, re.ASCII):
             hour, minute = map(int, text.split(":"))
             wall = midnight.replace(hour=hour, minute=minute)
-            return _local(wall if _local(wall) <= now else wall - timedelta(days=1))
+            return local_instant(wall if local_instant(wall) <= now else wall - timedelta(days=1))
         typed = datetime.fromisoformat(text)
-        return _local(typed) if typed.tzinfo is None else typed.astimezone(UTC)
+        return local_instant(typed) if typed.tzinfo is None else typed.astimezone(UTC)
     except (ValueError, OverflowError):
         shown = "18:00, 12h, yesterday, 2026-11-24, 2026-11-24T07:00 or 2026-11-24T07:00+01:00"
         raise ValueError(f"{text[:40]!r} is not a time; write it like {shown}") from None
@@ -113,17 +113,18 @@ def parse_until(text: str) -> datetime:
     """The end of a day ("2026-12-31", which is included), or a time; local time where it has no offset. Raises ValueError."""
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
-            return _local(datetime.fromisoformat(text) + timedelta(days=1))
+            return local_instant(datetime.fromisoformat(text) + timedelta(days=1))
         typed = datetime.fromisoformat(text)
-        return _local(typed) if typed.tzinfo is None else typed.astimezone(UTC)
+        return local_instant(typed) if typed.tzinfo is None else typed.astimezone(UTC)
     except (ValueError, OverflowError):
         shown = "2026-12-31, 2026-12-31T18:00 or 2026-12-31T18:00+01:00"
         raise ValueError(f"{text[:40]!r} is not a time; write it like {shown}") from None
 
 
-def _local(wall: datetime) -> datetime:
-    """The instant of a wall-clock time in the zone of this machine."""
-    return wall.astimezone().astimezone(UTC)
+def local_instant(wall: datetime) -> datetime:
+    """The instant of a wall-clock time in the zone of this machine; of one that a clock change skips, that of the time an hour later."""
+    # `wall.astimezone()` would give the time an hour earlier.
+    return datetime.fromtimestamp(wall.timestamp(), UTC)
 
 
 @lru_cache(maxsize=1024)

@@ -275,8 +275,13 @@ def _prepare_imports(directory: Path) -> None:
 def _forget(directory: str) -> None:
     """Removes what an earlier load imported from a folder, so that changed files are read again."""
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if name.startswith(f"{PACKAGE}.") or ("." not in name and isinstance(file, str) and os.path.dirname(file) == directory):  # noqa: PTH120 - faster, for a thousand modules
+        if "." in name:
+            # Of a thousand modules, most: this takes a moment in each run.
+            gone = name.startswith(f"{PACKAGE}.")
+        else:
+            file = getattr(module, "__dict__", {}).get("__file__")
+            gone = isinstance(file, str) and os.path.dirname(file) == directory  # noqa: PTH120 - faster
+        if gone:
             del sys.modules[name]
     if directory in sys.path:
         sys.path.remove(directory)

@@ -1,5 +1,6 @@
 """Notices in words: the facts that a webhook gets, and the same as text and as HTML."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,6 +8,7 @@ from html import escape
 from typing import Any, Final
 
 from taskpilot.domain.attention import Attention, AttentionKind
+from taskpilot.domain.channels import Message
 from taskpilot.domain.ids import short_id
 from taskpilot.domain.notices import Incident, NoticeEvent
 from taskpilot.domain.reasons import ReasonCode
@@ -44,11 +46,13 @@ _TITLES: Final = {
     NoticeEvent.APPROVAL_EXPIRED: "was not answered",
     NoticeEvent.JOB_PAUSED: "is paused",
     NoticeEvent.SUCCESS_OVERDUE: "has not succeeded for too long",
-    NoticeEvent.RECOVERED: "works again",
 }
+_OVER: Final = {NoticeEvent.APPROVAL_ASKED.value: "needs no answer any more", NoticeEvent.JOB_PAUSED.value: "is resumed"}
+"""The titles of "recovered", where "works again" would be wrong."""
 _REASON_MAX: Final = 1_000
 _LISTED: Final = 50
 """Lines of a digest or report; more are counted."""
+_REPORT_BYTES: Final = 32 * 1024
 
 
 def notice_facts(
@@ -85,24 +89,10 @@ def notice_facts(
 
 def drill_facts(incident: Incident, *, deployment: str, root: str, at: datetime) -> dict[str, Any]:
     """What the webhook sends in a drill."""
-    return {
-        "event": NoticeEvent.DRILL.value,
-        "incident": incident.id,
-        "cause": NoticeEvent.DRILL.value,
-        "job": None,
-        "run_id": None,
-        "fire": None,
-        "reason": "this is a drill: nothing is wrong; acknowledge it to show that it reached you",
-        "reason_code": "",
-        "reason_facts": {},
-        "count": 1,
-        "since": utc_iso(incident.opened_at, timespec="seconds"),
-        "reminder": 0,
-        "wait": "",
-        "command": commanded(("incidents", "ack", short_id(incident.id)), root),
-        "link": None,
-        **_place(deployment, at),
-    }
+    words = ("incidents", "ack", short_id(incident.id))
+    reason = "this is a drill: nothing is wrong; acknowledge it to show that it reached you"
+    about = {"incident": incident.id, "cause": NoticeEvent.DRILL.value, "since": utc_iso(incident.opened_at, timespec="seconds")}
+    return _aside(NoticeEvent.DRILL, reason, words, deployment=deployment, root=root, at=at) | about
 
 
 def trial_facts(*, deployment: str, root: str, at: datetime) -> dict[str, Any]:
@@ -112,11 +102,14 @@ def trial_facts(*, deployment: str, root: str, at: datetime) -> dict[str, Any]:
 
 def report_facts(report: Mapping[str, Any], *, deployment: str, root: str, at: datetime) -> dict[str, Any]:
     """What the webhook sends as the report: the JSON of `taskpilot status --json` too."""
-    needed = len(report["attention"])
+    attention = report["attention"]
     ran = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report["counts"].items()) or "none"
-    sentence = f"runs: {ran}; {'nothing needs you' if report['ok'] else f'to look at: {needed}'}"
+    sentence = f"runs: {ran}; {'nothing needs you' if report['ok'] else f'to look at: {len(attention)}'}"
     facts = _aside(NoticeEvent.REPORT, sentence, ("status",), deployment=deployment, root=root, at=at)
-    return {**facts, "report": dict(report)}
+    # No longer than a webhook takes.
+    while len(json.dumps(attention, ensure_ascii=False).encode("utf-8", "replace")) > _REPORT_BYTES:
+        attention = attention[: len(attention) // 2]
+    return {**facts, "report": {**report, "attention": attention}}
 
 
 def _aside(event: NoticeEvent, reason: str, words: Sequence[str], *, deployment: str, root: str, at: datetime) -> dict[str, Any]:
@@ -151,8 +144,22 @@ def title_of(facts: Mapping[str, Any]) -> str:
             return "Test"
         case NoticeEvent.REPORT:
             return f"Report of {facts['deployment']}"
+        case NoticeEvent.RECOVERED:
+            return f"{facts['job']} {_OVER.get(facts['cause'], 'works again')}"
     reminder = "Reminder: " if facts["reminder"] else ""
     return f"{reminder}{facts['job']} {_TITLES[event]}"
+
+
+def message_of(facts: Mapping[str, Any], key: str = "") -> Message:
+    """A notice for a channel of any kind."""
+    return Message(text_of(facts), title=title_of(facts), html=html_of(facts), data=facts, key=key)
+
+
+def digest_of(many: Sequence[Mapping[str, Any]], key: str) -> Message:
+    """The notices of the quiet hours as one message, the oldest first."""
+    text = digest_text(many)
+    html = "<p>" + "<br>\n".join(escape(line) for line in text.split("\n")) + "</p>"
+    return Message(text, title=_digest_title(many), html=html, key=key)
 
 
 def text_of(facts: Mapping[str, Any]) -> str:
@@ -169,25 +176,19 @@ def html_of(facts: Mapping[str, Any]) -> str:
     return f"<p>{lines}</p>"
 
 
-def digest_title(many: Sequence[Mapping[str, Any]]) -> str:
-    """Like `12 notices since 22:00`."""
+def _digest_title(many: Sequence[Mapping[str, Any]]) -> str:
     return f"{len(many)} notices since {_time(many[0]['at'])}"
 
 
 def digest_text(many: Sequence[Mapping[str, Any]]) -> str:
-    """The notices of the quiet hours as one text, the oldest first."""
-    lines = [digest_title(many)]
+    """The same as text."""
+    lines = [_digest_title(many)]
     for facts in many[:_LISTED]:
         lines += [f"{_time(facts['at'])}  {title_of(facts)}: {facts['reason']}", f"  {facts['command']}"]
         lines += [f"  {facts['link']}"] if facts["link"] else []
     if len(many) > _LISTED:
         lines.append(f"and {len(many) - _LISTED} more: {commanded(('notices',), _root(many[0]))}")
     return "\n".join([*lines, str(many[0]["deployment"])])
-
-
-def digest_html(many: Sequence[Mapping[str, Any]]) -> str:
-    """The same for mail."""
-    return "<p>" + "<br>\n".join(escape(line) for line in digest_text(many).split("\n")) + "</p>"
 
 
 def _lines(facts: Mapping[str, Any]) -> list[str]:

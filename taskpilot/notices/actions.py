@@ -1,17 +1,16 @@
 """What a person does with notices: a test of a channel, a drill, and an acknowledgement."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from taskpilot.channels import TIMEOUT_SECONDS
 from taskpilot.deployment import Deployment
-from taskpilot.domain.channels import Message
 from taskpilot.domain.errors import ConfigurationError, NotDelivered, NotFound, TransitionRefused, UsageError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.notices import Incident, NoticeEvent
 from taskpilot.domain.reasons import NO_REASON
 from taskpilot.domain.text import one_line, storable
 from taskpilot.http import TimedCall
-from taskpilot.messages.notices import drill_facts, html_of, text_of, title_of, trial_facts
+from taskpilot.messages.notices import drill_facts, message_of, trial_facts
 from taskpilot.notices.delivery import Sender
 from taskpilot.notices.routes import Routes
 from taskpilot.store import notices
@@ -34,10 +33,9 @@ def send_test(deployment: Deployment, channel: str | None = None) -> list[Tried]
     names = _chosen(deployment, channel, tuple(deployment.settings.notify_channels))
     root = str(deployment.settings.root)
     facts = trial_facts(deployment=deployment.settings.deployment or root, root=root, at=deployment.now())
-    message = Message(text_of(facts), title=title_of(facts), html=html_of(facts), data=facts)
 
     def deliver(name: str) -> str:
-        return routes.open(name, seconds=TIMEOUT_SECONDS).deliver(replace(message, key=new_id()))
+        return routes.open(name, seconds=TIMEOUT_SECONDS).deliver(message_of(facts, new_id()))
 
     calls = {name: TimedCall(lambda name=name: deliver(name)) for name in names}  # type: ignore[misc]
     found = []

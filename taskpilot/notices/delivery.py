@@ -8,7 +8,6 @@ from typing import Final
 from taskpilot.channels import TIMEOUT_SECONDS
 from taskpilot.channels.ping import ping
 from taskpilot.deployment import Deployment
-from taskpilot.domain.channels import Message
 from taskpilot.domain.errors import NotDelivered, TaskPilotError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.instruments import NOTICES
@@ -16,7 +15,7 @@ from taskpilot.domain.notices import EXPIRES, PING, Notice, NoticeEvent, NoticeR
 from taskpilot.domain.runs import Owner
 from taskpilot.domain.text import one_line
 from taskpilot.http import Deadline, TimedCall
-from taskpilot.messages.notices import digest_html, digest_text, digest_title, html_of, text_of, title_of
+from taskpilot.messages.notices import digest_of, message_of
 from taskpilot.notices.links import with_link
 from taskpilot.notices.routes import Routes
 from taskpilot.process.owner import is_gone
@@ -115,12 +114,7 @@ class Sender:
             ping(url, str(first.facts["exit_code"]), first.run_id or "", seconds=seconds)
             return
         every = [with_link(self._deployment, one.facts) for one in some]
-        facts = every[0]
-        message = (
-            Message(text_of(facts), title=title_of(facts), html=html_of(facts), data=facts, key=first.id)
-            if len(some) == 1
-            else Message(digest_text(every), title=digest_title(every), html=digest_html(every), key=first.id)
-        )
+        message = message_of(every[0], first.id) if len(some) == 1 else digest_of(every, first.id)
         routes.open(channel, seconds=seconds).deliver(message)
 
     def _record_failure(self, channel: str, some: Sequence[Notice], error: NotDelivered) -> None:

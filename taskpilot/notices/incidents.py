@@ -91,6 +91,9 @@ class Incidents:
             if not changes and not self._overdue(connection, standing, now):
                 return
         with self._deployment.store.write() as connection:
+            if serving_queries.last_event(connection) > store_notices.notice_state_of(connection).cursor:
+                # What has happened meanwhile says more: the next look does this after it.
+                return
             for one in store_notices.open_incidents(connection):
                 if self._is_moot(connection, one):
                     if one.cause in QUESTIONS:
@@ -212,13 +215,14 @@ class Incidents:
             next_fire=_next_fire(connection, incident.job, now),
             run_id=run_id,
         )
+        shown = self._deployment.redactor.plain(facts)
         if event in QUESTIONS:
-            facts = with_hidden_link(connection, facts, settings.public_url)
+            shown = with_hidden_link(connection, shown, settings.public_url)
         held = None if settings.notify_quiet is None else settings.notify_quiet.until(now)
         for name in names:
             store_notices.insert_notice(
                 connection, event, name, notice_id=new_id(), at=now, incident=incident, job=incident.job, run_id=run_id or incident.run_id,
-                facts=facts, held_until=held,
+                facts=shown, held_until=held,
             )  # fmt: skip
 
     def _ping(self, connection: Transaction, event: Event) -> None:

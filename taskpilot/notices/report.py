@@ -5,6 +5,7 @@ from datetime import datetime, time, timedelta
 from taskpilot.deployment import Deployment
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.notices import NoticeEvent
+from taskpilot.domain.times import local_instant
 from taskpilot.messages.notices import commanded, report_facts
 from taskpilot.notices.routes import Routes
 from taskpilot.store import notices
@@ -17,22 +18,24 @@ def write_report(deployment: Deployment, routes: Routes) -> None:
     if at is None or not routes.settings.notify_default:
         return
     now = deployment.now()
-    due, before = _last(at, now), _last(at, _last(at, now) - timedelta(seconds=1))
+    due = _last(at, now)
     with deployment.store.read() as connection:
         reported = notices.notice_state_of(connection).reported_at
-    # One that lies ahead was written while the clock was wrong.
     if reported is not None and due <= reported <= now:
         return
     root = str(routes.settings.root)
-    # The first time only sets the mark: who turns it on in the afternoon gets the first report the next morning.
-    found = None if reported is None else status_json(status(deployment, since=before), lambda words: commanded(words, root))
+    # The first time only sets the mark: who turns it on in the afternoon gets the first report the next morning. So does a mark that lies
+    # ahead, of a time when the clock was wrong.
+    found = None
+    if reported is not None and reported < due:
+        found = status_json(status(deployment, since=reported), lambda words: commanded(words, root))
     with deployment.store.write() as connection:
         if notices.notice_state_of(connection).reported_at != reported:
             return
         notices.set_reported(connection, due)
         if found is None:
             return
-        facts = report_facts(found, deployment=deployment.store.deployment, root=root, at=now)
+        facts = deployment.redactor.plain(report_facts(found, deployment=deployment.store.deployment, root=root, at=now))
         for name in routes.settings.notify_default:
             notices.insert_notice(connection, NoticeEvent.REPORT, name, notice_id=new_id(), at=now, facts=facts)
 
@@ -40,5 +43,5 @@ def write_report(deployment: Deployment, routes: Routes) -> None:
 def _last(at: time, now: datetime) -> datetime:
     """The last instant before or at `now` at which the clock of this machine showed that time."""
     today = now.astimezone().date()
-    found = datetime.combine(today, at).astimezone()
-    return found if found <= now else datetime.combine(today - timedelta(days=1), at).astimezone()
+    found = local_instant(datetime.combine(today, at))
+    return found if found <= now else local_instant(datetime.combine(today - timedelta(days=1), at))

@@ -30,11 +30,12 @@ class Routes:
     def channels(self, job: str) -> tuple[str, ...]:
         """The names of the channels that get the notices of a job; empty for those about no job: the default ones."""
         spec = self.catalog.jobs.get(job) if self.catalog is not None else None
-        if spec is None or spec.notify is None:
-            return self.settings.notify_default
-        # One that is gone from the settings must not silence the job.
-        known = tuple(name for name in spec.notify if name in self.settings.notify_channels)
-        return known if known or not spec.notify else self.settings.notify_default
+        names = self.settings.notify_default
+        if spec is not None and spec.notify is not None:
+            known = tuple(name for name in spec.notify if name in self.settings.notify_channels)
+            # One that is gone from the settings must not silence the job.
+            names = known if known or not spec.notify else names
+        return tuple(dict.fromkeys(names))
 
     def pings(self, job: str) -> tuple[str, ...]:
         """The channels of the ping URLs that get the end of each run of a job."""

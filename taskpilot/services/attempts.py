@@ -134,7 +134,9 @@ class Attempts:
                 self._on_start()
             with suppress(OSError):
                 output.copy_new()
-            self._display.update(self._run(grant.run_id))
+            # A run that nobody looks at is not read four times a second.
+            if not isinstance(self._display, NoDisplay):
+                self._display.update(self._run(grant.run_id))
 
         watch = Watch(
             deadline_seconds=left,
@@ -172,10 +174,11 @@ class Attempts:
 
     def _grace(self, run_id: str) -> float | None:
         """Seconds that the run may take to end; None where it was not asked to."""
-        run = self._run(run_id)
-        if not run.cancel_requested:
+        with self._deployment.store.read() as connection:
+            asked = runs.cancel_request(connection, run_id)
+        if asked is None:
             return None
-        return GRACE_SECONDS if run.cancel_grace is None else run.cancel_grace.total_seconds()
+        return GRACE_SECONDS if asked.grace is None else asked.grace.total_seconds()
 
     def _close(self, grant: LeaseGrant, ending: Ending) -> RunStatus:
         """Records the attempt's end where the job's process did not; returns the run's state."""

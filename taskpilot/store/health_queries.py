@@ -1,5 +1,6 @@
 """Queries of health and the golden signals."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +13,7 @@ from taskpilot.domain.runs import OPEN, FeedbackVerdict, RunStatus
 from taskpilot.domain.steps import StepKind, StepStatus
 from taskpilot.domain.times import from_micros, to_micros
 from taskpilot.store.tables import (
+    among,
     decision_days,
     decisions,
     feedback,
@@ -67,17 +69,21 @@ _EXACT: Final = 10_000
 
 
 def ended(connection: Connection, since: datetime) -> Ended:
-    """The sums over the runs that ended since: of whole days from the table of days, of the rest of the first day from the runs."""
-    first = _next_day(since)
+    """The sums over the runs that ended since: of whole days from the table of days, with the part of the first day from the runs."""
+    day, into_day = divmod(to_micros(since), _DAY)
+    begun, over = from_micros(day * _DAY), from_micros((day + 1) * _DAY)
+    # The smaller part of the day is read: what follows is added to the other days, or what came before is taken from the whole day.
+    adds = into_day > _DAY // 2
+    sign, first, (start, end) = (1, day + 1, (since, over)) if adds else (-1, day, (begun, since))
     days = run_days.c
     by_day = select(days.succeeded, days.ended, days.cost_nano, days.wasted_nano, days.unpriced_calls).where(days.day >= first)
     one_by_one = select(
-        cast(_SUCCEEDED, Integer),
-        literal_column("1"),
-        runs.c.cost_nano,
-        case((~_SUCCEEDED, runs.c.cost_nano), else_=0),
-        runs.c.unpriced_calls,
-    ).where(_ended(since), runs.c.ended_at < first * _DAY)
+        sign * cast(_SUCCEEDED, Integer),
+        literal_column(str(sign)),
+        sign * runs.c.cost_nano,
+        case((~_SUCCEEDED, sign * runs.c.cost_nano), else_=0),
+        sign * runs.c.unpriced_calls,
+    ).where(_ended(start), runs.c.ended_at < to_micros(end))
     both = union_all(by_day, one_by_one).subquery()
     return Ended(*connection.execute(select(*(func.coalesce(func.sum(column), 0) for column in both.c))).one())
 
@@ -195,10 +201,12 @@ def pending_groups(connection: Connection, now: datetime, *, late: timedelta) ->
     return [Pending(job, from_micros(at) if at else None, error) for job, at, error in connection.execute(query)]
 
 
-def last_successes(connection: Connection) -> dict[str, datetime]:
-    """The last success of each job; jobs without one are left out."""
+def last_successes(connection: Connection, jobs: Collection[str] | None = None) -> dict[str, datetime]:
+    """The last success of each job, or of those that are named; jobs without one are left out."""
     query = select(job_state.c.job, job_state.c.last_success).where(job_state.c.last_success.is_not(None))
-    return {job: from_micros(at) for job, at in connection.execute(query)}
+    if jobs is not None:
+        query = query.where(among(job_state.c.job, jobs))
+    return {job: from_micros(at) for job, at in connection.execute(query).all()}
 
 
 def last_model_call(connection: Connection) -> LastCall | None:

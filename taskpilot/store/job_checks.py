@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -28,15 +29,13 @@ class JobCheck:
 
 def job_checks_of(connection: Connection) -> dict[str, JobCheck]:
     """The newest check of each job."""
-    rows = connection.execute(select(job_checks).order_by(job_checks.c.job))
+    columns = (job_checks.c[name] for name in ("job", "checked_at", "deadline_micros", "catch_up_micros", "reason_code", "reason_facts"))
+    rows = connection.execute(select(*columns).order_by(job_checks.c.job)).all()
+    # One check of the server has one time.
+    moment = cache(from_micros)
+    duration = cache(_duration)
     return {
-        row.job: JobCheck(
-            row.job,
-            from_micros(row.checked_at),
-            reason_of(row),
-            _duration(row.deadline_micros),
-            _duration(row.catch_up_micros),
-        )
+        row[0]: JobCheck(row[0], moment(row[1]), reason_of(row) if row[4] else NO_REASON, duration(row[2]), duration(row[3]))
         for row in rows
     }
 

@@ -1,6 +1,6 @@
 """Queries over incidents and notices: what is open, what is to be sent, and which process sends."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -161,7 +161,9 @@ def channels_due(connection: Connection, now: datetime) -> list[str]:
     return list(connection.execute(wanted).scalars())
 
 
-def take_lease(connection: Connection, token: str, owner: Owner, *, boot: BootTime, until: BootTime, is_gone: Any) -> Owner | None:
+def take_lease(
+    connection: Connection, token: str, owner: Owner, *, boot: BootTime, until: BootTime, is_gone: Callable[[Owner], bool]
+) -> Owner | None:
     """Makes a process the one that sends; where another one is, gives that one."""
     row = connection.execute(select(notice_state)).one()
     holder = owner_of(row.lease_owner)

@@ -1,6 +1,6 @@
 """Queries over runs, attempts and ratings."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
@@ -72,6 +72,24 @@ def held_run(connection: Connection, run_id: str) -> HeldRun | None:
     """What one run may do now."""
     row = prepared.first(connection, _SELECT_HELD, {"the_run": run_id})
     return None if row is None else HeldRun(*row)
+
+
+_SELECT_CANCEL: Final = select(runs.c.cancel_requested_at, runs.c.cancel_grace_micros).where(_THE_RUN)
+
+
+class CancelRequest(NamedTuple):
+    """That a run was asked to end."""
+
+    grace: timedelta | None
+    """How long it may take, where that was said."""
+
+
+def cancel_request(connection: Connection, run_id: str) -> CancelRequest | None:
+    """None where nobody asked the run to end; each supervisor reads this twice a second."""
+    row = prepared.first(connection, _SELECT_CANCEL, {"the_run": run_id})
+    if row is None or row[0] is None:
+        return None
+    return CancelRequest(None if row[1] is None else timedelta(microseconds=row[1]))
 
 
 def get_run(connection: Connection, run_id: str) -> Run | None:

@@ -26,7 +26,7 @@ def schedules_in_force(connection: Connection, jobs: Collection[str] | None = No
     moment = cache(from_micros)
     return {
         job: ScheduleInForce(job, schedule, moment(since), None, moment(cursor))
-        for job, schedule, since, cursor in connection.execute(wanted)
+        for job, schedule, since, cursor in connection.execute(wanted).all()
     }
 
 

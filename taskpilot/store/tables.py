@@ -48,6 +48,7 @@ fires = Table(
     Index("fires_by_key", "job", "key", unique=True, sqlite_where=text("key <> ''")),
     Index("fires_in_queue", "start_after", "scheduled_for", sqlite_where=text("outcome = 'buffered'")),
     Index("fires_missed", "recorded_at", "job", sqlite_where=text("outcome = 'missed'")),
+    Index("fires_blocked", "scheduled_for", "job", sqlite_where=text("outcome IN ('blocked_budget', 'blocked_config')")),
 )
 """One row for each fire. `buffered` is the queue: every other outcome is final."""
 

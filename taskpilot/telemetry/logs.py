@@ -1,6 +1,7 @@
 """Logs as JSON lines: one shared file for log shippers, and one for each run. The only module that imports loguru."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -52,18 +53,47 @@ def configure_logs(
     Where a file cannot be written, lines are counted and `warn` gets one sentence a minute (by default it is printed on stderr). May be
     called again, as after a fork. Gives a function that returns how many lines were lost since.
     """
-    from loguru import logger
-
     lost = _LostLines(warn or _to_stderr)
     files = [SharedLogFile(state_dir / FILE, rotation=Rotation.in_state_dir(state_dir, limit_bytes=rotate_bytes), on_lost=lost.count)]
     if run_id is not None:
         files.append(SharedLogFile(state_dir / "runs" / run_id / RUN_FILE, on_lost=lost.count))
-    sink = _Sink(files, EcsLines(Redactor(secrets), deployment=deployment), identity)
+    level = level.upper()
+    # After a fork the handler is there already; in a process that made it, other code may have removed it.
+    if _handler is None or _handler.level != level or _handler.pid == os.getpid():
+        add_handler(level)
+    assert _handler is not None
+    _handler.write = _Sink(files, EcsLines(Redactor(secrets), deployment=deployment), identity)
+    _intercept(level)
+    return lambda: lost.total
+
+
+def add_handler(level: str) -> None:
+    """Makes loguru's handler, a fifth of the work around a short job: a process that forks runs makes it once for all of them.
+
+    It drops what it gets until `configure_logs` is called.
+    """
+    from loguru import logger
+
+    global _handler  # noqa: PLW0603 - loguru's logger is one for the process
+    _handler = _Handler(level, os.getpid())
     logger.remove()
     # The sink makes the line from loguru's record: no message is used as a template, so braces and tags in a model's text stay text.
-    logger.add(sink, level=level.upper(), format=_nothing, catch=False, diagnose=False, backtrace=False, colorize=False, enqueue=False)
-    _intercept(level.upper())
-    return lambda: lost.total
+    logger.add(_handler, level=level, format=_nothing, catch=False, diagnose=False, backtrace=False, colorize=False, enqueue=False)
+
+
+class _Handler:
+    """What loguru calls; where it writes to may change."""
+
+    def __init__(self, level: str, pid: int) -> None:
+        self.level = level
+        self.pid = pid
+        self.write: Callable[[Any], None] = lambda _message: None
+
+    def __call__(self, message: Any) -> None:
+        self.write(message)
+
+
+_handler: _Handler | None = None
 
 
 class LogSignal:

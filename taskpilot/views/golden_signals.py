@@ -85,8 +85,9 @@ def golden_signals(deployment: Deployment, *, days: int = 30) -> GoldenSignals:
     with deployment.store.read() as connection:
         _row, server = read_scheduler(connection, deployment)
         found = open_by_job(find_attention(connection, since=yesterday_evening(now), now=now, server=server))
-        last = health_queries.last_successes(connection)
-        failing = {job: last.get(job) for job, one in found.items() if one.kind not in _ASKING}
+        named = [job for job, one in found.items() if one.kind not in _ASKING]
+        last = health_queries.last_successes(connection, named)
+        failing = {job: last.get(job) for job in named}
         ended = health_queries.ended(connection, since)
         return GoldenSignals(
             _success_rate(ended, window, failing),

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import fanout, peers, record, scheduler, start, telemetry
+from tests.bench import fanout, peers, reading, record, scheduler, start, telemetry
 from tests.bench.figures import Figure
 
 SUBJECTS: dict[str, Callable[[int], Iterator[Figure]]] = {
@@ -13,6 +13,7 @@ SUBJECTS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "fanout": fanout.bench,
     "telemetry": telemetry.bench,
     "scheduler": scheduler.bench,
+    "reading": reading.bench,
 }
 
 

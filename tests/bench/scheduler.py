@@ -15,7 +15,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from tests.bench.figures import REPOSITORY, Figure, python, ratio_figure
-from tests.bench.place import place
+from tests.bench.place import place, store_history
 
 JOBS = 1_000
 IDLE_JOBS = 10_000
@@ -40,7 +40,7 @@ def _due_at_once(rounds: int, stored: int) -> Iterator[Figure]:
     """From the nominal second to the return of the claim's commit, and to the call of the function of a bare APScheduler."""
     with ExitStack() as stack:
         new, old = stack.enter_context(_root(_due_jobs())), stack.enter_context(_root(_due_jobs()))
-        _store(old, stored)
+        store_history(old, stored, jobs=JOBS, until=timedelta(days=1))
         ours, bare, long = (
             stack.enter_context(_process(role, root, phase))
             for role, root, phase in (("ours", new, 0), ("bare", new, EVERY_SECONDS // 3), ("ours", old, 2 * EVERY_SECONDS // 3))
@@ -62,7 +62,7 @@ def _idle(jobs: int, seconds: float, stored: int) -> Iterator[Figure]:
     """CPU of `taskpilot serve` with its fork server while nothing is due."""
     with ExitStack() as stack:
         new, old = stack.enter_context(_root(_idle_jobs(jobs))), stack.enter_context(_root(_idle_jobs(jobs)))
-        _store(old, stored)
+        store_history(old, stored, jobs=JOBS, until=timedelta(days=1))
         servers = [stack.enter_context(_server(root, jobs)) for root in (new, old)]
         before = [_cpu_seconds(server.pid) for server in servers]
         began = time.monotonic()
@@ -159,35 +159,6 @@ def _loaded(root: Path) -> int:
     with closing(sqlite3.connect(root / ".taskpilot/taskpilot.db")) as connection:
         (found,) = connection.execute("SELECT max(jobs) FROM schedulers").fetchone()
     return int(found or 0)
-
-
-def _store(root: Path, number: int) -> None:
-    """A history of runs that were due and succeeded, made in one go."""
-    from taskpilot.domain.times import to_micros
-    from taskpilot.store.database import Store
-
-    store = Store.open(root / ".taskpilot")
-    store.close()
-    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
-        at = to_micros(datetime.now(UTC) - timedelta(days=30))
-        # Ids that grow with time, as those of the deployment do.
-        row = "printf('01900000-0000-7000-8000-%012x', i)", f"'job_' || (i % {JOBS})", f"{at} + i * 2000000"
-        connection.execute("BEGIN")
-        connection.execute(
-            f"{numbers} INSERT INTO runs (id, job, status, trigger, scheduled_for, parameters, trace_id, root_span_id, created_at, "
-            "started_at, ended_at, attempts, attempts_allowed, active_micros, deadline_micros) "
-            f"SELECT {row[0]}, {row[1]}, 'succeeded', 'schedule', {row[2]}, '{{}}', printf('%032x', i), printf('%016x', i), {row[2]}, "
-            f"{row[2]}, {row[2]} + 1000000, 1, 1, 1000000, 3600000000 FROM n",
-            (number,),
-        )
-        connection.execute(
-            f"{numbers} INSERT INTO fires (job, scheduled_for, outcome, run_id, recorded_at) "
-            f"SELECT {row[1]}, {row[2]}, 'started', {row[0]}, {row[2]} FROM n",
-            (number,),
-        )
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -29,6 +29,7 @@ FIGURES = {
         "100 jobs idle",
         "the same with 1,000 runs",
     ),
+    "reading": ("golden signals", "health", "status", "a page of runs", "a page of failed runs", "a page of jobs"),
 }
 
 

@@ -31,6 +31,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         ("Europe/Berlin", "2026-11-23", "2026-11-22T23:00"),
         ("Europe/Berlin", "2026-07-01T07:00", "2026-07-01T05:00"),
         ("Europe/Berlin", "2026-11-24T07:00+05:00", "2026-11-24T02:00"),
+        ("Europe/Berlin", "2026-03-29T02:30", "2026-03-29T01:30"),
         ("Europe/Berlin", "12h", "2026-11-23T18:30"),
         ("Europe/Berlin", "1d12h", "2026-11-22T18:30"),
     ],

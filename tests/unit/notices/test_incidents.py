@@ -1,17 +1,25 @@
 """Events become incidents: opened once, reminded after a cooldown, acknowledged, and closed by a success with one notice."""
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from taskpilot import RunContext, job
 from taskpilot.domain.events import EventKind
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.notices import IncidentState, NoticeEvent
-from taskpilot.domain.reasons import Reason, ReasonCode
+from taskpilot.domain.reasons import NO_REASON, Reason, ReasonCode
+from taskpilot.domain.runs import Outcome, RunStatus
+from taskpilot.messages.notices import digest_text, html_of, text_of, title_of
+from taskpilot.notices.actions import acknowledge
 from taskpilot.store import notice_tables as tables
 from taskpilot.store.events import record_event
-from taskpilot.store.notices import update_incident
+from taskpilot.store.notices import set_cursor, update_incident
+from taskpilot.store.runs import update_run
+from taskpilot.store.serving_queries import last_event
 from tests.unit.notices.conftest import Desk
 
 BOOM = Reason(ReasonCode.EXCEPTION, {"error_type": "ValueError", "error": "no inbox"})
@@ -219,3 +227,104 @@ def test_a_clock_that_was_set_back_holds_up_no_notice(desk: Desk) -> None:
     desk.look()
     (notice,) = desk.notices()
     assert notice.due_at == desk.clock()
+
+
+@job()
+def asks(ctx: RunContext) -> None:
+    """Waits for a person, as the tests say."""
+
+
+def question(desk: Desk, expires_at: str = "2026-11-24T12:00:00Z") -> tuple[str, Reason]:
+    """A waiting run that asks until an instant."""
+    reason = Reason(ReasonCode.APPROVAL, {"tool": "send", "decision_id": new_id(), "expires_at": expires_at})
+    grant = desk.claim(asks).grant
+    desk.ledger.end(grant, Outcome(RunStatus.WAITING, reason), active_seconds=1, keep_lease=False)
+    desk.happen(EventKind.APPROVAL_ASKED, "asks", run_id=grant.run_id, reason=reason)
+    return grant.run_id, reason
+
+
+def end(desk: Desk, run_id: str, kind: EventKind, status: RunStatus, reason: Reason = NO_REASON) -> None:
+    with desk.store.write() as connection:
+        update_run(connection, run_id, status=status)
+    desk.happen(kind, "asks", run_id=run_id, reason=reason)
+
+
+def test_a_question_is_told_reminded_and_over_when_it_is_answered(desk: Desk) -> None:
+    run_id, _ = question(desk)
+    desk.look()
+    _deliver(desk)
+    assert (desk.told, desk.facts()["run_id"]) == (["approval_asked"], run_id)
+    assert desk.facts()["wait"].startswith("Without an answer it is denied at 2026-11-2")
+    desk.later(4 * 3600)
+    desk.look()
+    assert (desk.told[1:], desk.facts()["reminder"]) == (["approval_asked"], 1)
+    # An answer is no event: the run goes on.
+    with desk.store.write() as connection:
+        update_run(connection, run_id, status=RunStatus.QUEUED)
+    desk.look()
+    assert desk.told[2:] == ["recovered"]
+    assert "asks needs no answer any more" in text_of(desk.facts())
+
+
+def test_a_question_that_nobody_answers_is_warned_of_told_as_expired_and_over_with_a_success(desk: Desk) -> None:
+    run_id, reason = question(desk)
+    desk.look()
+    acknowledge(desk.deployment, desk.incidents()[0].id, by="anna")
+    desk.later(18 * 3600)
+    desk.happen(EventKind.APPROVAL_EXPIRING, "asks", run_id=run_id, reason=reason)
+    desk.look()
+    assert desk.told == ["approval_asked", "approval_expiring"], "who acknowledged it has not answered"
+    desk.later(6 * 3600)
+    expired = Reason(ReasonCode.APPROVAL_EXPIRED, {"tool": "send", "expired_at": "2026-11-24T12:00:00Z"})
+    desk.happen(EventKind.APPROVAL_EXPIRED, "asks", run_id=run_id, reason=expired)
+    end(desk, run_id, EventKind.RUN_DENIED, RunStatus.DENIED, expired)
+    desk.look()
+    assert desk.told[2:] == ["approval_expired"], "neither the run's end nor the question's end is told again"
+    assert "nobody answered" in desk.facts()["reason"]
+    assert [one.cause for one in desk.incidents() if one.closed_at is None] == [NoticeEvent.APPROVAL_EXPIRED]
+    # The next night the same: one incident, until a run succeeds.
+    again, _ = question(desk)
+    desk.happen(EventKind.APPROVAL_EXPIRED, "asks", run_id=again, reason=expired)
+    end(desk, again, EventKind.RUN_DENIED, RunStatus.DENIED, expired)
+    desk.look()
+    assert [one.events for one in desk.incidents() if one.cause is NoticeEvent.APPROVAL_EXPIRED] == [2]
+    desk.succeed(desk.claim(asks))
+    desk.look()
+    assert desk.told[-1] == "recovered"
+    assert all(one.closed_at for one in desk.incidents())
+
+
+def test_an_expiry_of_one_of_two_questions_leaves_the_other_open(desk: Desk) -> None:
+    run_id, reason = question(desk)
+    desk.happen(EventKind.APPROVAL_EXPIRED, "asks", run_id=run_id, reason=reason)
+    desk.look()
+    assert sorted((one.cause, one.state) for one in desk.incidents()) == [
+        (NoticeEvent.APPROVAL_ASKED, IncidentState.OPEN),
+        (NoticeEvent.APPROVAL_EXPIRED, IncidentState.OPEN),
+    ]
+
+
+def test_a_question_of_before_this_version_is_told_when_it_is_about_to_expire(desk: Desk) -> None:
+    run_id, reason = question(desk)
+    with desk.store.write() as connection:
+        set_cursor(connection, last_event(connection))
+    desk.happen(EventKind.APPROVAL_EXPIRING, "asks", run_id=run_id, reason=reason)
+    desk.look()
+    assert desk.told == ["approval_expiring"]
+
+
+def test_a_notice_holds_no_secret_and_no_control_character(tmp_path: Path) -> None:
+    text = '[notify]\ndefault = ["ops"]\n[notify.channels.ops]\nurl = "http://127.0.0.1:1/token-1234567890"\n'
+    desk = Desk(tmp_path, settings=text)
+    hostile = "token-1234567890 sk-abcdefghijklmnopqrstuv \x1b[31m\u202e\r\nSubject: x"
+    desk.happen(EventKind.RUN_FAILED, run_id=new_id(), reason=Reason(ReasonCode.EXCEPTION, {"error_type": "E", "error": hostile}))
+    desk.happen(EventKind.FIRE_BLOCKED, reason=Reason(ReasonCode.CONFIGURATION, {"error": hostile}))
+    desk.look()
+    for notice in desk.notices():
+        stored = json.dumps(notice.facts)
+        for text in (stored, text_of(notice.facts), html_of(notice.facts), digest_text([notice.facts] * 2)):
+            assert "token-1234567890" not in text
+            assert "sk-abcdef" not in text
+        for text in (text_of(notice.facts), html_of(notice.facts), title_of(notice.facts), digest_text([notice.facts] * 2)):
+            assert all(character == "\n" or character.isprintable() for character in text)
+    desk.close()

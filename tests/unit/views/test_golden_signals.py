@@ -159,7 +159,7 @@ def test_the_sums_by_day_follow_whatever_happens_to_a_run(timeline: Timeline) ->
         else:
             with store.write() as connection:
                 connection.execute(delete(runs).where(runs.c.id == ids.pop(random.randrange(len(ids)))))
-    for days in (1, 7, 30, 365):
+    for days in (0.7, 1, 7.4, 30, 365):
         since = MONDAY - timedelta(days=days)
         with store.read() as connection:
             judged = connection.execute(

@@ -8,9 +8,11 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Adds tables and columns; a question that is open gets a time."""
+    """Adds tables, columns and an index; a question that is open gets a time."""
     _create_notices()
     _add_approvals()
+    blocked = sa.text("outcome IN ('blocked_budget', 'blocked_config')")
+    op.create_index("fires_blocked", "fires", ["scheduled_for", "job"], sqlite_where=blocked)
 
 
 def _create_notices() -> None:
