@@ -58,6 +58,7 @@ class Deployment:
         self.now = now
         self.boot = boot
         self._built_in = built_in
+        self._kept_secrets: tuple[str, ...] = ()
         self.on_change: Callable[[frozenset[Change]], None] = lambda _changes: None
         """Called after each commit that changed a job's ledger, by the thread that wrote."""
 
@@ -170,7 +171,17 @@ class Deployment:
     @cached_property
     def redactor(self) -> Redactor:
         """Removes the secrets of the settings from texts and values."""
-        return Redactor(secrets_of(self.settings))
+        return Redactor(self.secrets)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets of the settings, and those of this process."""
+        return (*secrets_of(self.settings), *self._kept_secrets)
+
+    def keep_secret(self, *secrets: str) -> None:
+        """From here on, these are masked too: the server's own token and the code of its login link."""
+        self._kept_secrets = tuple(dict.fromkeys((*self._kept_secrets, *secrets)))
+        self.__dict__.pop("redactor", None)
 
     def run_dir(self, run_id: str) -> Path:
         """The folder of a run: its log, output, inputs and artifacts. The id must be a checked one."""

@@ -11,11 +11,12 @@ from typing import Final
 
 from taskpilot.app.wiring import App
 from taskpilot.config.caller import service_manager
-from taskpilot.domain.errors import ConfigurationError, TaskPilotError
+from taskpilot.domain.errors import ConfigurationError, StoreError, TaskPilotError
 from taskpilot.domain.ids import new_id
 from taskpilot.domain.version import version
 from taskpilot.engines.local import LocalEngine
 from taskpilot.jobs.catalog import catalog_of
+from taskpilot.messages.attention import commanded
 from taskpilot.notices.routes import unusable_channels
 from taskpilot.notices.work import NoticeWork
 from taskpilot.process.isolated import keep_helper
@@ -34,6 +35,7 @@ from taskpilot.telemetry.logs import configure_logs, run_logger
 from taskpilot.views.job_facts import describe
 from taskpilot.web.dependencies import Services
 from taskpilot.web.server import HttpServer
+from taskpilot.web.tokens import publish_link, withdraw_link
 
 _PUSH_EVERY: Final = timedelta(seconds=15)
 _PUSH_SECONDS: Final = 10.0
@@ -125,6 +127,8 @@ def serve(
     # First of all: a server whose port is taken leaves no row.
     with serving.signals():
         http.start()
+        # Its token and its code are secrets from here on.
+        write_logs()
         try:
             with deployment.store.write() as connection:
                 schedulers.begin_scheduler(
@@ -134,7 +138,7 @@ def serve(
             job_files.start()
             telemetry.start()
             notices.start()
-            serving.run(ready=lambda: echo(_ready_line(app, http.url)))
+            serving.run(ready=lambda: _tell_ready(app, http, echo))
             if not quiet:
                 echo("the server has ended; goodbye")
         finally:
@@ -142,6 +146,7 @@ def serve(
             engine.stop()
             clock.stop()
             http.stop(1.0)
+            withdraw_link(settings.state_dir)
             notices.stop(2.0)
             telemetry.stop(2.0)
             if (gateway := deployment.gateway) is not None:
@@ -150,9 +155,17 @@ def serve(
             keep_helper(on=False)
 
 
-def _ready_line(app: App, url: str) -> str:
+def _tell_ready(app: App, http: HttpServer, echo: Callable[[str], None]) -> None:
     jobs = len(app.deployment.catalog.jobs)
-    return f"scheduler running: {jobs} job{'' if jobs == 1 else 's'}, {url} (pid {os.getpid()}); press Ctrl-C to stop"
+    echo(f"scheduler running: {jobs} job{'' if jobs == 1 else 's'}, {http.url} (pid {os.getpid()}); press Ctrl-C to stop")
+    link = http.login_link
+    if link is not None:
+        settings = app.deployment.settings
+        with suppress(StoreError):
+            publish_link(settings.state_dir, link)
+        # What a service prints is in the system's journal, which others may read.
+        command = commanded(("--root", str(settings.root), "open"))
+        echo(f"to log in on the page: {command if service_manager().notify_socket else link}")
 
 
 def _check_channels(app: App, echo: Callable[[str], None]) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from taskpilot.budget import Spending
 from taskpilot.config import Settings
-from taskpilot.config.secrets import secrets_of
 from taskpilot.context.session import Session
 from taskpilot.deployment import Deployment, policy_of
 from taskpilot.domain.errors import ConfigurationError, TaskPilotError
@@ -181,4 +180,4 @@ class App:
 
     def secrets(self) -> tuple[str, ...]:
         """Values that no log line and no answer may contain."""
-        return secrets_of(self.deployment.settings)
+        return self.deployment.secrets

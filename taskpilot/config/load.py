@@ -92,6 +92,7 @@ OPTIONS: Final = (
     _Option("housekeeping", values.interval_or_off, HOUSEKEEPING, "housekeeping", ("TASKPILOT_HOUSEKEEPING",)),
     _Option("port", values.port, 8000, "port", ("PORT",)),
     _Option("api_token", values.secret, None, None, ("TASKPILOT_API_TOKEN",)),
+    _Option("read_token", values.secret, None, None, ("TASKPILOT_READ_TOKEN",)),
     _Option("public_url", values.public_url, None, "web.public_url"),
     _Option("policy_files", values.texts, (), "policy.files"),
     _Option("policy_default", values.boolean, True, "policy.default"),
@@ -116,6 +117,7 @@ _FROM_ENVIRONMENT_ONLY: Final = {
     "openai_api_key": "OPENAI_API_KEY",
     "openai.api_key": "OPENAI_API_KEY",
     "api_token": "TASKPILOT_API_TOKEN",
+    "read_token": "TASKPILOT_READ_TOKEN",
 }
 
 

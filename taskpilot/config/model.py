@@ -103,6 +103,9 @@ class Settings:
     port: int
     """The TCP port of the server."""
     api_token: Secret | None
+    """The server's token; None: on a loopback address it makes one of its own."""
+    read_token: Secret | None
+    """A token that may only read."""
     public_url: str | None
     """The address at which people reach the server, for the links in notices; None: notices have none."""
     policy_files: tuple[Path, ...]

@@ -9,7 +9,7 @@ from taskpilot.config.load import OPTIONS, load
 from taskpilot.config.model import Settings
 from taskpilot.config.root import PROJECT_FILE, SETTINGS_FILE
 
-_NEED_RESTART: Final = ("state_dir", "jobs_dir", "deployment", "port", "api_token", "drain_timeout")
+_NEED_RESTART: Final = ("state_dir", "jobs_dir", "deployment", "port", "api_token", "read_token", "drain_timeout")
 """Fields that a server reads once, at its start."""
 _FILES: Final = (SETTINGS_FILE, PROJECT_FILE, "prices.toml", ".env")
 

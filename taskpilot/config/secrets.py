@@ -22,7 +22,7 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
 
 
 def _all(settings: Settings) -> Iterator[str]:
-    for held in (settings.openai_api_key, settings.api_token):
+    for held in (settings.openai_api_key, settings.api_token, settings.read_token):
         if held is not None:
             yield held.get_secret_value()
     for address in (

@@ -1,6 +1,6 @@
 """Queues runs for the server, and starts queued runs in a supervisor."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taskpilot.deployment import Deployment
@@ -20,21 +20,23 @@ from taskpilot.services.preflight import configuration_reason
 from taskpilot.services.running import Finished, answer_step, find_run, skipped, supervised
 
 
-def enqueue_run(deployment: Deployment, job: str, *, parameters: Mapping[str, Any], model: str | None = None) -> Run:
-    """Adds a new run to the server's queue and returns it. The parameters are JSON values.
+def enqueue_run(
+    deployment: Deployment, job: str, *, parameters: Mapping[str, Any], texts: Sequence[tuple[str, str]] = (), model: str | None = None
+) -> Run:
+    """Adds a new run to the server's queue and returns it. The parameters are JSON values, or texts as with `-p`.
 
     Raises UsageError (an unknown job, or parameters that do not fit), ConfigurationError, or TransitionRefused where the job is paused or
     has an active run.
     """
     deployment.follow_settings()
     spec = deployment.job(job)
-    files = [one.name for one in describe_parameters(spec) if one.input and one.name in parameters]
+    files = [one.name for one in describe_parameters(spec) if one.input and one.name in (*parameters, *dict(texts))]
     if files:
         raise UsageError(
             f"parameter {one_line(', '.join(files))} names a file on the server, which a remote client may not choose",
             hint="leave it to the job's default, or type `taskpilot run` on the server",
         )
-    return _enqueue(deployment, RunRequest(job, values=parameters, model=model))
+    return _enqueue(deployment, RunRequest(job, parameters=texts, values=parameters, model=model))
 
 
 def enqueue_rerun(deployment: Deployment, run_id: str, *, model: str | None = None) -> Run:

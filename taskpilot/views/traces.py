@@ -26,6 +26,8 @@ class TraceLine:
     ended_at: datetime | None
     """None while it is active, and where its end is unknown."""
     detail: str = ""
+    step_id: str = ""
+    """Where the span is a step."""
 
 
 def trace_of(deployment: Deployment, run_id: str) -> tuple[Run, list[TraceLine]]:
@@ -118,7 +120,7 @@ def _step_line(step: Step) -> TraceLine:
         details.append("1 retry" if len(step.retries) == 1 else f"{len(step.retries)} retries")
     if step.error:
         details.append(step.error)
-    return TraceLine(0, name, step.status, step.started_at, step.ended_at, ", ".join(details))
+    return TraceLine(0, name, step.status, step.started_at, step.ended_at, ", ".join(details), step.id)
 
 
 def _decision_line(decision: Decision) -> TraceLine:

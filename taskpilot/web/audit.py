@@ -12,13 +12,16 @@ from taskpilot.domain.text import one_line
 from taskpilot.store.schedulers import answer_audit, insert_audit
 from taskpilot.web.dependencies import Services
 
-ACTOR: Final = "api"
+API: Final = "api"
+"""The actor of a request with a token."""
+PAGE: Final = "page"
+"""The actor of a form of somebody who is logged in."""
 ANONYMOUS: Final = "anonymous"
 """The actor of a request without a valid token."""
 ANONYMOUS_A_MINUTE: Final = 60
 """At most so many refused requests without a valid token are recorded a minute, so that they cannot fill the store."""
 
-_WRITE: Final = re.compile(r"/api/v1/(jobs|runs|tasks|decisions)/([^/]+)/([a-z]+)")
+_WRITE: Final = re.compile(r"(?:/api/v1)?/(jobs|runs|tasks|decisions|approvals|incidents)/([^/]+)/([a-z]+)")
 
 
 class Audit:
@@ -30,12 +33,12 @@ class Audit:
         self._minute = 0
         self._anonymous = 0
 
-    def begin(self, method: str, path: str) -> str:
+    def begin(self, method: str, path: str, actor: str) -> str:
         """Records a request before it is executed; returns the row's id. On StoreError or StoreBusy it must not be executed."""
         action, subject = _named(method, path)
         deployment = self._services.deployment
         with deployment.store.write() as connection:
-            return insert_audit(connection, actor=ACTOR, action=action, subject=subject, now=self._services.now())
+            return insert_audit(connection, actor=actor, action=action, subject=subject, now=self._services.now())
 
     def end(self, audit_id: str, status: int, body: bytes) -> None:
         """Adds the answer. The request has been executed: if the store is busy, the row stays without an answer."""
@@ -47,12 +50,12 @@ class Audit:
         with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
             insert_audit(connection, actor=actor, action=action, subject=subject, answer="200", now=self._services.now())
 
-    def refused(self, method: str, path: str, status: int, *, anonymous: bool) -> None:
+    def refused(self, method: str, path: str, status: int, *, anonymous: bool, actor: str = API) -> None:
         """Records a refused request; if the store is busy, the row is dropped."""
         if anonymous and not self._has_room():
             return
         action, subject = _named(method, path)
-        actor = ANONYMOUS if anonymous else ACTOR
+        actor = ANONYMOUS if anonymous else actor
         with suppress(TaskPilotError), self._services.deployment.store.write() as connection:
             insert_audit(connection, actor=actor, action=action, subject=subject, answer=str(status), now=self._services.now())
 

@@ -21,6 +21,7 @@ from taskpilot.domain.errors import (
     UsageError,
 )
 from taskpilot.domain.text import one_line, printable
+from taskpilot.web.templating import refusal_page
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -73,27 +74,41 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
 
 
+def status_of(error: TaskPilotError) -> int:
+    """The HTTP status for an error of a service or a view."""
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
 def problem_of(error: TaskPilotError) -> Response:
     """The response for an error of a service or a view."""
-    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    status = status_of(error)
     return problem(status, str(error), {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None, hint=error.hint)
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Gives every error of the application the shape of Problem."""
 
-    def ours(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, TaskPilotError)
-        return problem_of(error)
+    def for_reader(
+        request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None, hint: str | None = None
+    ) -> Response:
+        """A page for people, Problem for programs."""
+        if not request.url.path.startswith("/api/") and prefers_html(request.headers.get("accept", "")):
+            return refusal_page(status, detail, hint=hint or "")
+        return problem(status, detail, headers, hint=hint)
 
-    def invalid(_request: Request, error: Exception) -> Response:
+    def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, TaskPilotError)
+        status = status_of(error)
+        return for_reader(request, status, str(error), {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None, error.hint)
+
+    def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem(422, "; ".join(map(_words, error.errors()[:3])))
+        return for_reader(request, 422, "; ".join(map(_words, error.errors()[:3])))
 
     def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
-            return problem(404, f"there is nothing at {one_line(request.url.path)}; /docs lists the paths")
+            return for_reader(request, 404, f"there is nothing at {one_line(request.url.path)}; /docs lists the paths")
         return problem(error.status_code, error.detail, error.headers)
 
     def unforeseen(_request: Request, _error: Exception) -> Response:
@@ -109,3 +124,24 @@ def _words(error: Mapping[str, Any]) -> str:
     """Like `query limit: Input should be less than or equal to 1000`, without the value that was given."""
     where = " ".join(str(part) for part in error.get("loc", ()))
     return one_line(f"{where}: {error.get('msg', 'invalid')}")
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether an Accept header names text/html and does not prefer JSON."""
+    quality = {"text/html": 0.0, "application/json": 0.0}
+    for part in accept.split(","):
+        kind, _, parameters = part.strip().partition(";")
+        if kind.strip().lower() in quality:
+            quality[kind.strip().lower()] = _quality(parameters)
+    return quality["text/html"] > 0 and quality["text/html"] >= quality["application/json"]
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,26 +1,20 @@
-"""The two pages for browsers, rendered on the server: jobs and runs, and the description of the API."""
+"""The service info, and the pages of the documentation and of the description of the API."""
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from taskpilot.domain.attention import Attention
-from taskpilot.domain.errors import TaskPilotError, UsageError
-from taskpilot.messages.attention import attention_command, commanded
-from taskpilot.setup.places import is_elsewhere
-from taskpilot.store.listings import Page
+from taskpilot.domain.errors import UsageError
 from taskpilot.views import documentation
-from taskpilot.views.health import health
-from taskpilot.views.jobs import list_jobs
-from taskpilot.views.runs import list_runs
-from taskpilot.views.status import status
 from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
-from taskpilot.web.errors import answers
+from taskpilot.web.errors import answers, prefers_html
+from taskpilot.web.job_pages import overview
+from taskpilot.web.shells import shell_of
 from taskpilot.web.templating import render
 
 _BETWEEN_PAGES: Final = re.compile(r'href="(\w+)\.md(#[^"]*)?"')
@@ -95,10 +89,6 @@ def type_of(schema: Mapping[str, Any], shapes: _Shapes) -> str:
     return f"{kind} ({schema['format']})" if "format" in schema else kind
 
 
-RUNS: Final = 50
-JOBS: Final = 200
-"""The page links to the API for more."""
-
 LINKS: Final = {
     "health": "/health",
     "live": "/livez",
@@ -123,20 +113,22 @@ def page_routes(services: Services, version: str) -> APIRouter:
     deployment = services.deployment
 
     @router.get("/", response_model=schemas.Service, responses=_HTML | answers(503))
-    def root(request: Request) -> Response:
-        """Return the service and its links as JSON, or the page of jobs and runs to a browser."""
+    def root(request: Request, after: Annotated[str, Query(max_length=63, include_in_schema=False)] = "") -> Response:
+        """Return the service and its links as JSON, or the overview to a browser."""
         if prefers_html(request.headers.get("accept", "")):
-            return HTMLResponse(_history(services, version), headers={"Vary": "Accept"})
+            return HTMLResponse(overview(shell_of(request, services), services, version, after), headers={"Vary": "Accept"})
         info = {"name": "taskpilot", "version": version, "deployment": deployment.store.deployment, "links": LINKS}
         return JSONResponse(info, headers={"Vary": "Accept"})
 
     @router.get("/docs", response_class=HTMLResponse)
     def docs(request: Request) -> Response:
         """The API's description as a page, with links to the documentation."""
-        return HTMLResponse(render("docs.html", **for_people(request.app.openapi()), topics=documentation.topics()))
+        return HTMLResponse(
+            render("docs.html", shell=shell_of(request, services), **for_people(request.app.openapi()), topics=documentation.topics())
+        )
 
     @router.get("/docs/{topic}", response_class=HTMLResponse, responses=_PAGE_OR_PICTURE | answers(404))
-    def topic(topic: str) -> Response:
+    def topic(request: Request, topic: str) -> Response:
         """A page of the documentation, or one of its pictures."""
         if found := documentation.picture(topic):
             return Response(found[0], media_type=found[1])
@@ -144,7 +136,9 @@ def page_routes(services: Services, version: str) -> APIRouter:
             page = documentation.topic(topic)
         except UsageError:
             raise HTTPException(404) from None
-        return HTMLResponse(render("topic.html", page=page, body=_as_html(page.text), topics=documentation.topics()))
+        return HTMLResponse(
+            render("topic.html", shell=shell_of(request, services), page=page, body=_as_html(page.text), topics=documentation.topics())
+        )
 
     @router.get("/openapi.json", responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}})
     def openapi(request: Request) -> Response:
@@ -159,6 +153,8 @@ def _as_html(text: str) -> str:
     from markdown_it import MarkdownIt
 
     html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    # Wide tables scroll, by keyboard too.
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     return _TITLE.sub(_with_id, _BETWEEN_PAGES.sub(r'href="/docs/\1\2"', html))
 
 
@@ -166,47 +162,3 @@ def _with_id(heading: re.Match[str]) -> str:
     """The heading with the id that links to it name, as on GitHub."""
     name = re.sub(r"<[^>]+>|&\w+;|[^\w -]", "", heading[2]).lower().replace(" ", "-")
     return f'<h{heading[1]} id="{name}">{heading[2]}</h{heading[1]}>'
-
-
-def prefers_html(accept: str) -> bool:
-    """Whether an Accept header names text/html and does not prefer JSON."""
-    quality = {"text/html": 0.0, "application/json": 0.0}
-    for part in accept.split(","):
-        kind, _, parameters = part.strip().partition(";")
-        if kind.strip().lower() in quality:
-            quality[kind.strip().lower()] = _quality(parameters)
-    return quality["text/html"] > 0 and quality["text/html"] >= quality["application/json"]
-
-
-def _quality(parameters: str) -> float:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.strip().partition("=")
-        if name.strip().lower() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
-
-
-def _history(services: Services, version: str) -> str:
-    """The page of status, jobs and runs; where the store or the jobs cannot be read, the error and the rest."""
-    deployment, settings = services.deployment, services.deployment.settings
-    folders = ["--root", str(settings.root)]
-    if is_elsewhere(settings.sources["state_dir"]):
-        folders += ["--home", str(settings.state_dir)]
-
-    def command(one: Attention) -> str:
-        """As pasted into a terminal in any folder."""
-        return commanded((*folders, *attention_command(one)))
-
-    values: dict[str, Any] = {"jobs": [], "runs": [], "more_jobs": False, "error": "", "deployment": "", "night": None, "command": command}
-    try:
-        values["deployment"] = deployment.store.deployment
-        values["night"] = status(deployment)
-        values["runs"] = list_runs(deployment, Page(RUNS))
-        lines = list_jobs(deployment, limit=JOBS + 1)
-        values |= {"jobs": lines[:JOBS], "more_jobs": len(lines) > JOBS}
-    except TaskPilotError as error:
-        values["error"] = error.one_line
-    return render("history.html", **values, health=health(deployment), version=version, now=services.now())

@@ -13,15 +13,18 @@ from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
 from taskpilot.deployment import Deployment
 from taskpilot.domain.decisions import DecisionStatus, Verdict
 from taskpilot.domain.errors import NotFound, UsageError
-from taskpilot.domain.runs import RunStatus
+from taskpilot.domain.notices import IncidentState
+from taskpilot.domain.runs import FireOutcome, RunStatus
 from taskpilot.domain.specs import JobSpec
 from taskpilot.domain.tasks import TaskStatus
 from taskpilot.domain.times import utc_iso
 from taskpilot.messages import shapes
+from taskpilot.messages.attention import commanded
 from taskpilot.store.listings import Page
-from taskpilot.views import fires, jobs, runs, tasks
+from taskpilot.views import fires, incidents, jobs, runs, tasks
+from taskpilot.views.status import status, status_json
 from taskpilot.web import schemas
-from taskpilot.web.auth import TRUSTED
+from taskpilot.web.auth import caller_of
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 
@@ -77,6 +80,24 @@ def reading_routes(services: Services) -> APIRouter:
         last = found[-1]["scheduled_for"] if len(found) == limit else None
         return {"items": found, "next": _next(f"/api/v1/jobs/{name}/fires", limit=limit, before=last) if last else None}
 
+    @router.get("/status", response_model=schemas.Status)
+    def show_status() -> Any:
+        """Return what happened since yesterday evening, and what needs a person."""
+        return status_json(status(deployment), commanded)
+
+    @router.get("/fires", response_model=schemas.Listed[schemas.Fire])
+    def list_all_fires(
+        job: Wanted = None,
+        outcome: Annotated[list[FireOutcome] | None, Query()] = None,
+        limit: Limit = 50,
+        before: Annotated[Moment | None, Query(description="Only fires before this instant.")] = None,
+    ) -> Any:
+        """List the outcomes of scheduled times of all jobs, latest first; `outcome` can be repeated."""
+        found = [fires.fire_json(line) for line in fires.list_fires(deployment, job, outcomes=outcome or (), before=before, limit=limit)]
+        last = found[-1]["scheduled_for"] if len(found) == limit else None
+        following = _next("/api/v1/fires", job=job, outcome=outcome, limit=limit, before=last) if last else None
+        return {"items": found, "next": following}
+
     @router.get("/runs", response_model=schemas.Listed[schemas.Run], responses=answers(404))
     def list_runs(
         request: Request,
@@ -96,6 +117,17 @@ def reading_routes(services: Services) -> APIRouter:
     def show_run(request: Request, run_id: Reference) -> Any:
         """Return one run with its attempts, tasks and open questions. Without the token, its result and its steps' values are null."""
         return _open_part(runs.detail_json(runs.show_run(deployment, run_id)), request)
+
+    @router.get("/incidents", response_model=schemas.Listed[schemas.Incident], responses=answers(404))
+    def list_all_incidents(
+        job: Wanted = None,
+        state: Annotated[list[IncidentState] | None, Query()] = None,
+        limit: Limit = 50,
+        before: Before = None,
+    ) -> Any:
+        """List incidents, newest first; `state` can be repeated."""
+        found = incidents.list_incidents(deployment, Page(limit, before), job=job, states=tuple(state or ()))
+        return _listed("/api/v1/incidents", limit, [incidents.incident_json(one) for one in found], "id", job=job, state=state)
 
     @router.get("/tasks", response_model=schemas.Listed[schemas.Task], responses=answers(404))
     def list_tasks(
@@ -145,7 +177,7 @@ def reading_routes(services: Services) -> APIRouter:
 
 def _open_part(run: dict[str, Any], request: Request) -> dict[str, Any]:
     """A run without what only those who hold the token may read."""
-    if request.scope.get(TRUSTED):
+    if caller_of(request).may_read:
         return run
     hidden = [step | {"input": None, "result": None, "error": None} for step in run.get("uncertain_steps", ())]
     return run | {"result": None} | ({"uncertain_steps": hidden} if hidden else {})

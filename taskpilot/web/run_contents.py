@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request, Security
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
+from taskpilot.deployment import Deployment
 from taskpilot.views import artifacts, runs, steps
 from taskpilot.web import schemas
-from taskpilot.web.auth import CHALLENGE, TRUSTED
+from taskpilot.web.auth import CHALLENGE, caller_of
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 from taskpilot.web.reading import Limit, Reference
@@ -25,13 +26,10 @@ _BYTES: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"application
 def run_content_routes(services: Services) -> APIRouter:
     """The routes."""
     deployment = services.deployment
-    has_token = deployment.settings.api_token is not None
 
     def private(request: Request) -> None:
-        if not request.scope.get(TRUSTED):
-            if has_token:
-                raise HTTPException(401, "send the token as `Authorization: Bearer ...`", CHALLENGE)
-            raise HTTPException(403, "this needs a token, and none is set: set TASKPILOT_API_TOKEN and restart `taskpilot serve`")
+        if not caller_of(request).may_read:
+            raise HTTPException(401, "send the token as `Authorization: Bearer ...`", CHALLENGE)
 
     router = APIRouter(
         prefix="/api/v1/runs/{run_id}",
@@ -75,12 +73,17 @@ def run_content_routes(services: Services) -> APIRouter:
     @router.get("/artifacts/{name}", response_class=StreamingResponse, responses=_BYTES)
     def read_artifact(run_id: Reference, name: str) -> StreamingResponse:
         """Return one of these files, to be saved."""
-        stack = ExitStack()
-        file = stack.enter_context(artifacts.opened(deployment, run_id, name))
-        disposition = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
-        return StreamingResponse(_pieces(file, stack), media_type="application/octet-stream", headers=disposition)
+        return artifact_answer(deployment, run_id, name)
 
     return router
+
+
+def artifact_answer(deployment: Deployment, run_id: str, name: str) -> StreamingResponse:
+    """One file of a run, to be saved. Raises UsageError or NotFound."""
+    stack = ExitStack()
+    file = stack.enter_context(artifacts.opened(deployment, run_id, name))
+    disposition = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
+    return StreamingResponse(_pieces(file, stack), media_type="application/octet-stream", headers=disposition)
 
 
 def _pieces(file: BinaryIO, stack: ExitStack) -> Iterator[bytes]:

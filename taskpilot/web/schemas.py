@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from taskpilot.domain.attention import AttentionKind
 from taskpilot.domain.decisions import DecisionStatus, Verdict, Via
+from taskpilot.domain.notices import IncidentState, NoticeEvent
 from taskpilot.domain.reasons import ReasonCode
 from taskpilot.domain.runs import FeedbackVerdict, FireOutcome, RunStatus, TriggerKind
 from taskpilot.domain.tasks import Priority, TaskStatus
@@ -77,6 +78,43 @@ class Attention(Explained):
     run_id: str | None
     fire: Instant | None
     command: str
+
+
+class DayBudget(BaseModel):
+    """The budget of the day; null where there is none."""
+
+    day_usd: float | None
+    spent_usd: float | None
+
+
+class NextFire(BaseModel):
+    """When a job is due next."""
+
+    job: str
+    at: Instant
+
+
+class SchedulerState(BaseModel):
+    """Whether the scheduler runs."""
+
+    state: str
+    last_tick: Instant | None
+
+
+class Status(BaseModel):
+    """What happened since an instant."""
+
+    since: Instant
+    until: Instant
+    ok: bool = Field(description="Whether nothing needs a person.")
+    counts: dict[str, int] = Field(description="Runs by state.")
+    fires: dict[str, int] = Field(description="Scheduled times by outcome.")
+    attention: list[Attention]
+    waiting: int
+    cost_usd: float | None
+    budget: DayBudget
+    next: list[NextFire]
+    scheduler: SchedulerState
 
 
 class Job(BaseModel):
@@ -213,6 +251,26 @@ class Decision(BaseModel):
     expires_at: Instant | None = Field(description="Of a question to a person: without an answer until then it is denied.")
     via: Via | None = Field(description="From where the answer came.")
     grant: str | None = Field(description="The standing grant that approved it.")
+
+
+class Incident(BaseModel):
+    """What a person was told of one job and cause."""
+
+    id: str
+    job: str | None
+    cause: NoticeEvent
+    opened_at: Instant
+    closed_at: Instant | None
+    acknowledged_by: str | None
+    notices: int
+    state: IncidentState
+    acknowledged_at: Instant | None
+    last_at: Instant | None
+    count: int
+    run_id: str | None
+    reason_code: ReasonCode
+    reason_facts: dict[str, str | int | float | bool | None]
+    note: str | None
 
 
 class Step(BaseModel):

@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Security
@@ -14,28 +15,36 @@ from starlette.types import ASGIApp
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.text import one_line
 from taskpilot.domain.version import version
+from taskpilot.store.creation import prepare_state_dir
 from taskpilot.web.audit import Audit
-from taskpilot.web.auth import Access, AuthMiddleware, Hosts, in_url
+from taskpilot.web.auth import LOGIN, Access, AuthMiddleware, Hosts, in_url
 from taskpilot.web.connections import Places, TimedProtocol
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import Problem, install_error_handlers
+from taskpilot.web.forms import form_routes
+from taskpilot.web.job_pages import job_page_routes
 from taskpilot.web.links import LinkPages
+from taskpilot.web.live import Changes, live_routes
+from taskpilot.web.login import login_routes
 from taskpilot.web.pages import page_routes
 from taskpilot.web.probes import guarded_routes, open_routes
 from taskpilot.web.reading import reading_routes
+from taskpilot.web.record_pages import record_page_routes
 from taskpilot.web.run_contents import run_content_routes
+from taskpilot.web.run_pages import run_page_routes
 from taskpilot.web.templating import content_policy
+from taskpilot.web.tokens import new_token, own_token
 from taskpilot.web.writing import BEARER, writing_routes
 
 _DESCRIPTION = (
     "Jobs, runs, tasks and decisions of one TaskPilot deployment. Lists are pages, newest first; `next` is the path of the next page. "
-    "Writing, and reading the steps, logs, artifacts and results of runs, needs the token in TASKPILOT_API_TOKEN of the server, as "
-    "`Authorization: Bearer ...`; all reading does if the server listens on an address that other machines can reach. All errors have "
-    "the shape Problem."
+    "Writing, and reading the steps, logs, artifacts and results of runs, needs the token in TASKPILOT_API_TOKEN of the server, or in "
+    "the file `api_token` of its state folder where none is set, as `Authorization: Bearer ...`; all reading does if the server listens on "
+    "an address that other machines can reach. TASKPILOT_READ_TOKEN may only read. All errors have the shape Problem."
 )
 
 
-def make_application(services: Services, access: Access) -> ASGIApp:
+def make_application(services: Services, access: Access, changes: Changes) -> ASGIApp:
     """The ASGI application."""
     app = _Application(
         title="TaskPilot",
@@ -50,7 +59,13 @@ def make_application(services: Services, access: Access) -> ASGIApp:
     reads = [Security(BEARER)] if access.reading_needs_token else []
     app.include_router(open_routes(services))
     app.include_router(guarded_routes(services), dependencies=reads)
+    app.include_router(login_routes(access))
     app.include_router(page_routes(services, app.version), dependencies=reads)
+    app.include_router(job_page_routes(services))
+    app.include_router(run_page_routes(services))
+    app.include_router(record_page_routes(services))
+    app.include_router(form_routes(services))
+    app.include_router(live_routes(changes))
     app.include_router(reading_routes(services), dependencies=reads)
     app.include_router(run_content_routes(services))
     app.include_router(writing_routes(services))
@@ -85,21 +100,22 @@ class HttpServer:
         self._services = services
         self._host = host
         self._port = port
+        self._code: str | None = None
+        self._changes = Changes(services)
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Starts to listen and to answer. Raises ConfigurationError where the port is taken or the address is not of this machine."""
+        """Starts to listen and to answer. Raises StoreError, or ConfigurationError where the port is taken or the address is foreign."""
         self._socket = listening = self._bind()
-        token = self._services.deployment.settings.api_token
-        access = Access(
-            hosts=Hosts(self._host, listening.getsockname()[0]),
-            token=token.get_secret_value() if token is not None else None,
-            content_policy=content_policy(),
-        )
+        try:
+            access = self._access(*listening.getsockname()[:2])
+        except BaseException:
+            self.stop(0)
+            raise
         config = uvicorn.Config(
-            make_application(self._services, access),
+            make_application(self._services, access, self._changes),
             http=TimedProtocol,
             ws="none",
             loop="asyncio",
@@ -123,6 +139,30 @@ class HttpServer:
                 raise ConfigurationError("the HTTP server did not start", hint="the log of `taskpilot serve` shows the cause")
             time.sleep(0.005)
 
+    def _access(self, address: str, port: int) -> Access:
+        """The rules; a server that only this machine reaches has a token of its own where none is set, and a login link."""
+        deployment = self._services.deployment
+        public = urlsplit(deployment.settings.public_url or "")
+        hosts = Hosts(self._host, address, in_url((public.hostname or "").lower()))
+        token, read_token = (
+            None if held is None else held.get_secret_value() for held in (deployment.settings.api_token, deployment.settings.read_token)
+        )
+        if hosts.is_private:
+            self._code = new_token()
+            if token is None:
+                prepare_state_dir(deployment.settings.state_dir)
+                token = own_token(deployment.settings.state_dir)
+            deployment.keep_secret(token, self._code)
+        cookie = f"taskpilot-{port}"
+        return Access(
+            hosts, token, content_policy(), read_token=read_token, code=self._code, cookie=cookie, secure=public.scheme == "https"
+        )
+
+    @property
+    def login_link(self) -> str | None:
+        """The link that logs a browser on this machine in; None on an address that others can reach."""
+        return None if self._code is None else f"{self.url}{LOGIN}?code={self._code}"
+
     @property
     def url(self) -> str:
         """The URL for a client on this machine."""
@@ -132,6 +172,7 @@ class HttpServer:
 
     def stop(self, seconds: float) -> None:
         """Accepts no more requests and waits at most `seconds` for active ones."""
+        self._changes.close()
         server, thread = self._server, self._thread
         if server is not None and thread is not None:
             server.should_exit = True

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Security
+from fastapi import APIRouter, Body, Depends, Header, Security
 from fastapi.security import HTTPBearer
 
 from taskpilot.domain.decisions import Via
 from taskpilot.domain.runs import Run
 from taskpilot.domain.steps import StepAnswer
 from taskpilot.messages.actions import answered, cancelled, job_paused, job_resumed, rated
+from taskpilot.notices import actions
 from taskpilot.services import approvals, jobs
 from taskpilot.services.queued_runs import enqueue_rerun, enqueue_resume, enqueue_run
 from taskpilot.services.running import cancel_run
@@ -16,6 +17,7 @@ from taskpilot.web import schemas
 from taskpilot.web.dependencies import Services
 from taskpilot.web.errors import answers
 from taskpilot.web.reading import JobName, Reference, defined, named_in_path
+from taskpilot.web.repeats import KEY_MOST, KEY_PATTERN
 
 Who = Annotated[schemas.Answer | None, Body()]
 
@@ -23,10 +25,25 @@ BEARER = HTTPBearer(auto_error=False, description="TASKPILOT_API_TOKEN")
 """Only describes the token in the API's description; the auth middleware checks it."""
 
 
+def _idempotency_key(
+    _key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=KEY_MOST,
+            pattern=KEY_PATTERN,
+            description="A request that is sent again with its key acts once and gets the same answer, for a day or until the server ends.",
+        ),
+    ] = None,
+) -> None:
+    """Only describes the header; the auth middleware follows it."""
+
+
 def writing_routes(services: Services) -> APIRouter:
     """The writing routes of the API."""
     refusals = answers(401, 403, 404, 408, 409, 413, 415, 421, 422, 503)
-    router = APIRouter(prefix="/api/v1", tags=["writing"], responses=refusals, dependencies=[Security(BEARER)])
+    router = APIRouter(prefix="/api/v1", tags=["writing"], responses=refusals, dependencies=[Security(BEARER), Depends(_idempotency_key)])
     deployment = services.deployment
 
     def done(message: str) -> dict[str, str]:
@@ -92,6 +109,13 @@ def writing_routes(services: Services) -> APIRouter:
         """Reject a task."""
         asked = who or schemas.Answer()
         return done(answered(approvals.reject_task(deployment, task_id, by=asked.by, note=asked.note, via=Via.API)))
+
+    @router.post("/incidents/{incident_id}/ack", response_model=schemas.Done)
+    def acknowledge(incident_id: Reference, who: Who = None) -> Any:
+        """End the reminders of an incident."""
+        asked = who or schemas.Answer()
+        found = actions.acknowledge(deployment, incident_id, by=asked.by, note=asked.note)
+        return done(f"incident {found.id} is acknowledged")
 
     @router.post("/decisions/{decision_id}/approve", response_model=schemas.Done)
     def approve_decision(decision_id: Reference, who: Who = None) -> Any:

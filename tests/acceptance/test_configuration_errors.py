@@ -197,7 +197,7 @@ def test_a_variable_that_cannot_be_meant_is_78(good: TaskPilot, environment: Map
         ("[policy]\nfiles = ['gone.rego']", "gone.rego, which is not a file"),
         ("[policy]\nfiles = ['bad.rego']", "bad.rego"),
         ("[policy]\ndefault = false", "leaves no policy"),
-        ("[notify.channels.ops]\nurl = 'ftp://x'", "ops: must be a URL"),
+        ("[notify.channels.ops]\nurl = 'nowhere'", "ops: must be a URL"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_78(good: TaskPilot, settings: str, words: str) -> None:

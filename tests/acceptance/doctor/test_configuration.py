@@ -6,7 +6,7 @@ import pytest
 
 from tests.acceptance.doctor.deployments import ASKING, Patient
 
-SUBJECTS = ("settings", "jobs", "policy", "store", "model", "prices", "gateway", "collector", "cron")
+SUBJECTS = ("settings", "jobs", "policy", "store", "model", "prices", "gateway", "collector", "cron", "notices")
 
 
 def test_a_healthy_deployment_is_0_and_has_nothing_to_fix(deployment: Patient) -> None:

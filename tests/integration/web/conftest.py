@@ -10,7 +10,7 @@ from tests.integration.web.serving import TOKEN, Served, make_root, serving
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    """Without a token: reading only."""
+    """Without a token in the settings: the server has one of its own."""
     with serving(make_root(tmp_path)) as server:
         yield server
 

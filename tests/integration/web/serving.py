@@ -114,9 +114,10 @@ def awake(deployment: Deployment) -> None:
 
 
 @contextmanager
-def serving(root: Path, *, token: str | None = None, host: str = "127.0.0.1") -> Iterator[Served]:
+def serving(root: Path, *, token: str | None = None, read_token: str | None = None, host: str = "127.0.0.1") -> Iterator[Served]:
     """Serves a root until the block ends."""
-    deployment = Deployment(load(root=root, environ={} if token is None else {"TASKPILOT_API_TOKEN": token}))
+    tokens = {"TASKPILOT_API_TOKEN": token, "TASKPILOT_READ_TOKEN": read_token}
+    deployment = Deployment(load(root=root, environ={name: value for name, value in tokens.items() if value is not None}))
     # As in `serve`, where the job files are loaded before the first request.
     assert deployment.catalog
     stage = Stage()

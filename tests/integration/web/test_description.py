@@ -9,12 +9,15 @@ from typing import Final
 
 import pytest
 
+from taskpilot.domain.notices import NoticeEvent
+from taskpilot.domain.reasons import NO_REASON
 from taskpilot.domain.runs import RunStatus
 from taskpilot.domain.tasks import TaskStatus
+from taskpilot.store.notices import insert_incident
 from tests.integration.web.serving import TOKEN, Served, make_root, serving
-from tests.records import add_decision, add_run, add_task
+from tests.records import NOON, add_decision, add_run, add_task
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED: Final = 20261125
 EXAMPLES: Final = 4
@@ -29,12 +32,15 @@ def full(tmp_path: Path) -> Iterator[Served]:
             run_id = add_run(server.deployment.store, status=RunStatus.WAITING)
             add_task(server.deployment.store, run_id, status=TaskStatus.REVIEW)
             add_decision(server.deployment.store, run_id)
+        with server.deployment.store.write() as connection:
+            insert_incident(connection, NoticeEvent.RUN_FAILED, at=NOON, job="triage", subject="", reason=NO_REASON)
         yield server
 
 
 def known_records(server: Served, folder: Path) -> Path:
     """A configuration that lets every path name something that is there."""
     ids = {noun: server.get(f"/api/v1/{noun}s").json()["items"][0][f"{noun}_id"] for noun in ("run", "task", "decision")}
+    ids["incident"] = server.get("/api/v1/incidents").json()["items"][0]["id"]
     file = folder / "schemathesis.toml"
     lines = ['"path.name" = "triage"', *(f'"path.{noun}_id" = "{one}"' for noun, one in ids.items())]
     file.write_text("[parameters]\n" + "\n".join(lines) + "\n")
@@ -47,10 +53,10 @@ def test_every_answer_is_one_that_is_described(full: Served, tmp_path: Path, nam
     command = [sys.executable, "-m", "schemathesis.cli", *configured, "run", f"{full.server.url}/openapi.json"]
     command += ["--header", f"Authorization: Bearer {TOKEN}", "--seed", str(SEED), "--max-examples", str(EXAMPLES)]
     command += ["--phases", "coverage,fuzzing", "--checks", "all", "--warnings", "off", "--request-timeout", "20"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, f"seed {SEED}\n{done.stdout}\n{done.stderr}"
     assert f"Seed: {SEED}" in done.stdout
-    assert "32 selected / 32 total" in done.stdout
+    assert "36 selected / 36 total" in done.stdout
 
 
 def test_the_tool_would_find_an_answer_that_is_not_described(full: Served, tmp_path: Path) -> None:
@@ -75,6 +81,6 @@ def test_the_tool_would_find_an_answer_that_is_not_described(full: Served, tmp_p
         "--max-failures",
         "1",
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=800)
     assert done.returncode == 1, done.stdout
     assert "Undocumented status code" in done.stdout, done.stdout

@@ -1,13 +1,15 @@
 """Who may ask what: hosts, tokens, other sites, and bodies that are no requests."""
 
+import re
 import socket
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
-from taskpilot.web import audit, auth
-from tests.integration.web.serving import TOKEN, Served, make_root, serving
+from taskpilot.web import audit, auth, sessions
+from tests.integration.web.serving import TOKEN, Reply, Served, make_root, serving
 
 OPEN = ("/livez", "/readyz", "/metrics")
 GUARDED = ("/", "/health", "/golden-signals", "/docs", "/openapi.json", "/api/v1/jobs", "/api/v1/runs", "/nothing-here")
@@ -49,12 +51,35 @@ def test_every_answer_forbids_what_a_page_does_not_need(served: Served) -> None:
     assert served.get("/health", Host="evil.example").headers["x-content-type-options"] == "nosniff"
 
 
-def test_without_a_token_writing_is_off(served: Served) -> None:
-    refused = served.post("/api/v1/jobs/triage/run", {}, token="guessed")
-    assert refused.status == 403
-    assert "TASKPILOT_API_TOKEN" in refused.json()["hint"]
-    assert served.audited() == [("anonymous", "jobs.run", "triage", "403")]
-    assert served.stage.woken == 0
+def test_where_none_is_set_the_server_has_a_token_of_its_own_that_stays(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    file = root / ".taskpilot" / "api_token"
+    with serving(root) as served:
+        assert served.post("/api/v1/jobs/triage/run", {}, token="guessed").status == 401
+        assert served.audited() == [("anonymous", "jobs.run", "triage", "401")]
+        assert served.stage.woken == 0
+        token = file.read_text().strip()
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert served.post("/api/v1/jobs/triage/run", {}, token=token).status == 202
+        assert token not in served.deployment.redactor.masked(f"it is {token}")
+    # Others could have read it, or put a link in its place: then it is none.
+    file.chmod(0o640)
+    with serving(root) as served:
+        assert file.read_text().strip() != token
+        assert file.stat().st_mode & 0o777 == 0o600
+        token = file.read_text().strip()
+    with serving(root) as served:
+        assert served.get("/api/v1/runs/last/steps", **bearer(token)).status == 200
+
+
+def test_the_read_token_may_only_read(tmp_path: Path) -> None:
+    with serving(make_root(tmp_path), token=TOKEN, read_token="look-only", host="0.0.0.0") as served:
+        run_id = served.post("/api/v1/jobs/triage/run", {}).json()["run_id"]
+        for path in ("/health", "/api/v1/runs", f"/api/v1/runs/{run_id}/steps"):
+            assert served.get(path, **bearer("look-only")).status == 200
+        refused = served.post(f"/api/v1/runs/{run_id}/cancel", token="look-only")
+        assert (refused.status, refused.json()["detail"]) == (403, "this token may only read")
+        assert served.audited()[-1] == ("api", "runs.cancel", run_id, "403")
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic " + TOKEN, TOKEN, "Bearer \xe9"])
@@ -132,7 +157,7 @@ def test_on_another_address_without_a_token_only_a_monitor_is_answered(tmp_path:
         for path in GUARDED:
             refused = everywhere.get(path)
             assert refused.status == 403, path
-            assert "only /livez, /readyz and /metrics" in refused.json()["detail"]
+            assert "only /livez, /readyz, /metrics and /login" in refused.json()["detail"]
         assert everywhere.post("/api/v1/jobs/triage/run", {}).status == 403
 
 
@@ -153,3 +178,108 @@ def test_a_path_that_only_looks_open_is_not(tmp_path: Path) -> None:
     with serving(make_root(tmp_path), host="0.0.0.0") as everywhere:
         for path in ("/livez/", "//livez", "/livez/../health", "/metrics%2f..%2fhealth", "/LIVEZ", "http://localhost/health"):
             assert everywhere.get(path).status == 403, path
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+BROWSER = {"Accept": "text/html"}
+
+
+def cookie_of(reply: Reply) -> dict[str, str]:
+    kept = reply.headers["set-cookie"]
+    assert "HttpOnly" in kept
+    assert "samesite=strict" in kept.lower()
+    return {"Cookie": kept.partition(";")[0]}
+
+
+def log_in(served: Served, token: str = TOKEN, target: str = "/") -> Reply:
+    return served.ask("POST", "/login", body=urlencode({"token": token, "next": target}).encode(), headers=FORM)
+
+
+def csrf_of(served: Served, cookie: dict[str, str]) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', served.ask("GET", "/", headers=cookie | BROWSER).body.decode())
+    assert found is not None
+    return found[1]
+
+
+def test_the_login_link_and_the_token_begin_a_session_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(make_root(tmp_path), token=TOKEN) as served:
+        link = served.server.login_link
+        assert link is not None
+        by_link = served.get(link.removeprefix(served.server.url))
+        assert (by_link.status, by_link.headers["location"]) == (303, "/")
+        assert link.rpartition("=")[2] not in served.deployment.redactor.masked(link)
+        by_token = log_in(served, target="/docs")
+        assert (by_token.status, by_token.headers["location"]) == (303, "/docs")
+        run_id = served.post("/api/v1/jobs/triage/run", {}).json()["run_id"]
+        steps = f"/api/v1/runs/{run_id}/steps"
+        for reply in (by_link, by_token):
+            cookie = cookie_of(reply)
+            assert served.get(steps, **cookie).status == 200
+            out = urlencode({"csrf": csrf_of(served, cookie)}).encode()
+            assert served.ask("POST", "/logout", body=out, headers=cookie | FORM).status == 303
+            assert served.get(steps, **cookie).status == 401
+        cookie = cookie_of(log_in(served))
+        monkeypatch.setattr(sessions, "IDLE_SECONDS", -1.0)
+        assert served.get(steps, **cookie).status == 401
+        assert next(row for row in served.audited() if row[1] == "POST") == ("anonymous", "POST", "/login", "303")
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "/\nx", ""])
+def test_a_login_leads_to_no_other_site(guarded: Served, target: str) -> None:
+    assert log_in(guarded, target=target).headers["location"] == "/"
+
+
+def test_a_session_writes_only_with_its_own_csrf_token_from_our_own_page(guarded: Served) -> None:
+    cookie = cookie_of(log_in(guarded))
+    token = csrf_of(guarded, cookie)
+    run = "/api/v1/jobs/triage/run"
+    theirs = csrf_of(guarded, cookie_of(log_in(guarded)))
+    for given in ({}, {"X-CSRF-Token": "x"}, {"X-CSRF-Token": theirs}, {"X-CSRF-Token": token, "Origin": "http://evil.example"}):
+        assert guarded.ask("POST", run, headers=cookie | given).status == 403
+    assert guarded.ask("POST", run, headers=cookie | {"X-CSRF-Token": token}).status == 202
+    # Its token is no bearer token, and a wrong bearer token is not mended by a cookie.
+    assert guarded.ask("POST", run, headers=cookie | {"X-CSRF-Token": token} | bearer("x")).status == 401
+    assert log_in(guarded).status == 303
+    assert guarded.ask("POST", "/login", body=b"token=" + TOKEN.encode(), headers=FORM | {"Origin": "http://evil.example"}).status == 403
+
+
+def test_ten_wrong_logins_a_minute_are_the_most_for_tokens_and_codes_together(guarded: Served) -> None:
+    for turn in range(10):
+        wrong = log_in(guarded, "guessed") if turn % 2 else guarded.get("/login?code=guessed")
+        assert wrong.status == 401
+        assert "set-cookie" not in wrong.headers
+    assert log_in(guarded, "guessed").status == 429
+    assert log_in(guarded).status == 429
+    # A right code has 256 random bits: nobody can lock out who has the link.
+    link = guarded.server.login_link
+    assert link is not None
+    assert guarded.get(link.removeprefix(guarded.server.url)).status == 303
+
+
+def test_a_link_of_another_site_is_followed_by_our_own_page_where_the_cookie_was_left_out(guarded: Served) -> None:
+    crossing = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"} | BROWSER
+    page = guarded.ask("GET", '/docs?a=1&"><b>', headers=crossing).body.decode()
+    assert '<meta http-equiv="refresh" content="0;url=/docs?a=1&amp;&#34;&gt;&lt;b&gt;">' in page
+    with_cookie = cookie_of(log_in(guarded))
+    assert "refresh" not in guarded.ask("GET", "/", headers=crossing | with_cookie).body.decode()
+
+
+def test_a_browser_without_a_session_is_led_to_the_login_where_reading_needs_one(tmp_path: Path) -> None:
+    with serving(make_root(tmp_path), token=TOKEN, host="0.0.0.0") as everywhere:
+        assert everywhere.server.login_link is None
+        led = everywhere.get("/docs", **BROWSER)
+        assert (led.status, led.headers["location"]) == (303, "/login?next=/docs")
+        assert everywhere.get("/api/v1/runs", **BROWSER).status == 401
+        assert b'type="password"' in everywhere.get("/login").body
+        assert everywhere.get("/docs", **cookie_of(log_in(everywhere))).status == 200
+
+
+def test_under_its_public_name_reading_needs_a_login_and_the_cookie_is_secure(tmp_path: Path) -> None:
+    with serving(make_root(tmp_path, '[web]\npublic_url = "https://jobs.example"\n'), token=TOKEN) as served:
+        assert served.get("/health").status == 200
+        public = {"Host": "jobs.example"}
+        assert served.ask("GET", "/health", headers=public).status == 401
+        assert served.ask("GET", "/livez", headers=public).status == 200
+        assert served.ask("GET", "/", headers=public | BROWSER).headers["location"] == "/login"
+        assert served.ask("GET", "/health", headers=public | bearer()).status == 200
+        assert "secure" in log_in(served).headers["set-cookie"].lower()

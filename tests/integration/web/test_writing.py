@@ -192,3 +192,20 @@ def test_a_mistake_of_ours_is_said_without_its_inside_and_recorded(guarded: Serv
     assert b"secret" not in failed.body
     assert failed.headers["x-content-type-options"] == "nosniff"
     assert guarded.audited()[0][3].startswith("500 ")
+
+
+def test_a_request_that_is_sent_again_with_its_key_acts_once(guarded: Served) -> None:
+    run, key = "/api/v1/jobs/triage/run", {"Idempotency-Key": "7"}
+    first = guarded.post(run, {"parameters": {"times": 2}}, headers=key)
+    again = guarded.post(run, {"parameters": {"times": 2}}, headers=key)
+    assert (again.status, again.json()) == (first.status, first.json()) == (202, first.json())
+    assert guarded.post(run, {"parameters": {"times": 3}}, headers=key).status == 409
+    assert len(guarded.get("/api/v1/runs").json()["items"]) == 1
+    # The key of one request is not that of another.
+    assert guarded.post(f"/api/v1/runs/{first.json()['run_id']}/cancel", headers=key).status == 200
+    assert guarded.post(run, headers={"Idempotency-Key": "x" * 201}).status == 422
+    # A refusal is an answer too; a new key tries again.
+    assert guarded.post("/api/v1/jobs/triage/resume", headers=key).status == 409
+    assert guarded.post("/api/v1/jobs/triage/pause").status == 200
+    assert guarded.post("/api/v1/jobs/triage/resume", headers=key).status == 409
+    assert guarded.post("/api/v1/jobs/triage/resume", headers={"Idempotency-Key": "8"}).status == 200

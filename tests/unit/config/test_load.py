@@ -101,6 +101,7 @@ def test_settings_in_both_files_are_refused_instead_of_guessed(root: Path) -> No
         ('database_url = "postgresql://x"', "PostgreSQL is not implemented in this version"),
         ('[openai]\napi_key = "sk-1"', "OPENAI_API_KEY"),
         ('api_token = "t"', "TASKPILOT_API_TOKEN"),
+        ('read_token = "t"', "TASKPILOT_READ_TOKEN"),
         ("model = 5", "taskpilot.toml: model: must be text"),
         ('model = " "', "must not be empty"),
         ("lease_seconds = 1", "at least 2 s"),

@@ -24,6 +24,7 @@ OWNERS = {
     "httpx2": ("llm/",),
     "jinja2": ("web/",),
     "markdown_it": ("web/",),
+    "markupsafe": ("web/",),
     "loguru": ("telemetry/",),
     "openai": ("llm/",),
     "opentelemetry": ("telemetry/",),

@@ -14,8 +14,9 @@ from taskpilot.views.golden_signals import Verdict, golden_signals
 from taskpilot.views.health import health
 from taskpilot.views.jobs import list_jobs
 from taskpilot.views.status import status
-from taskpilot.web import pages
 from taskpilot.web.dependencies import Services
+from taskpilot.web.job_pages import overview
+from taskpilot.web.templating import Shell
 from tests.planted import AGREED, plant_agreed
 
 
@@ -49,9 +50,9 @@ def test_all_views_agree(deployment: Deployment, state: str) -> None:
     assert (f"no success of {state}" in rate.detail) is agreed.fails
 
     services = Services(deployment, deployment.now, lambda: 0.0, lambda: SchedulerState.RUNNING, lambda: None, lambda: None)
-    page = pages._history(services, "1")
+    page = overview(Shell(), services, "1")
     tone = {"pass": "good", "warn": "mind", "fail": "bad"}[agreed.health]
-    assert f'Status: <span class="{tone}">{agreed.health}</span>' in page
+    assert f'Status <span class="state {tone}">{agreed.health}</span>' in page
     for kind in agreed.told:
-        assert f">{kind}</strong> {state} " in page
+        assert f'>{kind.replace("_", " ")}</span> <a href="/jobs/{state}">' in page
     assert ("No job needs a person." in page) is (not agreed.told)
