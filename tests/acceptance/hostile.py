@@ -243,6 +243,8 @@ class Hostile:
         self.taskpilot = taskpilot
         self._mark = uuid.uuid4().hex
         taskpilot.environment[MARK] = self._mark
+        # The mark is seen in what a process was started with.
+        taskpilot.cold = True
         taskpilot.job(JOBS, name="hostile")
 
     def alive(self) -> list[str]:

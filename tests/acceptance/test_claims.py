@@ -17,7 +17,7 @@ import time
 from taskpilot import RunContext, every, job
 
 
-def wait_for(name, seconds=60):
+def wait_for(name, seconds=240):
     for _ in range(seconds * 50):
         if os.path.exists(name):
             return
@@ -55,7 +55,7 @@ def jobs(taskpilot: TaskPilot) -> TaskPilot:
 
 def began(taskpilot: TaskPilot, number: int) -> None:
     """WaitBudget until so many runs are in their job."""
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 120
     while len(list(taskpilot.root.glob("began-*"))) < number:
         assert time.monotonic() < give_up, "the runs did not begin"
         time.sleep(0.02)
@@ -67,7 +67,7 @@ def go(taskpilot: TaskPilot) -> None:
 
 def ended(started: list[subprocess.Popen[bytes]]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each."""
-    told = [(process, *process.communicate(timeout=120)) for process in started]
+    told = [(process, *process.communicate(timeout=250)) for process in started]
     return [(process.returncode, out.decode(), err.decode()) for process, out, err in told]
 
 
@@ -107,7 +107,7 @@ def test_eight_that_claim_one_fire_start_it_once(jobs: TaskPilot) -> None:
     started = [jobs.start("run", "waits", "--scheduled-for", FIRE, "--json") for _ in range(COUNT)]
     began(jobs, 1)
     # The seven others end while the one goes on.
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 120
     while sum(process.poll() is not None for process in started) < COUNT - 1 and time.monotonic() < give_up:
         time.sleep(0.05)
     go(jobs)

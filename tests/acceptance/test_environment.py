@@ -35,6 +35,8 @@ def looks(ctx: RunContext, at_load: str = str(loaded)) -> dict[str, list[str]]:
 
 @pytest.mark.slow
 def test_no_process_of_taskpilot_shows_the_servers_secrets_to_a_job(taskpilot: TaskPilot) -> None:
+    # What /proc shows is what the process was started with.
+    taskpilot.cold = True
     taskpilot.settings('[notify.channels.ops]\nurl = "https://example.invalid/${HOOK}"\n')
     taskpilot.environment |= {"TASKPILOT_API_TOKEN": TOKEN, "HOOK": "canary-hook", "OTHER": "canary-is-the-jobs"}
     taskpilot.job(JOB)

@@ -167,11 +167,16 @@ def open_to_all(folder: Path) -> None:
 
 def test_a_store_that_is_moved_away_under_a_run_is_74_and_not_replaced(good: TaskPilot) -> None:
     assert good("run", "good", "--quiet").code == 0
-    refused(good("run", "moves_the_store_away"), 74, "the file is gone", "put it back")
-    assert not (good.state_dir / DB).exists()
-    (good.state_dir / "away.db").rename(good.state_dir / DB)
+    for _ in range(20):
+        said = good("run", "moves_the_store_away")
+        assert not (good.state_dir / DB).exists()
+        (good.state_dir / "away.db").rename(good.state_dir / DB)
+        if said.code:
+            break
+        # On a busy machine the supervisor may look at the run before the job moves the file, and has it open then too.
+    refused(said, 74, "the file is gone", "put it back")
     # The job's process had the file open, and its end went along with it.
-    assert [run["status"] for run in good.rows("SELECT status FROM runs ORDER BY id")] == ["succeeded", "succeeded"]
+    assert {run["status"] for run in good.rows("SELECT status FROM runs")} == {"succeeded"}
     assert good("run", "good", "--quiet").code == 0
 
 

@@ -123,6 +123,8 @@ class Storm:
     answered: dict[str, str] = field(default_factory=dict)
     """Step ids whose state a person set, with the state before."""
     landed: int = 0
+    cut: set[str] = field(default_factory=set)
+    """Ids of attempts that had no end when their supervisor and its job were dead: each must be recorded as lost."""
     fires: int = 0
     said: str = ""
     """What the last command wrote on stderr."""
@@ -193,6 +195,15 @@ class Storm:
             self.hits[before] += 1
         if victim != "job":
             assert eventually(lambda: not any(map(alive, jobs)), seconds=5), f"a job process of {jobs} outlived its supervisor"
+            self.cut |= self._open_attempts()
+
+    def _open_attempts(self) -> set[str]:
+        if not self.taskpilot.state_dir.joinpath("taskpilot.db").exists():
+            return set()
+        try:
+            return {str(row["id"]) for row in self.taskpilot.rows("SELECT id FROM attempts WHERE ended_at IS NULL")}
+        except sqlite3.OperationalError:
+            return set()
 
     def _in_flight(self) -> str:
         """What the record says is going on."""
