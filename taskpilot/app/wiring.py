@@ -162,21 +162,13 @@ class App:
         return session
 
     def _open_model(self, name: str | None, spec: JobSpec) -> Model:
-        settings = self.deployment.settings
         if name is None:
             raise ConfigurationError(
                 f"job {spec.name} asks a model, and none is named. No token was spent.",
                 hint="type `--model offline` (embedded rules: no key, no network, no cost), "
                 "or name a real one by `--model NAME`, TASKPILOT_MODEL or the job's model=, with OPENAI_API_KEY or OPENAI_BASE_URL set",
             )
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-        return open_model(
-            name,
-            api_key=key,
-            base_url=settings.openai_base_url,
-            proxy=settings.openai_proxy,
-            request_timeout=settings.openai_request_timeout,
-        )
+        return open_model(name, self.deployment.settings)
 
     def secrets(self) -> tuple[str, ...]:
         """Values that no log line and no answer may contain."""

@@ -3,10 +3,11 @@
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from taskpilot.config.model import Settings
+from taskpilot.config.model import Secret, Settings
 from taskpilot.domain.channels import Channel
 
 _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password|signature|credential", re.IGNORECASE)
@@ -22,8 +23,8 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
 
 
 def _all(settings: Settings) -> Iterator[str]:
-    for held in (settings.openai_api_key, settings.api_token, settings.read_token):
-        if held is not None:
+    for one in fields(settings):
+        if isinstance(held := getattr(settings, one.name), Secret):
             yield held.get_secret_value()
     for address in (
         settings.openai_base_url,

@@ -37,7 +37,7 @@ def examine_model(context: CheckContext) -> Iterator[Finding]:
             yield found(Code.MODEL_NO_ACCESS, error=problem, fix=_THREE_WAYS, model=one_line(name))
         return
     try:
-        check_model(names[0] if names else "any", key, settings.openai_base_url, settings.openai_proxy)
+        check_model(names[0] if names else "any", settings)
     except ConfigurationError as error:
         yield found(Code.MODEL_NO_ACCESS, error=str(error), fix=error.hint or _THREE_WAYS)
         return

@@ -1,8 +1,12 @@
-"""Makes a model from its name and server, or raises an error that says what is missing."""
+"""Makes a model from its name and the settings, or raises an error that says what is missing.
+
+A new provider is a module beside this one, two branches here and its settings: nothing else knows providers.
+"""
 
 from typing import Final
 from urllib.parse import urlsplit
 
+from taskpilot.config import Settings
 from taskpilot.domain.chat import OFFLINE
 from taskpilot.domain.errors import ConfigurationError
 from taskpilot.domain.protocols import Model
@@ -16,25 +20,26 @@ _THREE_WAYS: Final = (
 )
 
 
-def check_model(name: str, api_key: str | None, base_url: str | None, proxy: str | None = None) -> None:
+def check_model(name: str, settings: Settings) -> None:
     """Raises ConfigurationError if `open_model` would; loads no library."""
     if name == OFFLINE:
         return
-    if not api_key and not base_url:
+    key, base_url = _key(settings), settings.openai_base_url
+    if not key and not base_url:
         raise ConfigurationError("no model is configured. No token was spent.", hint=_THREE_WAYS)
     if not name.strip():
         raise ConfigurationError(
             "the model has no name. No token was spent.", hint="name one by --model, TASKPILOT_MODEL or the job's model="
         )
-    if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigurationError(
             "OPENAI_API_KEY has a space, a line break or a character that is not ASCII. No token was spent.",
             hint="set OPENAI_API_KEY to the key alone",
         )
     if base_url:
         _check_url(base_url)
-    if proxy:
-        _check_proxy(proxy)
+    if settings.openai_proxy:
+        _check_proxy(settings.openai_proxy)
 
 
 def _check_url(base_url: str) -> None:
@@ -62,11 +67,9 @@ def _check_proxy(proxy: str) -> None:
         )
 
 
-def open_model(
-    name: str, *, api_key: str | None, base_url: str | None, proxy: str | None = None, request_timeout: float | None = None
-) -> Model:
+def open_model(name: str, settings: Settings) -> Model:
     """The model with this name; `offline` is the embedded one. Raises ConfigurationError like `check_model`."""
-    check_model(name, api_key, base_url, proxy)
+    check_model(name, settings)
     # Imported here: a supervisor only checks the name, its child opens the model.
     if name == OFFLINE:
         from taskpilot.llm.offline import OfflineModel
@@ -74,5 +77,11 @@ def open_model(
         return OfflineModel()
     from taskpilot.llm.openai_chat import ATTEMPT_SECONDS, OpenAIModel
 
-    seconds = request_timeout or ATTEMPT_SECONDS
-    return OpenAIModel(name, api_key=api_key or None, base_url=base_url or None, proxy=proxy, attempt_seconds=seconds)
+    seconds = settings.openai_request_timeout or ATTEMPT_SECONDS
+    return OpenAIModel(
+        name, api_key=_key(settings), base_url=settings.openai_base_url or None, proxy=settings.openai_proxy, attempt_seconds=seconds
+    )
+
+
+def _key(settings: Settings) -> str | None:
+    return (settings.openai_api_key.get_secret_value() if settings.openai_api_key else None) or None

@@ -123,8 +123,7 @@ def check_model_access(deployment: Deployment, spec: JobSpec, model: str | None,
     """
     settings = deployment.settings
     if model is not None and (asked or spec.model is not None):
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-        check_model(model, key, settings.openai_base_url, settings.openai_proxy)
+        check_model(model, settings)
     prices = Prices(settings.prices_file)
     if spec.ceilings.usd is not None and spec.ceilings.unpriced == "refuse" and model is not None:
         _check_price(deployment, spec, model, prices)

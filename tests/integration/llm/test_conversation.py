@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -122,13 +123,16 @@ def test_a_newer_model_that_wants_the_newer_limit_gets_it(server: OpenAIServer, 
     assert ["max_tokens" in body for body in server.bodies] == [True, False, False]
 
 
-def test_the_room_loads_neither_the_sdk_nor_the_prices_until_they_are_needed() -> None:
+def test_a_check_loads_neither_the_sdk_nor_the_prices_until_they_are_needed(tmp_path: Path) -> None:
+    (tmp_path / "taskpilot.toml").touch()
     code = (
-        "import sys, json\nfrom taskpilot.llm.factory import check_model, open_model\nfrom taskpilot.llm.prices import Prices\n"
-        "check_model('gpt-4o', 'sk-x', None); open_model('gpt-4o', api_key='sk-x', base_url=None); Prices(None)\n"
+        "import sys, json\nfrom pathlib import Path\nfrom taskpilot.config import load\n"
+        "from taskpilot.llm.factory import check_model, open_model\nfrom taskpilot.llm.prices import Prices\n"
+        "settings = load(root=Path(sys.argv[1]), environ={'OPENAI_API_KEY': 'sk-x'})\n"
+        "check_model('gpt-4o', settings); open_model('gpt-4o', settings); Prices(None)\n"
         "print(json.dumps([n for n in ('openai', 'httpx2', 'httpcore2', 'genai_prices', 'pydantic') if n in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
 
 
