@@ -147,7 +147,8 @@ def test_a_store_that_is_moved_away_is_said_and_taken_up_again_when_it_is_back(s
         (taskpilot.state_dir / name).rename(away / name)
     wait(lambda: any("the file is gone" in line for line in manager.lines()), server.said)
     assert not (taskpilot.state_dir / DB).exists()
-    for name in names:
+    # The database last: no process opens it without its log.
+    for name in reversed(names):
         if (away / name).exists():
             (away / name).rename(taskpilot.state_dir / name)
     works_again(server, now())

@@ -111,6 +111,7 @@ def test_every_alert_arrives_with_its_words_in_place(chain: Chain) -> None:
     chain.push("deployment/a/job_name/denied", 'taskpilot_policy_decisions_total{engine="regorus",decision="deny"} 4')
     chain.push("deployment/a/job_name/waiting", "taskpilot_approvals_pending 1")
     chain.push("deployment/a/job_name/failing", 'taskpilot_telemetry_failures_total{sink="collector"} 3')
+    chain.push("deployment/a", 'taskpilot_notices_total{channel="ops",result="failed"} 3')
     with pytest.raises(urllib.error.HTTPError):
         chain.push("deployment/a/job_name/waiting", "taskpilot_fires_total 1", kind="gauge")
     chain.prometheus.until('taskpilot_scheduler_last_tick_timestamp_seconds{deployment="c"}', lambda value: value is not None)
