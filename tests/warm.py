@@ -126,6 +126,8 @@ def _serve() -> None:
     gc.collect()
     gc.freeze()
     asking = socket.socket(fileno=os.dup(0))
+    # Python 3.11 drops the flags of `recv_fds`: with MSG_DONTWAIT it would wait here, and tell nobody that a command has ended.
+    asking.setblocking(False)
     woken, wakes = os.pipe()
     for end in (woken, wakes):
         os.set_blocking(end, False)
@@ -141,7 +143,7 @@ def _serve() -> None:
                 os.read(woken, 4096)
             _tell_of_ended(living)
             with suppress(BlockingIOError):
-                data, files, _, _ = socket.recv_fds(asking, 1 << 20, 4, socket.MSG_DONTWAIT)
+                data, files, _, _ = socket.recv_fds(asking, 1 << 20, 4)
                 if not data:
                     return
                 pid = os.fork()
