@@ -69,7 +69,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> TaskPilot:
 
 def runnable(words: list[str]) -> bool:
     line = shlex.join(words)
-    return not any(line.startswith(one) for one in SERVERS) and not ANSWERS & set(words) and not re.search(r"\b(TASK|DECISION|GRANT|ID)\b", line)
+    ids = re.search(r"\b(TASK|DECISION|GRANT|ID)\b", line)
+    return not any(line.startswith(one) for one in SERVERS) and not ANSWERS & set(words) and not ids
 
 
 TYPED = sorted(
