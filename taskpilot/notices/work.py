@@ -75,7 +75,7 @@ class NoticeWork:
 
 
 def _write(deployment: Deployment, routes: Routes, *, by_time: bool) -> None:
-    """Writes what is owed; `by_time`: reminders, what is overdue and the report too."""
+    """Records the notices of new events; with `by_time` also reminders, overdue jobs and the report."""
     found = Incidents(deployment, routes)
     found.follow_events()
     if by_time:
