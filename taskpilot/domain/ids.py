@@ -41,4 +41,6 @@ def parse_id(text: str, *, noun: str = "run", shown_by: str | None = None) -> st
     try:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
-        raise UsageError(f"{str(text)[:64]!r} is not a {noun} id", hint=f"taskpilot {shown_by or f'{noun}s list'}") from None
+        raise UsageError(
+            f"{str(text)[:64]!r} is not {'an' if noun[0] in 'aeio' else 'a'} {noun} id", hint=f"taskpilot {shown_by or f'{noun}s list'}"
+        ) from None
